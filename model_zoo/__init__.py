@@ -1,0 +1,87 @@
+"""The model zoo: `load(name)` gives a frozen encoder behind one sealed `encode()`.
+
+Imports torch only when a model is loaded, so that names can be listed at once.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ultrabench_eval.core.registry import Registry
+
+if TYPE_CHECKING:
+    from model_zoo.encoder import Card, Encoder
+    from model_zoo.transforms import InputRule
+
+__all__ = ["Card", "Encoder", "InputRule", "card", "load", "names", "register", "registry"]
+
+registry = Registry("model", group="ultrabench_eval.models", listing="ubench models")
+
+# A model is a subclass of Encoder. A name that ends in "/" is a family: timm/<any timm model>.
+for _name, _target in {
+    "efficientnet-lite0": "model_zoo.efficientnet_lite:Lite0",
+    "efficientnet-lite1": "model_zoo.efficientnet_lite:Lite1",
+    "efficientnet-lite2": "model_zoo.efficientnet_lite:Lite2",
+    "fan-mask": "model_zoo.controls:FanMask",
+    "image-stats": "model_zoo.controls:ImageStats",
+    "pixels": "model_zoo.controls:Pixels",
+    "random-vit-tiny": "model_zoo.controls:RandomViTTiny",
+    "timm/": "model_zoo.timm_models:TimmModel",
+    "us-jepa": "model_zoo.us_jepa:USJEPA",
+    "usrc-jepa": "model_zoo.us_jepa:USrcJEPA",
+}.items():
+    registry.register(_name, _target)
+
+
+def names() -> list[str]:
+    """Names of all models; a family is listed as "timm/<name>"."""
+    return registry.names()
+
+
+def register(name: str, target: Any = None) -> Any:
+    """Register an `Encoder` subclass under `name`; a class decorator without `target`."""
+    return registry.register(name, target)
+
+
+def card(name: str) -> Card:
+    """The card of a model, without loading its weights."""
+    result: Card = registry.get(name).card
+    return result
+
+
+def load(
+    name: str,
+    weights: Path | str | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+    pooling: str | None = None,
+) -> Encoder:
+    """Load a frozen encoder.
+
+    Args:
+        name: a name of `names()`, or `timm/<any timm model>`.
+        weights: checkpoint file or folder. None: what the model ships with, else
+            `$UBENCH_WEIGHTS/<name>*`. "random": an untrained network, asked for in so many words.
+        device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", "mps".
+        dtype: "auto" (float32), "float32", "bfloat16", "float16".
+        pooling: a name of the model's `poolings`; None for its default.
+
+    Raises:
+        UserError: unknown name, no weights, a checkpoint that does not fit, unknown pooling.
+    """
+    from model_zoo.loading import load_encoder
+
+    return load_encoder(name, weights, device, dtype, pooling)
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("Card", "Encoder"):  # lazily: they import torch
+        from model_zoo import encoder
+
+        return getattr(encoder, name)
+    if name == "InputRule":
+        from model_zoo.transforms import InputRule
+
+        return InputRule
+    raise AttributeError(f"module '{__name__}' has no attribute '{name}'")

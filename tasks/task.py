@@ -1,0 +1,189 @@
+"""The task contract: what a reader hands over, and what the harness may rely on.
+
+N is the number of images of a split, C the number of classes.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Protocol
+
+import numpy as np
+
+from ultrabench_eval.core import hashing
+from ultrabench_eval.core.errors import UserError
+
+SPLITS = ("train", "validation", "test")
+
+
+class Image(Protocol):
+    """One image, read when it is needed. `tasks.images` has the kinds there are."""
+
+    @property
+    def name(self) -> str:
+        """Unique within its task and the same on every machine, e.g. "Benign/image/12.jpg"."""
+
+    def read(self) -> np.ndarray:
+        """The decoded image, uint8 RGB [H, W, 3].
+
+        Raises:
+            UserError: the file is damaged or of a kind that is not supported.
+        """
+
+    def digest(self) -> str:
+        """SHA-256 of the content: equal exactly if the stored bytes (and frame) are equal."""
+
+
+@dataclass(frozen=True)
+class TaskCard:
+    """What is known of a task, independent of where its files lie."""
+
+    name: str
+    """Name on the command line and in tables, e.g. "fatty_liver"."""
+    title: str
+    """Name in print, e.g. "FATTY LIVER"."""
+    organ: str
+    target: str
+    """What is to be told apart, e.g. "mass malignancy"."""
+    classes: tuple[str, ...]
+    """Class names; the position is UltraBench's integer code."""
+    paper: str = "not stated"
+    source: str = "not stated"
+    """Where the original release is had from."""
+    licence: str = "not stated"
+    groups: str = "none"
+    """What `Split.groups` stands for: "patient", "video", or "none"."""
+    defects: tuple[str, ...] = ()
+    """Known defects of the release, one sentence each."""
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Images of one split with their labels.
+
+    Args:
+        images: N images.
+        labels: class codes, int64 [N].
+        groups: N patient or video ids, or None where the release has none.
+        scan_masks: N masks of the ultrasound region (bool [H, W] when read), or None.
+    """
+
+    images: Sequence[Image]
+    labels: np.ndarray
+    groups: tuple[str, ...] | None = None
+    scan_masks: Sequence[Image] | None = None
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @cached_property
+    def digests(self) -> tuple[str, ...]:
+        """SHA-256 of each of the N images; reads every file once."""
+        return tuple(image.digest() for image in self.images)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over image content, labels and groups, in order; names of files don't count."""
+        return hashing.digest(
+            {
+                "images": self.digests,
+                "labels": self.labels.tolist(),
+                "groups": self.groups,
+            }
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """A classification task: three splits and what to know of them.
+
+    Raises:
+        UserError: on construction, if a split is empty, a label is out of range, a class has no
+            training image, or a group stands in two splits.
+    """
+
+    card: TaskCard
+    train: Split
+    validation: Split
+    test: Split
+    notes: tuple[str, ...] = ()
+    """What differs from the release or from what was published: missing files, other counts."""
+    synthetic: bool = False
+    """True for simulated images; tables say so wherever their numbers show."""
+    origin: str = field(default="", compare=False)
+    """Folder or file the task was read from, for messages; not part of its identity."""
+
+    def __post_init__(self) -> None:
+        for name, split in self.splits.items():
+            self._check_split(name, split)
+        self._check_classes()
+        self._check_groups()
+
+    @property
+    def name(self) -> str:
+        return self.card.name
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.card.classes
+
+    @property
+    def splits(self) -> dict[str, Split]:
+        """The three splits by name, in the order train, validation, test."""
+        return {name: getattr(self, name) for name in SPLITS}
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over classes and the three splits: equal exactly for equal data."""
+        return hashing.digest(
+            {
+                "classes": self.classes,
+                **{name: split.fingerprint for name, split in self.splits.items()},
+            }
+        )
+
+    def counts(self) -> dict[str, list[int]]:
+        """Images per class (a list of C) for each split."""
+        return {
+            name: np.bincount(split.labels, minlength=len(self.classes)).tolist()
+            for name, split in self.splits.items()
+        }
+
+    def _check_split(self, name: str, split: Split) -> None:
+        if len(split) == 0:
+            raise UserError(f"task '{self.name}' has no {name} images in {self.origin}; add some")
+        if not len(split.images) == len(split.labels) == len(split.groups or split.images):
+            raise ValueError(f"{self.name}/{name}: images, labels and groups differ in length")
+        wrong = set(split.labels.tolist()) - set(range(len(self.classes)))
+        if wrong:
+            raise UserError(
+                f"task '{self.name}' has {name} labels {sorted(wrong)} in {self.origin}, but its "
+                f"{len(self.classes)} classes are numbered from 0; correct the labels"
+            )
+
+    def _check_classes(self) -> None:
+        absent = set(range(len(self.classes))) - set(self.train.labels.tolist())
+        for code in sorted(absent):
+            held = [n for n in SPLITS[1:] if code in getattr(self, n).labels]
+            where = f" although {' and '.join(held)} has some" if held else ""
+            raise UserError(
+                f"class '{self.classes[code]}' of task '{self.name}' has no training image in "
+                f"{self.origin}{where}; a probe cannot learn it: add one or drop the class"
+            )
+
+    def _check_groups(self) -> None:
+        if self.train.groups is None:
+            return
+        seen: Counter[str] = Counter()
+        for split in self.splits.values():
+            seen.update(set(split.groups or ()))
+        shared = sorted(group for group, times in seen.items() if times > 1)
+        if shared:
+            raise UserError(
+                f"task '{self.name}': {len(shared)} {self.card.groups} group(s) stand in more than "
+                f"one split of {self.origin} (first: '{shared[0]}'), so the test is not "
+                "independent; keep each group within one split"
+            )

@@ -1,0 +1,1 @@
+"""Ground floor: registry, hashing, errors and atomic files. Imports nothing else of ours."""

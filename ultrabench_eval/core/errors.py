@@ -1,0 +1,18 @@
+"""The one exception that is meant for the user's eyes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class UserError(Exception):
+    """Bad input, told in one sentence: what is wrong, in which file, how to mend it.
+
+    The command line prints the sentence and leaves with exit code 2; inside a run it becomes
+    the error row of the cells it spoils. Anything else that escapes is a bug of ours.
+    """
+
+
+def not_found(what: str, path: Path | str, mend: str) -> UserError:
+    """The commonest sentence: `what` is not at `path`; do `mend`."""
+    return UserError(f"{what} not found: {path}; {mend}")
