@@ -1,0 +1,1 @@
+"""The trainer of US-JEPA and USrc-JEPA (arXiv 2602.19322)."""

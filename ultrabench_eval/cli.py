@@ -1,0 +1,234 @@
+"""The command `ubench`: a thin skin on the Python functions, and the only place that prints.
+
+Heavy modules are imported inside the commands, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ultrabench_eval.core.errors import UserError
+
+app = typer.Typer(
+    help="Is my ultrasound encoder better, and can I prove it?",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+data_app = typer.Typer(help="Make or prepare data.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+
+BAD_INPUT, SOME_FAILED, STOPPED = 2, 1, 130
+DEMO_MODELS = "efficientnet-lite0,random-vit-tiny,pixels,image-stats,fan-mask"
+
+Plugins = Annotated[
+    list[Path] | None,
+    typer.Option("--plugin", help="Python file that registers models or tasks; may be repeated."),
+]
+DataRoot = Annotated[
+    str | None,
+    typer.Option(
+        "--data",
+        envvar="UBENCH_DATA",
+        help="Folder with one sub-folder a task; 'phantom' for the built-in synthetic suite.",
+    ),
+]
+
+
+@app.command()
+def run(
+    model: Annotated[str, typer.Option(help="Models, comma-separated, or 'all'.")],
+    task: Annotated[str, typer.Option(help="Tasks or manifest.csv files, or 'all'.")] = "all",
+    seeds: Annotated[int, typer.Option(help="Probes a cell, with seeds 0 ... n-1.")] = 5,
+    data: DataRoot = None,
+    out: Annotated[Path, typer.Option(help="Results folder.")] = Path("runs/latest"),
+    cache: Annotated[
+        Path | None, typer.Option(envvar="UBENCH_CACHE", help="Folder for features.")
+    ] = None,
+    plugin: Plugins = None,
+    weights: Annotated[
+        list[str] | None,
+        typer.Option(help="MODEL=PATH of a checkpoint, or MODEL=random; may be repeated."),
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16, float16.")] = "auto",
+    keep_going: Annotated[
+        bool, typer.Option("--keep-going", help="Run what can be run; problems become error rows.")
+    ] = False,
+) -> None:
+    """Measure models on tasks and write the leaderboard.
+
+    What is done is not done again. Exit code 0: all cells are there; 1: some failed (error rows
+    say why); 2: nothing was started.
+    """
+    import ultrabench_eval
+    from ultrabench_eval.display import Progress
+
+    with Progress() as progress:
+        ultrabench_eval.run(
+            model,
+            task,
+            seeds=seeds,
+            data=data,
+            out=out,
+            cache=cache,
+            plugin_files=plugin or (),
+            weights=_weights(weights or []),
+            device=device,
+            dtype=dtype,
+            keep_going=keep_going,
+            report=progress,
+        )
+    _print_results(out, progress.encoded)
+    raise typer.Exit(SOME_FAILED if progress.failed else 0)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for all that the demo makes.")] = Path("demo"),
+    seeds: Annotated[int, typer.Option(help="Probes a cell.")] = 5,
+) -> None:
+    """Run five small models on the eight SYNTHETIC tasks, from simulation to leaderboard."""
+    run(model=DEMO_MODELS, task="all", seeds=seeds, data="phantom", out=out, cache=out / "cache")
+
+
+@app.command()
+def models(
+    name: Annotated[str | None, typer.Argument(help="One model, for all that is known.")] = None,
+    plugin: Plugins = None,
+) -> None:
+    """List the models, or tell what is known of one."""
+    import model_zoo
+
+    _load_plugins(plugin)
+    if name is not None:
+        _print_card(name, model_zoo.card(name))
+        return
+    rows = []
+    for known in model_zoo.names():
+        card = model_zoo.card(known)
+        rows.append((known, card.title, card.weights_from, card.note))
+    _print_table(("model", "title", "weights", "note"), rows)
+
+
+@app.command()
+def tasks(
+    name: Annotated[str | None, typer.Argument(help="One task, for all that is known.")] = None,
+    data: DataRoot = None,
+    plugin: Plugins = None,
+) -> None:
+    """List the tasks, or tell what is known of one; with --data, what is there."""
+    import tasks as task_zoo
+
+    _load_plugins(plugin)
+    if name is None:
+        rows = []
+        for known in task_zoo.names():
+            card = task_zoo.card(known)
+            rows.append((known, card.title, card.organ, card.target, str(len(card.classes))))
+        _print_table(("task", "title", "organ", "target", "classes"), rows)
+        return
+    if not task_zoo.is_manifest(name):
+        _print_card(name, task_zoo.card(name))
+    if data or task_zoo.is_manifest(name):
+        _print_task(task_zoo.load(name, data))
+
+
+@data_app.command("phantom")
+def data_phantom(
+    out: Annotated[Path, typer.Option(help="Folder to write; becomes a data root.")],
+    size: Annotated[str, typer.Option(help="small or medium.")] = "small",
+    seed: Annotated[int, typer.Option(help="Another seed gives other patients.")] = 0,
+    task: Annotated[str, typer.Option(help="Tasks, comma-separated, or 'all'.")] = "all",
+) -> None:
+    """Simulate eight SYNTHETIC datasets in the layouts of the eight original releases."""
+    from ultrabench_eval.display import Progress
+    from ultrabench_eval.pipeline import write_phantom
+
+    with Progress() as progress:
+        write_phantom(out, task, size, seed, progress)
+    print(f"SYNTHETIC data written to {out}; use it with --data {out}")
+
+
+def main() -> None:
+    """Entry point: bad input becomes one sentence a problem and exit code 2."""
+    try:
+        app()
+    except UserError as error:
+        for line in str(error).splitlines():
+            print(f"ubench: {line}", file=sys.stderr)
+        sys.exit(BAD_INPUT)
+    except KeyboardInterrupt:
+        print("ubench: stopped; the same command goes on from here", file=sys.stderr)
+        sys.exit(STOPPED)
+
+
+# ---- inside -------------------------------------------------------------------------------------
+
+
+def _weights(pairs: list[str]) -> dict[str, str]:
+    """MODEL=PATH options as a mapping."""
+    for pair in pairs:
+        if not all(pair.partition("=")):
+            raise UserError(f"--weights {pair} is not understood; write MODEL=PATH or MODEL=random")
+    return {name: path for name, _, path in (pair.partition("=") for pair in pairs)}
+
+
+def _load_plugins(paths: list[Path] | None) -> None:
+    from ultrabench_eval import plugins
+
+    for path in paths or ():
+        plugins.load_file(path)
+
+
+def _print_results(out: Path, encoded: int) -> None:
+    """The leaderboard on screen, what failed, and where the files are."""
+    from ultrabench_eval.cells import Cells, Failure
+    from ultrabench_eval.display import console, leaderboard
+
+    entries = Cells(out).gather()
+    for table in leaderboard(entries):
+        console().print(table)
+    for entry in entries:
+        if isinstance(entry, Failure):
+            at = entry.coordinates
+            print(f"error: {at.model} on {at.task}: {entry.reason}", file=sys.stderr)
+    print(f"images encoded: {encoded}")
+    for suffix in ("md", "csv", "tex"):
+        print(out / f"leaderboard.{suffix}")
+
+
+def _print_table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+    from ultrabench_eval.display import console, grid
+
+    console().print(grid(header, rows))
+
+
+def _print_card(name: str, card: Any) -> None:
+    rows = [(name, "")]
+    for field in dataclasses.fields(card):
+        value = getattr(card, field.name)
+        text = "; ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+        rows.append((field.name.replace("_", " "), text))
+    _print_table(("", ""), rows)
+
+
+def _print_task(task: Any) -> None:
+    if task.synthetic:
+        print("SYNTHETIC images")
+    counts = task.counts()
+    rows = [
+        (name, *(str(split[code]) for split in counts.values()))
+        for code, name in enumerate(task.classes)
+    ]
+    rows.append(("all", *(str(sum(split)) for split in counts.values())))
+    _print_table(("class", *counts), rows)
+    for note in task.notes:
+        print(f"- {note}")
+    print(f"fingerprint {task.fingerprint}")

@@ -1,0 +1,96 @@
+"""What the terminal shows: progress, and tables."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+from rich.table import Table
+
+from ultrabench_eval.pipeline import Step
+from ultrabench_eval.report import tables
+
+
+def console() -> Console:
+    """Standard output; as wide as the table needs where it is no terminal."""
+    return Console() if sys.stdout.isatty() else Console(width=240)
+
+
+class Progress:
+    """Shows the pipeline's steps on a terminal, with an estimate of what is left.
+
+    Quiet where standard error is no terminal. Counts the images that were encoded and the cells
+    that failed, for the closing words.
+    """
+
+    def __init__(self) -> None:
+        self.encoded = self.failed = 0
+        self._bars: Bars | None = None
+
+    def __enter__(self) -> Progress:
+        if sys.stderr.isatty():
+            self._bars = Bars(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("left:"),
+                TimeRemainingColumn(),
+                console=Console(stderr=True),
+            )
+            self._bars.start()
+            self._cells = self._bars.add_task("all cells", total=None)
+            self._current = self._bars.add_task("looking at models and data", total=None)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._bars:
+            self._bars.stop()
+
+    def __call__(self, step: Step) -> None:
+        """Take in one step."""
+        self.encoded += step.new
+        self.failed += step.stage == "failed"
+        if self._bars is None:
+            return
+        if step.stage in ("done", "kept", "failed"):
+            self._bars.update(self._cells, completed=step.done, total=step.total)
+            return
+        words = {
+            "plan": "looking at models and data",
+            "phantom": f"simulating {step.task}",
+            "encode": f"{step.model}: encoding {step.task}",
+            "probe": f"{step.model}: training probes on {step.task}",
+        }[step.stage]
+        # A new bar for new work, so that the estimate of what is left starts anew.
+        if self._bars.tasks[-1].description != words:
+            self._bars.remove_task(self._current)
+            self._current = self._bars.add_task(words, total=step.total or None)
+        self._bars.update(self._current, completed=step.done)
+
+
+def leaderboard(entries: Sequence[tables.Entry]) -> list[Table]:
+    """The wide tables of a results folder."""
+    shown = []
+    for wide in tables.wide(entries):
+        title = f"Macro F1 in percent, mean ± sd over seeds\n{wide.condition}"
+        if wide.synthetic:
+            title = f"SYNTHETIC images: says nothing about real ultrasound\n{title}"
+        table = Table(title=title, title_justify="left")
+        table.add_column(wide.header[0])
+        for name in wide.header[1:]:
+            table.add_column(name, justify="right")
+        for row in wide.marked("[bold]{}[/bold]"):
+            table.add_row(*row)
+        shown.append(table)
+    return shown
+
+
+def grid(header: Iterable[str], rows: Iterable[Iterable[str]]) -> Table:
+    """A plain table without lines."""
+    table = Table(*header, box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(*row)
+    return table

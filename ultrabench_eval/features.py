@@ -1,0 +1,250 @@
+"""Features: every image is encoded once, and kept in content-addressed shards.
+
+A shard is a safetensors file under CACHE/features/<key>/, where the key names the encoder (its
+weights, wrapper, preprocessing and pooling), the corruption and the dtype. It lists the SHA-256 of
+the images it holds, so a feature is found by the image's content: not by task, split or path.
+
+A row depends on its image alone: batches have a fixed size (the last is filled up), so neither
+the neighbours nor the place where a killed run took up again can change a bit.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from model_zoo import Encoder
+from tasks.task import Image
+from ultrabench_eval.core import files, hashing
+from ultrabench_eval.core.errors import UserError
+from ultrabench_eval.versions import versions
+
+SHARD = 256  # images; what a kill can cost at most
+BATCH = 32
+READERS = 4  # threads that decode and resize; more do not help on common machines
+FORMAT = 1  # of shards; raised when old ones must not be read
+
+Advance = Callable[[int], None]
+T = TypeVar("T")
+
+
+def key(fingerprint: str, dtype: str, corruption: str = "none", severity: int = 0) -> str:
+    """Name of the features of one encoder under one condition: 32 hexadecimal digits."""
+    identity = {
+        "format": FORMAT,
+        "encoder": fingerprint,
+        "dtype": dtype,
+        "batch": BATCH,
+        "corruption": corruption,
+        "severity": severity,
+    }
+    return hashing.short(hashing.digest(identity), 32)
+
+
+@dataclass
+class Store:
+    """The shards of one key.
+
+    Args:
+        folder: CACHE/features/<key>; need not exist yet.
+    """
+
+    folder: Path
+    _places: dict[str, tuple[Path, int]] = field(default_factory=dict, init=False)
+    _made_by: dict[Path, dict[str, str]] = field(default_factory=dict, init=False)
+
+    def __post_init__(self) -> None:
+        files.remove_orphans(self.folder)
+        self._look()
+
+    def missing(self, digests: Sequence[str]) -> list[str]:
+        """Those of `digests` that no shard holds, each once, in order."""
+        return [d for d in dict.fromkeys(digests) if d not in self._places]
+
+    def read(self, digests: Sequence[str]) -> Tensor:
+        """Features, float32 [N, D], of N images.
+
+        Raises:
+            UserError: a shard is damaged.
+            KeyError: an image was never encoded.
+        """
+        places = [self._places[digest] for digest in digests]
+        shards = {path: self._verified(path) for path in dict.fromkeys(p for p, _ in places)}
+        return torch.stack([shards[path][row] for path, row in places])
+
+    def made_by(self, digests: Sequence[str]) -> list[dict[str, str]]:
+        """Devices and versions that made the features of these images, each once."""
+        makers = [self._made_by[self._places[digest][0]] for digest in digests]
+        return [json.loads(m) for m in sorted({json.dumps(m, sort_keys=True) for m in makers})]
+
+    def fill(
+        self,
+        encoder: Encoder,
+        images: Mapping[str, Image],
+        advance: Advance = lambda count: None,
+    ) -> None:
+        """Encode the images that no shard holds yet, shard by shard.
+
+        A shard's images are fixed by the order of `images`, and its lock is held while it is
+        made, so that two runs that share a cache don't encode an image twice.
+
+        Args:
+            encoder: the one this store's key was made of.
+            images: the images of a task by their digest.
+            advance: called with the number of images after each batch.
+
+        Raises:
+            UserError: images that cannot be read (after all others are encoded and kept), or a
+                feature that is NaN or infinite.
+        """
+        broken: list[UserError] = []
+        for chunk in _batched(images, SHARD):
+            if not self.missing(chunk):
+                continue
+            with files.locked(self.folder / "locks" / hashing.short(hashing.digest(chunk), 16)):
+                self._look()
+                wanted = self.missing(chunk)
+                broken += self._encode(encoder, {d: images[d] for d in wanted}, advance)
+        if broken:
+            more = f" (and {len(broken) - 1} more images cannot be read)" if broken[1:] else ""
+            raise UserError(f"{broken[0]}{more}")
+
+    # ---- inside -----------------------------------------------------------------------------
+
+    def _encode(
+        self, encoder: Encoder, images: dict[str, Image], advance: Advance
+    ) -> list[UserError]:
+        """Encode up to a shard of images and write it; return the errors of unreadable ones."""
+        broken: list[UserError] = []
+        kept: list[str] = []
+        rows: list[Tensor] = []
+        prepared = _prepared(encoder, images)
+        for batch in _batched(_without_errors(prepared, broken), BATCH):
+            names, inputs = [d for d, _ in batch], [x for _, x in batch]
+            features = encode_batch(encoder, inputs)
+            for digest, row in zip(names, features, strict=True):
+                if not torch.isfinite(row).all():
+                    raise UserError(
+                        f"model '{encoder.name}' gives a feature that is NaN or infinite for image "
+                        f"{images[digest].name}; look at its weights, or use --dtype float32"
+                    )
+            kept += names
+            rows += features
+            advance(len(names))
+        if kept:
+            self._write(kept, torch.stack(rows), encoder)
+        return broken
+
+    def _write(self, digests: list[str], features: Tensor, encoder: Encoder) -> None:
+        metadata = {
+            "digests": json.dumps(digests),
+            "sha256": _checksum(digests, features),
+            "made_by": json.dumps(
+                {"device": device_name(encoder.device), **versions()}, sort_keys=True
+            ),
+        }
+        path = self.folder / f"{hashing.short(metadata['sha256'], 32)}.safetensors"
+        with files.atomic_path(path) as temporary:
+            save_file({"features": features.contiguous()}, temporary, metadata)
+        self._add(path, metadata)
+
+    def _look(self) -> None:
+        """Take in the shards that are on disk and not yet known."""
+        for path in sorted(self.folder.glob("*.safetensors")):
+            if path not in self._made_by:
+                with _opened(path) as shard:
+                    self._add(path, shard.metadata())
+
+    def _add(self, path: Path, metadata: dict[str, str]) -> None:
+        self._made_by[path] = json.loads(metadata["made_by"])
+        for row, digest in enumerate(json.loads(metadata["digests"])):
+            self._places.setdefault(digest, (path, row))
+
+    def _verified(self, path: Path) -> Tensor:
+        with _opened(path) as shard:
+            features: Tensor = shard.get_tensor("features")
+            metadata = shard.metadata()
+        if _checksum(json.loads(metadata["digests"]), features) != metadata["sha256"]:
+            raise _damaged(path, "its checksum is wrong")
+        return features
+
+
+def encode_batch(encoder: Encoder, inputs: Sequence[Tensor]) -> Tensor:
+    """Features, float32 [B, D] on the CPU, of up to `BATCH` prepared images.
+
+    The batch is filled up to `BATCH` with copies of its last image, whose features are dropped:
+    kernels are chosen by the batch's shape, and must not differ between images.
+    """
+    filled = [*inputs, *[inputs[-1]] * (BATCH - len(inputs))]
+    return encoder.encode_prepared(torch.stack(filled))[: len(inputs)].cpu()
+
+
+def device_name(device: torch.device) -> str:
+    """ "cpu", or the GPU's name as the driver gives it."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def _prepared(
+    encoder: Encoder, images: dict[str, Image]
+) -> Iterator[tuple[str, Tensor | UserError]]:
+    """Decode and resize in threads, a few batches ahead of the encoder, in order."""
+
+    def work(image: Image) -> Tensor | UserError:
+        try:
+            return encoder.prepare(image.read())
+        except UserError as error:
+            return error
+
+    with ThreadPoolExecutor(READERS) as pool:
+        ahead: deque[tuple[str, Future[Any]]] = deque()
+        for digest, image in images.items():
+            ahead.append((digest, pool.submit(work, image)))
+            if len(ahead) > 3 * BATCH:
+                first, future = ahead.popleft()
+                yield first, future.result()
+        for first, future in ahead:
+            yield first, future.result()
+
+
+def _without_errors(
+    items: Iterator[tuple[str, Tensor | UserError]], broken: list[UserError]
+) -> Iterator[tuple[str, Tensor]]:
+    for digest, item in items:
+        if isinstance(item, UserError):
+            broken.append(item)
+        else:
+            yield digest, item
+
+
+def _batched(items: Iterable[T], size: int) -> Iterator[tuple[T, ...]]:
+    """`itertools.batched`, which Python has from 3.12."""
+    iterator = iter(items)
+    while batch := tuple(islice(iterator, size)):
+        yield batch
+
+
+def _checksum(digests: list[str], features: Tensor) -> str:
+    return hashing.digest_parts([hashing.canonical_json(digests), np.asarray(features).tobytes()])
+
+
+def _opened(path: Path) -> Any:
+    try:
+        return safe_open(path, framework="pt")
+    except (SafetensorError, OSError) as error:
+        raise _damaged(path, str(error)) from error
+
+
+def _damaged(path: Path, reason: str) -> UserError:
+    return UserError(f"feature shard {path} is damaged ({reason}); delete it and run again")

@@ -1,0 +1,322 @@
+"""The pipeline: plan, features, probe, metrics, cells, tables. Read it from the top.
+
+This is the only place where the failure of a cell is caught.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import traceback
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+import model_zoo
+import tasks as task_zoo
+from tasks import phantom
+from tasks.task import SPLITS, Task
+from ultrabench_eval import features, metrics, plan, plugins
+from ultrabench_eval.cells import Cell, Cells, Coordinates, Failure, identity
+from ultrabench_eval.core import files
+from ultrabench_eval.core.errors import UserError
+from ultrabench_eval.features import Store
+from ultrabench_eval.plan import Model, Plan, Problems
+from ultrabench_eval.probes import linear
+from ultrabench_eval.protocol import Protocol
+from ultrabench_eval.report import tables
+from ultrabench_eval.stats import bootstrap
+from ultrabench_eval.versions import versions
+
+PHANTOM = "phantom"  # the data root that is made when it is asked for
+
+
+@dataclass(frozen=True)
+class Step:
+    """What the pipeline is at, for a progress display."""
+
+    stage: Literal["phantom", "plan", "encode", "probe", "done", "kept", "failed"]
+    model: str = ""
+    task: str = ""
+    done: int = 0
+    """Of `total`: images in "encode" and "phantom", cells in "done", "kept" and "failed"."""
+    total: int = 0
+    new: int = 0
+    """Images encoded since the last step."""
+
+
+Report = Callable[[Step], None]
+
+
+def run(
+    models: str | Sequence[str],
+    tasks: str | Sequence[str] = "all",
+    *,
+    seeds: int = 5,
+    data: Path | str | None = None,
+    out: Path | str = "runs/latest",
+    cache: Path | str | None = None,
+    plugin_files: Iterable[Path | str] = (),
+    weights: Mapping[str, Path | str] | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+    protocol: Protocol | None = None,
+    keep_going: bool = False,
+    report: Report = lambda step: None,
+) -> pd.DataFrame:
+    """Measure models on tasks and write the leaderboard.
+
+    What is done already is not done again: features are kept in the cache, cells in `out`. A
+    model, task or image that fails spoils its own cells only; they become rows whose status
+    begins with "error".
+
+    Args:
+        models: names of `model_zoo.names()`, a list or comma-separated; "all" for all of them.
+        tasks: names of `tasks.names()`, "all", or manifest files (`image,label,split[,group]`).
+        seeds: number of probes a cell, trained with seeds 0 ... n-1.
+        data: data root with one sub-folder a task; "phantom" for the synthetic suite, made when
+            needed. Default: `$UBENCH_DATA`.
+        out: results folder. Tables show all cells it holds, of earlier runs too.
+        cache: for features and the phantom suite. Default: `$UBENCH_CACHE`, else the user's cache.
+        plugin_files: Python files that register models or tasks.
+        weights: checkpoint by model name; "random" for an untrained network.
+        device: "auto", "cpu", "cuda", ...
+        dtype: "auto" (float32), "float32", "bfloat16", "float16".
+        protocol: how probes are trained; the paper's by default.
+        keep_going: turn problems that are seen before the start into error rows, too.
+        report: called at every step, for a progress display.
+
+    Returns:
+        The leaderboard in long form, one row a metric: columns model, task, probe, protocol,
+        fraction, corruption, severity, metric, mean, sd, low, high (95 % bootstrap interval over
+        test groups), n_seeds, n_test, status; scores in percent.
+
+    Raises:
+        Problems: unknown names, missing data or weights, tasks that cannot be trusted: one
+            sentence each, before anything is encoded or written.
+    """
+    if seeds < 1:
+        raise UserError(f"--seeds must be at least 1, not {seeds}")
+    for file in plugin_files:
+        plugins.load_file(Path(file))
+    cache = Path(cache) if cache else default_cache()
+    model_names = plan.resolve_names(models, model_zoo.names())
+    task_names = plan.resolve_names(tasks, task_zoo.names())
+    _check_names(model_names, task_names, weights or {})
+
+    if data == PHANTOM:
+        wanted = [name for name in task_names if name in task_zoo.BUILT_IN]
+        folder = cache / "phantom" / f"{phantom.VERSION}-small-0"
+        root: Path | None = write_phantom(folder, wanted, report=report)
+    else:
+        place = data or os.environ.get("UBENCH_DATA")
+        root = Path(place) if place else None
+    report(Step("plan"))
+    planned = plan.make(
+        model_names,
+        task_names,
+        data=root,
+        weights={name: str(path) for name, path in (weights or {}).items()},
+        device=device,
+        dtype=dtype,
+    )
+    if planned.problems and not keep_going:
+        raise Problems(planned.problems, plan.WORKS_NOW)
+
+    cells = Cells(Path(out))
+    files.remove_orphans(cells.out)
+    _measure_all(planned, cells, cache, seeds, protocol or Protocol(), report)
+    with files.locked(cells.out / "leaderboard"):
+        return tables.write(cells)
+
+
+def default_cache() -> Path:
+    """`$UBENCH_CACHE`, else `ubench` in the user's cache folder."""
+    if "UBENCH_CACHE" in os.environ:
+        return Path(os.environ["UBENCH_CACHE"])
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(home) / "ubench"
+
+
+def write_phantom(
+    folder: Path,
+    tasks: str | Sequence[str] = "all",
+    size: str = "small",
+    seed: int = 0,
+    report: Report = lambda step: None,
+) -> Path:
+    """Write the SYNTHETIC suite, or what is missing of it; two processes write it once."""
+    with files.locked(folder):
+        return phantom.write(
+            folder,
+            size=size,
+            seed=seed,
+            tasks=plan.resolve_names(tasks, task_zoo.BUILT_IN),
+            progress=lambda task, done, total: report(Step("phantom", "", task, done, total)),
+        )
+
+
+# ---- one function a stage -----------------------------------------------------------------------
+
+
+def _check_names(
+    model_names: Sequence[str], task_names: Sequence[str], weights: Mapping[str, Path | str]
+) -> None:
+    """Everything that is wrong with the names as such, at once and before anything is loaded."""
+    problems = plan.check_labels(task_names)
+    if not model_names:
+        problems.append("no model is asked for; `ubench models` lists all")
+    if not task_names:
+        problems.append("no task is asked for; `ubench tasks` lists all")
+    for registry, asked in ((model_zoo.registry, model_names), (task_zoo.registry, task_names)):
+        problems += [
+            registry.unknown(name)
+            for name in asked
+            if name not in registry and not task_zoo.is_manifest(name)
+        ]
+    problems += [
+        f"weights are given for '{name}', which is not among the models of this run; "
+        "write them as MODEL=PATH"
+        for name in weights
+        if name not in model_names
+    ]
+    if problems:
+        raise Problems(problems)
+
+
+def _measure_all(
+    planned: Plan, cells: Cells, cache: Path, seeds: int, protocol: Protocol, report: Report
+) -> None:
+    total = len(planned.models) * len(planned.tasks)
+    done = 0
+    for model_name, model in planned.models.items():
+        for task_name, task in planned.tasks.items():
+            at = Coordinates(model_name, task_name, protocol.id)
+            stage = _settle(at, model, task, cells, cache, seeds, protocol, report)
+            done += 1
+            report(Step(stage, model_name, task_name, done, total))
+        if isinstance(model, Model):
+            model.release()
+
+
+def _settle(
+    at: Coordinates,
+    model: Model | str,
+    task: Task | str,
+    cells: Cells,
+    cache: Path,
+    seeds: int,
+    protocol: Protocol,
+    report: Report,
+) -> Literal["done", "kept", "failed"]:
+    """Leave a cell on disk, finished or failed."""
+    synthetic = isinstance(task, Task) and task.synthetic
+    try:
+        if isinstance(task, str):
+            raise UserError(task)
+        if isinstance(model, str):
+            raise UserError(model)
+        this = identity(model.fingerprint, task.fingerprint, protocol.id, model.torch_dtype, seeds)
+        if cells.get(at, this):
+            return "kept"
+        cell, probabilities = _measure(at, this, model, task, cache, seeds, protocol, report)
+        cells.put_task(task)
+        cells.put(cell, probabilities)
+        return "done"
+    except UserError as error:
+        cells.fail(Failure(coordinates=at, reason=str(error), synthetic=synthetic))
+    except Exception as error:  # a model may be anyone's code; the other cells go on
+        cells.fail(
+            Failure(
+                coordinates=at,
+                reason=plan.reason(error),
+                synthetic=synthetic,
+                traceback=traceback.format_exc(),
+            )
+        )
+    return "failed"
+
+
+def _measure(
+    at: Coordinates,
+    this: dict[str, str | int],
+    model: Model,
+    task: Task,
+    cache: Path,
+    seeds: int,
+    protocol: Protocol,
+    report: Report,
+) -> tuple[Cell, np.ndarray]:
+    """One cell and its predictions, float32 [H, N, C]."""
+    start = time.perf_counter()
+    store = Store(cache / "features" / features.key(model.fingerprint, model.torch_dtype))
+    x = _features(store, model, task, report)
+    encoded = time.perf_counter()
+
+    report(Step("probe", at.model, at.task))
+    y = {name: torch.from_numpy(split.labels) for name, split in task.splits.items()}
+    probes = linear.fit(
+        x["train"],
+        y["train"],
+        x["validation"],
+        y["validation"],
+        classes=len(task.classes),
+        seeds=range(seeds),
+        protocol=protocol,
+    )
+    probabilities = probes.predict_proba(x["test"]).numpy()
+    scores = metrics.score(probabilities, task.test.labels)
+    low_high = bootstrap.intervals(
+        probabilities.argmax(-1), task.test.labels, task.test.groups, len(task.classes)
+    )
+    probed = time.perf_counter()
+
+    digests = [d for split in task.splits.values() for d in split.digests]
+    cell = Cell(
+        coordinates=at,
+        identity=this,
+        scores={n: [None if np.isnan(v) else float(v) for v in s] for n, s in scores.items()},
+        intervals=low_high,
+        images={name: len(split) for name, split in task.splits.items()},
+        classes=list(task.classes),
+        best_epoch=list(probes.best_epoch),
+        validation_loss=list(probes.validation_loss),
+        synthetic=task.synthetic,
+        random_weights=model.random_weights,
+        model=model.info,
+        task={"title": task.card.title, "groups": task.card.groups},
+        notes=list(task.notes),
+        protocol=asdict(protocol),
+        features_made_by=store.made_by(digests),
+        versions=versions(),
+        seconds={"features": round(encoded - start, 3), "probe": round(probed - encoded, 3)},
+        predictions="",
+    )
+    return cell, probabilities
+
+
+def _features(store: Store, model: Model, task: Task, report: Report) -> dict[str, Tensor]:
+    """Features [N, D] of each split; what the store lacks is encoded first."""
+    images = {
+        digest: image
+        for name in SPLITS
+        for digest, image in zip(task.splits[name].digests, task.splits[name].images, strict=True)
+    }
+    missing = len(store.missing(list(images)))
+    if missing:
+        done = 0
+
+        def advance(count: int) -> None:
+            nonlocal done
+            done += count
+            report(Step("encode", model.name, task.name, done, missing, count))
+
+        advance(0)
+        store.fill(model.encoder(), images, advance)
+    return {name: store.read(split.digests) for name, split in task.splits.items()}

@@ -1,0 +1,190 @@
+"""The plan of a run: what is asked for, what is there, what is missing, before anything is made."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+import model_zoo
+import tasks as task_zoo
+from model_zoo import Encoder
+from tasks.task import Task
+from ultrabench_eval.core.errors import UserError
+
+T = TypeVar("T")
+
+WORKS_NOW = (
+    "this works now, without data or weights of your own: "
+    "ubench run --model efficientnet-lite0,random-vit-tiny,pixels --task all --data phantom"
+)
+
+
+class Problems(UserError):
+    """Everything that keeps a run from starting, one sentence each.
+
+    Args:
+        problems: the sentences.
+        hint: what to do instead, or "".
+    """
+
+    def __init__(self, problems: Sequence[str], hint: str = "") -> None:
+        super().__init__("\n".join([*problems, *([hint] if hint else [])]))
+        self.problems = list(problems)
+
+
+@dataclass
+class Model:
+    """A model that is asked for; its network is in memory only while it is needed."""
+
+    name: str
+    weights: str | None
+    device: str
+    dtype: str
+    fingerprint: str = field(init=False)
+    info: dict[str, str | int | None] = field(init=False)
+    random_weights: bool = field(init=False)
+    torch_dtype: str = field(init=False)
+    _encoder: Encoder | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        encoder = self.encoder()
+        self.fingerprint = encoder.fingerprint
+        self.random_weights = encoder.random_weights
+        self.torch_dtype = str(encoder.dtype).removeprefix("torch.")
+        self.info = {
+            "title": encoder.card.title,
+            "pooling": encoder.pooling,
+            "input_size": encoder.input_size,
+            "dim": encoder.dim,
+            "parameters": encoder.parameter_count,
+        }
+
+    def encoder(self) -> Encoder:
+        """The network, loaded if it is not in memory."""
+        if self._encoder is None:
+            self._encoder = model_zoo.load(self.name, self.weights, self.device, self.dtype)
+        return self._encoder
+
+    def release(self) -> None:
+        """Free the network's memory; `encoder()` loads it again."""
+        self._encoder = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Models x tasks, each ready or with the reason why it is not, in the order asked for."""
+
+    models: dict[str, Model | str]
+    tasks: dict[str, Task | str]
+
+    @property
+    def problems(self) -> list[str]:
+        """The reasons, each once."""
+        reasons = [x for x in [*self.tasks.values(), *self.models.values()] if isinstance(x, str)]
+        return list(dict.fromkeys(reasons))
+
+
+def make(
+    models: Sequence[str],
+    tasks: Sequence[str],
+    *,
+    data: Path | None,
+    weights: Mapping[str, str],
+    device: str,
+    dtype: str,
+) -> Plan:
+    """Load and check every model and every task once.
+
+    A model's network is let go of again when there are several: it is loaded a second time if
+    there is something to encode, and memory never holds two.
+
+    Args:
+        models: names.
+        tasks: names or manifest files.
+        data: data root, or None.
+        weights: checkpoint by model name.
+        device: see `model_zoo.load`.
+        dtype: see `model_zoo.load`.
+    """
+
+    def load_model(name: str) -> Model:
+        model = Model(name, weights.get(name), device, dtype)
+        if len(models) > 1:
+            model.release()
+        return model
+
+    def load_task(name: str) -> Task:
+        if data is None and not task_zoo.is_manifest(name):
+            task_zoo.registry.get(name)  # an unknown name is the nearer problem
+            raise UserError(
+                "no data folder: pass --data ROOT or set UBENCH_DATA, where ROOT/aul, ROOT/busbra "
+                "... hold the releases as unpacked (`ubench tasks` says where each is had from)"
+            )
+        task = task_zoo.load(name, data)
+        _ = task.fingerprint  # reads every file once, so an unreadable one shows now
+        return task
+
+    found = {
+        _label(name): _or_reason(f"task '{name}'", lambda name=name: load_task(name))
+        for name in tasks
+    }
+    return Plan(
+        models={n: _or_reason(f"model '{n}'", lambda n=n: load_model(n)) for n in models},
+        tasks=found,
+    )
+
+
+def resolve_names(asked: str | Iterable[str], known: Iterable[str]) -> list[str]:
+    """Names from a comma-separated string or a list, each once; "all" stands for all known ones.
+
+    Families ("timm/<name>") are not part of "all".
+    """
+    parts = asked.split(",") if isinstance(asked, str) else asked
+    names: list[str] = []
+    for part in (p.strip() for p in parts):
+        names += [n for n in known if not n.endswith("<name>")] if part == "all" else [part]
+    return [name for name in dict.fromkeys(names) if name]
+
+
+def check_labels(tasks: Sequence[str]) -> list[str]:
+    """Problems of task names as such: two that would share a row, a manifest named as a task."""
+    problems = []
+    seen: dict[str, str] = {}
+    for task in tasks:
+        label = _label(task)
+        if task_zoo.is_manifest(task) and label in task_zoo.registry:
+            problems.append(
+                f"manifest {task} has the name of the built-in task '{label}'; rename the file"
+            )
+        if label in seen:
+            problems.append(f"{seen[label]} and {task} are both called '{label}'; rename one file")
+        seen[label] = task
+    return problems
+
+
+def reason(error: Exception) -> str:
+    """One line on what went wrong: the sentence of a UserError, else type, message and place."""
+    if isinstance(error, UserError):
+        return str(error)
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
+    message = " ".join(str(error).split())
+    return f"{type(error).__name__}{where}: {message}"
+
+
+def _label(task: str) -> str:
+    """The name a task has in tables."""
+    return Path(task).stem if task_zoo.is_manifest(task) else task
+
+
+def _or_reason(what: str, load: Callable[[], T]) -> T | str:
+    """What `load` gives, or why it cannot: the code behind a name may be a plugin's."""
+    try:
+        return load()
+    except UserError as error:
+        return str(error)
+    except Exception as error:
+        return f"{what} cannot be loaded ({reason(error)}); mend it and run again"

@@ -1,0 +1,1 @@
+"""Statistics over predictions. Pure functions of arrays."""
