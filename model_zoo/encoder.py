@@ -8,6 +8,8 @@ B is the batch, D the feature width, N the number of patch tokens.
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -46,7 +48,8 @@ class Encoder(nn.Module):
     """A frozen image encoder.
 
     Subclasses set `input_rule` and write two methods, `build` and `_forward`; `_tokens` where
-    the model has patch tokens. Everything else is sealed.
+    the model has patch tokens. Everything else is sealed. `build` may set `input_rule`,
+    `patch_size` and `card` on the instance where they depend on the name.
 
     Args:
         name: the name it was asked for by.
@@ -57,8 +60,9 @@ class Encoder(nn.Module):
         UserError: the checkpoint or the pooling does not fit.
     """
 
-    input_rule: ClassVar[InputRule | None] = None
-    patch_size: ClassVar[int | None] = None
+    input_rule: InputRule | None = None
+    patch_size: int | None = None
+    """Side of a square patch in input pixels; None without patch tokens on an exact grid."""
     poolings: ClassVar[tuple[str, ...]] = ("default",)
     card: Card = Card("not stated")
     version: ClassVar[str] = "1"
@@ -67,7 +71,8 @@ class Encoder(nn.Module):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         for name in _SEALED:
-            if name in cls.__dict__:
+            # By identity, so that a mixin in front of Encoder cannot override it either.
+            if getattr(cls, name) is not getattr(Encoder, name):
                 raise TypeError(f"{cls.__name__} must not override the sealed Encoder.{name}")
 
     def __init__(
@@ -81,14 +86,19 @@ class Encoder(nn.Module):
         self.name = name
         self.pooling = pooling or self.poolings[0]
         self.random_weights = weights == RANDOM
-        self.network = self.build(weights)
+        with _own_generator():
+            self.network = self.build(weights)
         self.requires_grad_(False)
         self.eval()
 
     # ---- what a wrapper author writes -------------------------------------------------------
 
     def build(self, weights: Path | str | None) -> nn.Module:
-        """Make the network and fill it from `weights`; it becomes `self.network`."""
+        """Make the network and fill it from `weights`; it becomes `self.network`.
+
+        torch's CPU generator is seeded with 0 meanwhile and put back afterwards, so an untrained
+        network is the same in every run and loading a model shifts nobody else's draws.
+        """
         raise NotImplementedError(f"{type(self).__name__} must write build(self, weights)")
 
     def _forward(self, x: Tensor) -> Tensor:
@@ -135,7 +145,14 @@ class Encoder(nn.Module):
         """
         _check_images(images)
         x = torch.stack([self.prepare(image) for image in images])
-        return self._tokens(x.to(self.device, self.dtype)).float()
+        self.eval()
+        tokens = self._tokens(x.to(self.device, self.dtype)).float()
+        if tokens.ndim != 3 or len(tokens) != len(x):
+            raise ValueError(
+                f"{type(self).__name__}._tokens gave shape {tuple(tokens.shape)} "
+                f"for {len(x)} images; it must give [{len(x)}, N, D]"
+            )
+        return tokens
 
     @final
     def prepare(self, image: np.ndarray | Tensor) -> Tensor:
@@ -146,13 +163,18 @@ class Encoder(nn.Module):
 
         Args:
             image: uint8 [H, W, 3], or floating point [3, H, W] in [0, 1].
+
+        Raises:
+            ValueError: wrong shape or type.
         """
+        _check_image(image)
         return self._prepare(image)
 
     @final
     @torch.inference_mode()
     def encode_prepared(self, x: Tensor) -> Tensor:
         """Pooled features, float32 [B, D], of stacked `prepare` results; not checked for NaN."""
+        self.eval()  # a wrapper, or whoever holds `network`, may have left a part in training mode
         features = self._forward(x.to(self.device, self.dtype)).float()
         if features.ndim != 2 or len(features) != len(x):
             raise ValueError(
@@ -163,11 +185,13 @@ class Encoder(nn.Module):
 
     @property
     def device(self) -> torch.device:
+        """Where the weights are; the CPU for a model without any."""
         parameter = next(self.parameters(), None)
         return torch.device("cpu") if parameter is None else parameter.device
 
     @property
     def dtype(self) -> torch.dtype:
+        """What the weights are stored in; float32 for a model without any."""
         parameter = next(self.parameters(), None)
         return torch.float32 if parameter is None else parameter.dtype
 
@@ -184,6 +208,7 @@ class Encoder(nn.Module):
 
     @property
     def parameter_count(self) -> int:
+        """How many numbers the network's parameters hold, without a discarded head."""
         return sum(parameter.numel() for parameter in self.parameters())
 
     @cached_property
@@ -206,15 +231,18 @@ class Encoder(nn.Module):
     def _wrapper_identity(self) -> str:
         """Version of a wrapper of ours; for anyone else's, a hash of the file it stands in.
 
-        An author who edits a plugin and runs again must not get yesterday's features.
+        An author who edits a plugin and runs again must not get yesterday's features; nor may
+        one who builds on a wrapper of ours after we change that.
         """
-        wrapper = type(self)
-        if wrapper.__module__.partition(".")[0] == "model_zoo":
-            return f"{wrapper.__qualname__} {self.version}"
-        source = inspect.getsourcefile(wrapper)
-        if source is None:
-            raise UserError(f"the source file of {wrapper} is not readable; keep it in a file")
-        return hashing.digest_file(Path(source))
+        parts = []
+        for wrapper in type(self).__mro__:
+            if wrapper is Encoder:
+                break
+            if wrapper.__module__.partition(".")[0] == "model_zoo":
+                parts.append(f"{wrapper.__qualname__} {getattr(wrapper, 'version', '')}")
+            else:
+                parts.append(_digest_source(wrapper))
+        return " < ".join(parts)
 
     @final
     def train(self, mode: bool = True) -> Self:
@@ -222,13 +250,51 @@ class Encoder(nn.Module):
         return super().train(False)
 
 
+@contextmanager
+def _own_generator() -> Iterator[None]:
+    """Seed torch's CPU generator with 0 inside, and put its state back afterwards."""
+    state = torch.get_rng_state()
+    torch.default_generator.manual_seed(0)  # unlike torch.manual_seed, leaves the GPUs' alone
+    try:
+        yield
+    finally:
+        torch.set_rng_state(state)
+
+
+def _digest_source(wrapper: type) -> str:
+    try:
+        source = inspect.getsourcefile(wrapper)
+    except TypeError:  # defined at a prompt
+        source = None
+    if source is None or not Path(source).is_file():
+        raise UserError(
+            f"the source of {wrapper.__qualname__} is in no file, so an edit of it could not be "
+            "told from the cached features; keep the class in a .py file"
+        )
+    return hashing.digest_file(Path(source))
+
+
+def _check_image(image: np.ndarray | Tensor) -> None:
+    if isinstance(image, Tensor):
+        right = image.ndim == 3 and image.shape[0] == 3 and image.is_floating_point()
+    else:
+        right = image.ndim == 3 and image.shape[2] == 3 and image.dtype == np.uint8
+    if not right or 0 in image.shape:
+        raise ValueError(
+            "an image must be a uint8 array [H, W, 3] or a floating point tensor [3, H, W]; "
+            f"got {type(image).__name__} {image.dtype} {tuple(image.shape)}"
+        )
+
+
 def _check_images(images: Tensor) -> None:
     if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
         raise ValueError(
             f"images must be floating point [B, 3, H, W]; got {images.dtype} {tuple(images.shape)}"
         )
+    if images.numel() == 0:
+        raise ValueError(f"images must hold at least one pixel; got {tuple(images.shape)}")
     low, high = images.amin().item(), images.amax().item()
-    if not (0 <= low and high <= 1):
+    if not (low >= 0 and high <= 1):  # written so that NaN fails it
         raise ValueError(f"images must lie in [0, 1]; got values from {low:g} to {high:g}")
 
 

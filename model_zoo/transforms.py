@@ -23,6 +23,8 @@ _FILTERS = {
 class InputRule:
     """What a network wants to see: the whole image, both sides brought to `size`, normalised.
 
+    In this order: `grey`, `stretch`, resize, `mean` and `std`.
+
     The aspect is not kept and nothing is cropped, as UltraBench's users and most ultrasound
     models do: a crop would cut tissue away. Resizing is Pillow's (antialiased) on 8-bit values,
     as in the pipelines the models were trained with.
@@ -35,13 +37,18 @@ class InputRule:
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
     """Then divided by."""
     interpolation: Interpolation = "bicubic"
+    grey: bool = False
+    """Take the luma (ITU-R 601) first and repeat it to three channels."""
+    stretch: tuple[float, float] | None = None
+    """Two percentiles of the image's values that become 0 and 255, before the resize; values
+    outside are clipped, and an image without contrast becomes black."""
 
     def apply(self, image: np.ndarray | torch.Tensor) -> torch.Tensor:
         """Bring one image to the network's input, float32 [3, size, size].
 
         Args:
             image: uint8 [H, W, 3], or float [3, H, W] in [0, 1]. A float image that must be
-                resized is first rounded to 8 bits; at the right size it is left as it is.
+                resized or stretched is first rounded to 8 bits; else it is left as it is.
         """
         pixels = self._resized(image)  # float32 [3, S, S] in [0, 1]
         mean = torch.tensor(self.mean).view(3, 1, 1)
@@ -50,15 +57,29 @@ class InputRule:
 
     def _resized(self, image: np.ndarray | torch.Tensor) -> torch.Tensor:
         if isinstance(image, torch.Tensor):
-            if image.shape[-2:] == (self.size, self.size):
-                return image.float()
+            at_size = image.shape[-2:] == (self.size, self.size)
+            if at_size and not self.grey and self.stretch is None:
+                return image.detach().cpu().float()
             image = to_uint8(image)
+        if self.grey:
+            luma = np.asarray(PIL.Image.fromarray(image).convert("L"))
+            image = np.repeat(luma[:, :, None], 3, axis=2)
+        if self.stretch is not None:
+            image = _stretched(image, *self.stretch)
         if image.shape[:2] != (self.size, self.size):
             resized = PIL.Image.fromarray(image).resize(
                 (self.size, self.size), _FILTERS[self.interpolation]
             )
             image = np.asarray(resized)
         return to_float(image)
+
+
+def _stretched(image: np.ndarray, low: float, high: float) -> np.ndarray:
+    bottom, top = np.percentile(image, (low, high))
+    if top <= bottom:
+        return np.zeros_like(image)
+    scaled = (np.arange(256) - bottom) * (255 / (top - bottom))
+    return np.asarray(scaled.round().clip(0, 255).astype(np.uint8)[image])
 
 
 def to_float(image: np.ndarray) -> torch.Tensor:

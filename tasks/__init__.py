@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,9 +12,9 @@ from ultrabench_eval.core.errors import UserError
 from ultrabench_eval.core.registry import Registry
 
 if TYPE_CHECKING:
-    from tasks.task import Task
+    from tasks.task import Task, TaskCard
 
-__all__ = ["BUILT_IN", "load", "names", "register", "registry"]
+__all__ = ["BUILT_IN", "card", "load", "names", "register", "registry"]
 
 registry = Registry("task", group="ultrabench_eval.tasks", listing="ubench tasks")
 
@@ -33,6 +34,17 @@ def register(name: str, target: Any = None) -> Any:
     return registry.register(name, target)
 
 
+def card(name: str) -> TaskCard:
+    """What is known of a task without its data: the CARD beside its reader."""
+    from tasks.task import TaskCard
+
+    read = registry.get(name)
+    known = getattr(sys.modules[read.__module__], "CARD", None)
+    if isinstance(known, TaskCard):
+        return known
+    return TaskCard(name, title=name, organ="not stated", target="not stated", classes=())
+
+
 def is_manifest(name: str) -> bool:
     """True if a task is given as a manifest file rather than by name."""
     return name.lower().endswith(".csv")
@@ -49,9 +61,9 @@ def load(name: str, root: Path | str | None = None) -> Task:
         UserError: unknown name, missing folder or files, or a task that cannot be trusted.
     """
     if is_manifest(name):
-        from tasks import manifest
+        from tasks.manifest import read as read_manifest
 
-        return manifest.read(Path(name))
+        return read_manifest(Path(name))
     read = registry.get(name)
     if root is None:
         raise UserError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,15 @@ from ultrabench_eval.core.errors import UserError
 
 # Modes whose conversion to RGB keeps 8-bit values. 16-bit and float images would be clipped.
 _EIGHT_BIT = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"}
+# What Pillow raises for damaged files of the common formats.
+_DAMAGED = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    struct.error,
+    PIL.Image.DecompressionBombError,
+)
 
 
 def decode(path: Path) -> np.ndarray:
@@ -30,7 +40,7 @@ def decode(path: Path) -> np.ndarray:
             return np.asarray(image.convert("RGB"))
     except FileNotFoundError as error:
         raise UserError(f"image {path} is missing; restore it or remove its row") from error
-    except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError) as error:
+    except _DAMAGED as error:
         raise UserError(
             f"cannot read image {path} ({error}); copy it again from the release or remove its row"
         ) from error
@@ -55,3 +65,21 @@ class ImageFile:
             raise UserError(
                 f"cannot read image {self.path} ({error.strerror}); restore it or remove its row"
             ) from error
+
+
+@dataclass(frozen=True, eq=False)
+class ImageArray:
+    """A grey image [H, W] or colour image [H, W, 3] that is already in memory, uint8."""
+
+    pixels: np.ndarray
+    name: str
+
+    def read(self) -> np.ndarray:
+        """The image as uint8 RGB [H, W, 3]; grey is repeated. Shares memory with `pixels`."""
+        if self.pixels.ndim == 3:
+            return self.pixels
+        return np.broadcast_to(self.pixels[..., None], (*self.pixels.shape, 3))
+
+    def digest(self) -> str:
+        """SHA-256 over shape and pixels."""
+        return hashing.digest_parts([str(self.pixels.shape).encode(), self.pixels.tobytes()])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from ultrabench_eval.core.errors import UserError
@@ -20,12 +20,13 @@ def find(folder: Path, *marks: str, source: str) -> Path:
     Raises:
         UserError: no directory holds them all.
     """
-    level = [folder]
+    level, seen = [folder], set[Path]()
     while level:
         for directory in level:
             if all((directory / mark).exists() for mark in marks):
                 return directory
-        level = [child for directory in level for child in _subfolders(directory)]
+        seen.update(directory.resolve() for directory in level)  # links may run in circles
+        level = [c for d in level for c in _subfolders(d) if c.resolve() not in seen]
     raise UserError(
         f"{folder} does not hold the release: no folder at or below it has "
         f"{' and '.join(marks)}; unpack {source} there"
@@ -41,12 +42,72 @@ def images_in(directory: Path) -> list[Path]:
     )
 
 
+def walk(folder: Path, suffix: str) -> Iterator[Path]:
+    """Files below `folder` with this suffix (in any case), by name; hidden ones are passed over."""
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() == suffix and not path.name.startswith("."):
+            yield path
+    for child in _subfolders(folder):
+        yield from walk(child, suffix)
+
+
+def read_text(path: Path) -> str:
+    """Text of a release's file, UTF-8 with or without byte order mark.
+
+    Raises:
+        UserError: the file cannot be read or is in another encoding.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{path} is no UTF-8 text (byte {error.start}); copy it again from the release"
+        ) from error
+    except OSError as error:
+        raise UserError(
+            f"cannot read {path} ({error.strerror}); copy it again from the release"
+        ) from error
+
+
+def labelled_list(path: Path, separator: str | None, n_classes: int) -> list[tuple[str, int]]:
+    """Rows `<name><separator><code>` of a list file, in order; empty lines are passed over.
+
+    Args:
+        path: the list file.
+        separator: as for `str.split`; None is any white space.
+        n_classes: codes run from 0 to n_classes - 1.
+
+    Raises:
+        UserError: a row is not of this form; it is named by its line number.
+    """
+    rows = []
+    for number, line in enumerate(read_text(path).splitlines(), start=1):
+        if not line.strip():
+            continue
+        name, *code = (part.strip() for part in line.rsplit(separator, 1))
+        if not name or not code or not code[0].isdecimal() or int(code[0]) >= n_classes:
+            raise UserError(
+                f"{path}, line {number}: '{line.strip()}' is not an image name and a class code "
+                f"from 0 to {n_classes - 1}; copy the file again from the release"
+            )
+        rows.append((name, int(code[0])))
+    return rows
+
+
 def missing_note(what: str, missing: Iterable[str], total: int) -> tuple[str, ...]:
     """A note that counts rows whose file is absent; empty if none is."""
     missing = list(missing)
     if not missing:
         return ()
     return (f"{len(missing)} of {total} {what} have no image file (first: {missing[0]})",)
+
+
+def unused_note(what: str, unused: Iterable[str]) -> tuple[str, ...]:
+    """A note that counts files which are there but not read; empty if there are none."""
+    unused = sorted(unused)
+    if not unused:
+        return ()
+    return (f"{len(unused)} {what} (first: {unused[0]})",)
 
 
 def _subfolders(directory: Path) -> list[Path]:

@@ -5,11 +5,10 @@ N is the number of images of a split, C the number of classes.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -27,7 +26,7 @@ class Image(Protocol):
         """Unique within its task and the same on every machine, e.g. "Benign/image/12.jpg"."""
 
     def read(self) -> np.ndarray:
-        """The decoded image, uint8 RGB [H, W, 3].
+        """The decoded image, uint8 RGB [H, W, 3]; it may be shared, so don't write into it.
 
         Raises:
             UserError: the file is damaged or of a kind that is not supported.
@@ -58,6 +57,16 @@ class TaskCard:
     """What `Split.groups` stands for: "patient", "video", or "none"."""
     defects: tuple[str, ...] = ()
     """Known defects of the release, one sentence each."""
+    paper_counts: tuple[int, int, int] | None = None
+    """Images of train, validation and test that the US-JEPA paper states (its Table 4)."""
+
+
+class Item(NamedTuple):
+    """One row of a release while a reader sorts it into splits."""
+
+    image: Image
+    label: int
+    group: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,6 +84,16 @@ class Split:
     labels: np.ndarray
     groups: tuple[str, ...] | None = None
     scan_masks: Sequence[Image] | None = None
+
+    @classmethod
+    def of(cls, items: Sequence[Item]) -> Split:
+        """The split that holds `items`; it has groups if every item has one."""
+        groups = tuple(item.group for item in items if item.group is not None)
+        return cls(
+            images=tuple(item.image for item in items),
+            labels=np.array([item.label for item in items], dtype=np.int64),
+            groups=groups if len(groups) == len(items) > 0 else None,
+        )
 
     def __len__(self) -> int:
         return len(self.images)
@@ -124,10 +143,12 @@ class Task:
 
     @property
     def name(self) -> str:
+        """Name on the command line and in tables."""
         return self.card.name
 
     @property
     def classes(self) -> tuple[str, ...]:
+        """Class names; the position is the integer code of the labels."""
         return self.card.classes
 
     @property
@@ -155,8 +176,13 @@ class Task:
     def _check_split(self, name: str, split: Split) -> None:
         if len(split) == 0:
             raise UserError(f"task '{self.name}' has no {name} images in {self.origin}; add some")
-        if not len(split.images) == len(split.labels) == len(split.groups or split.images):
-            raise ValueError(f"{self.name}/{name}: images, labels and groups differ in length")
+        for what in (split.labels, split.groups, split.scan_masks):
+            if what is not None and len(what) != len(split):
+                raise ValueError(
+                    f"{self.name}/{name}: labels, groups or scan masks differ in length from images"
+                )
+        if split.labels.dtype != np.int64:
+            raise ValueError(f"{self.name}/{name}: labels are {split.labels.dtype}, not int64")
         wrong = set(split.labels.tolist()) - set(range(len(self.classes)))
         if wrong:
             raise UserError(
@@ -167,7 +193,7 @@ class Task:
     def _check_classes(self) -> None:
         absent = set(range(len(self.classes))) - set(self.train.labels.tolist())
         for code in sorted(absent):
-            held = [n for n in SPLITS[1:] if code in getattr(self, n).labels]
+            held = [name for name in SPLITS[1:] if code in self.splits[name].labels]
             where = f" although {' and '.join(held)} has some" if held else ""
             raise UserError(
                 f"class '{self.classes[code]}' of task '{self.name}' has no training image in "
@@ -175,15 +201,15 @@ class Task:
             )
 
     def _check_groups(self) -> None:
-        if self.train.groups is None:
-            return
-        seen: Counter[str] = Counter()
-        for split in self.splits.values():
-            seen.update(set(split.groups or ()))
-        shared = sorted(group for group, times in seen.items() if times > 1)
+        places: dict[str, list[str]] = {}
+        for name, split in self.splits.items():
+            for group in set(split.groups or ()):
+                places.setdefault(group, []).append(name)
+        shared = sorted(group for group, where in places.items() if len(where) > 1)
         if shared:
             raise UserError(
-                f"task '{self.name}': {len(shared)} {self.card.groups} group(s) stand in more than "
-                f"one split of {self.origin} (first: '{shared[0]}'), so the test is not "
-                "independent; keep each group within one split"
+                f"task '{self.name}': {len(shared)} of its groups ({self.card.groups}) stand in "
+                f"more than one split of {self.origin} (first: '{shared[0]}' in "
+                f"{' and '.join(places[shared[0]])}), so the test is not independent; "
+                "keep each group within one split"
             )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -148,11 +149,19 @@ def data_phantom(
     task: Annotated[str, typer.Option(help="Tasks, comma-separated, or 'all'.")] = "all",
 ) -> None:
     """Simulate eight SYNTHETIC datasets in the layouts of the eight original releases."""
+    from tasks import phantom
     from ultrabench_eval.display import Progress
-    from ultrabench_eval.pipeline import write_phantom
+    from ultrabench_eval.pipeline import Step
+    from ultrabench_eval.plan import resolve_names
 
     with Progress() as progress:
-        write_phantom(out, task, size, seed, progress)
+        phantom.write(
+            out,
+            size=size,
+            seed=seed,
+            tasks=resolve_names(task, phantom.TASKS),
+            progress=lambda name, done, total: progress(Step("phantom", "", name, done, total)),
+        )
     print(f"SYNTHETIC data written to {out}; use it with --data {out}")
 
 
@@ -204,7 +213,7 @@ def _print_results(out: Path, encoded: int) -> None:
         print(out / f"leaderboard.{suffix}")
 
 
-def _print_table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+def _print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     from ultrabench_eval.display import console, grid
 
     console().print(grid(header, rows))

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 from rich.table import Table
+from rich.text import Text
 
 from ultrabench_eval.pipeline import Step
 from ultrabench_eval.report import tables
@@ -82,8 +83,9 @@ def leaderboard(entries: Sequence[tables.Entry]) -> list[Table]:
         table.add_column(wide.header[0])
         for name in wide.header[1:]:
             table.add_column(name, justify="right")
-        for row in wide.marked("[bold]{}[/bold]"):
-            table.add_row(*row)
+        for r, row in enumerate(wide.rows):
+            best = ("bold" if (r, column) in wide.best else "" for column in range(len(row)))
+            table.add_row(*map(Text, row, best))  # Text, for "[...]" in a name is no markup
         shown.append(table)
     return shown
 
@@ -92,5 +94,5 @@ def grid(header: Iterable[str], rows: Iterable[Iterable[str]]) -> Table:
     """A plain table without lines."""
     table = Table(*header, box=None, pad_edge=False)
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(Text, row))
     return table

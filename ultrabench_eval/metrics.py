@@ -40,22 +40,22 @@ def macro_f1(counts: np.ndarray) -> np.ndarray:
 
     A class that is neither present nor predicted is left out, as scikit-learn does.
     """
-    return np.nanmean(_f1(counts), axis=-1)
+    return np.asarray(np.nanmean(_f1(counts), axis=-1))
 
 
 def weighted_f1(counts: np.ndarray) -> np.ndarray:
     """Mean of the classes' F1 weighted by their true counts; counts [..., C, C] -> [...]."""
-    return np.nansum(_f1(counts) * counts.sum(-1), axis=-1) / counts.sum((-2, -1))
+    return np.asarray(np.nansum(_f1(counts) * counts.sum(-1), axis=-1) / counts.sum((-2, -1)))
 
 
 def accuracy(counts: np.ndarray) -> np.ndarray:
     """Part of the images that is predicted right; counts [..., C, C] -> [...]."""
-    return _right(counts).sum(-1) / counts.sum((-2, -1))
+    return np.asarray(_right(counts).sum(-1) / counts.sum((-2, -1)))
 
 
 def balanced_accuracy(counts: np.ndarray) -> np.ndarray:
     """Mean recall of the classes that are present; counts [..., C, C] -> [...]."""
-    return np.nanmean(_ratio(_right(counts), counts.sum(-1)), axis=-1)
+    return np.asarray(np.nanmean(_ratio(_right(counts), counts.sum(-1)), axis=-1))
 
 
 FROM_COUNTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
@@ -76,7 +76,7 @@ def _f1(counts: np.ndarray) -> np.ndarray:
 
 
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    return np.divide(part, whole, out=np.full(whole.shape, np.nan), where=whole > 0)
+    return np.asarray(np.divide(part, whole, out=np.full(whole.shape, np.nan), where=whole > 0))
 
 
 # ---- from probabilities -------------------------------------------------------------------------

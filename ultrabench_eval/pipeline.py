@@ -20,7 +20,6 @@ from torch import Tensor
 
 import model_zoo
 import tasks as task_zoo
-from tasks import phantom
 from tasks.task import SPLITS, Task
 from ultrabench_eval import features, metrics, plan, plugins
 from ultrabench_eval.cells import Cell, Cells, Coordinates, Failure, identity
@@ -112,8 +111,7 @@ def run(
 
     if data == PHANTOM:
         wanted = [name for name in task_names if name in task_zoo.BUILT_IN]
-        folder = cache / "phantom" / f"{phantom.VERSION}-small-0"
-        root: Path | None = write_phantom(folder, wanted, report=report)
+        root: Path | None = phantom_root(cache, wanted, report)
     else:
         place = data or os.environ.get("UBENCH_DATA")
         root = Path(place) if place else None
@@ -144,22 +142,15 @@ def default_cache() -> Path:
     return Path(home) / "ubench"
 
 
-def write_phantom(
-    folder: Path,
-    tasks: str | Sequence[str] = "all",
-    size: str = "small",
-    seed: int = 0,
-    report: Report = lambda step: None,
-) -> Path:
-    """Write the SYNTHETIC suite, or what is missing of it; two processes write it once."""
-    with files.locked(folder):
-        return phantom.write(
-            folder,
-            size=size,
-            seed=seed,
-            tasks=plan.resolve_names(tasks, task_zoo.BUILT_IN),
-            progress=lambda task, done, total: report(Step("phantom", "", task, done, total)),
-        )
+def phantom_root(cache: Path, wanted: Sequence[str], report: Report) -> Path:
+    """The small SYNTHETIC suite in the cache; tasks that are not there yet are simulated."""
+    from tasks import phantom  # here, for its imports take a second that real data need not pay
+
+    return phantom.write(
+        cache / PHANTOM / f"{phantom.VERSION}-small-0",
+        tasks=wanted,
+        progress=lambda task, done, total: report(Step("phantom", "", task, done, total)),
+    )
 
 
 # ---- one function a stage -----------------------------------------------------------------------
@@ -289,7 +280,7 @@ def _measure(
         validation_loss=list(probes.validation_loss),
         synthetic=task.synthetic,
         random_weights=model.random_weights,
-        model=model.info,
+        model={**model.info, "dim": x["test"].shape[1]},
         task={"title": task.card.title, "groups": task.card.groups},
         notes=list(task.notes),
         protocol=asdict(protocol),

@@ -58,7 +58,6 @@ class Model:
             "title": encoder.card.title,
             "pooling": encoder.pooling,
             "input_size": encoder.input_size,
-            "dim": encoder.dim,
             "parameters": encoder.parameter_count,
         }
 
@@ -110,31 +109,34 @@ def make(
         dtype: see `model_zoo.load`.
     """
 
-    def load_model(name: str) -> Model:
-        model = Model(name, weights.get(name), device, dtype)
-        if len(models) > 1:
-            model.release()
-        return model
-
-    def load_task(name: str) -> Task:
-        if data is None and not task_zoo.is_manifest(name):
-            task_zoo.registry.get(name)  # an unknown name is the nearer problem
-            raise UserError(
-                "no data folder: pass --data ROOT or set UBENCH_DATA, where ROOT/aul, ROOT/busbra "
-                "... hold the releases as unpacked (`ubench tasks` says where each is had from)"
-            )
-        task = task_zoo.load(name, data)
-        _ = task.fingerprint  # reads every file once, so an unreadable one shows now
-        return task
-
-    found = {
-        _label(name): _or_reason(f"task '{name}'", lambda name=name: load_task(name))
-        for name in tasks
-    }
+    alone = len(models) == 1
     return Plan(
-        models={n: _or_reason(f"model '{n}'", lambda n=n: load_model(n)) for n in models},
-        tasks=found,
+        models={
+            name: _attempt(
+                f"model '{name}'", _load_model, name, weights.get(name), device, dtype, alone
+            )
+            for name in models
+        },
+        tasks={_label(name): _attempt(f"task '{name}'", _load_task, name, data) for name in tasks},
     )
+
+
+def _load_model(name: str, weights: str | None, device: str, dtype: str, keep: bool) -> Model:
+    model = Model(name, weights, device, dtype)
+    if not keep:
+        model.release()
+    return model
+
+
+def _load_task(name: str, data: Path | None) -> Task:
+    if data is None and not task_zoo.is_manifest(name):
+        raise UserError(
+            "no data folder: pass --data ROOT or set UBENCH_DATA, where ROOT/aul, ROOT/busbra "
+            "... hold the releases as unpacked (`ubench tasks` says where each is had from)"
+        )
+    task = task_zoo.load(name, data)
+    _ = task.fingerprint  # reads every file once, so an unreadable one shows now
+    return task
 
 
 def resolve_names(asked: str | Iterable[str], known: Iterable[str]) -> list[str]:
@@ -180,10 +182,10 @@ def _label(task: str) -> str:
     return Path(task).stem if task_zoo.is_manifest(task) else task
 
 
-def _or_reason(what: str, load: Callable[[], T]) -> T | str:
+def _attempt(what: str, load: Callable[..., T], *args: object) -> T | str:
     """What `load` gives, or why it cannot: the code behind a name may be a plugin's."""
     try:
-        return load()
+        return load(*args)
     except UserError as error:
         return str(error)
     except Exception as error:

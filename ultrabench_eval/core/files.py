@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import socket
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 from filelock import FileLock
 
 _HOST = socket.gethostname()
+_counter = itertools.count()  # two threads of one process may write the same file
 
 
 @contextmanager
@@ -21,7 +23,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     empty file under the final name.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{_HOST}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{_HOST}.{next(_counter)}.{os.getpid()}.tmp")
     try:
         yield temporary
         with temporary.open("rb+") as file:
@@ -60,14 +62,16 @@ def remove_orphans(folder: Path) -> int:
     """
     removed = 0
     for temporary in folder.rglob(f".*.{_HOST}.*.tmp"):
-        pid = int(temporary.name.split(".")[-2])
-        if not _alive(pid):
+        pid = temporary.name.split(".")[-2]
+        if pid.isdecimal() and not _alive(int(pid)):
             temporary.unlink(missing_ok=True)
             removed += 1
     return removed
 
 
 def _alive(pid: int) -> bool:
+    if os.name == "nt":  # signal 0 would end the process there; better leave its file
+        return True
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

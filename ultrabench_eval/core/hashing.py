@@ -38,7 +38,7 @@ def digest_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def digest_parts(parts: Iterable[bytes]) -> str:
+def digest_parts(parts: Iterable[bytes | memoryview]) -> str:
     """SHA-256 over length-prefixed parts, so that ("ab", "c") and ("a", "bc") differ."""
     total = hashlib.sha256()
     for part in parts:
@@ -51,12 +51,13 @@ def digest_tensors(tensors: Mapping[str, torch.Tensor]) -> str:
     """SHA-256 over names, dtypes, shapes and raw bytes of tensors, in the order of their names."""
     import torch
 
-    def parts() -> Iterable[bytes]:
+    def parts() -> Iterable[bytes | memoryview]:
         for name in sorted(tensors):
             tensor = tensors[name].detach().cpu().contiguous()
             yield name.encode()
             yield f"{tensor.dtype}{tuple(tensor.shape)}".encode()
-            yield memoryview(tensor.reshape(-1).view(torch.uint8).numpy())  # type: ignore[misc]
+            # The array itself, not a copy of its bytes: weights can be gigabytes.
+            yield tensor.reshape(-1).view(torch.uint8).numpy().data
 
     return digest_parts(parts())
 

@@ -49,6 +49,14 @@ class Registry:
         self._targets[name] = target
         return target
 
+    def registered(self) -> frozenset[str]:
+        """Names registered in this process, without those of installed packages."""
+        return frozenset(self._targets)
+
+    def remove(self, name: str) -> None:
+        """Take back a registration of this process, as when a plugin file fails half-way."""
+        del self._targets[name]
+
     def names(self) -> list[str]:
         """All names, sorted; a family is listed as "timm/<name>"."""
         names = set(self._targets) | set(self._entry_points())
@@ -65,7 +73,7 @@ class Registry:
         """
         key = self._key(name)
         if key is None:
-            raise UserError(self._unknown(name))
+            raise UserError(self.unknown(name))
         target = self._targets.get(key)
         if target is None:
             target = self._load_entry_point(key)
@@ -111,7 +119,8 @@ class Registry:
                 f"({type(error).__name__}: {error}); repair or uninstall that package"
             ) from error
 
-    def _unknown(self, name: str) -> str:
+    def unknown(self, name: str) -> str:
+        """The sentence for a name that is not registered, with the nearest ones that are."""
         near = difflib.get_close_matches(name.lower(), self.names(), n=3, cutoff=0.6)
         hint = f"; did you mean {' or '.join(repr(n) for n in near)}?" if near else ";"
         return f"unknown {self.kind} '{name}'{hint} `{self.listing}` lists all"

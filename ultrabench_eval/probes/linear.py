@@ -97,10 +97,12 @@ def _fit(
     running = torch.ones(heads, dtype=torch.bool)  # heads that still count
     for epoch in range(protocol.max_epochs):
         order = torch.stack([torch.randperm(count, generator=g) for g in shuffles])  # [H, N]
-        for rows in order.to(train_x.device).split(protocol.batch_size, dim=1):  # [H, B]
+        for rows in torch.split(order.to(train_x.device), protocol.batch_size, dim=1):  # [H, B]
             loss = _losses(weight, bias, train_x[rows], train_y[rows])
             optimizer.zero_grad()
-            loss.sum().backward()  # heads share nothing, so the sum trains each on its own loss
+            torch.autograd.backward(
+                loss.sum()
+            )  # heads share nothing, so the sum trains each on its own loss
             optimizer.step()
         schedule.step()
 

@@ -180,7 +180,8 @@ def markdown(entries: Sequence[Entry]) -> str:
     parts += _section("Protocols", ["protocol", "settings"], [list(p) for p in protocols.items()])
     parts += _section("Models", _MODELS, _model_rows(cells))
     parts += _section("Tasks", _TASKS, _task_rows(cells))
-    notes = {f"{c.coordinates.task}: {note}": None for c in cells for note in c.notes}
+    real = [cell for cell in cells if not cell.synthetic]
+    notes = {f"{c.coordinates.task}: {note}": None for c in real for note in c.notes}
     if notes:
         parts.append("## Notes on the data\n")
         parts.append("\n".join(f"- {note}" for note in notes) + "\n")

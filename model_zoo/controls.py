@@ -1,0 +1,222 @@
+"""Controls: what an encoder must beat before its score means anything.
+
+An untrained network, a thumbnail, a few statistics of the image and the shape of the scanned
+region. A task that one of them solves can be solved without looking at tissue.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import torch
+from scipy import ndimage
+from torch import Tensor, nn
+
+from model_zoo.encoder import RANDOM, Card, Encoder
+from model_zoo.transforms import InputRule, to_uint8
+from ultrabench_eval.core.errors import UserError
+
+_NO_WEIGHTS = {"code_licence": "Apache-2.0", "weights_licence": "none: there are no weights"}
+
+
+class _Control(Encoder):
+    """A control takes no weights."""
+
+    def build(self, weights: Path | str | None) -> nn.Module:
+        """Nothing to fill; asking for a checkpoint is a mistake worth telling."""
+        if weights not in (None, RANDOM):
+            raise UserError(
+                f"model '{self.name}' is a control and takes no weights; leave out --weights for it"
+            )
+        return self._network()
+
+    def _network(self) -> nn.Module:
+        return nn.Identity()
+
+
+class RandomViTTiny(_Control):
+    """A ViT-Tiny/16 that was never trained: what architecture and input size alone give.
+
+    Features [B, 192]: the class token after the final norm; tokens [B, 196, 192]. The weights
+    are timm's initialisation under generator seed 0; the fingerprint tells if a release of timm or
+    torch ever draws them differently.
+    """
+
+    input_rule = InputRule(224, (0.5,) * 3, (0.5,) * 3)  # timm's rule for this architecture
+    patch_size = 16
+    poolings = ("cls",)
+    card = Card(
+        title="ViT-Tiny, random",
+        paper="Dosovitskiy et al., ICLR 2021 (arXiv 2010.11929), for the architecture",
+        pretraining="none: random weights on purpose",
+        note="control: untrained network",
+        **_NO_WEIGHTS,
+    )
+
+    def _network(self) -> nn.Module:
+        import timm  # here, because it takes seconds and the other controls do without
+
+        self.random_weights = True
+        network: nn.Module = timm.create_model("vit_tiny_patch16_224", num_classes=0)
+        return network
+
+    def _forward(self, x: Tensor) -> Tensor:
+        features: Tensor = self.network(x)
+        return features
+
+    def _tokens(self, x: Tensor) -> Tensor:
+        tokens: Tensor = self.network.forward_features(x)[:, 1:]  # type: ignore[operator]
+        return tokens
+
+
+class Pixels(_Control):
+    """The image as a 16 x 16 RGB thumbnail, antialiased: [B, 768].
+
+    In colour, because burnt-in overlays and Doppler boxes are what it is to find; 768 numbers,
+    as many as a ViT-B gives, so that the probe on top is just as large.
+    """
+
+    input_rule = InputRule(16, interpolation="bilinear")
+    poolings = ("flatten",)
+    card = Card(
+        title="Pixels 16 x 16",
+        pretraining="none",
+        note="control: colour thumbnail, no learning",
+        **_NO_WEIGHTS,
+    )
+
+    def _forward(self, x: Tensor) -> Tensor:
+        return x.flatten(1)
+
+
+class ImageStats(_Control):
+    """Size, aspect, grey histogram and simple moments of the image as released: [B, 32].
+
+    In order: log2 of height, width and width / height; 16 histogram bins; mean and standard
+    deviation of each channel; skewness and excess kurtosis of the grey values; entropy in bits
+    / 8; share of black pixels; share of coloured ones; centre (row, column) of the brightness.
+    A score above chance means that classes differ in scanner, export or crop.
+    """
+
+    poolings = ("statistics",)
+    card = Card(
+        title="Image statistics",
+        pretraining="none",
+        note="control: size, aspect, histogram and moments of the raw image",
+        **_NO_WEIGHTS,
+    )
+
+    def _prepare(self, image: np.ndarray | Tensor) -> Tensor:
+        return torch.from_numpy(image_statistics(_pixels(image)))
+
+    def _forward(self, x: Tensor) -> Tensor:
+        return x
+
+
+class FanMask(_Control):
+    """Where the ultrasound is in the frame, as a 32 x 32 coverage map: [B, 1024] in [0, 1].
+
+    A score above chance means that the geometry of the scan (probe, depth, crop) gives classes
+    away.
+    """
+
+    side = 32
+    poolings = ("flatten",)
+    card = Card(
+        title="Fan mask",
+        pretraining="none",
+        note="control: shape of the scanned region only, no tissue",
+        **_NO_WEIGHTS,
+    )
+
+    def _prepare(self, image: np.ndarray | Tensor) -> Tensor:
+        mask = PIL.Image.fromarray(scanned_region(_pixels(image)).astype(np.float32))
+        coverage = mask.resize((self.side, self.side), PIL.Image.Resampling.BOX)
+        return torch.from_numpy(np.array(coverage))
+
+    def _forward(self, x: Tensor) -> Tensor:
+        return x.flatten(1)
+
+
+def image_statistics(image: np.ndarray) -> np.ndarray:
+    """The features of `ImageStats`, float32 [32], of one image, uint8 [H, W, 3].
+
+    Everything is of order one, since the probe takes features as they are.
+    """
+    height, width = image.shape[:2]
+    luma = np.asarray(PIL.Image.fromarray(image).convert("L"))
+    counts = np.bincount(luma.ravel(), minlength=256).astype(np.float64)
+    share = counts / counts.sum()
+    levels = np.arange(256) / 255
+
+    mean = share @ levels
+    spread = np.sqrt(share @ (levels - mean) ** 2)
+    scaled = (levels - mean) / spread if spread > 0 else np.zeros(256)
+    present = share[share > 0]
+
+    channels = image.reshape(-1, 3) / 255
+    colour = (image.max(axis=2).astype(int) - image.min(axis=2) > 24).mean()
+    total = luma.sum(dtype=np.float64)
+    centre = [
+        luma.sum(axis=1 - axis) @ np.linspace(-1, 1, side) / total if total else 0.0
+        for axis, side in enumerate((height, width))
+    ]
+    return np.array(
+        [
+            *np.log2([height / 512, width / 512, width / height]),
+            *share.reshape(16, 16).sum(axis=1),
+            *channels.mean(axis=0),
+            *channels.std(axis=0),
+            # Heavy tails would drown the rest, so the two shape figures are squashed.
+            np.tanh(share @ scaled**3 / 4),
+            np.tanh(max(share @ scaled**4 - 3, -3) / 16 if spread > 0 else 0.0),
+            -(present @ np.log2(present)) / 8,
+            share[:8].sum(),
+            colour,
+            *centre,
+        ],
+        dtype=np.float32,
+    )
+
+
+def scanned_region(image: np.ndarray) -> np.ndarray:
+    """An estimate of the scanned region, bool [h, w], of one image, uint8 [H, W, 3].
+
+    The convex hull of the largest connected bright area, on a copy whose longer side is at most
+    128 pixels. The hull, because a cyst that opens into the surround would otherwise draw its
+    outline into the mask, which is to hold no tissue. It is a control's rough view, not a
+    segmentation: dark tissue along a border still moves that border, and an image without any
+    bright area counts as scanned all over.
+    """
+    grey = PIL.Image.fromarray(image).convert("L")
+    grey.thumbnail((128, 128), PIL.Image.Resampling.BOX, reducing_gap=None)
+    bright = np.asarray(grey) > 12  # above JPEG's ringing in a black surround
+    # Gaps of a twentieth of the frame are closed, then thin bridges to scales and lettering cut.
+    reach = max(1, min(bright.shape) // 40)
+    disc = ndimage.iterate_structure(ndimage.generate_binary_structure(2, 1), reach)
+    padded = np.pad(bright, 4 * reach, mode="edge")  # neither step may eat into the border
+    cleaned = ndimage.binary_opening(ndimage.binary_closing(padded, disc), disc)
+    inner = slice(4 * reach, -4 * reach)
+    labels, count = ndimage.label(cleaned[inner, inner])
+    if count == 0:
+        return np.ones_like(bright)
+    largest = np.bincount(labels.ravel())[1:].argmax() + 1
+    return _convex_hull(labels == largest)
+
+
+def _convex_hull(mask: np.ndarray) -> np.ndarray:
+    """The pixels inside all of 64 half-planes that just hold the mask."""
+    angles = np.arange(64) * (2 * np.pi / 64)
+    rows, columns = np.indices(mask.shape)
+    hull = np.ones_like(mask)
+    for down, right in zip(np.sin(angles), np.cos(angles), strict=True):
+        distance = rows * down + columns * right
+        hull &= distance <= distance[mask].max() + 1e-6
+    return hull
+
+
+def _pixels(image: np.ndarray | Tensor) -> np.ndarray:
+    """The image as uint8 [H, W, 3], whichever way it came."""
+    return to_uint8(image) if isinstance(image, Tensor) else np.ascontiguousarray(image)

@@ -1,0 +1,225 @@
+"""`timm/<name>`: any image model of timm as a frozen encoder.
+
+Weights come from a file, from timm's hub, or are untrained if that is asked for; never by
+accident. The input rule is timm's data configuration, but for one thing: the whole image is
+squashed to the model's input size, where timm would crop its centre, because a crop cuts tissue
+away.
+"""
+
+from __future__ import annotations
+
+import difflib
+import socket
+import urllib.request
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, get_args
+from urllib.parse import urlsplit
+
+import huggingface_hub
+import timm
+from timm.data.config import resolve_model_data_config
+from torch import Tensor, nn
+
+from model_zoo import pooling
+from model_zoo import weights as checkpoints
+from model_zoo.encoder import RANDOM, Card, Encoder
+from model_zoo.transforms import InputRule, Interpolation
+from ultrabench_eval.core.errors import UserError
+
+_HUB_FILES = ("model.safetensors", "pytorch_model.bin")
+_PATIENCE = 5.0  # seconds; the hub's own client tries for three quarters of a minute
+
+
+class TimmModel(Encoder):
+    """A timm model without its classifier.
+
+    Poolings: `default` is the model's own; `mean`, `cls` and `cls+mean` pool the tokens of
+    `forward_features` and are for vision transformers. `tokens` likewise.
+    """
+
+    poolings = ("default", *pooling.POOLINGS)
+    card = Card(
+        title="timm",
+        paper="see the model's page on the hub",
+        code_licence="Apache-2.0",
+        weights_licence="see the model's page on the hub",
+        weights_from="huggingface.co/timm",
+        pretraining="see the model's page on the hub",
+    )
+
+    def build(self, weights: Path | str | None) -> nn.Module:
+        """The timm network with `num_classes=0`; sets input rule, patch size and card."""
+        architecture = self.name.removeprefix("timm/")
+        network: nn.Module = _create(architecture, num_classes=0)
+        config: dict[str, Any] = network.pretrained_cfg  # type: ignore[assignment]
+        self.input_rule = _input_rule(self.name, network)
+        self.patch_size = _patch_size(network)
+        self.card = replace(
+            self.card,
+            title=architecture,
+            weights_licence=config.get("license") or self.card.weights_licence,
+            weights_from=f"huggingface.co/{config.get('hf_hub_id') or 'timm'}",
+            pretraining=f"timm's tag: {config.get('tag') or 'none'}",
+        )
+        self._check_pooling(network)
+        if weights == RANDOM:
+            return network
+
+        source = checkpoints.find(self.name, weights)
+        leftovers = _classifier_keys(config)
+        if source is None:
+            tensors, origin = _from_hub(self.name, architecture, config)
+        else:
+            content = checkpoints.read(source.path)
+            tensors = checkpoints.choose(
+                network, content, name=self.name, source=source, leftovers=leftovers
+            )
+            origin = str(source)
+        return checkpoints.fill(
+            network, tensors, name=self.name, source=origin, leftovers=leftovers
+        )
+
+    def _check_pooling(self, network: nn.Module) -> None:
+        if self.pooling == "default":
+            return
+        if not _has_tokens(network):
+            raise UserError(
+                f"model '{self.name}' is no vision transformer with tokens; "
+                f"leave out its pooling '{self.pooling}'"
+            )
+        if self.pooling != "mean" and getattr(network, "cls_token", None) is None:
+            raise UserError(f"model '{self.name}' has no class token; use the pooling 'mean'")
+
+    def _forward(self, x: Tensor) -> Tensor:
+        if self.pooling == "default":
+            features: Tensor = self.network(x)
+            return features
+        return pooling.pool(self.pooling, self._features(x), self._prefix)
+
+    def _tokens(self, x: Tensor) -> Tensor:
+        if not _has_tokens(self.network):
+            raise NotImplementedError(f"model '{self.name}' is no transformer with patch tokens")
+        return self._features(x)[:, self._prefix :]
+
+    def _features(self, x: Tensor) -> Tensor:
+        tokens: Tensor = self.network.forward_features(x)  # type: ignore[operator]
+        return tokens
+
+    @property
+    def _prefix(self) -> int:
+        return int(self.network.num_prefix_tokens)  # type: ignore[arg-type]
+
+
+def _create(architecture: str, **options: Any) -> Any:
+    """timm's network, or an error that names what it may have been meant to be."""
+    name, _, tag = architecture.partition(".")
+    if not timm.is_model(name):
+        near = difflib.get_close_matches(name.lower(), timm.list_models(), n=3, cutoff=0.6)
+        hint = " or ".join(f"timm/{other}" for other in near)
+        raise UserError(
+            f"timm {timm.__version__} has no model '{name}'; "
+            + (f"did you mean {hint}?" if hint else "timm.list_models() lists all")
+        )
+    tags = [full.partition(".")[2] for full in timm.list_pretrained(name)]
+    if tag and tag not in tags:
+        listed = ", ".join(tags) or "none"
+        raise UserError(f"timm/{name} has no pretrained tag '{tag}'; it has: {listed}")
+    return timm.create_model(architecture, **options)
+
+
+def _from_hub(
+    name: str, architecture: str, config: dict[str, Any]
+) -> tuple[dict[str, Tensor], str]:
+    """State dict of the pretrained model, classifier included, and where it came from.
+
+    With its classifier, because timm fills strictly only then.
+    """
+    overlay, origin = None, f"huggingface.co/{config.get('hf_hub_id') or 'timm'}"
+    cached = _cached(config)
+    if cached is not None:
+        overlay, origin = {"file": str(cached)}, str(cached)
+    elif not _hub_reachable():
+        raise _no_weights(name, config, "the hub cannot be reached from here")
+    try:
+        network = _create(architecture, pretrained=True, pretrained_cfg_overlay=overlay)
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = (str(error).splitlines() or [""])[0][:160]
+        raise _no_weights(name, config, f"{type(error).__name__}: {reason}") from error
+    return network.state_dict(), origin
+
+
+def _no_weights(name: str, config: dict[str, Any], reason: str) -> UserError:
+    page = config.get("hf_hub_id")
+    where = f"https://huggingface.co/{page}" if page else "timm's documentation"
+    return UserError(
+        f"no pretrained weights for model '{name}' ({reason}); get model.safetensors from {where} "
+        f'and pass --weights {name}=PATH, or ask for weights="{RANDOM}"'
+    )
+
+
+def _cached(config: dict[str, Any]) -> Path | None:
+    """The file that an earlier download left in the hub's cache."""
+    repository, _, revision = (config.get("hf_hub_id") or "").partition("@")
+    if not repository:
+        return None
+    named = config.get("hf_hub_filename")
+    for file in (named,) if named else _HUB_FILES:
+        path = huggingface_hub.try_to_load_from_cache(repository, file, revision=revision or None)
+        if isinstance(path, str):
+            return Path(path)
+    return None
+
+
+def _hub_reachable() -> bool:
+    if huggingface_hub.constants.HF_HUB_OFFLINE:
+        return False
+    if urllib.request.getproxies():  # then a direct connection tells nothing
+        return True
+    address = urlsplit(huggingface_hub.constants.ENDPOINT)
+    port = address.port or (80 if address.scheme == "http" else 443)
+    try:
+        socket.create_connection((address.hostname or "", port), timeout=_PATIENCE).close()
+    except OSError:
+        return False
+    return True
+
+
+def _input_rule(name: str, network: nn.Module) -> InputRule:
+    config: dict[str, Any] = resolve_model_data_config(network)  # type: ignore[no-untyped-call]
+    channels, height, width = config["input_size"]
+    if channels != 3 or height != width:
+        raise UserError(
+            f"model '{name}' wants input {channels} x {height} x {width}; "
+            "only square colour inputs are supported: choose another model"
+        )
+    if config["interpolation"] not in get_args(Interpolation):
+        raise UserError(
+            f"model '{name}' wants {config['interpolation']} interpolation, which is not one of "
+            f"{', '.join(get_args(Interpolation))}; choose another model"
+        )
+    return InputRule(
+        size=height,
+        mean=tuple(config["mean"]),
+        std=tuple(config["std"]),
+        interpolation=config["interpolation"],
+    )
+
+
+def _patch_size(network: nn.Module) -> int | None:
+    size = getattr(getattr(network, "patch_embed", None), "patch_size", None)
+    if not _has_tokens(network) or size is None or size[0] != size[1]:
+        return None
+    return int(size[0])
+
+
+def _has_tokens(network: nn.Module) -> bool:
+    """True for the vision transformers of timm, which say how many tokens precede the patches."""
+    return hasattr(network, "num_prefix_tokens")
+
+
+def _classifier_keys(config: dict[str, Any]) -> tuple[str, ...]:
+    """Patterns of the classifier's keys, which a file may hold and the encoder lacks."""
+    classifier = config.get("classifier") or ()
+    names = (classifier,) if isinstance(classifier, str) else classifier
+    return tuple(f"{name}.*" for name in names)

@@ -1,0 +1,81 @@
+"""BUTTERFLY: nine organs and views from a hand-held probe, 31 people."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tasks import release, splits
+from tasks.images import ImageFile
+from tasks.task import Item, Task, TaskCard
+from ultrabench_eval.core.errors import UserError
+
+CARD = TaskCard(
+    name="butterfly",
+    title="BUTTERFLY",
+    organ="multi-organ",
+    target="organ and view",
+    classes=(
+        "carotid",
+        "2ch",
+        "lungs",
+        "ivc",
+        "4ch",
+        "bladder",
+        "thyroid",
+        "plax",
+        "morisons_pouch",
+    ),
+    paper="Butterfly Network, 2018, https://github.com/ButterflyNetwork/MITGrandHack2018",
+    source="https://github.com/ButterflyNetwork/MITGrandHack2018, release v.0.0.1: "
+    "butterfly_dataset_{training1,training2,test}.tar.gz",
+    licence="README: solely for the MIT GrandHack 2018, no other purpose, "
+    "no re-publication without written permission",
+    groups="patient",
+    defects=(
+        "Archive members may carry macOS `._` files (not verified); they are passed over.",
+        "A mini set of the same images exists; it is not read here.",
+    ),
+    paper_counts=(28053, 6272, 6751),
+)
+
+UNPACK = (
+    "butterfly_dataset_training1, butterfly_dataset_training2 and butterfly_dataset_test "
+    "(each <subset>/<patient>/<class>/<n>.png)"
+)
+
+
+def read(folder: Path) -> Task:
+    """Read BUTTERFLY: given test set; validation is 0.2 of the training patients, seed 42.
+
+    Raises:
+        UserError: no such images at or below the folder.
+    """
+    pool: list[Item] = []
+    test: list[Item] = []
+    other: list[str] = []
+    for path in release.walk(folder, ".png"):
+        name = path.relative_to(folder).as_posix()
+        *above, patient, class_name, _ = ["", "", *name.split("/")]
+        subset = next((p for p in reversed(above) if "training" in p or "test" in p), None)
+        foreign = class_name not in CARD.classes or not patient.isdecimal()
+        mini = any("mini_dataset" in part for part in above)
+        if subset is None or mini or foreign:
+            other.append(name)
+            continue
+        item = Item(ImageFile(path, name), CARD.classes.index(class_name), str(int(patient)))
+        (pool if "training" in subset else test).append(item)
+    if not pool or not test:
+        raise UserError(
+            f"{folder} has {len(pool)} training and {len(test)} test images; unpack {UNPACK} there"
+        )
+    train, validation = splits.hold_out(pool, 0.2, seed=42, by="group", folder=folder)
+    return splits.assemble(
+        CARD,
+        folder,
+        train=train,
+        validation=validation,
+        test=test,
+        notes=release.unused_note(
+            "png files lie outside <training or test>/<patient>/<class>/: not used", other
+        ),
+    )

@@ -1,0 +1,101 @@
+"""FATTY LIVER: liver ultrasound, steatosis or not; 55 patients, ten frames of each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import scipy.io
+
+from tasks import release, splits
+from tasks.images import ImageArray
+from tasks.task import Item, Task, TaskCard
+from ultrabench_eval.core.errors import UserError
+
+CARD = TaskCard(
+    name="fatty_liver",
+    title="FATTY LIVER",
+    organ="liver",
+    target="fatty liver disease",
+    classes=("normal", "fatty"),
+    paper="Byra et al., IJCARS 2018",
+    source="Zenodo, doi 10.5281/zenodo.1009146",
+    licence="not verified: see the Zenodo record",
+    groups="patient",
+    defects=(
+        "Ten consecutive frames of a patient are near copies, so splitting by image would leak.",
+        "Only five validation and eleven test patients: the uncertainty is that of patients.",
+    ),
+    paper_counts=(390, 50, 110),
+)
+
+FILE = "dataset_liver_bmodes_steatosis_assessment_IJCARS.mat"
+
+
+def read(folder: Path) -> Task:
+    """Read FATTY LIVER: splits are drawn by patient, 0.2 then 0.1, seed 0.
+
+    The label is the release's own: 1 where 5 % or more of the hepatocytes are fatty. All images
+    are held in memory (152 MB).
+
+    Raises:
+        UserError: file not found, not of MATLAB's format up to version 7, or of another content.
+    """
+    path = release.find(folder, FILE, source=f"{FILE} of the Zenodo record") / FILE
+    items: list[Item] = []
+    # By position, as UltraBench reads them: id, class, fat percentage, images [10, 434, 636].
+    for number, (patient, label, _, frames) in enumerate(_records(path)):
+        where = f"{path}, record {number + 1}"
+        code, group = _integer(label, where, "class"), str(_integer(patient, where, "id"))
+        if code not in (0, 1):
+            raise _foreign(where, f"class {code}")
+        if any(item.group == group for item in items):
+            raise _foreign(where, f"patient {group} a second time")
+        items += [
+            Item(ImageArray(pixels, f"{group}_{i}"), code, group)
+            for i, pixels in enumerate(_frames(frames, where))
+        ]
+    pool, test = splits.hold_out(items, 0.2, seed=0, by="group", folder=folder)
+    train, validation = splits.hold_out(pool, 0.1, seed=0, by="group", folder=folder)
+    return splits.assemble(CARD, folder, train=train, validation=validation, test=test)
+
+
+def _records(path: Path) -> np.ndarray:
+    """The struct array `data`, one record a patient."""
+    try:
+        data = scipy.io.loadmat(str(path))["data"]
+    except NotImplementedError as error:  # scipy's way to tell version 7.3
+        raise UserError(
+            f"{path} is a MATLAB 7.3 file; the release is older: copy it again, or save it from "
+            "MATLAB with `save -v7`"
+        ) from error
+    except KeyError as error:
+        raise _foreign(str(path), "no variable 'data'") from error
+    except Exception as error:  # scipy raises many kinds on a damaged file
+        raise UserError(
+            f"cannot read {path} ({type(error).__name__}: {error}); copy it again from the release"
+        ) from error
+    if data.dtype.names is None or len(data.dtype.names) < 4 or data.size == 0:
+        raise _foreign(str(path), "'data' is no struct array of four fields")
+    records: np.ndarray = data.ravel()
+    return records
+
+
+def _integer(value: np.ndarray, where: str, what: str) -> int:
+    if np.size(value) != 1 or float(np.ravel(value)[0]) % 1:
+        raise _foreign(where, f"{what} {value} is no integer")
+    return int(np.ravel(value)[0])
+
+
+def _frames(frames: np.ndarray, where: str) -> np.ndarray:
+    """Frames [F, H, W] as uint8, without loss."""
+    if frames.ndim != 3:
+        raise _foreign(where, f"images of shape {frames.shape}")
+    exact = frames.astype(np.uint8)
+    if not np.array_equal(exact, frames):
+        raise _foreign(where, f"images of type {frames.dtype} that are no integers of 0 to 255")
+    return np.ascontiguousarray(exact)
+
+
+def _foreign(where: str, what: str) -> UserError:
+    return UserError(f"{where} is not as released ({what}); copy the file again from Zenodo")

@@ -1,0 +1,61 @@
+"""Video files whose bytes depend on the frames alone."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import cast
+
+import av
+import av.codec.context
+import numpy as np
+import PIL.Image
+
+# Container and codec by suffix; MPEG-1 knows only the film and television rates.
+_FORMATS = {
+    ".mp4": ("mp4", "mpeg4"),
+    ".avi": ("avi", "mpeg4"),
+    ".mov": ("mov", "mjpeg"),
+    ".mpeg": ("mpeg", "mpeg1video"),
+}
+TELEVISION = 25
+
+
+def encode(frames: Sequence[np.ndarray], suffix: str, rate: int) -> bytes:
+    """Encode frames.
+
+    Args:
+        frames: uint8 RGB [H, W, 3], all of one size; an odd row or column is cut off.
+        suffix: ".mp4", ".avi", ".mov", ".mpeg" or ".gif", in any case.
+        rate: frames a second; ".mpeg" needs 25.
+
+    Returns:
+        The file's content.
+    """
+    height, width = (n // 2 * 2 for n in frames[0].shape[:2])
+    even = [np.ascontiguousarray(frame[:height, :width]) for frame in frames]
+    if suffix.lower() == ".gif":
+        return _gif(even, rate)
+    container_format, codec = _FORMATS[suffix.lower()]
+    buffer = io.BytesIO()
+    # Without "bitexact" the library writes its version and a random id into the file.
+    options = {"fflags": "+bitexact"}
+    with av.open(buffer, "w", format=container_format, options=options) as container:
+        stream = cast(av.VideoStream, container.add_stream(codec, rate=rate))
+        stream.width, stream.height = width, height
+        stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+        stream.bit_rate = 3_000_000
+        stream.codec_context.thread_count = 1
+        stream.codec_context.flags |= av.codec.context.Flags.bitexact
+        for pixels in even:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(stream.encode())
+    return buffer.getvalue()
+
+
+def _gif(frames: Sequence[np.ndarray], rate: int) -> bytes:
+    first, *others = (PIL.Image.fromarray(frame) for frame in frames)
+    buffer = io.BytesIO()
+    duration = round(1000 / rate)
+    first.save(buffer, "GIF", save_all=True, append_images=others, duration=duration, loop=0)
+    return buffer.getvalue()

@@ -1,0 +1,1 @@
+"""Writers of the eight original release layouts, one module a task, each with a `plan`."""

@@ -1,0 +1,178 @@
+"""Manifests: what is read, and that every bad row is named with its line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import PIL.Image
+import pytest
+
+import tasks
+from tasks.task import Task
+from ultrabench_eval.core.errors import UserError
+
+GOOD = """image,label,split
+a.png,benign,train
+b.png,malignant,train
+c.png,benign,validation
+d.png,malignant,test
+"""
+
+Read = Callable[[str | bytes], Task]
+
+
+@pytest.fixture
+def read(tmp_path: Path) -> Read:
+    """Writes a manifest beside images a.png ... h.png and reads it."""
+    for value, name in enumerate("abcdefgh"):
+        PIL.Image.new("L", (4, 4), value).save(tmp_path / f"{name}.png")
+
+    def read(content: str | bytes) -> Task:
+        path = tmp_path / "mine.csv"
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return tasks.load(str(path))
+
+    return read
+
+
+def test_good(read: Read) -> None:
+    task = read(GOOD)
+    assert task.name == "mine"
+    assert task.classes == ("benign", "malignant")
+    assert task.counts() == {"train": [1, 1], "validation": [1, 0], "test": [0, 1]}
+    assert [image.name for image in task.train.images] == ["a.png", "b.png"]
+    assert task.test.images[0].read()[0, 0].tolist() == [3, 3, 3]
+    assert task.train.groups is None
+    assert task.card.groups == "none"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda s: b"\xef\xbb\xbf" + s.encode(),  # as Excel writes it
+        lambda s: s.replace("\n", "\r\n"),
+        lambda s: s.replace(",", " , "),
+        lambda s: s.replace("\n", "\n\n"),
+        lambda s: s.replace("a.png", '"a.png"'),
+        lambda s: s.replace(",validation", ",val"),
+        lambda s: s.replace("image,label,split", "Image,LABEL,Split"),
+        lambda s: s.replace("\n", ",remark\n"),
+        lambda s: s.replace("a.png", "./x/../a.png"),
+    ],
+)
+def test_harmless_differences(read: Read, change: Callable[[str], str | bytes]) -> None:
+    assert read(change(GOOD)).fingerprint == read(GOOD).fingerprint
+
+
+def test_integer_labels_become_codes_in_order_of_number(read: Read) -> None:
+    task = read(GOOD.replace("benign", "10").replace("malignant", "2"))
+    assert task.classes == ("2", "10")
+    assert task.train.labels.tolist() == [1, 0]
+
+
+def test_labels_are_not_guessed_at(read: Read) -> None:
+    assert read(GOOD.replace("benign", "01").replace("malignant", "02")).classes == ("01", "02")
+    assert read(GOOD.replace("benign", "NA").replace("malignant", "1e5")).classes == ("1e5", "NA")
+    assert read(GOOD.replace("benign", "10").replace("malignant", "2x")).classes == ("10", "2x")
+
+
+def test_paths_start_at_the_manifest(
+    read: Read, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir("/")
+    assert read(GOOD.replace("a.png", str(tmp_path / "a.png"))).train.images[0].read().any() == 0
+
+
+def test_groups(read: Read) -> None:
+    rows = [line + f",p{i}" for i, line in enumerate(GOOD.splitlines()[1:])]
+    task = read("\n".join(["image,label,split,group", *rows]))
+    assert task.train.groups == ("p0", "p1")
+    assert task.card.groups == "column group"
+
+
+def test_a_group_in_two_splits_is_named(read: Read) -> None:
+    rows = [line + ",p1" for line in GOOD.splitlines()[1:]]
+    with pytest.raises(UserError, match=r"'p1' in train and validation and test.*keep each group"):
+        read("\n".join(["image,label,split,group", *rows]))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "wanted"),
+    [
+        ("label", "class", r"mine\.csv lacks the column label; its first line must name"),
+        (",", ";", r"lacks the column image.*with commas between"),
+        ("image,label,split", "image,label,split,label", "has the column label twice"),
+        ("c.png,benign,validation", "c.png,benign,dev", r"line 4: split 'dev' is none of train, v"),
+        ("c.png,benign,validation", "c.png,benign,Test", r"line 4: split 'Test' is none of"),
+        ("b.png,malignant", "b.png,", r"line 3: label empty"),
+        ("b.png,malignant", ",malignant", r"line 3: image empty"),
+        ("d.png,malignant,test", "z.png,malignant,test", r"line 5: image file 'z\.png' not found"),
+        ("d.png", "b.png", r"line 5: image 'b\.png' \(test\) stands in line 3 \(train\) already"),
+        ("d.png", "x/../b.png", r"line 5: image .* stands in line 3 \(train\) already"),
+        ("b.png", "a.png", r"line 3: image 'a\.png' \(train\) stands in line 2 \(train\) already"),
+        ("b.png,malignant,train", "b.png,malignant", "line 3: 2 cells where the header has 3"),
+        ("b.png,malignant,train", "b.png,m,train,x", "line 3: 4 cells where the header has 3"),
+        ("b.png,malignant,train", 'b.png,"malignant,train', r"mine\.csv, line 5: no CSV"),
+        ("c.png,benign,validation\n", "", "no row of .*mine.csv has split 'validation'"),
+        ("malignant", "benign", "all rows of .* have label 'benign'"),
+        ("b.png,malignant,train", "b.png,benign,train", "class 'malignant' .* no training image"),
+    ],
+)
+def test_bad_manifests_are_told_in_one_sentence(
+    read: Read, old: str, new: str, wanted: str
+) -> None:
+    assert old in GOOD
+    with pytest.raises(UserError, match=wanted) as caught:
+        read(GOOD.replace(old, new))
+    assert "\n" not in str(caught.value)
+    assert "mine.csv" in str(caught.value)
+
+
+def test_labels_that_are_one_number_are_refused(read: Read) -> None:
+    with pytest.raises(UserError, match=r"labels '01' and '1' of .* are the same number"):
+        read(GOOD.replace("benign", "01").replace("malignant", "1"))
+
+
+def test_empty_group_is_a_bad_row(read: Read) -> None:
+    with pytest.raises(UserError, match="line 2: group empty"):
+        read("image,label,split,group\na.png,x,train,\n")
+
+
+def test_all_bad_rows_are_reported_together(read: Read) -> None:
+    rows = "".join(f"a{i}.png,x,train\n" for i in range(12))
+    with pytest.raises(UserError, match=r"12 bad row\(s\): line 2: .*line 6: .*; and 7 more") as e:
+        read("image,label,split\n" + rows)
+    assert str(e.value).count("line ") == 5
+
+
+def test_line_numbers_are_of_the_file_not_of_the_row(read: Read) -> None:
+    with pytest.raises(UserError, match=r"1 bad row.*line 7: split"):
+        read(GOOD.replace("benign", '"be\nnign"', 1).replace("d.png,malignant,test", "\nd.png,m,x"))
+
+
+@pytest.mark.parametrize("content", [b"", b"image,label,split\n", b"image,label,split\n\n\n"])
+def test_no_rows(read: Read, content: bytes) -> None:
+    with pytest.raises(UserError, match=r"no rows below its header|lacks the column image"):
+        read(content)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "latin-1"])
+def test_other_encodings(read: Read, encoding: str) -> None:
+    with pytest.raises(UserError, match=r"not in UTF-8 .*; save it as CSV UTF-8"):
+        read(GOOD.replace("benign", "gutärtig").encode(encoding))
+
+
+def test_no_such_manifest(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"cannot read manifest .*none\.csv"):
+        tasks.load(str(tmp_path / "none.csv"))
+    (tmp_path / "folder.csv").mkdir()
+    with pytest.raises(UserError, match=r"cannot read manifest .*folder\.csv"):
+        tasks.load(str(tmp_path / "folder.csv"))
+
+
+def test_a_damaged_image_shows_when_it_is_read(read: Read, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes((tmp_path / "a.png").read_bytes()[:40])
+    task = read(GOOD)
+    with pytest.raises(UserError, match=r"a\.png"):
+        task.train.images[0].read()

@@ -1,0 +1,111 @@
+"""`--plugin my.py`: a user's Python file that registers models or tasks of its own.
+
+The file is run as it is, with the rights of whoever names it.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import sys
+import traceback
+from pathlib import Path
+
+import model_zoo
+import tasks
+from ultrabench_eval.core import hashing
+from ultrabench_eval.core.errors import UserError, not_found
+
+_REGISTRIES = (model_zoo.registry, tasks.registry)
+_loaded: dict[Path, list[str]] = {}
+
+
+def load_file(path: Path) -> list[str]:
+    """Run a plugin file and return the names it registered, sorted.
+
+    The module is called `ubench_plugin_<stem>_<digest of the full path>`: the same in every
+    process, so that its classes pickle, and no two files share it. A file is run once a process;
+    loading it again returns the same names.
+
+    Args:
+        path: a Python file that uses `@model_zoo.register("name")` on a `model_zoo.Encoder`
+            subclass or `@tasks.register("name")` on a reader.
+
+    Raises:
+        UserError: no such file, a syntax error, an exception while it runs, or it registers
+            nothing. What a failed file had registered by then is taken back.
+    """
+    path = Path(path).expanduser().resolve()
+    if path in _loaded:
+        return list(_loaded[path])
+    if path.suffix != ".py" or not path.is_file():
+        raise not_found("plugin file", path, "--plugin takes the path of a Python file (.py)")
+    before = [registry.registered() for registry in _REGISTRIES]
+    try:
+        _execute(path)
+        names = sorted(
+            name
+            for registry, old in zip(_REGISTRIES, before, strict=True)
+            for name in registry.registered() - old
+        )
+        if not names:
+            raise UserError(
+                f"the plugin {path} registers nothing; decorate its Encoder subclass with "
+                '@model_zoo.register("its-name"), or its task reader with @tasks.register("...")'
+            )
+    except UserError:
+        _undo(path, before)
+        raise
+    _loaded[path] = names
+    return list(names)
+
+
+def module_name(path: Path) -> str:
+    """The name under which the file at `path` is imported."""
+    stem = re.sub(r"\W", "_", path.stem)
+    return f"ubench_plugin_{stem}_{hashing.short(hashing.digest(str(path.resolve())))}"
+
+
+def _execute(path: Path) -> None:
+    name = module_name(path)
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise UserError(f"the plugin {path} cannot be imported; give a plain Python file (.py)")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # before it runs: dataclasses and pickle look there
+    try:
+        spec.loader.exec_module(module)
+    except UserError as error:  # a name that is taken, for instance
+        raise UserError(f"in the plugin {path}: {error}") from error
+    except SyntaxError as error:
+        raise UserError(
+            f"the plugin has a syntax error at {error.filename}:{error.lineno} ({error.msg}); "
+            "correct that line"
+        ) from error
+    except ImportError as error:
+        raise UserError(
+            f"the plugin cannot import what it needs at {_place(path, error)} ({error}); "
+            "install that package into this environment, or correct the import"
+        ) from error
+    except Exception as error:
+        raise UserError(
+            f"the plugin fails at {_place(path, error)} ({type(error).__name__}: {error}); "
+            "correct it: it must run without errors when imported"
+        ) from error
+
+
+def _place(path: Path, error: BaseException) -> str:
+    """The last line of the plugin itself that led to the error, as FILE:LINE."""
+    lines = [
+        frame.lineno
+        for frame in traceback.extract_tb(error.__traceback__)
+        if frame.filename == str(path)
+    ]
+    return f"{path}:{lines[-1]}" if lines else str(path)
+
+
+def _undo(path: Path, before: list[frozenset[str]]) -> None:
+    for registry, old in zip(_REGISTRIES, before, strict=True):
+        for name in registry.registered() - old:
+            registry.remove(name)
+    sys.modules.pop(module_name(path), None)
