@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+import PIL.Image
 import pytest
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
@@ -31,3 +33,61 @@ def shared() -> Path:
 def real_data(shared: Path) -> Path:
     """A data root with the real AUL, MMOTU, BUSBRA and POCUS."""
     return shared / "data"
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Path:
+    """A manifest of 60 small images in two classes that brightness tells apart, in 20 groups."""
+    return make_manifest(tmp_path / "shades.csv")
+
+
+def make_manifest(path: Path, count: int = 60, seed: int = 0) -> Path:
+    """Write images and their manifest; two thirds train, then validation and test."""
+    generator = np.random.default_rng(seed)
+    folder = path.parent / f"{path.stem}_images"
+    folder.mkdir(parents=True)
+    rows = ["image,label,split,group"]
+    for i in range(count):
+        label = i // 3 % 2
+        shade = 90 + 60 * label + generator.normal(0, 25)
+        pixels = np.clip(generator.normal(shade, 20, (40, 48)), 0, 255).astype(np.uint8)
+        PIL.Image.fromarray(pixels).save(folder / f"{i}.png")
+        split = "train" if i < count * 0.6 else "val" if i < count * 0.8 else "test"
+        rows.append(f"{folder.name}/{i}.png,{('dark', 'bright')[label]},{split},patient {i // 3}")
+    path.write_text("\n".join(rows) + "\n")
+    return path
+
+
+COUNTING = '''
+import os, time
+import torch
+import model_zoo
+
+@model_zoo.register("counting")
+class Counting(model_zoo.Encoder):
+    """Mean grey on an 8 x 8 grid; writes down every image it encodes, and can be slow."""
+    input_rule = model_zoo.InputRule(size=8)
+
+    def build(self, weights):
+        return torch.nn.Flatten()
+
+    def _forward(self, x):
+        time.sleep(float(os.environ.get("COUNTING_SLEEP", "0")))
+        if "COUNTING_LOG" in os.environ:
+            seen = {row.numpy().tobytes() for row in x}  # a batch is filled up with copies
+            with open(os.environ["COUNTING_LOG"], "a") as log:
+                log.write("".join(f"{hash_of(row)}\\n" for row in sorted(seen)))
+        return self.network(x)
+
+def hash_of(row):
+    import hashlib
+    return hashlib.sha256(row).hexdigest()
+'''
+
+
+@pytest.fixture
+def counting(tmp_path: Path) -> Path:
+    """A plugin file with the model `counting`, which logs to $COUNTING_LOG what it encodes."""
+    path = tmp_path / "counting_plugin.py"
+    path.write_text(COUNTING)
+    return path
