@@ -71,7 +71,7 @@ def test_nothing_imports_the_command_line_and_only_it_prints() -> None:
     ids=["package", "model names", "task names", "ubench --help"],
 )
 def test_nothing_heavy_is_imported_for(code: str) -> None:
-    heavy = "torch timm pandas sklearn scipy transformers".split()
+    heavy = ["torch", "timm", "pandas", "sklearn", "scipy", "transformers"]
     code += f"\nimport sys; print([m for m in {heavy} if m in sys.modules], file=sys.stderr)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stderr.strip() == "[]"
