@@ -1,0 +1,156 @@
+"""Tables: nothing averaged over holes, nothing synthetic unmarked, nothing incomparable unsaid."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ultrabench_eval import metrics
+from ultrabench_eval.cells import Cell, Coordinates, Failure, identity
+from ultrabench_eval.report import tables
+from ultrabench_eval.report.tables import Entry
+
+
+def cell(model: str, task: str, *scores: float, **changes: object) -> Cell:
+    values = list(scores)
+    made = Cell(
+        coordinates=Coordinates(model, task, "paper-1"),
+        identity=identity("m" + model, "t" + task, "paper-1", "float32", len(values)),
+        scores=dict.fromkeys(metrics.NAMES, values),
+        intervals=dict.fromkeys(metrics.FROM_COUNTS, (0.1, 0.9)),
+        images={"train": 8, "validation": 2, "test": 4},
+        classes=["no", "yes"],
+        best_epoch=[1] * len(values),
+        validation_loss=[0.5] * len(values),
+        synthetic=False,
+        random_weights=False,
+        model={"title": model, "pooling": "mean", "input_size": 8, "dim": 3, "parameters": 12345},
+        task={"title": task, "groups": "none"},
+        notes=[],
+        protocol={"probe": "linear"},
+        features_made_by=[],
+        versions={},
+        seconds={},
+        predictions="",
+    )
+    return made.model_copy(update=changes)
+
+
+def failure(model: str, task: str, reason: str = "image x.png\nis broken | sadly") -> Failure:
+    return Failure(coordinates=Coordinates(model, task, "paper-1"), reason=reason)
+
+
+def wide(*entries: Entry) -> tables.Wide:
+    (table,) = tables.wide(list(entries))
+    return table
+
+
+def test_frame_is_in_percent_with_the_sample_deviation() -> None:
+    frame = tables.frame([cell("a", "aul", 0.5, 0.6, 0.7)])
+    row = frame[frame.metric == "macro_f1"].iloc[0]
+    assert row["mean"] == pytest.approx(60)
+    assert row.sd == pytest.approx(10)
+    assert (row.low, row.high) == pytest.approx((10, 90))
+    loss = frame[frame.metric == "log_loss"].iloc[0]
+    assert loss["mean"] == pytest.approx(0.6)  # nats
+    assert np.isnan(loss.low)
+
+
+def test_a_seed_without_a_value_leaves_the_mean_empty() -> None:
+    one = cell("a", "aul", 0.5, 0.6)
+    scores = {**one.scores, "auroc": [0.5, None]}
+    frame = tables.frame([one.model_copy(update={"scores": scores})])
+    assert frame[frame.metric == "auroc"]["mean"].isna().all()
+
+
+def test_the_mean_over_tasks_is_never_taken_over_holes() -> None:
+    table = wide(
+        cell("whole", "aul", 0.2),
+        cell("whole", "mmotu", 0.4),
+        cell("broken", "aul", 0.9),
+        failure("broken", "mmotu"),
+        cell("absent", "aul", 0.9),
+    )
+    assert table.header == ["model", "aul", "mmotu", "mean of tasks"]
+    assert table.rows == [
+        ["whole", "20.0", "40.0", "30.0"],
+        ["absent", "90.0", "", ""],
+        ["broken", "90.0", "error", ""],
+    ]
+
+
+def test_rows_are_ranked_and_all_that_print_alike_are_best() -> None:
+    table = wide(cell("b", "aul", 0.60001), cell("a", "aul", 0.6), cell("c", "aul", 0.7))
+    assert [row[0] for row in table.rows] == ["c", "b", "a"]
+    assert table.best == {(0, 1)}
+    tie = wide(cell("b", "aul", 0.60001), cell("a", "aul", 0.6))
+    assert tie.best == {(0, 1), (1, 1)}
+
+
+def test_synthetic_and_random_show_wherever_numbers_do() -> None:
+    entries: list[Entry] = [
+        cell("a", "aul", 0.5, 0.6, synthetic=True),
+        cell("b", "aul", 0.4, 0.5, synthetic=True, random_weights=True),
+        cell("a", "mine", 0.5, 0.6),
+    ]
+    page = tables.markdown(entries)
+    for line in page.splitlines():
+        if "55.0" in line and "| a" in line and "aul" in line:
+            assert "SYNTHETIC" in line
+    assert "aul (SYNTHETIC)" in page
+    assert "mine (SYNTHETIC)" not in page
+    assert "b [random weights]" in page
+    assert "SYNTHETIC" in tables.latex(entries)
+    frame = tables.frame(entries)
+    assert set(frame[frame.task == "aul"].status) == {"ok (synthetic)"}
+    assert set(frame[frame.task == "mine"].status) == {"ok"}
+
+
+def test_errors_are_told_on_one_line_of_the_page_and_the_csv() -> None:
+    page = tables.markdown([failure("a", "aul")])
+    assert "image x.png is broken \\| sadly" in page
+    frame = tables.frame([failure("a", "aul")])
+    again = pd.read_csv(io.StringIO(frame.to_csv(index=False)))
+    assert list(again.status) == ["error: image x.png is broken | sadly"]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (identity("ma", "other data", "paper-1", "float32", 1), "different versions of its data"),
+        (identity("ma", "taul", "paper-1", "float32", 3), "differ in their number of seeds"),
+    ],
+)
+def test_what_cannot_be_compared_is_said(change: dict[str, str | int], said: str) -> None:
+    entries: list[Entry] = [cell("a", "aul", 0.5, identity=change), cell("b", "aul", 0.4)]
+    assert said in tables.markdown(entries)
+    assert "Not comparable" not in tables.markdown([cell("a", "aul", 0.5), cell("b", "aul", 0.4)])
+
+
+def test_one_model_with_two_weights_is_said() -> None:
+    other = identity("other weights", "tmmotu", "paper-1", "float32", 1)
+    page = tables.markdown([cell("a", "aul", 0.5), cell("a", "mmotu", 0.5, identity=other)])
+    assert "different weights" in page
+
+
+def test_latex_is_escaped_and_balanced() -> None:
+    text = tables.latex([cell("my_model 50% & more", "fatty_liver", 0.5, 0.6), cell("b", "x", 0.1)])
+    assert r"my\_model 50\% \& more" in text
+    assert r"fatty\_liver" in text
+    assert r"55.0 $\pm$ 7.1" in text
+    assert text.count("{") - text.count(r"\{") == text.count("}") - text.count(r"\}")
+    columns = text[text.index(r"\begin{tabular}{") :].split("{")[2].split("}")[0]
+    for line in text.splitlines():
+        if line.endswith(r"\\"):
+            assert line.replace(r"\&", "").count("&") == len(columns) - 1
+
+
+def test_conditions_stand_in_tables_of_their_own() -> None:
+    clean, hazy = cell("a", "aul", 0.5), cell("a", "aul", 0.3)
+    at = Coordinates("a", "aul", "paper-1", corruption="blur", severity=2)
+    both = tables.wide([clean, hazy.model_copy(update={"coordinates": at})])
+    assert [t.rows[0][1] for t in both] == ["50.0", "30.0"]
+    assert "blur severity 2" in both[1].condition
