@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from model_zoo.encoder import RANDOM, Card, Encoder
 from model_zoo.transforms import InputRule, to_uint8
+from model_zoo.vit import VisionTransformer
 from ultrabench_eval.core.errors import UserError
 
 _NO_WEIGHTS = {"code_licence": "Apache-2.0", "weights_licence": "none: there are no weights"}
@@ -39,14 +40,14 @@ class _Control(Encoder):
 class RandomViTTiny(_Control):
     """A ViT-Tiny/16 that was never trained: what architecture and input size alone give.
 
-    Features [B, 192]: the class token after the final norm; tokens [B, 196, 192]. The weights
-    are timm's initialisation under generator seed 0; the fingerprint tells if a release of timm or
-    torch ever draws them differently.
+    Features [B, 192]: the mean over patch tokens after the final norm; tokens [B, 196, 192]. The
+    weights are drawn from generator seed 0; the fingerprint tells if a release of torch ever draws
+    them differently.
     """
 
-    input_rule = InputRule(224, (0.5,) * 3, (0.5,) * 3)  # timm's rule for this architecture
+    input_rule = InputRule(224, (0.5,) * 3, (0.5,) * 3)  # the usual rule for this architecture
     patch_size = 16
-    poolings = ("cls",)
+    poolings = ("mean",)
     card = Card(
         title="ViT-Tiny, random",
         paper="Dosovitskiy et al., ICLR 2021 (arXiv 2010.11929), for the architecture",
@@ -56,18 +57,18 @@ class RandomViTTiny(_Control):
     )
 
     def _network(self) -> nn.Module:
-        import timm  # here, because it takes seconds and the other controls do without
-
         self.random_weights = True
-        network: nn.Module = timm.create_model("vit_tiny_patch16_224", num_classes=0)
+        network = VisionTransformer(width=192, heads=3)
+        # As the original ViT starts: positions as small as the weights, or they drown the image.
+        nn.init.trunc_normal_(network.pos_embed, std=0.02)
+        network.patch_embed.proj.reset_parameters()
         return network
 
     def _forward(self, x: Tensor) -> Tensor:
-        features: Tensor = self.network(x)
-        return features
+        return self._tokens(x).mean(1)
 
     def _tokens(self, x: Tensor) -> Tensor:
-        tokens: Tensor = self.network.forward_features(x)[:, 1:]  # type: ignore[operator]
+        tokens: Tensor = self.network(x)
         return tokens
 
 

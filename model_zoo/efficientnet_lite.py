@@ -82,7 +82,7 @@ class _EfficientNetLite(Encoder):
 
     def _map(self, x: Tensor) -> Tensor:
         x = x.contiguous(memory_format=torch.channels_last)
-        chunks = x.split(_CPU_CHUNK) if x.device.type == "cpu" else (x,)
+        chunks = torch.split(x, _CPU_CHUNK) if x.device.type == "cpu" else (x,)
         # `extract_features`, not the call: that one goes through the classifier.
         maps = [self.network.extract_features(chunk) for chunk in chunks]  # type: ignore[operator]
         return torch.cat(maps)

@@ -1,0 +1,116 @@
+"""Files are on disk whole or not at all, whoever is killed in the middle."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from ultrabench_eval.core import files
+
+WRITE_AND_STOP = """
+import sys, time
+from pathlib import Path
+from ultrabench_eval.core import files
+with files.atomic_path(Path(sys.argv[1])) as temporary:
+    temporary.write_bytes(b"half")
+    print("writing", flush=True)
+    time.sleep(60)
+"""
+
+HOLD_LOCK = """
+import sys, time
+from pathlib import Path
+from ultrabench_eval.core import files
+with files.locked(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def start(code: str, path: Path) -> subprocess.Popen[str]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline()  # it is in the middle now
+    return process
+
+
+def kill(process: subprocess.Popen[str]) -> None:
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+
+
+@pytest.mark.parametrize("before", [None, b"old"])
+def test_a_killed_writer_leaves_the_old_file_or_none(tmp_path: Path, before: bytes | None) -> None:
+    path = tmp_path / "cell.json"
+    if before is not None:
+        path.write_bytes(before)
+    process = start(WRITE_AND_STOP, path)
+    assert files.remove_orphans(tmp_path) == 0  # it still lives
+    kill(process)
+    assert (path.read_bytes() if path.exists() else None) == before
+    assert files.remove_orphans(tmp_path) == 1
+    assert [p for p in tmp_path.iterdir() if p != path] == []
+
+
+def test_an_exception_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "b.txt"
+    files.write_text(path, "old\n")
+    with pytest.raises(TypeError), files.atomic_path(path) as temporary:
+        temporary.open("w").write(None)  # type: ignore[arg-type]  # made, then broken
+    assert path.read_bytes() == b"old\n"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_threads_that_write_the_same_file_leave_one_whole(tmp_path: Path) -> None:
+    path = tmp_path / "shard"
+    contents = [bytes([number]) * 100_000 for number in range(8)]
+    failed: list[BaseException] = []
+
+    def write(content: bytes) -> None:
+        try:
+            files.write_bytes(path, content)
+        except BaseException as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=write, args=(content,)) for content in contents]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failed
+    assert path.read_bytes() in contents
+
+
+def test_foreign_temporary_files_stay(tmp_path: Path) -> None:
+    host = files._HOST
+    for name in (f".x.elsewhere.0.{2**22 + 1}.tmp", f".x.{host}.notes.tmp", "x.tmp"):
+        (tmp_path / name).touch()
+    (tmp_path / f".x.{host}.0.{os.getpid()}.tmp").touch()
+    assert files.remove_orphans(tmp_path) == 0
+
+
+def test_a_lock_excludes_and_dies_with_its_holder(tmp_path: Path) -> None:
+    path = tmp_path / "shard"
+    process = start(HOLD_LOCK, path)
+    got = threading.Event()
+
+    def wait() -> None:
+        with files.locked(path):
+            got.set()
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    time.sleep(0.3)
+    assert not got.is_set()
+    kill(process)
+    assert got.wait(10)
+    thread.join()
