@@ -264,7 +264,7 @@ def _own_generator() -> Iterator[None]:
 def _digest_source(wrapper: type) -> str:
     try:
         source = inspect.getsourcefile(wrapper)
-    except TypeError:  # defined at a prompt
+    except (TypeError, OSError):  # defined at a prompt
         source = None
     if source is None or not Path(source).is_file():
         raise UserError(

@@ -15,7 +15,8 @@ README = (ROOT / "README.md").read_text()
 
 
 def block(language: str, containing: str) -> str:
-    found = [b for b in re.findall(rf"```{language}\n(.*?)```", README, re.S) if containing in b]
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.S | re.M)
+    found = [text for name, text in blocks if name == language and containing in text]
     assert found, containing
     return str(found[0])
 

@@ -82,7 +82,7 @@ def leaderboard(entries: Sequence[tables.Entry]) -> list[Table]:
         table = Table(title=title, title_justify="left")
         table.add_column(wide.header[0])
         for name in wide.header[1:]:
-            table.add_column(name, justify="right")
+            table.add_column(name.replace(" (", "\n("), justify="right")
         for r, row in enumerate(wide.rows):
             best = ("bold" if (r, column) in wide.best else "" for column in range(len(row)))
             table.add_row(*map(Text, row, best))  # Text, for "[...]" in a name is no markup

@@ -193,7 +193,7 @@ def test_fingerprint_sees_the_version_of_our_wrapper_below_theirs(
 
 
 def test_fingerprint_of_a_class_from_a_prompt_is_refused() -> None:
-    space: dict[str, Any] = {"__name__": "__main__"}
+    space: dict[str, Any] = {"__name__": "nowhere"}
     exec("import model_zoo\nclass Here(model_zoo.Encoder): pass", space)
     wrapper = type("Here", (space["Here"], Tiny), {})
     with pytest.raises(UserError, match=r"Here is in no file.*keep the class in a \.py file"):
@@ -216,7 +216,7 @@ def test_unknown_options_are_told() -> None:
         Tiny(name="tiny", pooling="cls")
     with pytest.raises(UserError, match="unknown dtype 'int8'; use one of auto, float32"):
         resolve_dtype("int8")
-    with pytest.raises(UserError, match="device 'gpu' cannot be used .*--device cpu"):
+    with pytest.raises(UserError, match=r"device 'gpu' cannot be used .*--device cpu"):
         resolve_device("gpu")
     with pytest.raises(UserError, match="did you mean 'us-jepa'"):
         model_zoo.load("us-jeppa")
