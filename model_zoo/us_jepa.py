@@ -25,8 +25,7 @@ def _card(title: str) -> Card:
     return Card(
         title=title,
         paper="US-JEPA, arXiv 2602.19322 (2026)",
-        weights_from="the paper names no place; ask its authors (UCLA Biomedical AI Research "
-        "Lab) or train your own with `usjepa train`",
+        weights_from="the paper names no place; ask its authors (UCLA Biomedical AI Research Lab)",
         pretraining="not stated file by file; see the paper's table of ultrasound data sets",
         note="inferred: ImageNet mean and std, mean over patch tokens, layout of the file",
     )

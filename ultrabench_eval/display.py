@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Sequence
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 from rich.table import Table
@@ -72,21 +72,21 @@ class Progress:
         self._bars.update(self._current, completed=step.done)
 
 
-def leaderboard(entries: Sequence[tables.Entry]) -> list[Table]:
-    """The wide tables of a results folder."""
+def leaderboard(entries: Sequence[tables.Entry]) -> list[Group]:
+    """The wide tables of a results folder, each under its title."""
     shown = []
     for wide in tables.wide(entries):
         title = f"Macro F1 in percent, mean ± sd over seeds\n{wide.condition}"
         if wide.synthetic:
             title = f"SYNTHETIC images: says nothing about real ultrasound\n{title}"
-        table = Table(title=title, title_justify="left")
+        table = Table()
         table.add_column(wide.header[0])
         for name in wide.header[1:]:
             table.add_column(name.replace(" (", "\n("), justify="right")
         for r, row in enumerate(wide.rows):
             best = ("bold" if (r, column) in wide.best else "" for column in range(len(row)))
             table.add_row(*map(Text, row, best))  # Text, for "[...]" in a name is no markup
-        shown.append(table)
+        shown.append(Group(Text(title), table))  # a title of its own may be wider than the table
     return shown
 
 

@@ -28,7 +28,7 @@ OFFLINE = [
     ("image-stats", None),
     ("fan-mask", None),
     ("timm/resnet18", "random"),
-    ("timm/vit_tiny_patch16_224", "random"),
+    ("timm/test_vit", "random"),
 ]
 
 
