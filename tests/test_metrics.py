@@ -44,7 +44,7 @@ def test_score_of_several_seeds() -> None:
     labels = generator.integers(0, 3, 50)
     probabilities = generator.dirichlet(np.ones(3), (4, 50)).astype(np.float32)
     scores = metrics.score(probabilities, labels)
-    assert list(scores) == list(metrics.NAMES)
+    assert list(scores) == list(metrics.UNITS)
     for seed, p in enumerate(probabilities):
         assert scores["auroc"][seed] == pytest.approx(
             sk.roc_auc_score(labels, p / p.sum(1, keepdims=True), multi_class="ovr")

@@ -9,21 +9,21 @@ from sklearn import metrics as sk
 
 MAIN = "macro_f1"
 
-# name -> (printed name, unit): scores are reported in percent, the loss in nats.
-NAMES = {
-    "macro_f1": ("Macro F1", "%"),
-    "accuracy": ("Accuracy", "%"),
-    "balanced_accuracy": ("Balanced accuracy", "%"),
-    "weighted_f1": ("Weighted F1", "%"),
-    "auroc": ("AUROC", "%"),
-    "auprc": ("AUPRC", "%"),
-    "log_loss": ("Log loss", "nats"),
+# Scores are reported in percent, the loss in nats.
+UNITS = {
+    "macro_f1": "%",
+    "accuracy": "%",
+    "balanced_accuracy": "%",
+    "weighted_f1": "%",
+    "auroc": "%",
+    "auprc": "%",
+    "log_loss": "nats",
 }
 
 
 def scale(name: str) -> float:
     """What a metric is multiplied by for a table: 100 for scores, 1 for the loss."""
-    return 100.0 if NAMES[name][1] == "%" else 1.0
+    return 100.0 if UNITS[name] == "%" else 1.0
 
 
 # ---- from counts: any leading shape, so that a bootstrap can score all resamples at once --------
@@ -83,7 +83,7 @@ def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
 
 
 def score(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
-    """All metrics of `NAMES` for each seed.
+    """All metrics of `UNITS` for each seed.
 
     Args:
         probabilities: [H, N, C], rows sum to 1.
@@ -102,4 +102,4 @@ def score(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray
         scores[name] = np.array([of(truth, p) if present else np.nan for p in probabilities])
     picked = probabilities[:, np.arange(len(labels)), labels].astype(np.float64)
     scores["log_loss"] = -np.log(np.clip(picked, np.finfo(np.float32).tiny, 1)).mean(-1)
-    return {name: scores[name] for name in NAMES}
+    return {name: scores[name] for name in UNITS}

@@ -19,7 +19,7 @@ def cell(model: str, task: str, *scores: float, **changes: object) -> Cell:
     made = Cell(
         coordinates=Coordinates(model, task, "paper-1"),
         identity=identity("m" + model, "t" + task, "paper-1", "float32", len(values)),
-        scores=dict.fromkeys(metrics.NAMES, values),
+        scores=dict.fromkeys(metrics.UNITS, values),
         intervals=dict.fromkeys(metrics.FROM_COUNTS, (0.1, 0.9)),
         images={"train": 8, "validation": 2, "test": 4},
         classes=["no", "yes"],
