@@ -129,7 +129,7 @@ def run(
 
     cells = Cells(Path(out))
     files.remove_orphans(cells.out)
-    _measure_all(planned, cells, cache, seeds, protocol or Protocol(), report)
+    _measure_all(planned, _Setting(cells, cache, seeds, protocol or Protocol(), report))
     with files.locked(cells.out / "leaderboard"):
         return tables.write(cells)
 
@@ -181,30 +181,32 @@ def _check_names(
         raise Problems(problems)
 
 
-def _measure_all(
-    planned: Plan, cells: Cells, cache: Path, seeds: int, protocol: Protocol, report: Report
-) -> None:
+@dataclass(frozen=True)
+class _Setting:
+    """What all cells of a run share."""
+
+    cells: Cells
+    cache: Path
+    seeds: int
+    protocol: Protocol
+    report: Report
+
+
+def _measure_all(planned: Plan, setting: _Setting) -> None:
     total = len(planned.models) * len(planned.tasks)
     done = 0
     for model_name, model in planned.models.items():
         for task_name, task in planned.tasks.items():
-            at = Coordinates(model_name, task_name, protocol.id)
-            stage = _settle(at, model, task, cells, cache, seeds, protocol, report)
+            at = Coordinates(model_name, task_name, setting.protocol.id)
+            stage = _settle(at, model, task, setting)
             done += 1
-            report(Step(stage, model_name, task_name, done, total))
+            setting.report(Step(stage, model_name, task_name, done, total))
         if isinstance(model, Model):
             model.release()
 
 
 def _settle(
-    at: Coordinates,
-    model: Model | str,
-    task: Task | str,
-    cells: Cells,
-    cache: Path,
-    seeds: int,
-    protocol: Protocol,
-    report: Report,
+    at: Coordinates, model: Model | str, task: Task | str, setting: _Setting
 ) -> Literal["done", "kept", "failed"]:
     """Leave a cell on disk, finished or failed."""
     synthetic = isinstance(task, Task) and task.synthetic
@@ -213,44 +215,42 @@ def _settle(
             raise UserError(task)
         if isinstance(model, str):
             raise UserError(model)
-        this = identity(model.fingerprint, task.fingerprint, protocol.id, model.torch_dtype, seeds)
-        if cells.get(at, this):
+        this = identity(
+            model.fingerprint,
+            task.fingerprint,
+            setting.protocol.id,
+            model.torch_dtype,
+            setting.seeds,
+        )
+        if setting.cells.get(at, this):
             return "kept"
-        cell, probabilities = _measure(at, this, model, task, cache, seeds, protocol, report)
-        cells.put_task(task)
-        cells.put(cell, probabilities)
+        cell, probabilities = _measure(at, this, model, task, setting)
+        setting.cells.put_task(task)
+        setting.cells.put(cell, probabilities)
         return "done"
     except UserError as error:
-        cells.fail(Failure(coordinates=at, reason=str(error), synthetic=synthetic))
+        failure = Failure(coordinates=at, reason=str(error), synthetic=synthetic)
     except Exception as error:  # a model may be anyone's code; the other cells go on
-        cells.fail(
-            Failure(
-                coordinates=at,
-                reason=plan.reason(error),
-                synthetic=synthetic,
-                traceback=traceback.format_exc(),
-            )
+        failure = Failure(
+            coordinates=at,
+            reason=plan.reason(error),
+            synthetic=synthetic,
+            traceback=traceback.format_exc(),
         )
+    setting.cells.fail(failure)
     return "failed"
 
 
 def _measure(
-    at: Coordinates,
-    this: dict[str, str | int],
-    model: Model,
-    task: Task,
-    cache: Path,
-    seeds: int,
-    protocol: Protocol,
-    report: Report,
+    at: Coordinates, this: dict[str, str | int], model: Model, task: Task, setting: _Setting
 ) -> tuple[Cell, np.ndarray]:
     """One cell and its predictions, float32 [H, N, C]."""
     start = time.perf_counter()
-    store = Store(cache / "features" / features.key(model.fingerprint, model.torch_dtype))
-    x = _features(store, model, task, report)
+    store = Store(setting.cache / "features" / features.key(model.fingerprint, model.torch_dtype))
+    x = _features(store, model, task, setting.report)
     encoded = time.perf_counter()
 
-    report(Step("probe", at.model, at.task))
+    setting.report(Step("probe", at.model, at.task))
     y = {name: torch.from_numpy(split.labels) for name, split in task.splits.items()}
     probes = linear.fit(
         x["train"],
@@ -258,8 +258,8 @@ def _measure(
         x["validation"],
         y["validation"],
         classes=len(task.classes),
-        seeds=range(seeds),
-        protocol=protocol,
+        seeds=range(setting.seeds),
+        protocol=setting.protocol,
     )
     probabilities = probes.predict_proba(x["test"]).numpy()
     scores = metrics.score(probabilities, task.test.labels)
@@ -283,7 +283,7 @@ def _measure(
         model={**model.info, "dim": x["test"].shape[1]},
         task={"title": task.card.title, "groups": task.card.groups},
         notes=list(task.notes),
-        protocol=asdict(protocol),
+        protocol=asdict(setting.protocol),
         features_made_by=store.made_by(digests),
         versions=versions(),
         seconds={"features": round(encoded - start, 3), "probe": round(probed - encoded, 3)},
