@@ -20,15 +20,21 @@ registry = Registry("model", group="ultrabench_eval.models", listing="ubench mod
 
 # A model is a subclass of Encoder. A name that ends in "/" is a family: timm/<any timm model>.
 for _name, _target in {
+    "dinov3": "model_zoo.dinov3:DINOv3",
     "efficientnet-lite0": "model_zoo.efficientnet_lite:Lite0",
     "efficientnet-lite1": "model_zoo.efficientnet_lite:Lite1",
     "efficientnet-lite2": "model_zoo.efficientnet_lite:Lite2",
     "fan-mask": "model_zoo.controls:FanMask",
+    "ijepa": "model_zoo.ijepa:IJEPA",
+    "ijepa-vitb16": "model_zoo.ijepa:IJEPAViTB16",
     "image-stats": "model_zoo.controls:ImageStats",
     "pixels": "model_zoo.controls:Pixels",
     "random-vit-tiny": "model_zoo.controls:RandomViTTiny",
     "timm/": "model_zoo.timm_models:TimmModel",
+    "urfm": "model_zoo.urfm:URFM",
     "us-jepa": "model_zoo.us_jepa:USJEPA",
+    "usf-mae": "model_zoo.usf_mae:USFMAE",
+    "usfm": "model_zoo.usfm:USFM",
     "usrc-jepa": "model_zoo.us_jepa:USrcJEPA",
 }.items():
     registry.register(_name, _target)

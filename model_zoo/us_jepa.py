@@ -8,17 +8,12 @@ the layout of a released file, the input normalisation and the pooling.
 
 from __future__ import annotations
 
-from pathlib import Path
+from torch import nn
 
-import torch
-from torch import Tensor, nn
-
-from model_zoo import pooling
-from model_zoo import weights as checkpoints
-from model_zoo.encoder import RANDOM, Card, Encoder
+from model_zoo.encoder import Card
+from model_zoo.released import ViTEncoder
 from model_zoo.transforms import InputRule
 from model_zoo.vit import VisionTransformer
-from ultrabench_eval.core.errors import UserError
 
 
 def _card(title: str) -> Card:
@@ -31,52 +26,27 @@ def _card(title: str) -> Card:
     )
 
 
-class USJEPA(Encoder):
+class USJEPA(ViTEncoder):
     """The US-JEPA student, ViT-B/16 at 224 pixels without class token.
 
     Features [B, 768], the mean over the patch tokens after the final norm; tokens
     [B, 196, 768]. Accepted files: a bare state dict, with or without `module.` or `encoder.`
     before its keys, or a dictionary that holds one, as I-JEPA's training writes (`encoder`,
-    `target_encoder`). Where several parts fit, `PATH#entry` names one; with a frozen teacher the
-    student is `encoder`.
+    `target_encoder`). With a frozen teacher the student is `encoder`, so that is the one;
+    `PATH#target_encoder` names another.
     """
 
     # Table of preprocessing in the paper: grey, 2nd to 98th percentile to the full range. Its
     # normalisation is not stated; the code it builds on uses ImageNet's.
     input_rule = InputRule(224, grey=True, stretch=(2, 98))
-    patch_size = 16
-    poolings = ("mean",)
+    poolings = ("mean", "mean_prenorm")
+    entries = ("encoder", "", "state_dict", "model")
+    prefixes = ("module.", "encoder.")
     card = _card("US-JEPA")
 
-    def build(self, weights: Path | str | None) -> nn.Module:
-        """I-JEPA's ViT-B/16, filled from a checkpoint."""
-        if weights == RANDOM:
-            return VisionTransformer()
-        source = checkpoints.find(self.name, weights)
-        if source is None:
-            raise UserError(
-                f"no weights for model '{self.name}' ({self.card.weights_from}); then pass "
-                f"--weights {self.name}=PATH, or put the file at "
-                f"${checkpoints.FOLDER_VARIABLE}/{self.name}.safetensors"
-            )
-        with torch.device("meta"):  # 86 M random numbers would only be overwritten
-            network = VisionTransformer()
-        network = network.to_empty(device="cpu")
-        tensors = checkpoints.choose(
-            network,
-            checkpoints.read(source.path),
-            name=self.name,
-            source=source,
-            prefixes=("module.", "encoder."),
-        )
-        return checkpoints.fill(network, tensors, name=self.name, source=source)
-
-    def _forward(self, x: Tensor) -> Tensor:
-        return pooling.mean(self.network(x), prefix=0)
-
-    def _tokens(self, x: Tensor) -> Tensor:
-        tokens: Tensor = self.network(x)
-        return tokens
+    def make(self) -> nn.Module:
+        """I-JEPA's ViT-B/16."""
+        return VisionTransformer()
 
 
 class USrcJEPA(USJEPA):

@@ -6,11 +6,15 @@ position table (sine-cosine unless weights say otherwise).
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu, scaled_dot_product_attention
 
-_EPS = 1e-6  # 1e-5, torch's default, shifts tokens by 4e-5
+EPS = 1e-6  # 1e-5, torch's default, shifts tokens by 4e-5
+
+Rotate = Callable[[Tensor], Tensor]
 
 
 class Attention(nn.Module):
@@ -22,12 +26,16 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(width, 3 * width)
         self.proj = nn.Linear(width, width)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, N, D] -> [B, N, D]."""
+    def forward(
+        self, x: Tensor, bias: Tensor | None = None, rotate: Rotate | None = None
+    ) -> Tensor:
+        """[B, N, D] -> [B, N, D]; see `Block` for `bias` and `rotate`."""
         batch, length, width = x.shape
         qkv = self.qkv(x).reshape(batch, length, 3, self.heads, width // self.heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each [B, heads, N, D / heads]
-        mixed = scaled_dot_product_attention(q, k, v)
+        if rotate is not None:
+            q, k = rotate(q), rotate(k)
+        mixed = scaled_dot_product_attention(q, k, v, attn_mask=bias)
         joined: Tensor = self.proj(mixed.transpose(1, 2).reshape(batch, length, width))
         return joined
 
@@ -47,19 +55,46 @@ class MLP(nn.Module):
 
 
 class Block(nn.Module):
-    """One pre-norm transformer block."""
+    """One pre-norm transformer block.
 
-    def __init__(self, width: int, heads: int, mlp_ratio: float = 4) -> None:
+    Args:
+        width: D.
+        heads: attention heads.
+        mlp_ratio: width of the hidden layer over D.
+        eps: of both LayerNorms.
+        layer_scale: whether a learnt vector (`gamma_1`, `gamma_2`) scales each branch.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        mlp_ratio: float = 4,
+        eps: float = EPS,
+        layer_scale: bool = False,
+    ) -> None:
         super().__init__()
-        self.norm1 = nn.LayerNorm(width, eps=_EPS)
+        self.norm1 = nn.LayerNorm(width, eps=eps)
         self.attn = Attention(width, heads)
-        self.norm2 = nn.LayerNorm(width, eps=_EPS)
+        self.norm2 = nn.LayerNorm(width, eps=eps)
         self.mlp = MLP(width, int(width * mlp_ratio))
+        self.gamma_1 = nn.Parameter(torch.full((width,), 0.1)) if layer_scale else None
+        self.gamma_2 = nn.Parameter(torch.full((width,), 0.1)) if layer_scale else None
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, N, D] -> [B, N, D]."""
-        x = x + self.attn(self.norm1(x))
-        x = x + self.mlp(self.norm2(x))
+    def forward(
+        self, x: Tensor, bias: Tensor | None = None, rotate: Rotate | None = None
+    ) -> Tensor:
+        """[B, N, D] -> [B, N, D].
+
+        Args:
+            x: tokens.
+            bias: added to the attention's logits, [heads, N, N].
+            rotate: applied to queries and keys [B, heads, N, D / heads].
+        """
+        attended, scale = self.attn(self.norm1(x), bias, rotate), self.gamma_1
+        x = x + (attended if scale is None else scale * attended)
+        mapped, scale = self.mlp(self.norm2(x)), self.gamma_2
+        x = x + (mapped if scale is None else scale * mapped)
         return x
 
 
@@ -108,17 +143,22 @@ class VisionTransformer(nn.Module):
         self.pos_embed = nn.Parameter(table[None], requires_grad=False)
         self.patch_embed = PatchEmbed(patch_size, width)
         self.blocks = nn.ModuleList(Block(width, heads) for _ in range(depth))
-        self.norm = nn.LayerNorm(width, eps=_EPS)
-        self.apply(_initialise)
+        self.norm = nn.LayerNorm(width, eps=EPS)
+        self.apply(initialise)
 
     def forward(self, images: Tensor, keep: Tensor | None = None) -> Tensor:
+        """Tokens [B, P + N, D] after the final norm; arguments as for `unnormed`."""
+        normed: Tensor = self.norm(self.unnormed(images, keep))
+        return normed
+
+    def unnormed(self, images: Tensor, keep: Tensor | None = None) -> Tensor:
         """Tokens [B, P + N, D] of normalised images [B, 3, S, S]; the class token is the first.
 
         Args:
             images: at the size the network was made for.
             keep: indices of the patches to look at, [K] or [B, K]; None for all.
         """
-        x = self.patch_embed(images) + self.pos_embed[:, self.prefix :]
+        x: Tensor = self.patch_embed(images) + self.pos_embed[:, self.prefix :]
         if keep is not None:
             index = keep.expand(len(x), -1)[..., None].expand(-1, -1, x.shape[-1])
             x = x.gather(1, index)
@@ -127,8 +167,7 @@ class VisionTransformer(nn.Module):
             x = torch.cat([start, x], dim=1)
         for block in self.blocks:
             x = block(x)
-        normed: Tensor = self.norm(x)
-        return normed
+        return x
 
 
 def sine_cosine_table(grid: int, width: int) -> Tensor:
@@ -145,7 +184,7 @@ def sine_cosine_table(grid: int, width: int) -> Tensor:
     return torch.cat([column, row], dim=1).float()
 
 
-def _initialise(module: nn.Module) -> None:
+def initialise(module: nn.Module) -> None:
     """Truncated normal of spread 0.02 and zero biases, as I-JEPA starts."""
     if isinstance(module, nn.Linear | nn.Conv2d):
         nn.init.trunc_normal_(module.weight, std=0.02)

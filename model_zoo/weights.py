@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import pickle
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -102,10 +102,28 @@ def _ambiguous(name: str, paths: list[Path], mend: str) -> UserError:
     return UserError(f"several weights fit model '{name}': {listed}; {mend}")
 
 
-def read(path: Path) -> dict[str, Any]:
+class StandIn:
+    """Takes the place of an object that a checkpoint holds beside its tensors; does nothing."""
+
+    def __new__(cls, *arguments: Any, **options: Any) -> StandIn:
+        """Whatever it is called with."""
+        return super().__new__(cls)
+
+    def __init__(self, *arguments: Any, **options: Any) -> None: ...
+
+    def __setstate__(self, state: Any) -> None:
+        """Forget the state."""
+
+
+def read(path: Path, stand_ins: Sequence[str] = ()) -> dict[str, Any]:
     """The content of a checkpoint file: tensors and, for torch's format, what wraps them.
 
     No code in it is run: torch files are opened with `weights_only=True`.
+
+    Args:
+        path: the file.
+        stand_ins: full names of classes and functions that the file may name beside its tensors
+            (a training log, say). None of them is imported: a `StandIn` is put in their place.
 
     Raises:
         UserError: missing, corrupt, not a checkpoint, or it holds more than data.
@@ -128,7 +146,8 @@ def read(path: Path) -> dict[str, Any]:
         else:
             # Memory-mapped: training checkpoints of 10 GB hold an encoder of 2 GB.
             mapped = zipfile.is_zipfile(path)
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+            with torch.serialization.safe_globals([(StandIn, name) for name in stand_ins]):
+                content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except pickle.UnpicklingError as error:
         if "Unsupported global" not in str(error) and "GLOBAL" not in str(error):
             raise _corrupt(path, error) from error

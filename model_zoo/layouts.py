@@ -1,0 +1,199 @@
+"""Layouts: under which names and wrappers a network's numbers stand in released files.
+
+A network here has one set of names. Each layout says, for each of them, which tensors of the file
+make it up; so errors speak in the file's own names, and the same weights in two layouts give the
+same network and the same fingerprint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatch
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from model_zoo.weights import KeyReport, Source, tensors_of, without_prefix
+from ultrabench_eval.core.errors import UserError
+
+
+def stacked(parts: list[Tensor]) -> Tensor:
+    """The parts one below the other (query, key, value); a single part as it is."""
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def without_key_bias(parts: list[Tensor]) -> Tensor:
+    """Attention biases of queries and values, [D] each, with zeros for the keys between: [3 D].
+
+    Of one part, [3 D], the middle third is set to zero.
+    """
+    if len(parts) == 1:
+        query, _, value = parts[0].chunk(3)
+    else:
+        query, value = parts
+    return torch.cat([query, torch.zeros_like(query), value])
+
+
+class Recipe(NamedTuple):
+    """How one tensor of the network is made from tensors of the file."""
+
+    keys: tuple[str, ...]
+    """Names in the file. None: the network keeps the value it was built with."""
+    join: Callable[[list[Tensor]], Tensor] = stacked
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One way a network is stored."""
+
+    name: str = "own"
+    recipe: Callable[[str], Recipe] = lambda key: Recipe((key,))
+    """The recipe of each of the network's names; by default the names are the same."""
+    marker: str = ""
+    """A key that only this layout has; the first layout of a model needs none."""
+    leftovers: tuple[str, ...] = ()
+    """Patterns of keys that the encoder is known not to use."""
+    constants: Mapping[str, Tensor] = field(default_factory=dict)
+    """Tensors the file must hold with these values (to 1 %), because the network has them built
+    in."""
+
+
+class Filled(NamedTuple):
+    """Which part of a file filled a network, and how it was named."""
+
+    entry: str
+    """Wrapper in the file; "" for its top level."""
+    layout: str
+
+
+def fill(
+    network: nn.Module,
+    content: Mapping[str, Any],
+    *,
+    name: str,
+    source: Source,
+    entries: tuple[str, ...] = ("",),
+    layouts: tuple[Layout, ...] = (Layout(),),
+    prefixes: tuple[str, ...] = ("module.",),
+) -> Filled:
+    """Fill every parameter and buffer of `network` from a checkpoint; all or nothing.
+
+    Args:
+        network: filled in place.
+        content: a checkpoint, as `weights.read` gives it.
+        name: the model's name, for errors.
+        source: where the content comes from; its entry, if any, goes before `entries`.
+        entries: wrappers to look in, "" for the top level. The first that holds tensors is the
+            one: another is not tried if that does not fit.
+        layouts: the model's layouts; the first is the authors'.
+        prefixes: taken off one after the other where all keys have them.
+
+    Raises:
+        UserError: no such entry; a key is missing, unexpected or of another shape; a value is not
+            finite, or not the constant it must be.
+    """
+    entry, tensors = _part(content, name, source, entries)
+    for prefix in prefixes:
+        tensors = without_prefix(tensors, prefix)
+    layout = next((one for one in layouts if one.marker and one.marker in tensors), layouts[0])
+    where = f"{source.path}#{entry}" if entry else str(source.path)
+
+    own = network.state_dict()
+    recipes = {key: layout.recipe(key) for key in own}
+    report, values = _assemble(own, recipes, tensors, layout)
+    if not report.fits:
+        raise UserError(
+            f"{where} does not fit model '{name}': {report}; "
+            f"give the checkpoint that was made for '{name}'"
+        )
+    _check_values(tensors, recipes, layout, where, name)
+    network.load_state_dict(values)
+    return Filled(entry, layout.name)
+
+
+def _part(
+    content: Mapping[str, Any], name: str, source: Source, entries: tuple[str, ...]
+) -> tuple[str, dict[str, Tensor]]:
+    """The first of the entries that holds tensors."""
+    top = tensors_of(content)
+    if source.entry:
+        start = source.entry + "."
+        under = {key: value for key, value in top.items() if key.startswith(start)}
+        inner = content.get(source.entry)
+        tensors = tensors_of(inner) if isinstance(inner, dict) else without_prefix(under, start)
+        if tensors:
+            return source.entry, tensors
+    else:
+        for entry in entries:
+            inner = content.get(entry)
+            tensors = (tensors_of(inner) if isinstance(inner, dict) else {}) if entry else top
+            if tensors:
+                return entry, tensors
+    listed = ", ".join(list(content)[:8]) or "nothing"
+    looked = source.entry or ", ".join(entry or "tensors at the top" for entry in entries)
+    raise UserError(
+        f"{source} does not fit model '{name}': it holds no {looked} (at the top: {listed}); "
+        "name the part to use as PATH#entry, or give another checkpoint"
+    )
+
+
+def _assemble(
+    own: Mapping[str, Tensor],
+    recipes: Mapping[str, Recipe],
+    tensors: Mapping[str, Tensor],
+    layout: Layout,
+) -> tuple[KeyReport, dict[str, Tensor]]:
+    """The network's values, and what stands against them."""
+    wanted = [key for recipe in recipes.values() for key in recipe.keys]
+    wanted += layout.constants
+    missing = [key for key in dict.fromkeys(wanted) if key not in tensors]
+    used = set(wanted)
+    unexpected = [
+        key
+        for key in tensors
+        if key not in used and not any(fnmatch(key, pattern) for pattern in layout.leftovers)
+    ]
+    reshaped = [
+        f"{key}: {list(tensors[key].shape)} in the file, {list(value.shape)} in the model"
+        for key, value in layout.constants.items()
+        if key in tensors and tensors[key].shape != value.shape
+    ]
+    values = {}
+    for key, recipe in recipes.items():
+        parts = [tensors[part] for part in recipe.keys if part in tensors]
+        if len(parts) < len(recipe.keys):
+            continue
+        try:
+            value = recipe.join(parts) if parts else own[key]
+        except (RuntimeError, ValueError):  # parts that do not go together
+            value = None
+        if value is None or value.shape != own[key].shape:
+            shapes = ", ".join(f"{p}: {list(tensors[p].shape)}" for p in recipe.keys)
+            reshaped.append(f"{shapes} in the file, {list(own[key].shape)} in the model")
+        else:
+            values[key] = value
+    return KeyReport(missing, unexpected, reshaped), values
+
+
+def _check_values(
+    tensors: Mapping[str, Tensor],
+    recipes: Mapping[str, Recipe],
+    layout: Layout,
+    where: str,
+    name: str,
+) -> None:
+    for key in dict.fromkeys(key for recipe in recipes.values() for key in recipe.keys):
+        if tensors[key].is_floating_point() and not torch.isfinite(tensors[key]).all():
+            raise UserError(
+                f"{where} holds NaN or infinite numbers in {key}; the training diverged or the "
+                "file is damaged: take another checkpoint"
+            )
+    for key, value in layout.constants.items():
+        # Files store such tables in bfloat16, too.
+        if not torch.allclose(tensors[key].float(), value.float(), rtol=1e-2, atol=1e-6):
+            raise UserError(
+                f"{where} holds other numbers in {key} than model '{name}' is built with; "
+                f"give the checkpoint that was made for '{name}'"
+            )

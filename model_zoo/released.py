@@ -1,0 +1,96 @@
+"""What the models with a released checkpoint have in common: how one is found and filled."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from model_zoo import layouts, pooling
+from model_zoo import weights as checkpoints
+from model_zoo.encoder import RANDOM, Encoder
+from model_zoo.layouts import Filled, Layout
+from ultrabench_eval.core.errors import UserError
+
+
+class ReleasedEncoder(Encoder):
+    """An encoder that is filled, to the last key, from the file its authors released.
+
+    Subclasses say what the network is (`make`) and how files hold it.
+    """
+
+    entries: ClassVar[tuple[str, ...]] = ("",)
+    """Wrappers to look in, see `layouts.fill`."""
+    layouts: ClassVar[tuple[Layout, ...]] = (Layout(),)
+    prefixes: ClassVar[tuple[str, ...]] = ("module.",)
+    stand_ins: ClassVar[tuple[str, ...]] = ()
+    """Classes that a released file names beside its tensors, see `weights.read`."""
+    filled: Filled | None = None
+    """Which part of the file was used; None for random weights."""
+
+    def make(self) -> nn.Module:
+        """The network, untrained."""
+        raise NotImplementedError
+
+    def build(self, weights: Path | str | None) -> nn.Module:
+        """The network, filled from a checkpoint; untrained only if that was asked for."""
+        if weights == RANDOM:
+            return self.make()
+        source = checkpoints.find(self.name, weights)
+        if source is None:
+            raise UserError(
+                f"no weights for model '{self.name}' (where they are: {self.card.weights_from}); "
+                f"then pass --weights {self.name}=PATH, or put the file in "
+                f"${checkpoints.FOLDER_VARIABLE} under a name that begins with '{self.name}'"
+            )
+        with _WithoutDraws():
+            network = self.make()
+        self.filled = layouts.fill(
+            network,
+            checkpoints.read(source.path, self.stand_ins),
+            name=self.name,
+            source=source,
+            entries=self.entries,
+            layouts=self.layouts,
+            prefixes=self.prefixes,
+        )
+        return network
+
+
+class ViTEncoder(ReleasedEncoder):
+    """A vision transformer: its network gives tokens [B, P + N, D], the P prefix tokens first.
+
+    The network has `unnormed(x)`, the tokens before the final norm, `norm` and `prefix`.
+    """
+
+    poolings: ClassVar[tuple[str, ...]] = ("mean", "cls", "cls+mean", "mean_prenorm")
+    patch_size = 16
+
+    def _forward(self, x: Tensor) -> Tensor:
+        tokens: Tensor = self.network.unnormed(x)  # type: ignore[operator]
+        if self.pooling == "mean_prenorm":
+            return pooling.mean(tokens, self._prefix)
+        return pooling.pool(self.pooling, self._normed(tokens), self._prefix)
+
+    def _tokens(self, x: Tensor) -> Tensor:
+        return self._normed(self.network.unnormed(x))[:, self._prefix :]  # type: ignore[operator]
+
+    def _normed(self, tokens: Tensor) -> Tensor:
+        normed: Tensor = self.network.norm(tokens)  # type: ignore[operator]
+        return normed
+
+    @property
+    def _prefix(self) -> int:
+        return int(self.network.prefix)  # type: ignore[arg-type]
+
+
+class _WithoutDraws(torch.overrides.TorchFunctionMode):
+    """Skips the random fills of initialisers: a billion numbers would only be overwritten."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        """Leave a tensor as it is where numbers would be drawn for it."""
+        if getattr(func, "__name__", "") in ("uniform_", "normal_", "erfinv_"):
+            return args[0] if args else kwargs["tensor"]  # nn.init passes it by name
+        return func(*args, **(kwargs or {}))

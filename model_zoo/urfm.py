@@ -1,0 +1,37 @@
+"""URFM, the teacher of US-JEPA: a ViT trained to predict BiomedCLIP features of masked patches."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from model_zoo.encoder import Card
+from model_zoo.layouts import Layout
+from model_zoo.released import ViTEncoder
+from model_zoo.transforms import InputRule
+from model_zoo.vit import VisionTransformer
+
+
+class URFM(ViTEncoder):
+    """Plain ViT-B/16 with a class token: features [B, 768], tokens [B, 196, 768].
+
+    The released file is a training checkpoint of 2.3 GB, of which the averaged weights
+    (`ema_state_dict`) are used; `model` in it is a string. An encoder-only file is read too.
+    """
+
+    input_rule = InputRule(224)
+    entries = ("ema_state_dict", "")
+    layouts = (Layout(leftovers=("mask_token", "decoder*")),)
+    card = Card(
+        title="URFM",
+        paper="Kang et al., iScience 28 (8), 2025, 112917",
+        code_licence="not seen",
+        weights_licence="MIT, as stated by a mirror; the authors' card was not seen",
+        weights_from="huggingface.co/QingboKang/URFM (gated) or its mirror "
+        "huggingface.co/fmassimo/URFM: mae_vit_base_patch16_dec768d8b_all_biomedclip_1199.pth",
+        pretraining="1 M images of 15 organs; data sets not stated here",
+        note="inferred: ImageNet mean and std, bicubic 224 squares, pooling, LayerNorm eps 1e-6",
+    )
+
+    def make(self) -> nn.Module:
+        """MAE's ViT-B/16."""
+        return VisionTransformer(class_token=True)
