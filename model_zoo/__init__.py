@@ -20,7 +20,9 @@ registry = Registry("model", group="ultrabench_eval.models", listing="ubench mod
 
 # A model is a subclass of Encoder. A name that ends in "/" is a family: timm/<any timm model>.
 for _name, _target in {
+    "biomedclip": "model_zoo.biomedclip:BiomedCLIP",
     "dinov3": "model_zoo.dinov3:DINOv3",
+    "echocare": "model_zoo.echocare:EchoCare",
     "efficientnet-lite0": "model_zoo.efficientnet_lite:Lite0",
     "efficientnet-lite1": "model_zoo.efficientnet_lite:Lite1",
     "efficientnet-lite2": "model_zoo.efficientnet_lite:Lite2",
@@ -30,7 +32,10 @@ for _name, _target in {
     "image-stats": "model_zoo.controls:ImageStats",
     "pixels": "model_zoo.controls:Pixels",
     "random-vit-tiny": "model_zoo.controls:RandomViTTiny",
+    "sam": "model_zoo.sam:SAM",
+    "samus": "model_zoo.samus:SAMUS",
     "timm/": "model_zoo.timm_models:TimmModel",
+    "ultrasam": "model_zoo.ultrasam:UltraSam",
     "urfm": "model_zoo.urfm:URFM",
     "us-jepa": "model_zoo.us_jepa:USJEPA",
     "usf-mae": "model_zoo.usf_mae:USFMAE",

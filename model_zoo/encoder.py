@@ -64,6 +64,8 @@ class Encoder(nn.Module):
     patch_size: int | None = None
     """Side of a square patch in input pixels; None without patch tokens on an exact grid."""
     poolings: ClassVar[tuple[str, ...]] = ("default",)
+    batch_size: ClassVar[int] = 32
+    """Images that the harness encodes at once; fewer where an image takes much memory."""
     card: Card = Card("not stated")
     version: ClassVar[str] = "1"
     """Raise it when a change of the wrapper changes features: it is part of the fingerprint."""

@@ -56,8 +56,8 @@ class Layout:
     leftovers: tuple[str, ...] = ()
     """Patterns of keys that the encoder is known not to use."""
     constants: Mapping[str, Tensor] = field(default_factory=dict)
-    """Tensors the file must hold with these values (to 1 %), because the network has them built
-    in."""
+    """Tensors the file must hold with these values (real ones to 1 %), because the network has
+    them built in."""
 
 
 class Filled(NamedTuple):
@@ -191,9 +191,15 @@ def _check_values(
                 "file is damaged: take another checkpoint"
             )
     for key, value in layout.constants.items():
-        # Files store such tables in bfloat16, too.
-        if not torch.allclose(tensors[key].float(), value.float(), rtol=1e-2, atol=1e-6):
+        if not _same(tensors[key], value):
             raise UserError(
                 f"{where} holds other numbers in {key} than model '{name}' is built with; "
                 f"give the checkpoint that was made for '{name}'"
             )
+
+
+def _same(given: Tensor, value: Tensor) -> bool:
+    if not value.is_floating_point():
+        return torch.equal(given.to(value.dtype), value)
+    # Files store such tables in bfloat16, too.
+    return torch.allclose(given.float(), value.float(), rtol=1e-2, atol=1e-6)

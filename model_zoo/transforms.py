@@ -10,6 +10,8 @@ import PIL.Image
 import torch
 
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
+Fit = Literal["squash", "pad"]
+Padding = Literal["mean", "black"]
 
 _FILTERS = {
     "nearest": PIL.Image.Resampling.NEAREST,
@@ -21,13 +23,14 @@ _FILTERS = {
 
 @dataclass(frozen=True)
 class InputRule:
-    """What a network wants to see: the whole image, both sides brought to `size`, normalised.
+    """What a network wants to see: the whole image in a square of side `size`, normalised.
 
-    In this order: `grey`, `stretch`, resize, `mean` and `std`.
+    In this order: `grey`, `stretch`, resize, `mean` and `std`. Nothing is cropped, as a crop
+    would cut tissue away.
 
-    The aspect is not kept and nothing is cropped, as UltraBench's users and most ultrasound
-    models do: a crop would cut tissue away. Resizing is Pillow's (antialiased) on 8-bit values,
-    as in the pipelines the models were trained with.
+    The aspect is not kept, as UltraBench's users and most ultrasound models do, unless `fit` says
+    "pad". Resizing is Pillow's (antialiased) on 8-bit values, as in the pipelines the models were
+    trained with.
     """
 
     size: int
@@ -42,23 +45,38 @@ class InputRule:
     stretch: tuple[float, float] | None = None
     """Two percentiles of the image's values that become 0 and 255, before the resize; values
     outside are clipped, and an image without contrast becomes black."""
+    fit: Fit = "squash"
+    """"squash": both sides to `size`. "pad": the longer side to `size`, the aspect kept, and the
+    rest filled at the right and at the bottom."""
+    padding: Padding = "mean"
+    """What "pad" fills with: "mean" is zero after the normalisation, "black" before it."""
+    antialias: bool = True
+    """False: bilinear between the four nearest pixels, as OpenCV resizes (to one grey level)."""
 
     def apply(self, image: np.ndarray | torch.Tensor) -> torch.Tensor:
         """Bring one image to the network's input, float32 [3, size, size].
 
         Args:
             image: uint8 [H, W, 3], or float [3, H, W] in [0, 1]. A float image that must be
-                resized or stretched is first rounded to 8 bits; else it is left as it is.
+                resized, stretched or made grey is first rounded to 8 bits; else it is left as
+                it is.
         """
-        pixels = self._resized(image)  # float32 [3, S, S] in [0, 1]
+        pixels = self._resized(image)  # float32 [3, h, w] in [0, 1]; h and w are `size` or less
         mean = torch.tensor(self.mean).view(3, 1, 1)
         std = torch.tensor(self.std).view(3, 1, 1)
-        return (pixels - mean) / std
+        if self.padding == "black":
+            return (self._padded(pixels) - mean) / std
+        return self._padded((pixels - mean) / std)
+
+    def _padded(self, pixels: torch.Tensor) -> torch.Tensor:
+        _, height, width = pixels.shape
+        return torch.nn.functional.pad(pixels, (0, self.size - width, 0, self.size - height))
 
     def _resized(self, image: np.ndarray | torch.Tensor) -> torch.Tensor:
         if isinstance(image, torch.Tensor):
             at_size = image.shape[-2:] == (self.size, self.size)
-            if at_size and not self.grey and self.stretch is None:
+            is_grey = not self.grey or bool((image == image[:1]).all())
+            if at_size and is_grey and self.stretch is None:
                 return image.detach().cpu().float()
             image = to_uint8(image)
         if self.grey:
@@ -66,12 +84,27 @@ class InputRule:
             image = np.repeat(luma[:, :, None], 3, axis=2)
         if self.stretch is not None:
             image = _stretched(image, *self.stretch)
-        if image.shape[:2] != (self.size, self.size):
-            resized = PIL.Image.fromarray(image).resize(
-                (self.size, self.size), _FILTERS[self.interpolation]
-            )
-            image = np.asarray(resized)
-        return to_float(image)
+        height, width = self._target(*image.shape[:2])
+        if image.shape[:2] == (height, width):
+            return to_float(image)
+        if not self.antialias:
+            return _bilinear(image, height, width)
+        resized = PIL.Image.fromarray(image).resize((width, height), _FILTERS[self.interpolation])
+        return to_float(np.asarray(resized))
+
+    def _target(self, height: int, width: int) -> tuple[int, int]:
+        if self.fit == "squash":
+            return self.size, self.size
+        scale = self.size / max(height, width)
+        # Rounded as by SAM; an image a thousand times as long as high keeps one row.
+        return max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5))
+
+
+def _bilinear(image: np.ndarray, height: int, width: int) -> torch.Tensor:
+    """Four nearest pixels, rounded to 8 bits: uint8 [H, W, 3] -> float32 [3, height, width]."""
+    levels = torch.from_numpy(image.transpose(2, 0, 1).astype(np.float32))[None]
+    resized = torch.nn.functional.interpolate(levels, (height, width), mode="bilinear")[0]
+    return resized.round().clamp(0, 255) / 255
 
 
 def _stretched(image: np.ndarray, low: float, high: float) -> np.ndarray:

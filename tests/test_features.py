@@ -48,7 +48,7 @@ def images(manifest: Path) -> dict[str, Image]:
 @pytest.fixture
 def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(features, "SHARD", 16)
-    monkeypatch.setattr(features, "BATCH", 8)
+    monkeypatch.setattr(Grid, "batch_size", 8)
 
 
 @pytest.mark.usefixtures("small_shards")
@@ -145,14 +145,14 @@ def test_a_damaged_shard_is_never_read_as_features(
 
 def test_the_key_names_encoder_dtype_and_corruption() -> None:
     keys = {
-        features.key("a", "float32"),
-        features.key("b", "float32"),
-        features.key("a", "bfloat16"),
-        features.key("a", "float32", "blur", 1),
-        features.key("a", "float32", "blur", 2),
+        features.key("a", "float32", 32),
+        features.key("b", "float32", 32),
+        features.key("a", "bfloat16", 32),
+        features.key("a", "float32", 32, "blur", 1),
+        features.key("a", "float32", 32, "blur", 2),
     }
     assert len(keys) == 5
-    assert features.key("a", "float32") == features.key("a", "float32", "none", 0)
+    assert features.key("a", "float32", 32) == features.key("a", "float32", 32, "none", 0)
 
 
 def test_features_know_what_made_them(tmp_path: Path, images: dict[str, Image]) -> None:

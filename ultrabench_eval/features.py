@@ -32,7 +32,6 @@ from ultrabench_eval.core.errors import UserError
 from ultrabench_eval.versions import versions
 
 SHARD = 256  # images; what a kill can cost at most
-BATCH = 32
 READERS = 4  # threads that decode and resize; more do not help on common machines
 FORMAT = 1  # of shards; raised when old ones must not be read
 
@@ -40,13 +39,15 @@ Advance = Callable[[int], None]
 T = TypeVar("T")
 
 
-def key(fingerprint: str, dtype: str, corruption: str = "none", severity: int = 0) -> str:
+def key(
+    fingerprint: str, dtype: str, batch: int, corruption: str = "none", severity: int = 0
+) -> str:
     """Name of the features of one encoder under one condition: 32 hexadecimal digits."""
     identity = {
         "format": FORMAT,
         "encoder": fingerprint,
         "dtype": dtype,
-        "batch": BATCH,
+        "batch": batch,
         "corruption": corruption,
         "severity": severity,
     }
@@ -131,7 +132,7 @@ class Store:
         kept: list[str] = []
         rows: list[Tensor] = []
         prepared = _prepared(encoder, images)
-        for batch in _batched(_without_errors(prepared, broken), BATCH):
+        for batch in _batched(_without_errors(prepared, broken), encoder.batch_size):
             names, inputs = [d for d, _ in batch], [x for _, x in batch]
             features = encode_batch(encoder, inputs)
             for digest, row in zip(names, features, strict=True):
@@ -182,12 +183,12 @@ class Store:
 
 
 def encode_batch(encoder: Encoder, inputs: Sequence[Tensor]) -> Tensor:
-    """Features, float32 [B, D] on the CPU, of up to `BATCH` prepared images.
+    """Features, float32 [B, D] on the CPU, of up to `encoder.batch_size` prepared images.
 
-    The batch is filled up to `BATCH` with copies of its last image, whose features are dropped:
+    The batch is filled up to that size with copies of its last image, whose features are dropped:
     kernels are chosen by the batch's shape, and must not differ between images.
     """
-    filled = [*inputs, *[inputs[-1]] * (BATCH - len(inputs))]
+    filled = [*inputs, *[inputs[-1]] * (encoder.batch_size - len(inputs))]
     return encoder.encode_prepared(torch.stack(filled))[: len(inputs)].cpu()
 
 
@@ -211,7 +212,7 @@ def _prepared(
         ahead: deque[tuple[str, Future[Any]]] = deque()
         for digest, image in images.items():
             ahead.append((digest, pool.submit(work, image)))
-            if len(ahead) > 3 * BATCH:
+            if len(ahead) > max(3 * encoder.batch_size, 2 * READERS):
                 first, future = ahead.popleft()
                 yield first, future.result()
         for first, future in ahead:

@@ -246,7 +246,8 @@ def _measure(
 ) -> tuple[Cell, np.ndarray]:
     """One cell and its predictions, float32 [H, N, C]."""
     start = time.perf_counter()
-    store = Store(setting.cache / "features" / features.key(model.fingerprint, model.torch_dtype))
+    key = features.key(model.fingerprint, model.torch_dtype, model.batch_size)
+    store = Store(setting.cache / "features" / key)
     x = _features(store, model, task, setting.report)
     encoded = time.perf_counter()
 

@@ -47,12 +47,14 @@ class Model:
     info: dict[str, str | int | None] = field(init=False)
     random_weights: bool = field(init=False)
     torch_dtype: str = field(init=False)
+    batch_size: int = field(init=False)
     _encoder: Encoder | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         encoder = self.encoder()
         self.fingerprint = encoder.fingerprint
         self.random_weights = encoder.random_weights
+        self.batch_size = encoder.batch_size
         self.torch_dtype = str(encoder.dtype).removeprefix("torch.")
         self.info = {
             "title": encoder.card.title,
