@@ -11,10 +11,23 @@ from typing import TYPE_CHECKING, Any
 from ultrabench_eval.core.registry import Registry
 
 if TYPE_CHECKING:
-    from model_zoo.encoder import Card, Encoder
+    from model_zoo.cards import Card
+    from model_zoo.encoder import Encoder
     from model_zoo.transforms import InputRule
 
-__all__ = ["Card", "Encoder", "InputRule", "card", "load", "names", "register", "registry"]
+__all__ = [
+    "Card",
+    "Encoder",
+    "InputRule",
+    "card",
+    "describe",
+    "load",
+    "names",
+    "problem",
+    "register",
+    "registry",
+    "split",
+]
 
 registry = Registry("model", group="ultrabench_eval.models", listing="ubench models")
 
@@ -57,8 +70,42 @@ def register(name: str, target: Any = None) -> Any:
 
 def card(name: str) -> Card:
     """The card of a model, without loading its weights."""
-    result: Card = registry.get(name).card
+    result: Card = registry.get(split(name)[0]).card
     return result
+
+
+def describe(name: str) -> dict[str, Any]:
+    """Card, input rule and poolings of a model as plain data, without loading its weights."""
+    from model_zoo import cards
+
+    base, _ = split(name)
+    return cards.describe(base, registry.get(base))
+
+
+def split(name: str) -> tuple[str, str | None]:
+    """A name and the pooling behind it: "usfm/cls" is the model "usfm" pooled by "cls".
+
+    A name without pooling, or unknown, comes back as it is.
+    """
+    base, _, pooling = name.rpartition("/")
+    if base and base in registry and pooling in getattr(registry.get(base), "poolings", ()):
+        return base, pooling
+    return name, None
+
+
+def problem(name: str) -> str | None:
+    """What is wrong with a model's name, in a sentence; None if nothing is."""
+    if name in registry:
+        return None
+    base, pooling = split(name)
+    if pooling is not None:
+        return None
+    base, _, pooling = name.rpartition("/")
+    if base and base in registry:
+        return f"model '{base}' has no pooling '{pooling}'; it has " + ", ".join(
+            getattr(registry.get(base), "poolings", ())
+        )
+    return registry.unknown(name)
 
 
 def load(
@@ -67,30 +114,40 @@ def load(
     device: str = "auto",
     dtype: str = "auto",
     pooling: str | None = None,
+    accept_license: bool = False,
+    compile: bool = False,
 ) -> Encoder:
     """Load a frozen encoder.
 
     Args:
-        name: a name of `names()`, or `timm/<any timm model>`.
+        name: a name of `names()`, or `timm/<any timm model>`; with `/<pooling>` behind it, that
+            pooling.
         weights: checkpoint file or folder. None: what the model ships with, else
-            `$UBENCH_WEIGHTS/<name>*`. "random": an untrained network, asked for in so many words.
+            `$UBENCH_WEIGHTS/<name>*`, else the hub file of the card if `accept_license`.
+            "random": an untrained network, asked for in so many words.
         device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", "mps".
-        dtype: "auto" (float32), "float32", "bfloat16", "float16".
+        dtype: "auto" (float32; the harness tries bfloat16), "float32", "bfloat16", "float16".
         pooling: a name of the model's `poolings`; None for its default.
+        accept_license: consent to the licence of weights that are fetched from the hub.
+        compile: run the network through `torch.compile`, which changes the last bits.
 
     Raises:
         UserError: unknown name, no weights, a checkpoint that does not fit, unknown pooling.
     """
     from model_zoo.loading import load_encoder
 
-    return load_encoder(name, weights, device, dtype, pooling)
+    return load_encoder(name, weights, device, dtype, pooling, accept_license, compile)
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("Card", "Encoder"):  # lazily: they import torch
-        from model_zoo import encoder
+    if name == "Card":
+        from model_zoo.cards import Card
 
-        return getattr(encoder, name)
+        return Card
+    if name == "Encoder":  # lazily: it imports torch
+        from model_zoo.encoder import Encoder
+
+        return Encoder
     if name == "InputRule":
         from model_zoo.transforms import InputRule
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from model_zoo import pooling
-from model_zoo.encoder import Card
+from model_zoo.cards import Card, HubFile
 from model_zoo.layouts import Layout, Recipe
 from model_zoo.released import ViTEncoder
 from model_zoo.transforms import InputRule
@@ -48,6 +48,15 @@ class BiomedCLIP(ViTEncoder):
         weights_from="huggingface.co/microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224: "
         "open_clip_pytorch_model.bin",
         pretraining="PMC-15M, figures and captions of PubMed Central",
+        hub=HubFile(
+            "microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224",
+            "open_clip_pytorch_model.bin",
+        ),
+        parameters=86_191_872,
+        dim=512,
+        saw=(),
+        status="verified by an equivalent implementation",
+        verified_with="open_clip's TimmModel with the same numbers",
         note="the whole image is squashed to 224 squares; open_clip would crop its centre",
     )
 

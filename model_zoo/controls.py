@@ -7,6 +7,7 @@ region. A task that one of them solves can be solved without looking at tissue.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -14,12 +15,20 @@ import torch
 from scipy import ndimage
 from torch import Tensor, nn
 
-from model_zoo.encoder import RANDOM, Card, Encoder
+from model_zoo.cards import Card
+from model_zoo.encoder import RANDOM, Encoder
 from model_zoo.transforms import InputRule, to_uint8
 from model_zoo.vit import VisionTransformer
 from ultrabench_eval.core.errors import UserError
 
-_NO_WEIGHTS = {"code_licence": "Apache-2.0", "weights_licence": "none: there are no weights"}
+_CONTROL: dict[str, Any] = {
+    "code_licence": "Apache-2.0",
+    "weights_licence": "none: there are no weights",
+    "weights_from": "nowhere: there are none",
+    "parameters": 0,
+    "saw": (),
+    "status": "control",
+}
 
 
 class _Control(Encoder):
@@ -53,7 +62,8 @@ class RandomViTTiny(_Control):
         paper="Dosovitskiy et al., ICLR 2021 (arXiv 2010.11929), for the architecture",
         pretraining="none: random weights on purpose",
         note="control: untrained network",
-        **_NO_WEIGHTS,
+        dim=192,
+        **{**_CONTROL, "parameters": 5_524_032},
     )
 
     def _network(self) -> nn.Module:
@@ -85,7 +95,8 @@ class Pixels(_Control):
         title="Pixels 16 x 16",
         pretraining="none",
         note="control: colour thumbnail, no learning",
-        **_NO_WEIGHTS,
+        dim=768,
+        **_CONTROL,
     )
 
     def _forward(self, x: Tensor) -> Tensor:
@@ -105,8 +116,9 @@ class ImageStats(_Control):
     card = Card(
         title="Image statistics",
         pretraining="none",
+        dim=32,
         note="control: size, aspect, histogram and moments of the raw image",
-        **_NO_WEIGHTS,
+        **_CONTROL,
     )
 
     def _prepare(self, image: np.ndarray | Tensor) -> Tensor:
@@ -128,8 +140,9 @@ class FanMask(_Control):
     card = Card(
         title="Fan mask",
         pretraining="none",
+        dim=1024,
         note="control: shape of the scanned region only, no tissue",
-        **_NO_WEIGHTS,
+        **_CONTROL,
     )
 
     def _prepare(self, image: np.ndarray | Tensor) -> Tensor:

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from model_zoo.encoder import Card
+from model_zoo.cards import Card, HubFile
 from model_zoo.layouts import Layout, Recipe, without_key_bias
 from model_zoo.released import ViTEncoder
 from model_zoo.transforms import InputRule
@@ -164,6 +164,13 @@ class DINOv3(ViTEncoder):
         "huggingface.co/facebook/dinov3-vitb16-pretrain-lvd1689m, or "
         "huggingface.co/timm/vit_base_patch16_dinov3.lvd1689m",
         pretraining="LVD-1689M, natural images",
+        hub=HubFile("facebook/dinov3-vitb16-pretrain-lvd1689m", "model.safetensors", "gated"),
+        parameters=85_668_864,
+        dim=768,
+        saw=(),
+        status="verified by the authors' code",
+        verified_with="facebookresearch/dinov3 at 6876159",
+        inferred=("that the US-JEPA paper's DINOv3 is this size and this token",),
         note="224 pixels, as the US-JEPA paper states for all models (README of DINOv3: 256)",
     )
 

@@ -21,7 +21,7 @@ from torch.nn.functional import (
 )
 
 from model_zoo import windows
-from model_zoo.encoder import Card
+from model_zoo.cards import Card
 from model_zoo.layouts import Layout
 from model_zoo.released import ReleasedEncoder
 from model_zoo.transforms import InputRule
@@ -248,7 +248,11 @@ class EchoCare(ReleasedEncoder):
         weights_from="echocare_encoder.pth, by the SharePoint link in the README of "
         "github.com/CAIR-HKISI/EchoCare",
         pretraining="EchoCareData, 4.5 M images of 23 countries; public sets among them",
-        note="inferred: 256 squares in [0, 1] without mean and std, bilinear, pooling",
+        parameters=120_221_688,
+        dim=2048,
+        status="verified by the authors' code",
+        verified_with="MONAI 1.6.1's SwinTransformer as the authors' README builds it",
+        inferred=("256 squares in [0, 1] without mean and std", "bilinear", "pooling"),
     )
 
     def make(self) -> nn.Module:

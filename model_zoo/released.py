@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from model_zoo import layouts, pooling
+from model_zoo import hub, layouts, pooling
 from model_zoo import weights as checkpoints
 from model_zoo.encoder import RANDOM, Encoder
 from model_zoo.layouts import Filled, Layout
@@ -27,6 +27,7 @@ class ReleasedEncoder(Encoder):
     prefixes: ClassVar[tuple[str, ...]] = ("module.",)
     stand_ins: ClassVar[tuple[str, ...]] = ()
     """Classes that a released file names beside its tensors, see `weights.read`."""
+    reduced = True
     filled: Filled | None = None
     """Which part of the file was used; None for random weights."""
 
@@ -41,10 +42,10 @@ class ReleasedEncoder(Encoder):
         source = checkpoints.find(self.name, weights)
         if source is None:
             raise UserError(
-                f"no weights for model '{self.name}' (where they are: {self.card.weights_from}); "
-                f"then pass --weights {self.name}=PATH, or put the file in "
-                f"${checkpoints.FOLDER_VARIABLE} under a name that begins with '{self.name}'"
+                f"no weights for model '{self.name}'; get them by hand "
+                f"(where: {self.card.weights_from}) and {hub.by_hand(self.name)}"
             )
+        self.weights_file = source.path
         with _WithoutDraws():
             network = self.make()
         self.filled = layouts.fill(

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import gelu, scaled_dot_product_attention
 
 from model_zoo import windows
-from model_zoo.encoder import Card
+from model_zoo.cards import Card
 from model_zoo.layouts import Layout, Recipe
 from model_zoo.released import ReleasedEncoder
 from model_zoo.transforms import InputRule
@@ -208,7 +208,12 @@ class SAM(SAMEncoder):
         weights_licence="Apache-2.0",
         weights_from="dl.fbaipublicfiles.com/segment_anything/sam_vit_b_01ec64.pth",
         pretraining="SA-1B, natural images (image encoder started from MAE on ImageNet-1k)",
-        note="inferred: pooling before the neck, over the places that hold the image",
+        parameters=89_670_912,
+        dim=768,
+        saw=(),
+        status="verified by the authors' code",
+        verified_with="facebookresearch/segment-anything at dca509f",
+        inferred=("pooling before the neck, over the places that hold the image",),
     )
 
     def make(self) -> nn.Module:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import gelu, interpolate, scaled_dot_product_attention
 
 from model_zoo import sam
-from model_zoo.encoder import Card
+from model_zoo.cards import Card
 from model_zoo.layouts import Layout
 from model_zoo.transforms import InputRule
 from model_zoo.vit import EPS, initialise
@@ -183,7 +183,11 @@ class SAMUS(sam.SAMEncoder):
         weights_from="Google Drive file 1nQjMAvbPeolNpCxQyU_HTiOiB5704pkH (linked in the README "
         "of github.com/xianlin7/SAMUS)",
         pretraining="US30K, seven public ultrasound segmentation sets; started from SAM",
-        note="inferred: pooling before the neck",
+        parameters=129_259_008,
+        dim=768,
+        status="verified by the authors' code",
+        verified_with="xianlin7/SAMUS at 030ed07",
+        inferred=("pooling before the neck",),
     )
 
     def make(self) -> nn.Module:

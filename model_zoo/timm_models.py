@@ -9,26 +9,22 @@ away.
 from __future__ import annotations
 
 import difflib
-import socket
-import urllib.request
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
-from urllib.parse import urlsplit
 
-import huggingface_hub
 import timm
 from timm.data.config import resolve_model_data_config
 from torch import Tensor, nn
 
-from model_zoo import pooling
+from model_zoo import hub, pooling
 from model_zoo import weights as checkpoints
-from model_zoo.encoder import RANDOM, Card, Encoder
+from model_zoo.cards import Card, HubFile
+from model_zoo.encoder import RANDOM, Encoder
 from model_zoo.transforms import InputRule, Interpolation
 from ultrabench_eval.core.errors import UserError
 
 _HUB_FILES = ("model.safetensors", "pytorch_model.bin")
-_PATIENCE = 5.0  # seconds; the hub's own client tries for three quarters of a minute
 
 
 class TimmModel(Encoder):
@@ -46,6 +42,7 @@ class TimmModel(Encoder):
         weights_licence="see the model's page on the hub",
         weights_from="huggingface.co/timm",
         pretraining="see the model's page on the hub",
+        status="library code",
     )
 
     def build(self, weights: Path | str | None) -> nn.Module:
@@ -55,6 +52,7 @@ class TimmModel(Encoder):
         config: dict[str, Any] = network.pretrained_cfg  # type: ignore[assignment]
         self.input_rule = _input_rule(self.name, network)
         self.patch_size = _patch_size(network)
+        self.reduced = _has_tokens(network)  # convolutions are not faster in bfloat16
         self.card = replace(
             self.card,
             title=architecture,
@@ -71,6 +69,7 @@ class TimmModel(Encoder):
         if source is None:
             tensors, origin = _from_hub(self.name, architecture, config)
         else:
+            self.weights_file = source.path
             content = checkpoints.read(source.path)
             tensors = checkpoints.choose(
                 network, content, name=self.name, source=source, leftovers=leftovers
@@ -139,7 +138,7 @@ def _from_hub(
     cached = _cached(config)
     if cached is not None:
         overlay, origin = {"file": str(cached)}, str(cached)
-    elif not _hub_reachable():
+    elif not hub.reachable():
         raise _no_weights(name, config, "the hub cannot be reached from here")
     try:
         network = _create(architecture, pretrained=True, pretrained_cfg_overlay=overlay)
@@ -165,24 +164,10 @@ def _cached(config: dict[str, Any]) -> Path | None:
         return None
     named = config.get("hf_hub_filename")
     for file in (named,) if named else _HUB_FILES:
-        path = huggingface_hub.try_to_load_from_cache(repository, file, revision=revision or None)
-        if isinstance(path, str):
-            return Path(path)
+        path = hub.cached(HubFile(repository, file), revision or None)
+        if path is not None:
+            return path
     return None
-
-
-def _hub_reachable() -> bool:
-    if huggingface_hub.constants.HF_HUB_OFFLINE:
-        return False
-    if urllib.request.getproxies():  # then a direct connection tells nothing
-        return True
-    address = urlsplit(huggingface_hub.constants.ENDPOINT)
-    port = address.port or (80 if address.scheme == "http" else 443)
-    try:
-        socket.create_connection((address.hostname or "", port), timeout=_PATIENCE).close()
-    except OSError:
-        return False
-    return True
 
 
 def _input_rule(name: str, network: nn.Module) -> InputRule:

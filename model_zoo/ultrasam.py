@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from model_zoo import sam
-from model_zoo.encoder import Card
+from model_zoo.cards import Card
 from model_zoo.layouts import Layout, Recipe
 from model_zoo.transforms import InputRule
 
@@ -75,7 +75,11 @@ class UltraSam(sam.SAMEncoder):
         weights_from="s3.unistra.fr/camma_public/github/ultrasam/UltraSam.pth",
         pretraining="US-43d, 43 public ultrasound segmentation and detection sets; started from "
         "SAM",
-        note="inferred: OpenCV's resampling reproduced to one grey level",
+        parameters=89_670_912,
+        dim=768,
+        status="verified by the authors' code",
+        verified_with="mmpretrain 1.2.0's ViTSAM as CAMMA-public/UltraSam configures it (458ec79)",
+        inferred=("OpenCV's resampling, reproduced to one grey level",),
     )
 
     def make(self) -> nn.Module:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from model_zoo.encoder import Card
+from model_zoo.cards import Card, HubFile
 from model_zoo.layouts import Layout
 from model_zoo.released import ViTEncoder
 from model_zoo.transforms import InputRule
@@ -29,7 +29,22 @@ class URFM(ViTEncoder):
         weights_from="huggingface.co/QingboKang/URFM (gated) or its mirror "
         "huggingface.co/fmassimo/URFM: mae_vit_base_patch16_dec768d8b_all_biomedclip_1199.pth",
         pretraining="1 M images of 15 organs; data sets not stated here",
-        note="inferred: ImageNet mean and std, bicubic 224 squares, pooling, LayerNorm eps 1e-6",
+        hub=HubFile(
+            "fmassimo/URFM",
+            "mae_vit_base_patch16_dec768d8b_all_biomedclip_1199.pth",
+            "a third party's unmodified mirror",
+        ),
+        parameters=85_798_656,
+        dim=768,
+        status="verified by an equivalent implementation",
+        verified_with="the plain MAE ViT of MembrAI/DeblurringMIM, the first author's repository, "
+        "and timm; the authors' own code was not available",
+        inferred=(
+            "ImageNet mean and std",
+            "bicubic 224 squares",
+            "pooling",
+            "LayerNorm eps 1e-6",
+        ),
     )
 
     def make(self) -> nn.Module:

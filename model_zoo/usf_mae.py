@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from model_zoo.encoder import Card
+from model_zoo.cards import Card
 from model_zoo.layouts import Layout
 from model_zoo.released import ViTEncoder
 from model_zoo.transforms import InputRule
@@ -30,7 +30,12 @@ class USFMAE(ViTEncoder):
         "recommended; linked in the README of github.com/Yusufii9/USF-MAE)",
         pretraining="OpenUS-46, 43 of its 46 data sets by the file's name (the README says both); "
         "AUL and POCUS are among them, BUS-BRA and MMOTU were held out",
-        note="inferred: pooling, resampling of downstream tasks",
+        parameters=85_798_656,
+        dim=768,
+        saw=("aul", "pocus"),
+        status="verified by the authors' code",
+        verified_with="FAIR's MAE class, which the authors train, with timm 0.3.2 as they pin it",
+        inferred=("pooling", "nearest resampling downstream, as in pretraining"),
     )
 
     def make(self) -> nn.Module:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from model_zoo.encoder import Card
+from model_zoo.cards import Card
 from model_zoo.layouts import Layout, Recipe, without_key_bias
 from model_zoo.released import ViTEncoder
 from model_zoo.transforms import InputRule
@@ -83,6 +83,11 @@ class USFM(ViTEncoder):
         weights_from="Google Drive file 1KRwXZgYterH895Z8EpXpR1L1eSMMJo4q, USFM_latest.pth "
         "(linked in the README of github.com/openmedlab/USFM)",
         pretraining="3M-US: more than 2 million images of twelve organs; data sets not stated here",
+        parameters=85_674_576,
+        dim=768,
+        status="verified by the authors' code",
+        verified_with="openmedlab/USFM at 960a1e1",
+        inferred=("pooling",),
         note="chosen: mean of patch tokens after the released norm (the authors fine-tune on the "
         "mean before it: mean_prenorm)",
     )

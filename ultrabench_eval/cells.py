@@ -75,7 +75,7 @@ class Cell(_Stored):
     synthetic: bool
     random_weights: bool
     model: dict[str, str | int | None]
-    """Title, pooling, input size, feature width, parameters."""
+    """Title, pooling, input size, feature width, parameters; file and checksum of the weights."""
     task: dict[str, str]
     notes: list[str]
     protocol: dict[str, str | int | float]

@@ -6,6 +6,7 @@ Heavy modules are imported inside the commands, so that `--help` answers at once
 from __future__ import annotations
 
 import dataclasses
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -55,10 +56,19 @@ def run(
     plugin: Plugins = None,
     weights: Annotated[
         list[str] | None,
-        typer.Option(help="MODEL=PATH of a checkpoint, or MODEL=random; may be repeated."),
+        typer.Option(
+            help="MODEL=PATH of a checkpoint, MODEL=random, or random for all; may be repeated."
+        ),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16, float16.")] = "auto",
+    pooling: Annotated[
+        str | None, typer.Option(help="For all models; MODEL/POOLING asks for one model's.")
+    ] = None,
+    accept_license: Annotated[
+        bool, typer.Option("--accept-license", help="Fetch weights from the hub, on their terms.")
+    ] = False,
+    compile: Annotated[bool, typer.Option("--compile", help="Use torch.compile.")] = False,
     keep_going: Annotated[
         bool, typer.Option("--keep-going", help="Run what can be run; problems become error rows.")
     ] = False,
@@ -83,6 +93,9 @@ def run(
             weights=_weights(weights or []),
             device=device,
             dtype=dtype,
+            pooling=pooling,
+            accept_license=accept_license,
+            compile=compile,
             keep_going=keep_going,
             report=progress,
         )
@@ -102,20 +115,73 @@ def demo(
 @app.command()
 def models(
     name: Annotated[str | None, typer.Argument(help="One model, for all that is known.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="As data for programs.")] = False,
     plugin: Plugins = None,
 ) -> None:
     """List the models, or tell what is known of one."""
     import model_zoo
 
     _load_plugins(plugin)
+    if name is not None and (wrong := model_zoo.problem(name)):
+        raise UserError(wrong)
+    known = [name] if name is not None else model_zoo.names()
+    described = [model_zoo.describe(one) for one in known]
+    if as_json:
+        print(json.dumps(described if name is None else described[0], indent=1))
+        return
     if name is not None:
-        _print_card(name, model_zoo.card(name))
+        _print_card(described[0])
         return
     rows = []
-    for known in model_zoo.names():
-        card = model_zoo.card(known)
-        rows.append((known, card.title, card.weights_from, card.note))
-    _print_table(("model", "title", "weights", "note"), rows)
+    for one in described:
+        size = one["input"]["size"] if one["input"] else ""
+        rows.append(
+            (
+                one["name"],
+                one["title"],
+                f"{one['parameters'] / 1e6:.1f} M" if one["parameters"] else "",
+                str(one["dim"] or ""),
+                str(size),
+                ", ".join(one["poolings"]),
+                one["status"],
+                one["weights_licence"],
+            )
+        )
+    header = ("model", "title", "parameters", "dim", "input", "poolings", "status", "licence")
+    _print_table(header, rows)
+
+
+@app.command()
+def verify(
+    model: Annotated[str, typer.Argument(help="Models, comma-separated, or 'all'.")] = "all",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="float32, bfloat16, float16.")] = "float32",
+) -> None:
+    """Replay the reference vectors of the encoders on this machine, device and dtype.
+
+    A checkpoint in the released layout is written by the vectors' fill rule, loaded as a user's
+    would be, and the features are compared with those of the authors' code. Exit code 1: some
+    differ by more than the tolerance.
+    """
+    from model_zoo import verify as replay
+    from ultrabench_eval.plan import resolve_names
+
+    rows, failed = [], False
+    for name in resolve_names(model, replay.names()):
+        for one in replay.replay(name, device=device, dtype=dtype):
+            failed |= not one.agrees
+            rows.append(
+                (
+                    name,
+                    one.array,
+                    f"{one.largest:.1e}",
+                    f"{one.cosine:.6f}",
+                    "agrees" if one.agrees else "DIFFERS",
+                )
+            )
+    _print_table(("model", "array", "largest difference", "least cosine", ""), rows)
+    print(replay.tolerance(dtype))
+    raise typer.Exit(SOME_FAILED if failed else 0)
 
 
 @app.command()
@@ -136,7 +202,7 @@ def tasks(
         _print_table(("task", "title", "organ", "target", "classes"), rows)
         return
     if not task_zoo.is_manifest(name):
-        _print_card(name, task_zoo.card(name))
+        _print_card({"name": name, **dataclasses.asdict(task_zoo.card(name))})
     if data or task_zoo.is_manifest(name):
         _print_task(task_zoo.load(name, data))
 
@@ -182,7 +248,8 @@ def main() -> None:
 
 
 def _weights(pairs: list[str]) -> dict[str, str]:
-    """MODEL=PATH options as a mapping."""
+    """MODEL=PATH options as a mapping; "random" alone is for all models."""
+    pairs = ["all=random" if pair == "random" else pair for pair in pairs]
     for pair in pairs:
         if not all(pair.partition("=")):
             raise UserError(f"--weights {pair} is not understood; write MODEL=PATH or MODEL=random")
@@ -219,12 +286,21 @@ def _print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     console().print(grid(header, rows))
 
 
-def _print_card(name: str, card: Any) -> None:
-    rows = [(name, "")]
-    for field in dataclasses.fields(card):
-        value = getattr(card, field.name)
-        text = "; ".join(map(str, value)) if isinstance(value, tuple) else str(value)
-        rows.append((field.name.replace("_", " "), text))
+_LABELS = {"saw": "tasks seen in pretraining", "hub": "fetched with --accept-license"}
+
+
+def _print_card(card: dict[str, Any]) -> None:
+    rows = []
+    for field, value in card.items():
+        if isinstance(value, dict):
+            text = ", ".join(f"{key.replace('_', ' ')} {part}" for key, part in value.items())
+        elif isinstance(value, list | tuple):
+            text = "; ".join(map(str, value)) or "none stated"
+        else:
+            text = str(value)
+            if value is None:
+                text = "no: by hand only" if field == "hub" else "not known"
+        rows.append((_LABELS.get(field, field.replace("_", " ")), text))
     _print_table(("", ""), rows)
 
 

@@ -21,7 +21,7 @@ from torch import Tensor
 import model_zoo
 import tasks as task_zoo
 from tasks.task import SPLITS, Task
-from ultrabench_eval import features, metrics, plan, plugins
+from ultrabench_eval import features, metrics, plan, plugins, precision
 from ultrabench_eval.cells import Cell, Cells, Coordinates, Failure, identity
 from ultrabench_eval.core import files
 from ultrabench_eval.core.errors import UserError
@@ -65,6 +65,9 @@ def run(
     weights: Mapping[str, Path | str] | None = None,
     device: str = "auto",
     dtype: str = "auto",
+    pooling: str | None = None,
+    accept_license: bool = False,
+    compile: bool = False,
     protocol: Protocol | None = None,
     keep_going: bool = False,
     report: Report = lambda step: None,
@@ -77,6 +80,7 @@ def run(
 
     Args:
         models: names of `model_zoo.names()`, a list or comma-separated; "all" for all of them.
+            "usfm/cls" is the model usfm with the pooling cls.
         tasks: names of `tasks.names()`, "all", or manifest files (`image,label,split[,group]`).
         seeds: number of probes a cell, trained with seeds 0 ... n-1.
         data: data root with one sub-folder a task; "phantom" for the synthetic suite, made when
@@ -84,9 +88,14 @@ def run(
         out: results folder. Tables show all cells it holds, of earlier runs too.
         cache: for features and the phantom suite. Default: `$UBENCH_CACHE`, else the user's cache.
         plugin_files: Python files that register models or tasks.
-        weights: checkpoint by model name; "random" for an untrained network.
+        weights: checkpoint by model name; "random" for an untrained network. The name "all"
+            stands for every model.
         device: "auto", "cpu", "cuda", ...
-        dtype: "auto" (float32), "float32", "bfloat16", "float16".
+        dtype: "float32", "bfloat16", "float16", or "auto": bfloat16 where the processor has it and
+            the first images' features agree with float32 (see `precision`).
+        pooling: for all models that name none themselves; None for each model's default.
+        accept_license: consent to the licences of weights that are fetched from the hub.
+        compile: run the networks through `torch.compile`.
         protocol: how probes are trained; the paper's by default.
         keep_going: turn problems that are seen before the start into error rows, too.
         report: called at every step, for a progress display.
@@ -106,6 +115,8 @@ def run(
         plugins.load_file(Path(file))
     cache = Path(cache) if cache else default_cache()
     model_names = plan.resolve_names(models, model_zoo.names())
+    if pooling:
+        model_names = [n if model_zoo.split(n)[1] else f"{n}/{pooling}" for n in model_names]
     task_names = plan.resolve_names(tasks, task_zoo.names())
     _check_names(model_names, task_names, weights or {})
 
@@ -123,6 +134,8 @@ def run(
         weights={name: str(path) for name, path in (weights or {}).items()},
         device=device,
         dtype=dtype,
+        accept_license=accept_license,
+        compile=compile,
     )
     if planned.problems and not keep_going:
         raise Problems(planned.problems, plan.WORKS_NOW)
@@ -165,17 +178,18 @@ def _check_names(
         problems.append("no model is asked for; `ubench models` lists all")
     if not task_names:
         problems.append("no task is asked for; `ubench tasks` lists all")
-    for registry, asked in ((model_zoo.registry, model_names), (task_zoo.registry, task_names)):
-        problems += [
-            registry.unknown(name)
-            for name in asked
-            if name not in registry and not task_zoo.is_manifest(name)
-        ]
+    problems += [wrong for name in model_names if (wrong := model_zoo.problem(name))]
+    problems += [
+        task_zoo.registry.unknown(name)
+        for name in task_names
+        if name not in task_zoo.registry and not task_zoo.is_manifest(name)
+    ]
+    named = {*model_names, *(model_zoo.split(name)[0] for name in model_names), "all"}
     problems += [
         f"weights are given for '{name}', which is not among the models of this run; "
         "write them as MODEL=PATH"
         for name in weights
-        if name not in model_names
+        if name not in named
     ]
     if problems:
         raise Problems(problems)
@@ -215,11 +229,12 @@ def _settle(
             raise UserError(task)
         if isinstance(model, str):
             raise UserError(model)
+        precision.settle(model, task.test.images, setting.cache)
         this = identity(
             model.fingerprint,
             task.fingerprint,
             setting.protocol.id,
-            model.torch_dtype,
+            model.numerics,
             setting.seeds,
         )
         if setting.cells.get(at, this):
@@ -246,7 +261,7 @@ def _measure(
 ) -> tuple[Cell, np.ndarray]:
     """One cell and its predictions, float32 [H, N, C]."""
     start = time.perf_counter()
-    key = features.key(model.fingerprint, model.torch_dtype, model.batch_size)
+    key = features.key(model.fingerprint, model.numerics, model.batch_size)
     store = Store(setting.cache / "features" / key)
     x = _features(store, model, task, setting.report)
     encoded = time.perf_counter()

@@ -6,12 +6,13 @@ import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import model_zoo
 import tasks as task_zoo
 from model_zoo import Encoder
 from tasks.task import Task
+from ultrabench_eval.core import hashing
 from ultrabench_eval.core.errors import UserError
 
 T = TypeVar("T")
@@ -43,10 +44,12 @@ class Model:
     weights: str | None
     device: str
     dtype: str
+    """As asked for; "auto" until `precision.settle` has decided."""
+    accept_license: bool = False
+    compile: bool = False
     fingerprint: str = field(init=False)
     info: dict[str, str | int | None] = field(init=False)
     random_weights: bool = field(init=False)
-    torch_dtype: str = field(init=False)
     batch_size: int = field(init=False)
     _encoder: Encoder | None = field(default=None, init=False)
 
@@ -55,18 +58,34 @@ class Model:
         self.fingerprint = encoder.fingerprint
         self.random_weights = encoder.random_weights
         self.batch_size = encoder.batch_size
-        self.torch_dtype = str(encoder.dtype).removeprefix("torch.")
+        if not (encoder.reduced and self.dtype == "auto"):
+            self.dtype = str(encoder.dtype).removeprefix("torch.")
         self.info = {
             "title": encoder.card.title,
             "pooling": encoder.pooling,
             "input_size": encoder.input_size,
             "parameters": encoder.parameter_count,
+            "status": encoder.card.status,
+            "saw": encoder.card.contamination,
+            **_weights_info(encoder),
         }
+
+    @property
+    def numerics(self) -> str:
+        """What rounds the features besides the weights: dtype, and whether it is compiled."""
+        return f"{self.dtype} compiled" if self.compile else self.dtype
 
     def encoder(self) -> Encoder:
         """The network, loaded if it is not in memory."""
         if self._encoder is None:
-            self._encoder = model_zoo.load(self.name, self.weights, self.device, self.dtype)
+            self._encoder = model_zoo.load(
+                self.name,
+                self.weights,
+                self.device,
+                self.dtype,
+                accept_license=self.accept_license,
+                compile=self.compile,
+            )
         return self._encoder
 
     def release(self) -> None:
@@ -96,6 +115,8 @@ def make(
     weights: Mapping[str, str],
     device: str,
     dtype: str,
+    accept_license: bool = False,
+    compile: bool = False,
 ) -> Plan:
     """Load and check every model and every task once.
 
@@ -106,16 +127,25 @@ def make(
         models: names.
         tasks: names or manifest files.
         data: data root, or None.
-        weights: checkpoint by model name.
+        weights: checkpoint by model name, with or without pooling; "all" stands for every model.
         device: see `model_zoo.load`.
         dtype: see `model_zoo.load`.
+        accept_license: see `model_zoo.load`.
+        compile: see `model_zoo.load`.
     """
-
     alone = len(models) == 1
     return Plan(
         models={
             name: _attempt(
-                f"model '{name}'", _load_model, name, weights.get(name), device, dtype, alone
+                f"model '{name}'",
+                _load_model,
+                alone,
+                name,
+                _weights_of(name, weights),
+                device,
+                dtype,
+                accept_license,
+                compile,
             )
             for name in models
         },
@@ -123,8 +153,26 @@ def make(
     )
 
 
-def _load_model(name: str, weights: str | None, device: str, dtype: str, keep: bool) -> Model:
-    model = Model(name, weights, device, dtype)
+def _weights_of(name: str, weights: Mapping[str, str]) -> str | None:
+    found = (weights.get(key) for key in (name, model_zoo.split(name)[0], "all"))
+    return next((path for path in found if path), None)
+
+
+def _weights_info(encoder: Encoder) -> dict[str, str | int | None]:
+    """File, part of it and checksum, by which a reader finds the same weights again."""
+    if encoder.weights_file is None:
+        return {}
+    entry, layout = getattr(encoder, "filled", None) or (None, None)
+    return {
+        "weights_file": encoder.weights_file.name,
+        "weights_sha256": hashing.digest_file(encoder.weights_file),
+        "weights_entry": entry,
+        "weights_layout": layout,
+    }
+
+
+def _load_model(keep: bool, name: str, *options: Any) -> Model:
+    model = Model(name, *options)
     if not keep:
         model.release()
     return model

@@ -140,9 +140,9 @@ def test_timm_without_a_network_fails_at_once(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.delenv("UBENCH_WEIGHTS", raising=False)
-    monkeypatch.setattr(timm_models.socket, "create_connection", _no_connection)
-    monkeypatch.setattr(timm_models.urllib.request, "getproxies", dict)
-    monkeypatch.setattr(timm_models.huggingface_hub, "try_to_load_from_cache", lambda *a, **k: None)
+    monkeypatch.setattr(hub.socket, "create_connection", _no_connection)
+    monkeypatch.setattr(hub.urllib.request, "getproxies", dict)
+    monkeypatch.setattr(hub.huggingface_hub, "try_to_load_from_cache", lambda *a, **k: None)
     start = time.monotonic()
     with pytest.raises(UserError, match=r"the hub cannot be reached .*resnet18.*weights=.random."):
         model_zoo.load("timm/resnet18", device="cpu")
@@ -156,9 +156,9 @@ def test_timm_weights_from_the_hubs_cache_need_no_network(
     reference = timm.create_model("resnet10t")
     torch.save(reference.state_dict(), tmp_path / "pytorch_model.bin")
     monkeypatch.delenv("UBENCH_WEIGHTS", raising=False)
-    monkeypatch.setattr(timm_models.socket, "create_connection", _no_connection)
+    monkeypatch.setattr(hub.socket, "create_connection", _no_connection)
     monkeypatch.setattr(
-        timm_models.huggingface_hub,
+        hub.huggingface_hub,
         "try_to_load_from_cache",
         lambda repo, file, revision: str(path) if (path := tmp_path / file).exists() else None,
     )

@@ -180,6 +180,12 @@ def markdown(entries: Sequence[Entry]) -> str:
     parts += _section("Protocols", ["protocol", "settings"], [list(p) for p in protocols.items()])
     parts += _section("Models", _MODELS, _model_rows(cells))
     parts += _section("Tasks", _TASKS, _task_rows(cells))
+    rounding = {
+        f"{_model_name(c)}: {c.model['rounding']}": None for c in cells if c.model.get("rounding")
+    }
+    if rounding:
+        parts.append("## Notes on the models\n")
+        parts.append("\n".join(f"- {note}" for note in rounding) + "\n")
     real = [cell for cell in cells if not cell.synthetic]
     notes = {f"{c.coordinates.task}: {note}": None for c in real for note in c.notes}
     if notes:
@@ -219,7 +225,10 @@ _DETAILS = [
     *("model", "task", "macro F1", "sd", "95 % CI", "balanced acc.", "AUROC", "seeds"),
     *("train", "validation", "test"),
 ]
-_MODELS = ["model", "what", "pooling", "input", "features", "parameters", "dtype", "fingerprint"]
+_MODELS = [
+    *("model", "what", "pooling", "input", "features", "parameters", "dtype", "weights"),
+    *("wrapper", "tasks seen in pretraining", "fingerprint"),
+]
 _TASKS = ["task", "what", "classes", "groups", "fingerprint"]
 
 
@@ -260,9 +269,24 @@ def _model_rows(cells: Iterable[Cell]) -> list[list[str]]:
             str(info["dim"]),
             f"{info['parameters']:,}",
             str(cell.identity["dtype"]),
+            _weights(cell),
+            str(info.get("status") or ""),
+            str(info.get("saw") or ""),
             hashing.short(fingerprint),
         ]
     return list(rows.values())
+
+
+def _weights(cell: Cell) -> str:
+    """File, the part of it and the checksum's first digits."""
+    if cell.random_weights:
+        return "random"
+    name, digest = cell.model.get("weights_file"), cell.model.get("weights_sha256")
+    if not name:
+        return ""
+    entry = cell.model.get("weights_entry")
+    part = f"#{entry}" if entry else ""
+    return f"{name}{part} ({hashing.short(str(digest))})"
 
 
 def _task_rows(cells: Iterable[Cell]) -> list[list[str]]:

@@ -1,0 +1,88 @@
+"""Cards: what is known of a model, as validated data."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any, Literal
+
+from pydantic import ConfigDict
+from pydantic.dataclasses import dataclass
+
+Status = Literal[
+    "verified by the authors' code",
+    "verified by an equivalent implementation",
+    "library code",
+    "control",
+    "unverified",
+]
+NOT_STATED = "not stated"
+_STRICT = ConfigDict(extra="forbid")
+
+
+@dataclass(frozen=True, config=_STRICT)
+class HubFile:
+    """One file of a repository on the Hugging Face hub."""
+
+    repository: str
+    file: str
+    note: str = ""
+    """What a user must know before taking it, e.g. that it is a third party's copy."""
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Card:
+    """What is known of a model. "not stated" is a fact; an empty guess is not.
+
+    Raises:
+        pydantic.ValidationError: a field of a wrong type, or one that does not exist.
+    """
+
+    title: str
+    """Name in print."""
+    paper: str = NOT_STATED
+    code_licence: str = NOT_STATED
+    weights_licence: str = NOT_STATED
+    weights_from: str = NOT_STATED
+    """Where the weights are had from, for a human to follow."""
+    hub: HubFile | None = None
+    """Where `--accept-license` fetches them from; None: by hand only."""
+    parameters: int | None = None
+    """Of the encoder, without parts that give no feature; None: depends on the name."""
+    dim: int | None = None
+    """Feature width at the default pooling; None: depends on the name."""
+    pretraining: str = NOT_STATED
+    """Data sets the weights were trained on, as stated by the authors."""
+    saw: tuple[str, ...] | None = None
+    """Tasks whose images are among them, as stated; None: the statement does not tell."""
+    status: Status = "unverified"
+    """Whether and how the wrapper's numbers were proved."""
+    verified_with: str = ""
+    """The code that gave the reference numbers."""
+    inferred: tuple[str, ...] = ()
+    """Choices that no statement of the authors settles."""
+    note: str = ""
+    """What a reader of a table must know, e.g. that it is a control."""
+
+    @property
+    def contamination(self) -> str:
+        """Tasks whose images the weights were trained on, for a column of a table."""
+        if self.saw is None:
+            return "not known"
+        return ", ".join(self.saw) or "none stated"
+
+
+def describe(name: str, model: Any) -> dict[str, Any]:
+    """The card of a model and its input, poolings and batch, as plain data for JSON.
+
+    Args:
+        name: name of the model.
+        model: its `Encoder` subclass.
+    """
+    rule = model.input_rule
+    return {
+        "name": name,
+        **asdict(model.card),
+        "input": asdict(rule) if rule else None,
+        "poolings": list(model.poolings),
+        "patch_size": model.patch_size,
+    }

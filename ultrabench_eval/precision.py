@@ -1,0 +1,81 @@
+"""What `dtype="auto"` means: bfloat16 where it is fast and gives the same features, else float32.
+
+The features of the first images are computed in both; the cosine between the two must be at least
+`COSINE` for each image. The verdict is kept in the cache, so that all tasks of a model are encoded
+alike, today and tomorrow.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch.nn.functional import cosine_similarity
+
+from model_zoo import Encoder
+from tasks.task import Image
+from ultrabench_eval import features
+from ultrabench_eval.core import files, hashing
+from ultrabench_eval.plan import Model
+
+COSINE = 0.999
+
+
+def settle(model: Model, images: Sequence[Image], cache: Path) -> None:
+    """Decide the dtype of a model that was asked for with "auto"; nothing for any other.
+
+    Args:
+        model: its `dtype` becomes "bfloat16" or "float32", and its `info` tells why.
+        images: the first `model.batch_size` of these are compared.
+        cache: CACHE/precision holds the verdicts.
+
+    Raises:
+        UserError: one of the images cannot be read.
+    """
+    if model.dtype != "auto":
+        return
+    encoder = model.encoder()
+    if not fast(encoder.device):
+        model.dtype = "float32"
+        return
+    name = hashing.short(
+        hashing.digest([model.fingerprint, features.device_name(encoder.device), model.compile]), 32
+    )
+    path = cache / "precision" / f"{name}.json"
+    if path.exists():
+        cosine = float(json.loads(path.read_bytes())["cosine"])
+        if cosine >= COSINE:
+            encoder.to(torch.bfloat16)
+    else:
+        cosine = _compare(encoder, images[: model.batch_size])
+        files.write_text(path, json.dumps({"cosine": cosine}) + "\n")
+    if cosine >= COSINE:
+        model.dtype = "bfloat16"
+        return
+    model.dtype = "float32"
+    model.release()  # the weights may have been rounded for the comparison
+    model.info["rounding"] = (
+        f"encoded in float32, for in bfloat16 the features of the first images differ "
+        f"(cosine {cosine:.5f}, {COSINE} is asked for)"
+    )
+
+
+def fast(device: torch.device) -> bool:
+    """Whether the processor multiplies bfloat16 matrices in hardware."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device.type != "cpu":
+        return False
+    capabilities = torch.cpu.get_capabilities()
+    return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+
+
+def _compare(encoder: Encoder, images: Sequence[Image]) -> float:
+    """The least cosine between float32 and bfloat16 features; leaves the encoder in bfloat16."""
+    prepared = [encoder.prepare(image.read()) for image in images]
+    exact = features.encode_batch(encoder, prepared)
+    rounded = features.encode_batch(encoder.to(torch.bfloat16), prepared)
+    least = cosine_similarity(exact, rounded).min().item()
+    return least if least == least else 0.0  # NaN: the model cannot be computed in bfloat16
