@@ -176,11 +176,12 @@ def verify(
                     one.array,
                     f"{one.largest:.1e}",
                     f"{one.cosine:.6f}",
+                    f"cosine {replay.COSINE}" if one.allowed is None else f"{one.allowed:.0e}",
                     "agrees" if one.agrees else "DIFFERS",
                 )
             )
-    _print_table(("model", "array", "largest difference", "least cosine", ""), rows)
-    print(replay.tolerance(dtype))
+    header = ("model", "array", "largest difference", "least cosine", "asked for", "")
+    _print_table(header, rows)
     raise typer.Exit(SOME_FAILED if failed else 0)
 
 
