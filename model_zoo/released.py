@@ -46,11 +46,12 @@ class ReleasedEncoder(Encoder):
                 f"(where: {self.card.weights_from}) and {hub.by_hand(self.name)}"
             )
         self.weights_file = source.path
+        content = checkpoints.read(source.path, self.stand_ins)
         with _WithoutDraws():
             network = self.make()
         self.filled = layouts.fill(
             network,
-            checkpoints.read(source.path, self.stand_ins),
+            content,
             name=self.name,
             source=source,
             entries=self.entries,

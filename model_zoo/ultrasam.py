@@ -73,13 +73,16 @@ class UltraSam(sam.SAMEncoder):
         code_licence="CC BY-NC-SA 4.0",
         weights_licence="not stated apart from the code's, CC BY-NC-SA 4.0",
         weights_from="s3.unistra.fr/camma_public/github/ultrasam/UltraSam.pth",
-        pretraining="US-43d, 43 public ultrasound segmentation and detection sets; started from "
-        "SAM",
+        pretraining="US-43d, 43 public ultrasound data sets listed in the README, AUL, BUS-BRA and "
+        "MMOTU-2D among them; started from SAM",
+        saw=("aul", "busbra", "mmotu"),
         parameters=89_670_912,
         dim=768,
         status="verified by the authors' code",
         verified_with="mmpretrain 1.2.0's ViTSAM as CAMMA-public/UltraSam configures it (458ec79)",
         inferred=("OpenCV's resampling, reproduced to one grey level",),
+        note="whether BUS-BRA and MMOTU-2D, the authors' downstream sets, were held out of US-43d "
+        "is not said there",
     )
 
     def make(self) -> nn.Module:

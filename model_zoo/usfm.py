@@ -11,6 +11,8 @@ from model_zoo.released import ViTEncoder
 from model_zoo.transforms import InputRule
 from model_zoo.vit import Block, PatchEmbed, initialise
 
+_DEPTH = 12
+
 
 class RelativePositionViT(nn.Module):
     """ViT-B/16 at 224 pixels: class token, layer scale, no absolute positions.
@@ -28,7 +30,7 @@ class RelativePositionViT(nn.Module):
         self.patch_embed = PatchEmbed(16, self.width)
         self.bias_table = nn.Parameter(torch.zeros((2 * self.grid - 1) ** 2 + 3, self.heads))
         self.blocks = nn.ModuleList(
-            Block(self.width, self.heads, layer_scale=True) for _ in range(12)
+            Block(self.width, self.heads, layer_scale=True) for _ in range(_DEPTH)
         )
         self.norm = nn.LayerNorm(self.width, eps=1e-6)
         self.register_buffer("offsets", offset_index(self.grid), persistent=False)

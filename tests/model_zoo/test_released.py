@@ -1,116 +1,260 @@
-"""Released checkpoints: the authors' numbers come out, and nothing else gets in.
+"""Released checkpoints: what is opened, what is refused, and in which words.
 
-Files are written by the fill rule of `../shared/conformance/*/README.md`, in the wrapper of the
-release, and opened by the public `load()`.
+Files are in the released layouts, at full size but for their numbers: a tensor of one repeated
+number takes no room.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
+import pickle
 from collections.abc import Callable
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 import model_zoo
+from model_zoo import hub, verify
 from ultrabench_eval.core.errors import UserError
 
-# model -> what its pooled and token arrays are called in expected.npz
-MODELS = {
-    "usf-mae": {"mean": "pooled_mean", "cls": "cls", "mean_prenorm": "pooled_mean_prenorm"},
-    "urfm": {"mean": "pooled_mean", "cls": "cls", "mean_prenorm": "pooled_mean_prenorm"},
-    "usfm": {"mean": "pooled_mean", "cls": "cls", "mean_prenorm": "pooled_mean_prenorm"},
-    "dinov3": {"cls": "cls_token", "mean": "pooled_patch_mean"},
-    "ijepa-vitb16": {"mean": "pooled_mean"},
-    "ijepa": {"mean": "pooled_mean"},
-}
-TOLERANCE = 2e-5  # the READMEs' for most; 1e-4 is asked for
+NAMES = verify.names()
 
 
-def by_rule(rule_key: str, shape: list[int]) -> Tensor:
-    """The fill rule."""
-    seed = int.from_bytes(hashlib.sha256(rule_key.encode()).digest()[:8], "little")
-    x = np.random.Generator(np.random.PCG64(seed)).standard_normal(shape).astype(np.float32)
-    if len(shape) > 1:
-        x = x * np.float32(0.02)
-    elif rule_key.endswith("weight") or rule_key.rpartition(".")[2].startswith("gamma"):
-        x = np.float32(1) + np.float32(0.1) * x
-    else:
-        x = np.float32(0.02) * x
-    return torch.from_numpy(x)
+@pytest.fixture
+def light(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str], dict[str, Any]]:
+    """The content of a model's released file, with one number a tensor."""
+    monkeypatch.setattr(verify, "_filled", lambda part, key, shape: torch.ones(1).expand(shape))
+
+    def content_of(name: str) -> dict[str, Any]:
+        path = tmp_path / "light.pth"
+        verify.write_checkpoint(verify.read(name), path)
+        content: dict[str, Any] = torch.load(path, weights_only=True)
+        return content
+
+    return content_of
 
 
-def filled(keys: list[dict[str, Any]], start: str = "") -> dict[str, Tensor]:
-    return {
-        k["key"]: torch.zeros(k["shape"], dtype=torch.int64)
-        if k["dtype"] == "int64"
-        else by_rule(start + k["key"], k["shape"] or [1])  # of some leftovers no shape is known
-        for k in keys
-    }
+def part_in_use(name: str, content: dict[str, Any]) -> dict[str, Tensor]:
+    """The state dict of the entry that the loader takes."""
+    for entry in model_zoo.registry.get(name).entries:
+        if entry in content or not entry:
+            part: dict[str, Tensor] = content[entry] if entry else content
+            return part
+    raise AssertionError(name)
 
 
-def checkpoint(folder: Path) -> dict[str, Any]:
-    """The content of the released file."""
-    described = json.loads((folder / "keys.json").read_text())
-    if folder.name.startswith("ijepa"):
-        keys = described["target_encoder_keys"]
-        other = {"encoder": {k["key"]: torch.zeros(k["shape"]) for k in keys}}
-        return {**other, "target_encoder": filled(keys), "epoch": 299, "opt": {"state": {}}}
-    if folder.name == "urfm":
-        raw = filled(described["keys"], "state_dict.module.")
-        return {
-            "model": "mae_vit_base_patch16_dec768d8b",
-            "state_dict": {f"module.{key}": value for key, value in raw.items()},
-            "ema_state_dict": filled(described["keys"], "ema_state_dict."),
-        }
-    tensors = filled(described["keys"])
-    if folder.name == "dinov3":
-        tensors["rope_embed.periods"] = 100.0 ** (2 * torch.arange(16) / 32)
-        for i in range(12):
-            mask = torch.ones(2304)
-            mask[768:1536] = 0
-            tensors[f"blocks.{i}.attn.qkv.bias_mask"] = mask
-    return tensors
+def a_key(name: str, part: dict[str, Tensor]) -> str:
+    """A key of the encoder in the middle of the file."""
+    layout = model_zoo.registry.get(name).layouts[0]
+    keys = [
+        key
+        for key in part
+        if not any(fnmatch(key, pattern) for pattern in layout.leftovers)
+        and key not in layout.constants
+        and isinstance(part[key], Tensor)
+    ]
+    return keys[len(keys) // 2]
 
 
-def vector_images(expected: dict[str, Tensor], size: int) -> Tensor:
-    generator = np.random.Generator(np.random.PCG64(int(expected["input_seed"])))
-    return torch.from_numpy(generator.random((2, 3, size, size)).astype(np.float32))
+def refused(name: str, content: Any, folder: Path, message: str) -> str:
+    torch.save(content, folder / "w.pth")
+    with pytest.raises(UserError, match=message) as caught:
+        model_zoo.load(name, folder / "w.pth", "cpu", "float32")
+    return str(caught.value)
 
 
-@pytest.mark.shared
 @pytest.mark.slow
-@pytest.mark.parametrize("name", MODELS)
-def test_the_authors_numbers_come_out(shared: Path, tmp_path: Path, name: str) -> None:
-    folder = shared / "conformance" / name
-    expected = {k: torch.from_numpy(v) for k, v in np.load(folder / "expected.npz").items()}
-    path = tmp_path / "w.pth"
-    torch.save(checkpoint(folder), path)
-    encoder = model_zoo.load(name, path, "cpu", "float32")
-    images = vector_images(expected, 224)
+@pytest.mark.parametrize("name", NAMES)
+def test_a_key_removed_added_or_reshaped_is_named(
+    light: Callable[[str], dict[str, Any]], tmp_path: Path, name: str
+) -> None:
+    content = light(name)
+    part = part_in_use(name, content)
+    key = a_key(name, part)
+    value = part.pop(key)
+    shown = key.removeprefix("module.")
+    extra = key.removesuffix(shown) + "extra.weight"
+    said = refused(name, content, tmp_path, f"does not fit model '{name}': 1 missing")
+    assert f"1 missing ({shown})" in said
 
-    close = {"atol": TOLERANCE, "rtol": 0.0}
-    rows = expected.get("token_index", torch.arange(196))
-    tokens = expected["tokens"] if "tokens" in expected else expected["patch_tokens"]
-    torch.testing.assert_close(encoder.tokens(images)[:, rows], tokens, **close)
-    for pooling, array in MODELS[name].items():
-        encoder.pooling = pooling
-        torch.testing.assert_close(encoder.encode(images), expected[array], **close)
-    if name.startswith("ijepa"):
-        encoder.pooling = "last4"
-        blocks = expected["block_mean"][:, -4:].flatten(1)
-        torch.testing.assert_close(encoder.encode(images), blocks, atol=1e-4, rtol=1e-4)
+    part[key] = torch.ones(1).expand(*value.shape, 2)
+    said = refused(name, content, tmp_path, "1 of another shape")
+    assert f"{shown}: {list(part[key].shape)} in the file, " in said
+
+    part[key] = value
+    part[extra] = torch.ones(2)
+    said = refused(name, content, tmp_path, "1 unexpected")
+    assert "1 unexpected (extra.weight)" in said
+
+    del part[extra]
+    part[key] = torch.full((1,), torch.nan).expand(value.shape)
+    said = refused(name, content, tmp_path, "NaN or infinite numbers")
+    assert f"numbers in {shown};" in said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_the_file_of_another_model_is_refused(
+    light: Callable[[str], dict[str, Any]], tmp_path: Path, name: str
+) -> None:
+    # The nearest relative: the same network under other names or with other parts.
+    other = {
+        "dinov3": "usfm", "echocare": "sam", "ijepa": "ijepa-vitb16", "ijepa-vitb16": "usf-mae",
+        "sam": "samus", "samus": "sam", "ultrasam": "sam", "urfm": "ijepa-vitb16",
+        "us-jepa": "usf-mae", "usf-mae": "usfm", "usfm": "usf-mae", "usrc-jepa": "dinov3",
+    }[name]  # fmt: skip
+    said = refused(name, light(other), tmp_path, f"does not fit model '{name}': ")
+    assert "(" in said  # keys, or what the file holds, are named
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_damaged_files_and_code_are_refused(tmp_path: Path, name: str) -> None:
+    class Runs:
+        def __reduce__(self) -> tuple[Any, tuple[str]]:
+            return (exec, ("raise SystemExit('code of a checkpoint was run')",))
+
+    path = tmp_path / "w.pth"
+    for write in (
+        lambda: torch.save({"state_dict": {}, "args": Runs()}, path),
+        lambda: torch.save({"args": Runs()}, path, _use_new_zipfile_serialization=False),
+        lambda: path.write_bytes(pickle.dumps(Runs(), protocol=2)),
+    ):
+        write()
+        with pytest.raises(UserError, match=r"w\.pth (holds Python objects|cannot be read)"):
+            model_zoo.load(name, path, "cpu")
+    torch.save({"w": torch.rand(1000)}, path)
+    for part in (len(path.read_bytes()) // 2, 10, 0):
+        path.write_bytes(path.read_bytes()[:part])
+        with pytest.raises(UserError, match=r"w\.pth cannot be read as a checkpoint"):
+            model_zoo.load(name, path, "cpu")
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n")
+    with pytest.raises(UserError, match=r"w\.pth is a Git LFS pointer.*git lfs pull"):
+        model_zoo.load(name, path, "cpu")
+
+
+@pytest.mark.parametrize(
+    ("name", "table"),
+    [
+        ("dinov3", "rope_embed.periods"),
+        ("echocare", "layers3.0.blocks.7.attn.relative_position_index"),
+    ],
+)
+def test_tables_with_other_numbers_are_refused(
+    light: Callable[[str], dict[str, Any]], tmp_path: Path, name: str, table: str
+) -> None:
+    content = light(name)
+    changed = content[table].clone().flatten()
+    changed[3] += 1
+    content[table] = changed.view(content[table].shape)
+    refused(name, content, tmp_path, f"other numbers in {table} than")
+
+
+def test_encoder_only_copies_and_wrapped_ones_are_the_same_weights(
+    light: Callable[[str], dict[str, Any]], tmp_path: Path
+) -> None:
+    seen: dict[str, set[str]] = {}
+    for name, prefix in (("sam", "image_encoder."), ("samus", "image_encoder."),
+                         ("ultrasam", "backbone.")):  # fmt: skip
+        content = light(name)
+        part = part_in_use(name, content)
+        bare = {key.removeprefix(prefix): x for key, x in part.items() if key.startswith(prefix)}
+        parallel = {f"module.{key}": value for key, value in part.items()}
+        for tensors in (
+            content,
+            bare,
+            {"state_dict": parallel} if name == "ultrasam" else parallel,
+        ):
+            torch.save(tensors, tmp_path / "w.pth")
+            encoder = model_zoo.load(name, tmp_path / "w.pth", "cpu", "float32")
+            seen.setdefault(name, set()).add(encoder.fingerprint)
+            assert encoder.weights_file == tmp_path / "w.pth"
+    assert [len(prints) for prints in seen.values()] == [1, 1, 1]
+
+
+def test_ultrasams_training_log_is_not_opened(
+    light: Callable[[str], dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """mmengine keeps a log of numpy scalars in a class of its own beside the weights."""
+    import sys
+    import types
+
+    import numpy as np
+
+    module = types.ModuleType("mmengine.logging.history_buffer")
+
+    class HistoryBuffer:
+        def __init__(self) -> None:
+            self.history = np.arange(3.0)
+            self.last = np.float64(2.0)
+            self.statistics = {"mean": np.mean}
+
+    HistoryBuffer.__module__, HistoryBuffer.__qualname__ = module.__name__, "HistoryBuffer"
+    module.HistoryBuffer = HistoryBuffer  # type: ignore[attr-defined]
+    content = light("ultrasam")
+    with monkeypatch.context() as patch:
+        for name in ("mmengine", "mmengine.logging"):
+            patch.setitem(sys.modules, name, types.ModuleType(name))
+        patch.setitem(sys.modules, module.__name__, module)
+        log = HistoryBuffer()
+        del log.statistics
+        torch.save(content | {"message_hub": {"loss": log}}, tmp_path / "w.pth")
+    encoder = model_zoo.load("ultrasam", tmp_path / "w.pth", "cpu", "float32")
+    assert encoder.filled == ("state_dict", "detector")  # type: ignore[attr-defined]
+
+
+# ---- the hub ------------------------------------------------------------------------------------
+
+
+def test_the_hub_is_asked_only_with_consent(
+    light: Callable[[str], dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("UBENCH_WEIGHTS", raising=False)
+    with pytest.raises(UserError, match=r"under: MIT, as .*--accept-license.*--weights urfm=PATH"):
+        model_zoo.load("urfm", device="cpu")
+    with pytest.raises(
+        UserError, match=r"by hand \(where: Google Drive file.*--weights samus=PATH"
+    ):
+        model_zoo.load("samus", device="cpu", accept_license=True)
+
+    monkeypatch.setattr(hub, "reachable", lambda: False)
+    monkeypatch.setattr(hub, "cached", lambda file: None)
+    with pytest.raises(UserError, match="the hub cannot be reached from here; get mae_vit_base"):
+        model_zoo.load("urfm", device="cpu", accept_license=True)
+
+    torch.save(light("urfm"), tmp_path / "w.pth")
+    asked = []
+
+    def download(repository: str, file: str) -> str:
+        asked.append((repository, file))
+        return str(tmp_path / "w.pth")
+
+    monkeypatch.setattr(hub, "reachable", lambda: True)
+    monkeypatch.setattr(hub.huggingface_hub, "hf_hub_download", download)
+    encoder = model_zoo.load("urfm", device="cpu", accept_license=True)
+    assert asked == [("fmassimo/URFM", "mae_vit_base_patch16_dec768d8b_all_biomedclip_1199.pth")]
+    assert encoder.weights_file == tmp_path / "w.pth"
+
+    def broken(repository: str, file: str) -> str:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(hub.huggingface_hub, "hf_hub_download", broken)
+    with pytest.raises(UserError, match=r"cannot be fetched \(OSError: disk full\); get it there"):
+        model_zoo.load("urfm", device="cpu", accept_license=True)
+    monkeypatch.setenv("UBENCH_WEIGHTS", str(tmp_path))
+    (tmp_path / "w.pth").rename(tmp_path / "urfm-full.pth")
+    assert not model_zoo.load(
+        "urfm", device="cpu"
+    ).random_weights  # no consent needed for one's own
+
+
+# ---- layouts ------------------------------------------------------------------------------------
 
 
 def untrained(name: str) -> dict[str, Any]:
     """A file of a model's own, whose numbers do not matter."""
-    if name == "usf-mae":
-        return model_zoo.load("usf-mae", "random", "cpu").network.state_dict()
     tensors = dict(model_zoo.load("dinov3", "random", "cpu").network.state_dict())
     tensors["storage_tokens"] = tensors.pop("registers")
     tensors["rope_embed.periods"] = 100.0 ** (2 * torch.arange(16) / 32)
@@ -121,48 +265,6 @@ def untrained(name: str) -> dict[str, Any]:
             [torch.ones(768), torch.zeros(768), torch.ones(768)]
         )
     return tensors
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["usf-mae", "dinov3"])
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda t: t.pop("blocks.3.mlp.fc1.bias"), r"1 missing \(blocks\.3\.mlp\.fc1\.bias\)"),
-        (lambda t: t.update({"head.weight": torch.ones(1)}), r"1 unexpected \(head\.weight\)"),
-        (
-            lambda t: t.update({"norm.bias": torch.ones(7)}),
-            r"of another shape \(norm\.bias: \[7\] in the file, \[768\] in the model\)",
-        ),
-        (
-            lambda t: t.update({"norm.bias": torch.full((768,), torch.nan)}),
-            r"NaN or infinite numbers in norm\.bias",
-        ),
-    ],
-)
-def test_what_does_not_fit_is_refused_by_name(
-    tmp_path: Path, name: str, change: Callable[[dict[str, Any]], object], message: str
-) -> None:
-    tensors = dict(untrained(name))
-    change(tensors)
-    torch.save(tensors, tmp_path / "w.pth")
-    with pytest.raises(UserError, match=message):
-        model_zoo.load(name, tmp_path / "w.pth", "cpu")
-
-
-@pytest.mark.slow
-def test_another_models_file_and_other_constants_are_refused(tmp_path: Path) -> None:
-    torch.save(untrained("usf-mae"), tmp_path / "mae.pth")
-    for other in ("usfm", "dinov3", "ijepa", "urfm#ema_state_dict"):
-        name, _, entry = other.partition("#")
-        path = f"{tmp_path / 'mae.pth'}#{entry}" if entry else tmp_path / "mae.pth"
-        with pytest.raises(UserError, match=f"does not fit model '{name}': "):
-            model_zoo.load(name, path, "cpu")
-    tensors = untrained("dinov3")
-    tensors["rope_embed.periods"] = tensors["rope_embed.periods"] * 1.05
-    torch.save(tensors, tmp_path / "w.pth")
-    with pytest.raises(UserError, match=r"other numbers in rope_embed\.periods than"):
-        model_zoo.load("dinov3", tmp_path / "w.pth", "cpu")
 
 
 @pytest.mark.slow
