@@ -40,9 +40,11 @@ for _name, _target in {
     "efficientnet-lite1": "model_zoo.efficientnet_lite:Lite1",
     "efficientnet-lite2": "model_zoo.efficientnet_lite:Lite2",
     "fan-mask": "model_zoo.controls:FanMask",
+    "hf/": "model_zoo.hf:HFModel",
     "ijepa": "model_zoo.ijepa:IJEPA",
     "ijepa-vitb16": "model_zoo.ijepa:IJEPAViTB16",
     "image-stats": "model_zoo.controls:ImageStats",
+    "open_clip/": "model_zoo.open_clip_models:OpenCLIPModel",
     "pixels": "model_zoo.controls:Pixels",
     "random-vit-tiny": "model_zoo.controls:RandomViTTiny",
     "sam": "model_zoo.sam:SAM",
@@ -120,8 +122,8 @@ def load(
     """Load a frozen encoder.
 
     Args:
-        name: a name of `names()`, or `timm/<any timm model>`; with `/<pooling>` behind it, that
-            pooling.
+        name: a name of `names()`, or one of a family (`timm/<any timm model>`); with
+            `/<pooling>` behind it, that pooling.
         weights: checkpoint file or folder. None: what the model ships with, else
             `$UBENCH_WEIGHTS/<name>*`, else the hub file of the card if `accept_license`.
             "random": an untrained network, asked for in so many words.

@@ -1,0 +1,160 @@
+"""`open_clip/<name>` and `open_clip/<name>/<tag>`: image towers of open_clip as frozen encoders.
+
+Mean, std, size and filter are the library's for that model; the whole image is squashed to the
+square, where the library would crop its centre, because a crop cuts tissue away.
+"""
+
+from __future__ import annotations
+
+import difflib
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, get_args
+
+import open_clip
+from torch import Tensor, nn
+
+from model_zoo import weights as checkpoints
+from model_zoo.cards import Card
+from model_zoo.encoder import RANDOM, Encoder
+from model_zoo.transforms import InputRule, Interpolation
+from ultrabench_eval.core.errors import UserError
+
+
+class ImageTower(nn.Module):
+    """The image tower under the name it has in files."""
+
+    def __init__(self, visual: nn.Module) -> None:
+        super().__init__()
+        self.visual = visual
+
+
+class OpenCLIPModel(Encoder):
+    """An image tower of open_clip: features [B, D], tokens [B, N, D'].
+
+    Pooling `default` is CLIP's image feature, projected but not scaled to length one; `mean` the
+    mean over the last patch tokens, before the projection.
+    """
+
+    poolings = ("default", "mean")
+    reduced = True
+    card = Card(
+        title="open_clip",
+        paper="see github.com/mlfoundations/open_clip",
+        code_licence="MIT",
+        weights_licence="see the tag in open_clip's documentation",
+        weights_from="open_clip's pretrained tags",
+        pretraining="see the tag in open_clip's documentation",
+        status="library code",
+    )
+
+    def build(self, weights: Path | str | None) -> nn.Module:
+        """The image tower, filled to the last key; sets input rule, patch size and card."""
+        architecture, _, tag = self.name.removeprefix("open_clip/").partition("/")
+        if architecture not in open_clip.list_models():
+            near = difflib.get_close_matches(architecture, open_clip.list_models(), n=3)
+            hint = " or ".join(f"open_clip/{name}" for name in near)
+            raise UserError(
+                f"open_clip {open_clip.__version__} has no model '{architecture}'; "
+                + (f"did you mean {hint}?" if hint else "open_clip.list_models() lists all")
+            )
+        tags = open_clip.list_pretrained_tags_by_model(architecture)
+        if tag and tag not in tags:
+            listed = ", ".join(tags) or "none"
+            raise UserError(
+                f"open_clip/{architecture} has no pretrained tag '{tag}'; it has: {listed}"
+            )
+        source = None if weights == RANDOM else checkpoints.find(self.name, weights)
+        if source is None and weights != RANDOM and not tag:
+            listed = ", ".join(tags) or "none"
+            raise UserError(
+                f"no weights for model '{self.name}'; name a tag behind it ({listed}), or pass "
+                f"--weights {self.name}=PATH"
+            )
+        download = source is None and weights != RANDOM
+        model = self._create(architecture, tag, download)
+        tower = ImageTower(model.visual)
+        self._describe(architecture, tag, model.visual)
+        if source is not None:
+            self._fill(tower, model, source)
+        return tower
+
+    def _create(self, architecture: str, tag: str, download: bool) -> Any:
+        """The library's model; with a tag its settings, and its weights if they are wanted."""
+        try:
+            with _quiet():
+                return open_clip.create_model(
+                    architecture, pretrained=tag or None, load_weights=download
+                )
+        except Exception as error:  # of whichever library it fetches with
+            reason = " ".join(str(error).split())[:200]
+            raise UserError(
+                f"model '{self.name}' cannot be made by open_clip ({type(error).__name__}: "
+                f"{reason}); fetch its weights elsewhere and pass --weights {self.name}=PATH"
+            ) from error
+
+    def _fill(self, tower: ImageTower, model: Any, source: checkpoints.Source) -> None:
+        own = tower.state_dict()
+        others = tuple(key for key in model.state_dict() if key not in own)
+        leftovers = (*others, "text.*", "logit_scale", "logit_bias")
+        tensors = checkpoints.choose(
+            tower,
+            checkpoints.read(source.path),
+            name=self.name,
+            source=source,
+            leftovers=leftovers,
+        )
+        checkpoints.fill(tower, tensors, name=self.name, source=source, leftovers=leftovers)
+        self.weights_file = source.path
+
+    def _describe(self, architecture: str, tag: str, visual: Any) -> None:
+        given = visual.preprocess_cfg
+        size = given["size"] if isinstance(given["size"], int) else given["size"][0]
+        if given["interpolation"] not in get_args(Interpolation):
+            raise UserError(
+                f"model '{self.name}' wants {given['interpolation']} interpolation, which is not "
+                f"one of {', '.join(get_args(Interpolation))}; choose another model"
+            )
+        self.input_rule = InputRule(
+            size, tuple(given["mean"]), tuple(given["std"]), given["interpolation"]
+        )
+        patch = getattr(visual, "patch_size", None)
+        if patch is not None and hasattr(visual, "forward_intermediates"):
+            self.patch_size = patch if isinstance(patch, int) else patch[0]
+        self.card = replace(
+            self.card, title=architecture, pretraining=f"open_clip's tag: {tag or 'none'}"
+        )
+
+    def _forward(self, x: Tensor) -> Tensor:
+        if self.pooling == "mean":
+            return self._last(x).mean(1)
+        features: Tensor = self.network.visual(x)  # type: ignore[operator]
+        return features
+
+    def _tokens(self, x: Tensor) -> Tensor:
+        return self._last(x)
+
+    def _last(self, x: Tensor) -> Tensor:
+        """Normed tokens of the last block, [B, N, D']; of a convolutional tower, its places."""
+        visual: Any = self.network.visual
+        if not hasattr(visual, "forward_intermediates"):
+            raise NotImplementedError(f"model '{self.name}' has no patch tokens")
+        output = visual.forward_intermediates(
+            x, indices=1, normalize_intermediates=True, intermediates_only=True, output_fmt="NCHW"
+        )
+        last: Tensor = output["image_intermediates"][-1]
+        return last.flatten(2).transpose(1, 2)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without open_clip's warning of random weights: they are asked for, or filled afterwards."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)
