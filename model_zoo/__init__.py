@@ -44,7 +44,7 @@ for _name, _target in {
     "ijepa": "model_zoo.ijepa:IJEPA",
     "ijepa-vitb16": "model_zoo.ijepa:IJEPAViTB16",
     "image-stats": "model_zoo.controls:ImageStats",
-    "open_clip/": "model_zoo.open_clip_models:OpenCLIPModel",
+    "open_clip/": "model_zoo.open_clip:OpenCLIPModel",
     "pixels": "model_zoo.controls:Pixels",
     "random-vit-tiny": "model_zoo.controls:RandomViTTiny",
     "sam": "model_zoo.sam:SAM",

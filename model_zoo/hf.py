@@ -199,7 +199,7 @@ def _is_leftover(key: str) -> bool:
 @contextmanager
 def _quiet() -> Iterator[None]:
     before = logging.get_verbosity()
-    logging.set_verbosity_error()
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         yield

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -29,7 +30,7 @@ def ubench(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
 def test_help_lists_the_commands() -> None:
     result = CliRunner().invoke(cli.app, ["--help"])
     assert result.exit_code == 0
-    for command in ("run", "models", "tasks", "data", "demo"):
+    for command in ("run", "models", "tasks", "data", "demo", "verify"):
         assert command in result.output
 
 
@@ -167,3 +168,41 @@ def test_usjepa_says_that_its_trainer_is_not_there_yet() -> None:
     )
     assert done.returncode == 2
     assert "not part of this version" in done.stderr
+
+
+def test_models_as_data_and_as_a_card() -> None:
+    listed = json.loads(ubench("models", "--json").stdout)
+    assert {"usfm", "sam", "pixels"} <= {one["name"] for one in listed}
+    one = json.loads(ubench("models", "usfm", "--json").stdout)
+    assert one["input"]["size"] == 224
+    assert one["status"] == "verified by the authors' code"
+    shown = ubench("models", "usf-mae").stdout
+    assert re.search(r"tasks seen in pretraining +aul; pocus", shown)
+    assert re.search(r"fetched with --accept-license +no: by hand only", shown)
+    done = ubench("models", "usfm/neck")
+    assert done.returncode == 2
+    assert done.stderr.startswith("ubench: model 'usfm' has no pooling 'neck'")
+
+
+@pytest.mark.slow
+def test_verify_replays_vectors_and_says_when_they_differ() -> None:
+    done = ubench("verify", "usf-mae", "--device", "cpu")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("agrees") == 4
+    done = ubench("verify", "usf-mae", "--device", "cpu", "--dtype", "bfloat16")
+    assert "cosine 0.999" in done.stdout
+    assert ubench("verify", "pixels").returncode == 2
+
+
+def test_weights_by_licence_and_random_for_all(tmp_path: Path, manifest: Path) -> None:
+    words = ["run", "--task", str(manifest), "--seeds", "1", "--cache", str(tmp_path / "cache")]
+    asked = ubench(*words, "--model", "dinov3", "--out", str(tmp_path / "a"))
+    assert asked.returncode == 2
+    assert "--accept-license" in asked.stderr
+    assert not (tmp_path / "a").exists()
+    done = ubench(
+        *(*words, "--model", "timm/test_vit,pixels", "--weights", "random"),
+        *("--out", str(tmp_path / "b"), "--device", "cpu", "--dtype", "float32"),
+    )
+    assert done.returncode == 0, done.stderr
+    assert "timm/test_vit [random weights]" in done.stdout
