@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
+
 import model_zoo
 import tasks as task_zoo
 from model_zoo import Encoder
@@ -51,6 +53,7 @@ class Model:
     info: dict[str, str | int | None] = field(init=False)
     random_weights: bool = field(init=False)
     batch_size: int = field(init=False)
+    processor: torch.device = field(init=False)
     _encoder: Encoder | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
@@ -58,6 +61,7 @@ class Model:
         self.fingerprint = encoder.fingerprint
         self.random_weights = encoder.random_weights
         self.batch_size = encoder.batch_size
+        self.processor = encoder.device
         if not (encoder.reduced and self.dtype == "auto"):
             self.dtype = str(encoder.dtype).removeprefix("torch.")
         self.info = {
@@ -87,6 +91,16 @@ class Model:
                 compile=self.compile,
             )
         return self._encoder
+
+    def settle(self, dtype: str) -> None:
+        """Fix what "auto" means; a network in memory follows."""
+        self.dtype = dtype
+        if self._encoder is None or str(self._encoder.dtype) == f"torch.{dtype}":
+            return
+        if self._encoder.dtype == torch.float32:
+            self._encoder.to(getattr(torch, dtype))
+        else:  # its weights are rounded
+            self.release()
 
     def release(self) -> None:
         """Free the network's memory; `encoder()` loads it again."""

@@ -8,6 +8,7 @@ alike, today and tomorrow.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -36,26 +37,20 @@ def settle(model: Model, images: Sequence[Image], cache: Path) -> None:
     """
     if model.dtype != "auto":
         return
-    encoder = model.encoder()
-    if not fast(encoder.device):
-        model.dtype = "float32"
+    if not fast(model.processor):
+        model.settle("float32")
         return
-    name = hashing.short(
-        hashing.digest([model.fingerprint, features.device_name(encoder.device), model.compile]), 32
-    )
-    path = cache / "precision" / f"{name}.json"
+    place = [model.fingerprint, features.device_name(model.processor), model.compile]
+    path = cache / "precision" / f"{hashing.short(hashing.digest(place), 32)}.json"
     if path.exists():
         cosine = float(json.loads(path.read_bytes())["cosine"])
-        if cosine >= COSINE:
-            encoder.to(torch.bfloat16)
     else:
-        cosine = _compare(encoder, images[: model.batch_size])
+        cosine = _compare(model.encoder(), images[: model.batch_size])
         files.write_text(path, json.dumps({"cosine": cosine}) + "\n")
     if cosine >= COSINE:
-        model.dtype = "bfloat16"
+        model.settle("bfloat16")
         return
-    model.dtype = "float32"
-    model.release()  # the weights may have been rounded for the comparison
+    model.settle("float32")
     model.info["rounding"] = (
         f"encoded in float32, for in bfloat16 the features of the first images differ "
         f"(cosine {cosine:.5f}, {COSINE} is asked for)"
@@ -73,9 +68,12 @@ def fast(device: torch.device) -> bool:
 
 
 def _compare(encoder: Encoder, images: Sequence[Image]) -> float:
-    """The least cosine between float32 and bfloat16 features; leaves the encoder in bfloat16."""
+    """The least cosine between float32 and bfloat16 features; leaves the encoder in bfloat16.
+
+    NaN, where the model cannot be computed in bfloat16, counts as 0.
+    """
     prepared = [encoder.prepare(image.read()) for image in images]
     exact = features.encode_batch(encoder, prepared)
     rounded = features.encode_batch(encoder.to(torch.bfloat16), prepared)
     least = cosine_similarity(exact, rounded).min().item()
-    return least if least == least else 0.0  # NaN: the model cannot be computed in bfloat16
+    return 0.0 if math.isnan(least) else least
