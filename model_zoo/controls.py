@@ -40,6 +40,7 @@ class _Control(Encoder):
             raise UserError(
                 f"model '{self.name}' is a control and takes no weights; leave out --weights for it"
             )
+        self.random_weights = False  # even if "random" was asked for: there are none
         return self._network()
 
     def _network(self) -> nn.Module:

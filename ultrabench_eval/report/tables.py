@@ -271,7 +271,7 @@ def _model_rows(cells: Iterable[Cell]) -> list[list[str]]:
             str(cell.identity["dtype"]),
             _weights(cell),
             str(info.get("status") or ""),
-            str(info.get("saw") or ""),
+            "none: random" if cell.random_weights else str(info.get("saw") or ""),
             hashing.short(fingerprint),
         ]
     return list(rows.values())
