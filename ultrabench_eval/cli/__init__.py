@@ -14,6 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ultrabench_eval.cli import data, options, show
 from ultrabench_eval.core.errors import UserError
 
 app = typer.Typer(
@@ -23,24 +24,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-data_app = typer.Typer(help="Make or prepare data.", no_args_is_help=True)
-app.add_typer(data_app, name="data")
+app.add_typer(data.app, name="data")
 
-BAD_INPUT, SOME_FAILED, STOPPED = 2, 1, 130
 DEMO_MODELS = "efficientnet-lite0,random-vit-tiny,pixels,image-stats,fan-mask"
-
-Plugins = Annotated[
-    list[Path] | None,
-    typer.Option("--plugin", help="Python file that registers models or tasks; may be repeated."),
-]
-DataRoot = Annotated[
-    str | None,
-    typer.Option(
-        "--data",
-        envvar="UBENCH_DATA",
-        help="Folder with one sub-folder a task; 'phantom' for the built-in synthetic suite.",
-    ),
-]
 
 
 @app.command()
@@ -48,12 +34,12 @@ def run(
     model: Annotated[str, typer.Option(help="Models, comma-separated, or 'all'.")],
     task: Annotated[str, typer.Option(help="Tasks or manifest.csv files, or 'all'.")] = "all",
     seeds: Annotated[int, typer.Option(help="Probes a cell, with seeds 0 ... n-1.")] = 5,
-    data: DataRoot = None,
+    data: options.DataRoot = None,
     out: Annotated[Path, typer.Option(help="Results folder.")] = Path("runs/latest"),
     cache: Annotated[
         Path | None, typer.Option(envvar="UBENCH_CACHE", help="Folder for features.")
     ] = None,
-    plugin: Plugins = None,
+    plugin: options.Plugins = None,
     weights: Annotated[
         list[str] | None,
         typer.Option(
@@ -99,8 +85,8 @@ def run(
             keep_going=keep_going,
             report=progress,
         )
-    _print_results(out, progress.encoded)
-    raise typer.Exit(SOME_FAILED if progress.failed else 0)
+    show.results(out, progress.encoded)
+    raise typer.Exit(options.SOME_FAILED if progress.failed else 0)
 
 
 @app.command()
@@ -116,12 +102,12 @@ def demo(
 def models(
     name: Annotated[str | None, typer.Argument(help="One model, for all that is known.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="As data for programs.")] = False,
-    plugin: Plugins = None,
+    plugin: options.Plugins = None,
 ) -> None:
     """List the models, or tell what is known of one."""
     import model_zoo
 
-    _load_plugins(plugin)
+    options.load_plugins(plugin)
     if name is not None and (wrong := model_zoo.problem(name)):
         raise UserError(wrong)
     known = [name] if name is not None else model_zoo.names()
@@ -130,7 +116,7 @@ def models(
         print(json.dumps(described if name is None else described[0], indent=1))
         return
     if name is not None:
-        _print_card(described[0])
+        show.card(described[0])
         return
     rows = []
     for one in described:
@@ -148,7 +134,7 @@ def models(
             )
         )
     header = ("model", "title", "parameters", "dim", "input", "poolings", "status", "licence")
-    _print_table(header, rows)
+    show.table(header, rows)
 
 
 @app.command()
@@ -181,55 +167,31 @@ def verify(
                 )
             )
     header = ("model", "array", "largest difference", "least cosine", "asked for", "")
-    _print_table(header, rows)
-    raise typer.Exit(SOME_FAILED if failed else 0)
+    show.table(header, rows)
+    raise typer.Exit(options.SOME_FAILED if failed else 0)
 
 
 @app.command()
 def tasks(
     name: Annotated[str | None, typer.Argument(help="One task, for all that is known.")] = None,
-    data: DataRoot = None,
-    plugin: Plugins = None,
+    data: options.DataRoot = None,
+    plugin: options.Plugins = None,
 ) -> None:
     """List the tasks, or tell what is known of one; with --data, what is there."""
     import tasks as task_zoo
 
-    _load_plugins(plugin)
+    options.load_plugins(plugin)
     if name is None:
         rows = []
         for known in task_zoo.names():
             card = task_zoo.card(known)
             rows.append((known, card.title, card.organ, card.target, str(len(card.classes))))
-        _print_table(("task", "title", "organ", "target", "classes"), rows)
+        show.table(("task", "title", "organ", "target", "classes"), rows)
         return
     if not task_zoo.is_manifest(name):
-        _print_card({"name": name, **dataclasses.asdict(task_zoo.card(name))})
+        show.card({"name": name, **dataclasses.asdict(task_zoo.card(name))})
     if data or task_zoo.is_manifest(name):
-        _print_task(task_zoo.load(name, data))
-
-
-@data_app.command("phantom")
-def data_phantom(
-    out: Annotated[Path, typer.Option(help="Folder to write; becomes a data root.")],
-    size: Annotated[str, typer.Option(help="small or medium.")] = "small",
-    seed: Annotated[int, typer.Option(help="Another seed gives other patients.")] = 0,
-    task: Annotated[str, typer.Option(help="Tasks, comma-separated, or 'all'.")] = "all",
-) -> None:
-    """Simulate eight SYNTHETIC datasets in the layouts of the eight original releases."""
-    from tasks import phantom
-    from ultrabench_eval.display import Progress
-    from ultrabench_eval.pipeline import Step
-    from ultrabench_eval.plan import resolve_names
-
-    with Progress() as progress:
-        phantom.write(
-            out,
-            size=size,
-            seed=seed,
-            tasks=resolve_names(task, phantom.TASKS),
-            progress=lambda name, done, total: progress(Step("phantom", "", name, done, total)),
-        )
-    print(f"SYNTHETIC data written to {out}; use it with --data {out}")
+        show.task(task_zoo.load(name, data))
 
 
 def main() -> None:
@@ -239,13 +201,10 @@ def main() -> None:
     except UserError as error:
         for line in str(error).splitlines():
             print(f"ubench: {line}", file=sys.stderr)
-        sys.exit(BAD_INPUT)
+        sys.exit(options.BAD_INPUT)
     except KeyboardInterrupt:
         print("ubench: stopped; the same command goes on from here", file=sys.stderr)
-        sys.exit(STOPPED)
-
-
-# ---- inside -------------------------------------------------------------------------------------
+        sys.exit(options.STOPPED)
 
 
 def _weights(pairs: list[str]) -> dict[str, str]:
@@ -255,66 +214,3 @@ def _weights(pairs: list[str]) -> dict[str, str]:
         if not all(pair.partition("=")):
             raise UserError(f"--weights {pair} is not understood; write MODEL=PATH or MODEL=random")
     return {name: path for name, _, path in (pair.partition("=") for pair in pairs)}
-
-
-def _load_plugins(paths: list[Path] | None) -> None:
-    from ultrabench_eval import plugins
-
-    for path in paths or ():
-        plugins.load_file(path)
-
-
-def _print_results(out: Path, encoded: int) -> None:
-    """The leaderboard on screen, what failed, and where the files are."""
-    from ultrabench_eval.cells import Cells, Failure
-    from ultrabench_eval.display import console, leaderboard
-
-    entries = Cells(out).gather()
-    for table in leaderboard(entries):
-        console().print(table)
-    for entry in entries:
-        if isinstance(entry, Failure):
-            at = entry.coordinates
-            print(f"error: {at.model} on {at.task}: {entry.reason}", file=sys.stderr)
-    print(f"images encoded: {encoded}")
-    for suffix in ("md", "csv", "tex"):
-        print(out / f"leaderboard.{suffix}")
-
-
-def _print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    from ultrabench_eval.display import console, grid
-
-    console().print(grid(header, rows))
-
-
-_LABELS = {"saw": "tasks seen in pretraining", "hub": "fetched with --accept-license"}
-
-
-def _print_card(card: dict[str, Any]) -> None:
-    rows = []
-    for field, value in card.items():
-        if isinstance(value, dict):
-            text = ", ".join(f"{key.replace('_', ' ')} {part}" for key, part in value.items())
-        elif isinstance(value, list | tuple):
-            text = "; ".join(map(str, value)) or "none stated"
-        else:
-            text = str(value)
-            if value is None:
-                text = "no: by hand only" if field == "hub" else "not known"
-        rows.append((_LABELS.get(field, field.replace("_", " ")), text))
-    _print_table(("", ""), rows)
-
-
-def _print_task(task: Any) -> None:
-    if task.synthetic:
-        print("SYNTHETIC images")
-    counts = task.counts()
-    rows = [
-        (name, *(str(split[code]) for split in counts.values()))
-        for code, name in enumerate(task.classes)
-    ]
-    rows.append(("all", *(str(sum(split)) for split in counts.values())))
-    _print_table(("class", *counts), rows)
-    for note in task.notes:
-        print(f"- {note}")
-    print(f"fingerprint {task.fingerprint}")
