@@ -14,7 +14,21 @@ from ultrabench_eval.core.registry import Registry
 if TYPE_CHECKING:
     from tasks.task import Task, TaskCard
 
-__all__ = ["BUILT_IN", "card", "load", "names", "register", "registry"]
+__all__ = [
+    "BUILT_IN",
+    "card",
+    "describe",
+    "is_manifest",
+    "label",
+    "load",
+    "names",
+    "problem",
+    "register",
+    "registry",
+    "split_name",
+    "ways_to_split",
+    "with_splits",
+]
 
 registry = Registry("task", group="ultrabench_eval.tasks", listing="ubench tasks")
 
@@ -45,9 +59,64 @@ def card(name: str) -> TaskCard:
     return TaskCard(name, title=name, organ="not stated", target="not stated", classes=())
 
 
+def describe(name: str) -> dict[str, Any]:
+    """A task's card as plain data, with all the ways to split it."""
+    known = dataclasses.asdict(card(name))
+    if known["rule"] is not None:
+        known["rule"] = known["rule"]._asdict()
+    return {"name": name, **known, "splits": ways_to_split(name)}
+
+
+def split_name(name: str) -> tuple[str, str | None]:
+    """A task's name and how it is to be split: "aul@rule" is the task "aul" split by "rule".
+
+    A name without "@", or whose first part is no task, comes back as it is.
+    """
+    base, _, how = name.partition("@")
+    return (base, how) if how and base in registry else (name, None)
+
+
+def with_splits(name: str, how: str) -> str:
+    """The task `name` split by `how`, if it names no splits itself and is no manifest."""
+    return name if is_manifest(name) or split_name(name)[1] else f"{name}@{how}"
+
+
+def label(name: str) -> str:
+    """What a task is called in tables: its name, of files the name without folder and suffix."""
+    base, how = split_name(name)
+    if how is None:
+        return Path(name).stem if is_manifest(name) else name
+    return f"{base}@{Path(how).stem if _is_file(how) else how}"
+
+
 def is_manifest(name: str) -> bool:
     """True if a task is given as a manifest file rather than by name."""
+    return _is_file(name) and split_name(name)[1] is None
+
+
+def _is_file(name: str) -> bool:
     return name.lower().endswith(".csv")
+
+
+def problem(name: str) -> str | None:
+    """What is wrong with a task's name, in a sentence; None if nothing is. Files are not opened."""
+    if is_manifest(name):
+        return None
+    base, how = split_name(name)
+    if base not in registry:
+        return registry.unknown(base)
+    if how is None or _is_file(how) or how in ways_to_split(base):
+        return None
+    return (
+        f"task '{base}' has no splits '{how}'; it has {', '.join(ways_to_split(base))}, or give "
+        f"{base}@FILE.csv (`ubench data splits {base}` writes one)"
+    )
+
+
+def ways_to_split(name: str) -> dict[str, str]:
+    """The ways to split a task of this name, and what each is; the first is the default."""
+    ways = dict(card(name).splits) or {"published": "as published"}
+    return {**ways, "rule": ways.get("rule", f"the same as {next(iter(ways))}")}
 
 
 def load(name: str, root: Path | str | None = None) -> Task:
@@ -55,6 +124,8 @@ def load(name: str, root: Path | str | None = None) -> Task:
 
     Args:
         name: a name of `names()`, or the path of a manifest (columns image,label,split[,group]).
+            With "@" behind a name, one of its `ways_to_split`, or a split file
+            (`tasks.split_files`): "aul@rule", "aul@mine.csv".
         root: data root with one sub-folder a task (`ROOT/aul` ...); not needed for a manifest.
 
     Raises:
@@ -64,19 +135,39 @@ def load(name: str, root: Path | str | None = None) -> Task:
         from tasks.manifest import read as read_manifest
 
         return read_manifest(Path(name))
-    read = registry.get(name)
+    if wrong := problem(name):
+        raise UserError(wrong)
+    base, how = split_name(name)
     if root is None:
         raise UserError(
-            f"no data folder given for task '{name}'; pass --data ROOT or set UBENCH_DATA, "
-            f"where ROOT/{name} holds the release (or try --data phantom)"
+            f"no data folder given for task '{base}'; pass --data ROOT or set UBENCH_DATA, "
+            f"where ROOT/{base} holds the release (or try --data phantom)"
         )
-    folder = Path(root) / name
+    task = _read(base, Path(root) / base, None if how is None or _is_file(how) else how)
+    if how is not None and _is_file(how):
+        from tasks import split_files
+
+        task = split_files.apply(task, Path(how))
+    return task
+
+
+def _read(name: str, folder: Path, how: str | None) -> Task:
+    """Read a release, or UltraBench's processed folder of it."""
+    from tasks import ultrabench
+
     if not folder.is_dir():
         raise UserError(
             f"data of task '{name}' not found: {folder} is no folder; "
             f"unpack the release there (`ubench tasks {name}` says where it is had from)"
         )
-    task: Task = read(folder)
-    if (folder / SYNTHETIC_MARKER).exists():
+    processed = ultrabench.find(name, folder)
+    read = registry.get(name)
+    if processed is not None:
+        task = ultrabench.read(name, processed, how)
+    elif how is None or how not in card(name).splits:  # "rule" is the default where it is the same
+        task = read(folder)
+    else:
+        task = read(folder, how)
+    if any((place / SYNTHETIC_MARKER).exists() for place in (folder, processed or folder)):
         task = dataclasses.replace(task, synthetic=True)
     return task

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tasks import release, splits
 from tasks.images import ImageFile
-from tasks.task import Item, Task, TaskCard
+from tasks.task import Item, Rule, Task, TaskCard
 from ultrabench_eval.core.errors import UserError
 
 CARD = TaskCard(
@@ -28,44 +28,67 @@ CARD = TaskCard(
         "UltraBench drew its test set over files in file-system order, so that only its published "
         "list tells the members.",
     ),
+    images=735,
+    patients=735,
     paper_counts=(529, 59, 147),
+    ultrabench_counts=(529, 59, 147),
+    rule=Rule("class", seed=42, validation=0.1, test=0.2),
+    splits={
+        "published": "UltraBench's published test set; validation by its rule",
+        "rule": "UltraBench's rule over the images in order of class and name: other members than "
+        "the published ones, but no file of UltraBench is needed",
+    },
 )
 
 FOLDERS = ("Normal", "Benign", "Malignant")  # the position is the class code
 UNPACK = "the AUL release (Normal/, Benign/, Malignant/ with image/<n>.jpg)"
 
 
-def read(folder: Path) -> Task:
-    """Read AUL: UltraBench's published test set, and its rule (0.1, seed 42) for validation.
+def read(folder: Path, how: str = "published") -> Task:
+    """Read AUL by one of `CARD.splits`; "published" needs UltraBench's split files.
 
-    Needs UltraBench's split files beside the release (`splits.published`). One image a patient,
-    as UltraBench states, so there are no groups.
+    One image a patient, as UltraBench states, so there are no groups.
 
     Raises:
         UserError: release or split files not found.
     """
     base = release.find(folder, *(f"{name}/image" for name in FOLDERS), source=UNPACK)
-    test = _items(base, splits.published(folder, "aul_mass", "test"))
-    pool = _items(base, splits.published(folder, "aul_mass", "train_val"))
-    train, validation = splits.hold_out(pool, 0.1, seed=42, by="class", folder=folder)
-
-    on_disk = {f"{c}/image/{path.name}" for c in FOLDERS for path in _images(base, c)}
-    unnamed = on_disk - {item.image.name for item in (*pool, *test)}
+    folders = [release.Folder(release.inside(base, f"{name}/image")) for name in FOLDERS]
+    there = [
+        _item(images, label, path.name)
+        for label, images in enumerate(folders)
+        for path in release.images_in(images.path)
+        if path.stem.isdecimal()
+    ]
+    there.sort(key=lambda item: (item.label, item.image.name))
+    if how == "rule":
+        train, validation, test = splits.draw(there, CARD.rule, folder)
+    else:
+        test = _published(folders, splits.published(folder, "aul_mass", "test"))
+        pool = _published(folders, splits.published(folder, "aul_mass", "train_val"))
+        train, validation = splits.draw_validation(pool, CARD.rule, folder)
+    named = {item.image.name for item in (*train, *validation, *test)}
+    unnamed = [item for item in there if item.image.name not in named]
     return splits.assemble(
         CARD,
         folder,
         train=train,
         validation=validation,
         test=test,
-        notes=release.unused_note("images are named by no published split: not used", unnamed),
+        unused=unnamed,
+        notes=release.unused_note(
+            "images are named by no published split: not used",
+            [item.image.name for item in unnamed],
+        ),
     )
 
 
-def _images(base: Path, class_name: str) -> list[Path]:
-    return release.images_in(base / class_name / "image")
+def _item(images: release.Folder, label: int, file: str) -> Item:
+    """The item of <n>.jpg; its name is that of the release, whatever the case of the file."""
+    return Item(ImageFile(images / file, f"{FOLDERS[label]}/image/{file.lower()}"), label)
 
 
-def _items(base: Path, rows: list[dict[str, object]]) -> list[Item]:
+def _published(folders: list[release.Folder], rows: list[dict[str, object]]) -> list[Item]:
     """Items of published rows, which call Benign/image/65.jpg "images/benign_65.jpg"."""
     items = []
     for row in rows:
@@ -76,6 +99,5 @@ def _items(base: Path, rows: list[dict[str, object]]) -> list[Item]:
                 f"is no AUL image; copy {splits.PUBLISHED_FROM} again"
             )
         label = CARD.classes.index(match[1])
-        name = f"{FOLDERS[label]}/image/{match[2]}.jpg"
-        items.append(Item(ImageFile(base / name, name), label))
+        items.append(_item(folders[label], label, f"{match[2]}.jpg"))
     return items

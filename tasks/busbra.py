@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tasks import release, splits
 from tasks.images import ImageFile
-from tasks.task import Item, Task, TaskCard
+from tasks.task import Item, Rule, Task, TaskCard
 from ultrabench_eval.core.errors import UserError
 
 CARD = TaskCard(
@@ -26,7 +26,16 @@ CARD = TaskCard(
         "5-fold-cv.csv holds literal NaN (it is not read here).",
         "The suffix of a name is not the side of the body: -s means the only view of a patient.",
     ),
+    images=1875,
+    patients=1064,
     paper_counts=(765, 86, 213),
+    rule=Rule("class", seed=42, validation=0.1, test=0.2),
+    splits={
+        "published": "as the paper counts: one view a patient (the first row of each), stratified "
+        "by class, 0.2 for test, then 0.1 for validation, seed 42; which images and which seed the "
+        "paper took is not known",
+        "all-images": "every view of every patient, in the split of that patient's first row",
+    },
 )
 
 TABLE = "bus_data.csv"
@@ -37,8 +46,8 @@ MEMBERS = (
 )
 
 
-def read(folder: Path) -> Task:
-    """Read BUSBRA: the first row of each patient, stratified 0.2 then 0.1 with seed 42.
+def read(folder: Path, how: str = "published") -> Task:
+    """Read BUSBRA by one of `CARD.splits`.
 
     Raises:
         UserError: release not found, or its table is damaged.
@@ -48,39 +57,51 @@ def read(folder: Path) -> Task:
     first: dict[str | None, Item] = {}
     for item in rows:
         first.setdefault(item.group, item)
-    used = list(first.values())
-    pool, test = splits.hold_out(used, 0.2, seed=42, by="class", folder=folder)
-    train, validation = splits.hold_out(pool, 0.1, seed=42, by="class", folder=folder)
+    drawn = splits.draw(list(first.values()), CARD.rule, folder)
+    further = [item for item in rows if first[item.group] is not item]
+    if how == "all-images":
+        parts = [_every_view(part, rows) for part in drawn]
+    else:
+        parts = [list(part) for part in drawn]
 
-    there = {f"Images/{path.name}" for path in release.images_in(base / "Images")}
-    missing = [item.image.name for item in rows if item.image.name not in there]
+    notes = [MEMBERS]
+    if how != "all-images":
+        missing = [item.image.name for item in rows if not item.image.path.is_file()]
+        notes = [
+            *release.missing_note(f"rows of {TABLE}", missing, len(rows)),
+            f"{len(further)} of {len(rows)} rows are further views of a patient: not used",
+            MEMBERS,
+        ]
     return splits.assemble(
         CARD,
         folder,
-        train=train,
-        validation=validation,
-        test=test,
-        notes=(
-            *release.missing_note(f"rows of {TABLE}", missing, len(rows)),
-            f"{len(rows) - len(used)} of {len(rows)} rows are further views of a patient: not used",
-            MEMBERS,
-        ),
+        train=parts[0],
+        validation=parts[1],
+        test=parts[2],
+        unused=[] if how == "all-images" else further,
+        notes=notes,
     )
+
+
+def _every_view(chosen: list[Item], rows: list[Item]) -> list[Item]:
+    """All rows of the patients of `chosen`, in the order of the table."""
+    patients = {item.group for item in chosen}
+    return [item for item in rows if item.group in patients]
 
 
 def _rows(base: Path) -> list[Item]:
     """All rows of the table in file order, the group being the patient."""
     items = []
-    reader = csv.DictReader(release.read_text(base / TABLE).splitlines())
+    table = release.inside(base, TABLE)
+    images = release.Folder(release.inside(base, "Images"))
+    reader = csv.DictReader(release.read_text(table).splitlines())
     for row in reader:
         image, patient, pathology = (row.get(key) for key in ("ID", "Case", "Pathology"))
         if not image or not patient or pathology not in CARD.classes:
             raise UserError(
-                f"{base / TABLE}, line {reader.line_num}: ID, Case or Pathology (benign or "
+                f"{table}, line {reader.line_num}: ID, Case or Pathology (benign or "
                 "malignant) is not there; copy the file again from the release"
             )
-        name = f"Images/{image}.png"
-        items.append(
-            Item(ImageFile(base / name, name), CARD.classes.index(pathology), group=patient)
-        )
+        file = ImageFile(images / f"{image}.png", f"Images/{image}.png")
+        items.append(Item(file, CARD.classes.index(pathology), group=patient))
     return items

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tasks import release, splits
 from tasks.images import ImageFile
-from tasks.task import Item, Task, TaskCard
+from tasks.task import Item, Rule, Task, TaskCard
 from ultrabench_eval.core.errors import UserError
 
 CARD = TaskCard(
@@ -35,7 +35,11 @@ CARD = TaskCard(
         "Archive members may carry macOS `._` files (not verified); they are passed over.",
         "A mini set of the same images exists; it is not read here.",
     ),
+    images=41076,
+    patients=31,
     paper_counts=(28053, 6272, 6751),
+    ultrabench_counts=(28053, 6272, 6751),
+    rule=Rule("group", seed=42, validation=0.2),
 )
 
 UNPACK = (
@@ -54,21 +58,25 @@ def read(folder: Path) -> Task:
     test: list[Item] = []
     other: list[str] = []
     for path in release.walk(folder, ".png"):
-        name = path.relative_to(folder).as_posix()
-        *above, patient, class_name, _ = ["", "", *name.split("/")]
+        # In small letters and from the subset on, however the archives were unpacked.
+        below = path.relative_to(folder).as_posix()
+        *above, patient, class_name, file = ["", "", *below.lower().split("/")]
         subset = next((p for p in reversed(above) if "training" in p or "test" in p), None)
         foreign = class_name not in CARD.classes or not patient.isdecimal()
         mini = any("mini_dataset" in part for part in above)
         if subset is None or mini or foreign:
-            other.append(name)
+            other.append(below)
             continue
+        name = f"{subset}/{patient}/{class_name}/{file}"
         item = Item(ImageFile(path, name), CARD.classes.index(class_name), str(int(patient)))
         (pool if "training" in subset else test).append(item)
+    for items in (pool, test):
+        items.sort(key=lambda item: item.image.name)
     if not pool or not test:
         raise UserError(
             f"{folder} has {len(pool)} training and {len(test)} test images; unpack {UNPACK} there"
         )
-    train, validation = splits.hold_out(pool, 0.2, seed=42, by="group", folder=folder)
+    train, validation = splits.draw_validation(pool, CARD.rule, folder)
     return splits.assemble(
         CARD,
         folder,

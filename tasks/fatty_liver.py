@@ -9,7 +9,7 @@ import scipy.io
 
 from tasks import release, splits
 from tasks.images import ImageArray
-from tasks.task import Item, Task, TaskCard
+from tasks.task import Item, Rule, Task, TaskCard
 from ultrabench_eval.core.errors import UserError
 
 CARD = TaskCard(
@@ -26,7 +26,11 @@ CARD = TaskCard(
         "Ten consecutive frames of a patient are near copies, so splitting by image would leak.",
         "Only five validation and eleven test patients: the uncertainty is that of patients.",
     ),
+    images=550,
+    patients=55,
     paper_counts=(390, 50, 110),
+    ultrabench_counts=(390, 50, 110),
+    rule=Rule("group", seed=0, validation=0.1, test=0.2),
 )
 
 FILE = "dataset_liver_bmodes_steatosis_assessment_IJCARS.mat"
@@ -41,7 +45,8 @@ def read(folder: Path) -> Task:
     Raises:
         UserError: file not found, not of MATLAB's format up to version 7, or of another content.
     """
-    path = release.find(folder, FILE, source=f"{FILE} of the Zenodo record") / FILE
+    base = release.find(folder, FILE, source=f"{FILE} of the Zenodo record")
+    path = release.inside(base, FILE)
     items: list[Item] = []
     # By position, as UltraBench reads them: id, class, fat percentage, images [10, 434, 636].
     for number, (patient, label, _, frames) in enumerate(_records(path)):
@@ -55,8 +60,7 @@ def read(folder: Path) -> Task:
             Item(ImageArray(pixels, f"{group}_{i}"), code, group)
             for i, pixels in enumerate(_frames(frames, where))
         ]
-    pool, test = splits.hold_out(items, 0.2, seed=0, by="group", folder=folder)
-    train, validation = splits.hold_out(pool, 0.1, seed=0, by="group", folder=folder)
+    train, validation, test = splits.draw(items, CARD.rule, folder)
     return splits.assemble(CARD, folder, train=train, validation=validation, test=test)
 
 

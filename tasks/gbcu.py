@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tasks import release, splits
 from tasks.images import ImageFile
-from tasks.task import Item, Task, TaskCard
+from tasks.task import Item, Rule, Task, TaskCard
 
 CARD = TaskCard(
     name="gbcu",
@@ -23,7 +23,11 @@ CARD = TaskCard(
         "No patient ids: training and validation may share patients; the test set is of other "
         "patients.",
     ),
+    images=1255,
+    patients=218,
     paper_counts=(1019, 114, 122),
+    ultrabench_counts=(1019, 114, 122),
+    rule=Rule("class", seed=42, validation=0.1),
 )
 
 
@@ -35,12 +39,13 @@ def read(folder: Path) -> Task:
     """
     base = release.find(folder, "imgs", "train.txt", "test.txt", source="GBCU-Shared")
     pool = _items(base, "train.txt")
-    train, validation = splits.hold_out(pool, 0.1, seed=42, by="class", folder=folder)
+    train, validation = splits.draw_validation(pool, CARD.rule, folder)
     return splits.assemble(
         CARD, folder, train=train, validation=validation, test=_items(base, "test.txt")
     )
 
 
 def _items(base: Path, list_name: str) -> list[Item]:
-    rows = release.labelled_list(base / list_name, ",", len(CARD.classes))
-    return [Item(ImageFile(base / "imgs" / name, f"imgs/{name}"), code) for name, code in rows]
+    rows = release.labelled_list(release.inside(base, list_name), ",", len(CARD.classes))
+    folder = release.Folder(release.inside(base, "imgs"))
+    return [Item(ImageFile(folder / name, f"imgs/{name}"), code) for name, code in rows]

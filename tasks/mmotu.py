@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tasks import release, splits
 from tasks.images import ImageFile
-from tasks.task import Item, Task, TaskCard
+from tasks.task import Item, Rule, Task, TaskCard
 
 CARD = TaskCard(
     name="mmotu",
@@ -33,7 +33,10 @@ CARD = TaskCard(
         "The largest class is over six times the smallest.",
         "The file called val is the test set.",
     ),
+    images=1469,
     paper_counts=(800, 200, 469),
+    ultrabench_counts=(800, 200, 469),
+    rule=Rule("class", seed=42, validation=0.2),
 )
 
 
@@ -45,12 +48,13 @@ def read(folder: Path) -> Task:
     """
     base = release.find(folder, "images", "train_cls.txt", "val_cls.txt", source="MMOTU (OTU_2d)")
     pool = _items(base, "train_cls.txt")
-    train, validation = splits.hold_out(pool, 0.2, seed=42, by="class", folder=folder)
+    train, validation = splits.draw_validation(pool, CARD.rule, folder)
     return splits.assemble(
         CARD, folder, train=train, validation=validation, test=_items(base, "val_cls.txt")
     )
 
 
 def _items(base: Path, list_name: str) -> list[Item]:
-    rows = release.labelled_list(base / list_name, None, len(CARD.classes))
-    return [Item(ImageFile(base / "images" / name, f"images/{name}"), code) for name, code in rows]
+    rows = release.labelled_list(release.inside(base, list_name), None, len(CARD.classes))
+    folder = release.Folder(release.inside(base, "images"))
+    return [Item(ImageFile(folder / name, f"images/{name}"), code) for name, code in rows]

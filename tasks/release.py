@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from ultrabench_eval.core.errors import UserError
 
 SYNTHETIC_MARKER = "SYNTHETIC.json"  # the phantom suite writes it beside every release it makes
+_MASK = "_mask"
 _IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"}
 
 
@@ -20,35 +21,99 @@ def find(folder: Path, *marks: str, source: str) -> Path:
     Raises:
         UserError: no directory holds them all.
     """
-    level, seen = [folder], set[Path]()
-    while level:
-        for directory in level:
-            if all((directory / mark).exists() for mark in marks):
-                return directory
-        seen.update(directory.resolve() for directory in level)  # links may run in circles
-        level = [c for d in level for c in _subfolders(d) if c.resolve() not in seen]
+    found = next(candidates(folder, marks), None)
+    if found is not None:
+        return found
     raise UserError(
         f"{folder} does not hold the release: no folder at or below it has "
         f"{' and '.join(marks)}; unpack {source} there"
     )
 
 
+def candidates(folder: Path, marks: Sequence[str], depth: int = 99) -> Iterator[Path]:
+    """All directories at or at most `depth` levels below `folder` that hold every path of `marks`,
+    in the order of `find`."""
+    level, seen = [folder], set[Path]()
+    for _ in range(depth + 1):
+        yield from (d for d in level if all(inside(d, mark).exists() for mark in marks))
+        seen.update(directory.resolve() for directory in level)  # links may run in circles
+        level = [c for d in level for c in _subfolders(d) if c.resolve() not in seen]
+        if not level:
+            return
+
+
+def inside(directory: Path, name: str) -> Path:
+    """The file or folder `name` ("imgs/1.jpg") of a directory, in whatever case it is written.
+
+    A release that went through another system may have its names in capitals. The exact name wins;
+    where there is none in any case, the exact path comes back.
+    """
+    exact = directory / name
+    if exact.exists():
+        return exact
+    found = directory
+    for part in name.split("/"):
+        found = _entries(found).get(part.casefold(), found / part)
+    return found if found.exists() else exact
+
+
+class Folder:
+    """The files of a directory by name, in whatever case; listed once.
+
+    Args:
+        path: the directory; none that is not there has any files.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._files = _entries(path)
+
+    def __truediv__(self, name: str) -> Path:
+        """The file of this name; the exact one wins, and is what comes back if there is none."""
+        found = self._files.get(name.casefold())
+        exact = self.path / name
+        return exact if found is None or exact.exists() else found
+
+
+def _entries(directory: Path) -> dict[str, Path]:
+    """What a directory holds by name without case; of two that differ in case only, the first."""
+    if not directory.is_dir():
+        return {}
+    entries: dict[str, Path] = {}
+    for path in sorted(directory.iterdir()):
+        entries.setdefault(path.name.casefold(), path)
+    return entries
+
+
 def images_in(directory: Path) -> list[Path]:
-    """Image files of a directory (suffix in any case; no hidden or `._` files), by name."""
-    return sorted(
+    """Image files of a directory, by name; suffixes in any case.
+
+    Hidden and `._` files are passed over, and masks that lie beside their images.
+    """
+    return without_masks(
         path
-        for path in directory.iterdir()
+        for path in sorted(directory.iterdir())
         if path.suffix.lower() in _IMAGE_SUFFIXES and not path.name.startswith(".")
     )
 
 
 def walk(folder: Path, suffix: str) -> Iterator[Path]:
-    """Files below `folder` with this suffix (in any case), by name; hidden ones are passed over."""
-    for path in sorted(folder.iterdir()):
-        if path.suffix.lower() == suffix and not path.name.startswith("."):
-            yield path
+    """Files below `folder` with this suffix, as `images_in` takes them from each directory."""
+    yield from (path for path in images_in(folder) if path.suffix.lower() == suffix)
     for child in _subfolders(folder):
         yield from walk(child, suffix)
+
+
+def without_masks(paths: Iterable[Path]) -> list[Path]:
+    """The files without those that users' tools put beside them, like 12_mask.png beside 12.jpg."""
+    paths = list(paths)
+    stems = {(path.parent, path.stem.lower()) for path in paths}
+    return [
+        path
+        for path in paths
+        if not path.stem.lower().endswith(_MASK)
+        or (path.parent, path.stem.lower().removesuffix(_MASK)) not in stems
+    ]
 
 
 def read_text(path: Path) -> str:

@@ -9,18 +9,19 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from sklearn.model_selection import GroupShuffleSplit, train_test_split
 
-from tasks.images import ImageFile
+from tasks.images import ImageArray, ImageFile
 from tasks.release import missing_note
-from tasks.task import Item, Split, Task, TaskCard
+from tasks.task import SPLITS, Item, Rule, Split, Task, TaskCard
 from ultrabench_eval.core.errors import UserError
 
+_NOTHING = np.zeros((1, 1), np.uint8)
 PUBLISHED = "ultrabench_splits"  # ROOT/ultrabench_splits: data/splits of UltraBench's repository
 PUBLISHED_FROM = (
     "`data/splits` of https://github.com/adamtupper/ultrabench at commit "
@@ -43,35 +44,74 @@ def stratified(labels: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarr
 def grouped(groups: Sequence[Any], fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Positions (rest, held out) of a draw of `fraction` of the groups, whole; in input order."""
     splitter = GroupShuffleSplit(n_splits=1, test_size=fraction, random_state=seed)
-    rest, held_out = next(splitter.split(np.zeros(len(groups)), groups=np.asarray(groups)))
+    # Of objects, for numpy's own strings lose zero characters at their end.
+    rest, held_out = next(
+        splitter.split(np.zeros(len(groups)), groups=np.array(groups, dtype=object))
+    )
     return rest, held_out
 
 
-def hold_out(
-    items: Sequence[Item],
-    fraction: float,
-    seed: int,
-    by: Literal["class", "group"],
-    folder: Path,
-) -> tuple[list[Item], list[Item]]:
-    """Items (rest, held out): `stratified` by label, or `grouped`; `folder` is for messages.
+def draw(
+    items: Sequence[Item], rule: Rule | None, folder: Path
+) -> tuple[list[Item], list[Item], list[Item]]:
+    """Items (train, validation, test) by a rule that draws the test set, too.
 
     Raises:
         UserError: too few items of a class, or too few groups.
     """
+    if rule is None or rule.test is None:
+        raise ValueError("a rule that draws a test set is needed")
+    pool, test = _hold_out(items, rule.test, rule, folder)
+    return *draw_validation(pool, rule, folder), test
+
+
+def draw_validation(
+    pool: Sequence[Item], rule: Rule | None, folder: Path
+) -> tuple[list[Item], list[Item]]:
+    """Items (train, validation) of those that are not test; `folder` is for messages.
+
+    Raises:
+        UserError: too few items of a class, or too few groups.
+    """
+    if rule is None:
+        raise ValueError("a rule is needed")
+    return _hold_out(pool, rule.validation, rule, folder)
+
+
+def sides(groups: Collection[str], rule: Rule | None, folder: Path) -> dict[str | None, str]:
+    """The split of each group by a rule that draws whole groups.
+
+    Which images a group has does not matter to such a draw, so it can be made over groups of
+    which some are not there.
+
+    Raises:
+        UserError: too few groups.
+    """
+    if rule is None or rule.by != "group":
+        raise ValueError("a rule that draws groups is needed")
+    # The draw looks at nothing but the group.
+    items = [Item(ImageArray(_NOTHING, group), 0, group) for group in sorted(groups)]
+    parts = draw(items, rule, folder)
+    return {item.group: name for name, part in zip(SPLITS, parts, strict=True) for item in part}
+
+
+def _hold_out(
+    items: Sequence[Item], fraction: float, rule: Rule, folder: Path
+) -> tuple[list[Item], list[Item]]:
     try:
-        if by == "class":
+        if rule.by == "class":
             labels = np.array([item.label for item in items], dtype=np.int64)
-            rest, held_out = stratified(labels, fraction, seed)
+            rest, held_out = stratified(labels, fraction, rule.seed)
         else:
-            rest, held_out = grouped(_sortable([item.group for item in items]), fraction, seed)
+            groups = _sortable([item.group for item in items])
+            rest, held_out = grouped(groups, fraction, rule.seed)
     except ValueError as error:
         rarest = min(Counter(item.label for item in items).values(), default=0)
-        groups = len({item.group for item in items})
-        have = f"the rarest class has {rarest}" if by == "class" else f"they are of {groups} groups"
+        number = len({item.group for item in items})
+        have = f"the rarest class has {rarest}" if rule.by == "class" else f"they are of {number}"
         raise UserError(
-            f"cannot hold out {fraction:.0%} of the {len(items)} images in {folder} by {by}: "
-            f"{have}; unpack the whole release there"
+            f"cannot hold out {fraction:.0%} of the {len(items)} images in {folder} by {rule.by}: "
+            f"{have}{'' if rule.by == 'class' else ' groups'}; unpack the whole release there"
         ) from error
     return [items[i] for i in rest], [items[i] for i in held_out]
 
@@ -83,12 +123,15 @@ def assemble(
     train: Sequence[Item],
     validation: Sequence[Item],
     test: Sequence[Item],
+    unused: Sequence[Item] = (),
+    missing: Sequence[str] = (),
     notes: Sequence[str] = (),
 ) -> Task:
-    """The task of three lists of items.
+    """The task of three lists of items, and those that stand in none.
 
     Items whose image file is missing are left out here, after the splits are drawn, so that a
-    missing file never moves another one; they are counted in the task's notes.
+    missing file never moves another one; they are counted in the task's notes. `missing` names
+    others that this copy lacks.
 
     Raises:
         UserError: an image is listed twice, or the rest is no `Task`.
@@ -100,20 +143,22 @@ def assemble(
             f"{len(twice)} image(s) of {folder} are listed more than once (first: {twice[0]}); "
             "copy the lists again from the release"
         )
-    missing: list[str] = []
+    absent: list[str] = []
     task = Task(
         card,
-        train=Split.of(_present(train, missing)),
-        validation=Split.of(_present(validation, missing)),
-        test=Split.of(_present(test, missing)),
+        train=Split.of(_present(train, absent)),
+        validation=Split.of(_present(validation, absent)),
+        test=Split.of(_present(test, absent)),
         origin=str(folder),
     )
-    ours = tuple(len(split) for split in task.splits.values())
+    of_splits = tuple(absent)
     return dataclasses.replace(
         task,
+        unused=tuple(_present(unused, absent)),
+        missing=(*absent, *missing),
         notes=(
-            *missing_note("images of the splits", missing, len(every)),
-            *_counts_note(ours, card.paper_counts),
+            *missing_note("images of the splits", of_splits, len(every)),
+            *_counts_note(task, complete=not of_splits and not missing),
             *notes,
         ),
     )
@@ -130,11 +175,15 @@ def _present(items: Sequence[Item], missing: list[str]) -> list[Item]:
     return present
 
 
-def _counts_note(ours: tuple[int, ...], paper: tuple[int, ...] | None) -> tuple[str, ...]:
+def _counts_note(task: Task, complete: bool) -> tuple[str, ...]:
+    """A note if the counts are not the paper's, with the reason where a whole copy has one."""
+    ours = tuple(len(split) for split in task.splits.values())
+    paper = task.card.paper_counts
     if paper is None or ours == paper:
         return ()
     counts = ["/".join(map(str, triple)) for triple in (ours, paper)]
-    return (f"train/validation/test have {counts[0]} images here, {counts[1]} in the paper",)
+    why = f": {task.card.differs}" if complete and task.card.differs else ""
+    return (f"train/validation/test have {counts[0]} images here, {counts[1]} in the paper{why}",)
 
 
 def _sortable(groups: list[str | None]) -> list[Any]:
@@ -143,7 +192,9 @@ def _sortable(groups: list[str | None]) -> list[Any]:
     The draw depends on the order of ids, and UltraBench's patients are integers: 2 before 10.
     """
     if all(group is not None and group.isdecimal() for group in groups):
-        return [int(group) for group in groups if group is not None]
+        numbers = [int(group) for group in groups if group is not None]
+        if len(set(numbers)) == len(set(groups)):  # "1" and "01" may be two patients
+            return numbers
     return list(groups)
 
 
@@ -160,19 +211,32 @@ def published(folder: Path, task: str, part: str) -> list[dict[str, Any]]:
     Raises:
         UserError: there is no such file, or it is no JSON list of such rows.
     """
-    places = [base / PUBLISHED / task / f"{part}.json" for base in (folder.parent, folder)]
-    path = next((place for place in places if place.is_file()), None)
+    path = find_published(folder, task, part)
     if path is None:
         raise UserError(
-            f"published split of {folder.name} not found: {places[0]}; copy {PUBLISHED_FROM} "
-            f"to {places[0].parent.parent}"
+            f"published split of {folder.name} not found: "
+            f"{folder.parent / PUBLISHED / task / part}.json; copy {PUBLISHED_FROM} to "
+            f"{folder.parent / PUBLISHED}, or let `ubench data download {PUBLISHED}` do it"
         )
+    return rows(path, PUBLISHED_FROM)
+
+
+def find_published(folder: Path, task: str, part: str) -> Path | None:
+    """The file that `published` reads, or None."""
+    places = [base / PUBLISHED / task / f"{part}.json" for base in (folder.parent, folder)]
+    return next((place for place in places if place.is_file()), None)
+
+
+def rows(path: Path, source: str) -> list[dict[str, Any]]:
+    """Rows of one of UltraBench's lists, each with "image" and "label".
+
+    Raises:
+        UserError: it is no JSON list of such rows; `source` says where to copy it from again.
+    """
     try:
-        rows = json.loads(path.read_bytes())
-        if not isinstance(rows, list) or not all({"image", "label"} <= row.keys() for row in rows):
+        listed = json.loads(path.read_bytes())
+        if not isinstance(listed, list) or not all({"image", "label"} <= x.keys() for x in listed):
             raise ValueError("no list of rows with image and label")
-    except (ValueError, AttributeError) as error:
-        raise UserError(
-            f"{path} is damaged ({error}); copy it again from {PUBLISHED_FROM}"
-        ) from error
-    return rows
+    except (OSError, ValueError, AttributeError) as error:
+        raise UserError(f"{path} is damaged ({error}); copy it again from {source}") from error
+    return listed

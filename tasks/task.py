@@ -5,13 +5,14 @@ N is the number of images of a split, C the number of classes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 
+from tasks.scan_mask import EstimatedMask
 from ultrabench_eval.core import hashing
 from ultrabench_eval.core.errors import UserError
 
@@ -36,6 +37,29 @@ class Image(Protocol):
         """SHA-256 of the content: equal exactly if the stored bytes (and frame) are equal."""
 
 
+class ScanMask(Protocol):
+    """The ultrasound region of one image; `tasks.scan_mask` has the kinds there are."""
+
+    def read(self) -> np.ndarray:
+        """The mask, bool [H, W], of the size of its image.
+
+        Raises:
+            UserError: a file is damaged.
+        """
+
+
+class Rule(NamedTuple):
+    """How UltraBench 1.0.1 draws a task's splits."""
+
+    by: Literal["class", "group"]
+    """Stratified by class, or whole groups."""
+    seed: int
+    validation: float
+    """Part of what is not test."""
+    test: float | None = None
+    """Part of all images; None where the release gives the test set."""
+
+
 @dataclass(frozen=True)
 class TaskCard:
     """What is known of a task, independent of where its files lie."""
@@ -57,8 +81,22 @@ class TaskCard:
     """What `Split.groups` stands for: "patient", "video", or "none"."""
     defects: tuple[str, ...] = ()
     """Known defects of the release, one sentence each."""
+    images: int | None = None
+    """Images of the whole release, used or not."""
+    patients: int | None = None
+    """People in the release, if it says so."""
     paper_counts: tuple[int, int, int] | None = None
     """Images of train, validation and test that the US-JEPA paper states (its Table 4)."""
+    ultrabench_counts: tuple[int, int, int] | None = None
+    """The same by the code of UltraBench 1.0.1, run or documented; None where it has no such
+    task."""
+    rule: Rule | None = None
+    """How splits that the release does not give are drawn."""
+    differs: str = ""
+    """Why the counts of a whole copy are not the paper's; "" if they are."""
+    splits: Mapping[str, str] = field(default_factory=dict)
+    """Ways to split, besides an own file, and what each is; the first is the default. Without
+    any, "published" and "rule" are the same."""
 
 
 class Item(NamedTuple):
@@ -67,6 +105,8 @@ class Item(NamedTuple):
     image: Image
     label: int
     group: str | None = None
+    scan_mask: ScanMask | None = None
+    """The release's own; None: it is estimated from the image."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,13 +117,14 @@ class Split:
         images: N images.
         labels: class codes, int64 [N].
         groups: N patient or video ids, or None where the release has none.
-        scan_masks: N masks of the ultrasound region (bool [H, W] when read), or None.
+        scan_masks: N masks of the ultrasound region (bool [H, W] when read); not part of the
+            fingerprint, for encoders do not see them.
     """
 
     images: Sequence[Image]
     labels: np.ndarray
     groups: tuple[str, ...] | None = None
-    scan_masks: Sequence[Image] | None = None
+    scan_masks: Sequence[ScanMask] | None = None
 
     @classmethod
     def of(cls, items: Sequence[Item]) -> Split:
@@ -93,10 +134,19 @@ class Split:
             images=tuple(item.image for item in items),
             labels=np.array([item.label for item in items], dtype=np.int64),
             groups=groups if len(groups) == len(items) > 0 else None,
+            scan_masks=tuple(item.scan_mask or EstimatedMask(item.image) for item in items),
         )
 
     def __len__(self) -> int:
         return len(self.images)
+
+    @property
+    def items(self) -> list[Item]:
+        """The N rows that the split was made `of`."""
+        groups = self.groups or (None,) * len(self)
+        masks = self.scan_masks or (None,) * len(self)
+        rows = zip(self.images, self.labels.tolist(), groups, masks, strict=True)
+        return [Item(*row) for row in rows]
 
     @cached_property
     def digests(self) -> tuple[str, ...]:
@@ -130,6 +180,10 @@ class Task:
     test: Split
     notes: tuple[str, ...] = ()
     """What differs from the release or from what was published: missing files, other counts."""
+    unused: tuple[Item, ...] = ()
+    """Labelled images of the release that stand in no split; a split file may use them."""
+    missing: tuple[str, ...] = ()
+    """Names of images that the release lists and this copy lacks."""
     synthetic: bool = False
     """True for simulated images; tables say so wherever their numbers show."""
     origin: str = field(default="", compare=False)

@@ -24,6 +24,7 @@ CARD = TaskCard(
         "No patient ids are known: splits may share patients.",
         "Some copies nest the folder twice (found all the same).",
     ),
+    images=5000,
     paper_counts=(3500, 500, 1000),
 )
 
@@ -55,15 +56,18 @@ def read(folder: Path) -> Task:
 def _items(base: Path, part: str, mixed: list[str]) -> list[Item]:
     """Items of a list file (one name a line, without suffix)."""
     items = []
-    for line in release.read_text(base / LISTS / f"{part}.txt").splitlines():
+    images, annotations = (
+        release.Folder(release.inside(base, name)) for name in ("JPEGImages", "Annotations")
+    )
+    for line in release.read_text(release.inside(base, f"{LISTS}/{part}.txt")).splitlines():
         if not line.strip():
             continue
         number = line.split()[0]
         name = f"JPEGImages/{number}.jpg"
-        labels = _nodules(base / "Annotations" / f"{number}.xml")
+        labels = _nodules(annotations / f"{number}.xml")
         if len(labels) > 1:
             mixed.append(name)
-        items.append(Item(ImageFile(base / name, name), max(labels)))
+        items.append(Item(ImageFile(images / f"{number}.jpg", name), max(labels)))
     return items
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 from rich.console import Console, Group
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
@@ -33,14 +34,7 @@ class Progress:
 
     def __enter__(self) -> Progress:
         if sys.stderr.isatty():
-            self._bars = Bars(
-                TextColumn("{task.description}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TextColumn("left:"),
-                TimeRemainingColumn(),
-                console=Console(stderr=True),
-            )
+            self._bars = _bars()
             self._bars.start()
             self._cells = self._bars.add_task("all cells", total=None)
             self._current = self._bars.add_task("looking at models and data", total=None)
@@ -70,6 +64,31 @@ class Progress:
             self._bars.remove_task(self._current)
             self._current = self._bars.add_task(words, total=step.total or None)
         self._bars.update(self._current, completed=step.done)
+
+
+@contextmanager
+def progress_bar(words: str) -> Iterator[Callable[[int, int], None]]:
+    """One bar for one piece of work; what is yielded takes what is done and the total.
+
+    Quiet where standard error is no terminal.
+    """
+    if not sys.stderr.isatty():
+        yield lambda done, total: None
+        return
+    with _bars() as bars:
+        bar = bars.add_task(words, total=None)
+        yield lambda done, total: bars.update(bar, completed=done, total=total)
+
+
+def _bars() -> Bars:
+    return Bars(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("left:"),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+    )
 
 
 def leaderboard(entries: Sequence[tables.Entry]) -> list[Group]:

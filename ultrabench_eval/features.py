@@ -11,9 +11,7 @@ the neighbours nor the place where a killed run took up again can change a bit.
 from __future__ import annotations
 
 import json
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -27,12 +25,11 @@ from torch import Tensor
 
 from model_zoo import Encoder
 from tasks.task import Image
-from ultrabench_eval.core import files, hashing
+from ultrabench_eval.core import files, hashing, parallel
 from ultrabench_eval.core.errors import UserError
 from ultrabench_eval.versions import versions
 
 SHARD = 256  # images; what a kill can cost at most
-READERS = 4  # threads that decode and resize; more do not help on common machines
 FORMAT = 1  # of shards; raised when old ones must not be read
 
 Advance = Callable[[int], None]
@@ -202,21 +199,15 @@ def _prepared(
 ) -> Iterator[tuple[str, Tensor | UserError]]:
     """Decode and resize in threads, a few batches ahead of the encoder, in order."""
 
-    def work(image: Image) -> Tensor | UserError:
+    def work(named: tuple[str, Image]) -> Tensor | UserError:
         try:
-            return encoder.prepare(image.read())
+            return encoder.prepare(named[1].read())
         except UserError as error:
             return error
 
-    with ThreadPoolExecutor(READERS) as pool:
-        ahead: deque[tuple[str, Future[Any]]] = deque()
-        for digest, image in images.items():
-            ahead.append((digest, pool.submit(work, image)))
-            if len(ahead) > max(3 * encoder.batch_size, 2 * READERS):
-                first, future = ahead.popleft()
-                yield first, future.result()
-        for first, future in ahead:
-            yield first, future.result()
+    ahead = max(3 * encoder.batch_size, 2 * parallel.THREADS)
+    for (digest, _), prepared in parallel.ordered(work, images.items(), ahead):
+        yield digest, prepared
 
 
 def _without_errors(

@@ -68,6 +68,7 @@ def run(
     pooling: str | None = None,
     accept_license: bool = False,
     compile: bool = False,
+    splits: Path | str | None = None,
     protocol: Protocol | None = None,
     keep_going: bool = False,
     report: Report = lambda step: None,
@@ -82,6 +83,7 @@ def run(
         models: names of `model_zoo.names()`, a list or comma-separated; "all" for all of them.
             "usfm/cls" is the model usfm with the pooling cls.
         tasks: names of `tasks.names()`, "all", or manifest files (`image,label,split[,group]`).
+            "aul@rule" and "aul@mine.csv" are the task aul with other splits (see `tasks.load`).
         seeds: number of probes a cell, trained with seeds 0 ... n-1.
         data: data root with one sub-folder a task; "phantom" for the synthetic suite, made when
             needed. Default: `$UBENCH_DATA`.
@@ -96,6 +98,8 @@ def run(
         pooling: for all models that name none themselves; None for each model's default.
         accept_license: consent to the licences of weights that are fetched from the hub.
         compile: run the networks through `torch.compile`.
+        splits: for all tasks that name none themselves: "rule", or a split file; None for each
+            task's default.
         protocol: how probes are trained; the paper's by default.
         keep_going: turn problems that are seen before the start into error rows, too.
         report: called at every step, for a progress display.
@@ -118,10 +122,13 @@ def run(
     if pooling:
         model_names = [n if model_zoo.split(n)[1] else f"{n}/{pooling}" for n in model_names]
     task_names = plan.resolve_names(tasks, task_zoo.names())
+    if splits:
+        task_names = [task_zoo.with_splits(name, str(splits)) for name in task_names]
     _check_names(model_names, task_names, weights or {})
 
     if data == PHANTOM:
-        wanted = [name for name in task_names if name in task_zoo.BUILT_IN]
+        bases = dict.fromkeys(task_zoo.split_name(name)[0] for name in task_names)
+        wanted = [name for name in bases if name in task_zoo.BUILT_IN]
         root: Path | None = phantom_root(cache, wanted, report)
     else:
         place = data or os.environ.get("UBENCH_DATA")
@@ -179,11 +186,7 @@ def _check_names(
     if not task_names:
         problems.append("no task is asked for; `ubench tasks` lists all")
     problems += [wrong for name in model_names if (wrong := model_zoo.problem(name))]
-    problems += [
-        task_zoo.registry.unknown(name)
-        for name in task_names
-        if name not in task_zoo.registry and not task_zoo.is_manifest(name)
-    ]
+    problems += [wrong for name in task_names if (wrong := task_zoo.problem(name))]
     named = {*model_names, *(model_zoo.split(name)[0] for name in model_names), "all"}
     problems += [
         f"weights are given for '{name}', which is not among the models of this run; "

@@ -163,7 +163,10 @@ def make(
             )
             for name in models
         },
-        tasks={_label(name): _attempt(f"task '{name}'", _load_task, name, data) for name in tasks},
+        tasks={
+            task_zoo.label(name): _attempt(f"task '{name}'", _load_task, name, data)
+            for name in tasks
+        },
     )
 
 
@@ -220,7 +223,7 @@ def check_labels(tasks: Sequence[str]) -> list[str]:
     problems = []
     seen: dict[str, str] = {}
     for task in tasks:
-        label = _label(task)
+        label = task_zoo.label(task)
         if task_zoo.is_manifest(task) and label in task_zoo.registry:
             problems.append(
                 f"manifest {task} has the name of the built-in task '{label}'; rename the file"
@@ -239,11 +242,6 @@ def reason(error: Exception) -> str:
     where = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
     message = " ".join(str(error).split())
     return f"{type(error).__name__}{where}: {message}"
-
-
-def _label(task: str) -> str:
-    """The name a task has in tables."""
-    return Path(task).stem if task_zoo.is_manifest(task) else task
 
 
 def _attempt(what: str, load: Callable[..., T], *args: object) -> T | str:

@@ -31,23 +31,15 @@ from ultrabench_eval.core.errors import UserError
 FOLDERS = [*tasks.BUILT_IN, "ultrabench_splits/aul_mass"]
 
 
-@pytest.fixture(scope="module")
-def tiny() -> Size:
-    """A size below those on offer, so that tests are quick."""
-    return Size("tiny", 0.12, 0.55)
-
-
-@pytest.fixture(scope="module")
-def root(tiny: Size, tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture
+def root(phantom_root: Path) -> Path:
     """The whole suite at `tiny`."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(SIZES, "tiny", tiny)
-        return phantom.write(tmp_path_factory.mktemp("phantom"), size="tiny", seed=3)
+    return phantom_root
 
 
 @pytest.fixture(autouse=True)
-def _offer_tiny(tiny: Size, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(SIZES, "tiny", tiny)
+def _offer_tiny(tiny: Size) -> None:
+    """The size is on offer in every test."""
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -304,7 +296,7 @@ import os, sys
 from pathlib import Path
 from tasks import phantom
 from tasks.phantom.plan import SIZES, Size
-SIZES["tiny"] = Size("tiny", 0.12, 0.55)
+SIZES["tiny"] = Size("tiny", 0.3, 0.4)
 def progress(task, done, total):
     if task == "gbcu" and done == 7:
         os._exit(9)

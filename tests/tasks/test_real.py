@@ -12,9 +12,10 @@ import pytest
 from sklearn.model_selection import GroupShuffleSplit, train_test_split
 
 import tasks
-from tasks import pocus, video
+from tasks import pocus, ultrabench, video
 from tasks.splits import PUBLISHED
-from tasks.task import Task
+from tasks.task import SPLITS, Task
+from ultrabench_eval.core.errors import UserError
 
 pytestmark = pytest.mark.shared
 
@@ -48,14 +49,77 @@ def test_validation_is_ultrabenchs_rule_over_its_published_rows(
         assert ours == [Path(row["image"]).stem for row in theirs]
 
 
-def test_pocus_is_ultrabenchs_rule_over_the_files_there_are(real_data: Path) -> None:
-    task = tasks.load("pocus", real_data)
-    left = np.array(sorted(g for split in task.splits.values() for g in split.groups or ()))
-    for split, fraction in ((task.test, 0.2), (task.validation, 0.1)):
+def shuffled_by_source(sources: list[str]) -> list[set[str]]:
+    """Train, validation and test as UltraBench 1.0.1's pocus.py draws them."""
+    left, held = np.array(sorted(sources)), []
+    for fraction in (0.2, 0.1):
         splitter = GroupShuffleSplit(n_splits=1, test_size=fraction, random_state=42)
         rest, held_out = next(splitter.split(X=left, groups=left))
-        assert sorted(split.groups or ()) == left[held_out].tolist()
+        held.append(set(left[held_out].tolist()))
         left = left[rest]
+    return [set(left.tolist()), held[1], held[0]]
+
+
+def test_pocus_by_rule_is_drawn_over_the_files_there_are(real_data: Path) -> None:
+    task = tasks.load("pocus@rule", real_data)
+    every = [set(split.groups or ()) for split in task.splits.values()]
+    assert every == shuffled_by_source([*set.union(*every)])
+
+
+def test_pocus_is_drawn_over_the_documented_files(real_data: Path) -> None:
+    frames = Counter(
+        row["source"]
+        for part in ("train_val", "test")
+        for row in published(real_data, "pocus", part)
+    )
+    assert len(frames) == 188
+    assert set(frames) > pocus.SOURCES
+    drawn = shuffled_by_source([*pocus.SOURCES])
+    # The counts that UltraBench documents; validation is the paper's, too.
+    assert [sum(frames[s] for s in part) for part in drawn] == [1468, 177, 454]
+    task = tasks.load("pocus", real_data)
+    for split, part in zip(task.splits.values(), drawn, strict=True):
+        assert set(split.groups or ()) <= part
+    assert any(note.startswith("45 of 148 documented source files") for note in task.notes)
+    assert len(task.missing) == 45
+    assert task.unused == ()
+
+
+def test_aul_by_rule_needs_no_list_of_ultrabenchs(real_data: Path, tmp_path: Path) -> None:
+    (tmp_path / "aul").symlink_to(real_data / "aul")
+    with pytest.raises(UserError, match="published split of aul not found"):
+        tasks.load("aul", tmp_path)
+    task = tasks.load("aul@rule", tmp_path)
+    assert sizes(task) == [529, 59, 147]
+    # Chance: the published draw was over another order of the same images.
+    published_test = {image.name for image in tasks.load("aul", real_data).test.images}
+    assert len(published_test & {image.name for image in task.test.images}) == 36
+
+
+def test_busbra_with_all_images_has_the_same_patients(real_data: Path) -> None:
+    plain = tasks.load("busbra", real_data)
+    whole = tasks.load("busbra@all-images", real_data)
+    for part in SPLITS:
+        patients = set(plain.splits[part].groups or ())
+        assert set(whole.splits[part].groups or ()) == patients
+        assert {i.name for i in plain.splits[part].images} <= {
+            i.name for i in whole.splits[part].images
+        }
+    assert sum(sizes(whole)) == 1136
+    assert len(plain.unused) == 1136 - 1064
+    assert len(plain.missing) == len(whole.missing) == 739
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [("aul", (588, 147)), ("mmotu", (1000, 469))],
+)
+def test_members_are_the_published_ones(
+    real_data: Path, name: str, wanted: tuple[int, int]
+) -> None:
+    found = ultrabench.agreement(tasks.load(name, real_data), real_data / name)
+    assert [one.part for one in found] == ["train_val", "test"]
+    assert [(one.ours, one.published, one.common) for one in found] == [(n,) * 3 for n in wanted]
 
 
 @pytest.mark.parametrize("name", ["aul", "mmotu", "busbra", "pocus"])

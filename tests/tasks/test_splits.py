@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tasks import splits
 from tasks.images import ImageArray, ImageFile
-from tasks.task import Item, TaskCard
+from tasks.task import SPLITS, Item, Rule, TaskCard
 from ultrabench_eval.core.errors import UserError
 
 fractions = st.sampled_from([0.1, 0.2, 0.3])
@@ -72,26 +72,49 @@ def items(labels: list[int], groups: list[str] | None = None, prefix: str = "") 
 def test_numeric_groups_are_drawn_as_the_integers_they_are() -> None:
     # UltraBench's patients are integers; as text, "10" would sort before "2".
     rows = items([0] * 12, [str(n) for n in range(1, 13)])
-    _, held_out = splits.hold_out(rows, 0.3, seed=0, by="group", folder=Path("x"))
+    _, held_out = splits.draw_validation(rows, Rule("group", 0, 0.3), Path("x"))
     wanted = splits.grouped(list(range(1, 13)), 0.3, seed=0)[1]
     assert [item.group for item in held_out] == [str(i + 1) for i in wanted]
     as_text = splits.grouped([str(n) for n in range(1, 13)], 0.3, seed=0)[1]
     assert set(as_text) != set(wanted)  # else this test shows nothing
 
 
+@unhurried
+@given(st.sets(st.text(min_size=1, max_size=5), min_size=5, max_size=40), seeds)
+def test_sides_of_groups_are_those_of_a_draw_over_their_images(groups: set[str], seed: int) -> None:
+    rule = Rule("group", seed % 1000, validation=0.2, test=0.3)
+    side = splits.sides(groups, rule, Path("x"))
+    assert set(side) == groups
+    rng = np.random.default_rng(seed)
+    many = [group for group in groups for _ in range(rng.integers(1, 4))]
+    rows = items([0] * len(many), [many[i] for i in rng.permutation(len(many))])
+    for name, part in zip(SPLITS, splits.draw(rows, rule, Path("x")), strict=True):
+        assert {item.group for item in part} == {g for g in groups if side[g] == name}
+
+
+def test_a_rule_must_draw_what_is_asked_of_it() -> None:
+    rows = items([0, 1] * 10)
+    with pytest.raises(ValueError, match="draws a test set"):
+        splits.draw(rows, Rule("class", 0, 0.2), Path("x"))
+    with pytest.raises(ValueError, match="draws groups"):
+        splits.sides({"a", "b"}, Rule("class", 0, 0.2, 0.2), Path("x"))
+    with pytest.raises(ValueError, match="needed"):
+        splits.draw_validation(rows, None, Path("x"))
+
+
 def test_too_few_of_a_class_is_a_user_error() -> None:
     with pytest.raises(UserError, match=r"in release by class: the rarest class has 1"):
-        splits.hold_out(items([0, 0, 0, 1]), 0.2, seed=42, by="class", folder=Path("release"))
+        splits.draw_validation(items([0, 0, 0, 1]), Rule("class", 42, 0.2), Path("release"))
 
 
 def test_one_group_is_a_user_error() -> None:
     with pytest.raises(UserError, match="by group: they are of 1 groups"):
-        splits.hold_out(items([0, 1], ["p", "p"]), 0.2, seed=42, by="group", folder=Path("r"))
+        splits.draw_validation(items([0, 1], ["p", "p"]), Rule("group", 42, 0.2), Path("r"))
 
 
 def test_nothing_to_draw_from_is_a_user_error() -> None:
     with pytest.raises(UserError, match="of the 0 images"):
-        splits.hold_out([], 0.2, seed=42, by="class", folder=Path("r"))
+        splits.draw_validation([], Rule("class", 42, 0.2), Path("r"))
 
 
 def test_missing_files_are_left_out_and_counted(tmp_path: Path) -> None:

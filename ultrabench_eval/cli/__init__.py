@@ -5,7 +5,6 @@ Heavy modules are imported inside the commands, so that `--help` answers at once
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -54,6 +53,10 @@ def run(
         bool, typer.Option("--accept-license", help="Fetch weights from the hub, on their terms.")
     ] = False,
     compile: Annotated[bool, typer.Option("--compile", help="Use torch.compile.")] = False,
+    splits: Annotated[
+        str | None,
+        typer.Option(help="For all tasks: 'rule' or a split file; TASK@HOW asks for one task's."),
+    ] = None,
     keep_going: Annotated[
         bool, typer.Option("--keep-going", help="Run what can be run; problems become error rows.")
     ] = False,
@@ -81,6 +84,7 @@ def run(
             pooling=pooling,
             accept_license=accept_license,
             compile=compile,
+            splits=splits,
             keep_going=keep_going,
             report=progress,
         )
@@ -173,6 +177,7 @@ def verify(
 @app.command()
 def tasks(
     name: Annotated[str | None, typer.Argument(help="One task, for all that is known.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="As data for programs.")] = False,
     data: options.DataRoot = None,
     plugin: options.Plugins = None,
 ) -> None:
@@ -180,17 +185,20 @@ def tasks(
     import tasks as task_zoo
 
     options.load_plugins(plugin)
-    if name is None:
-        rows = []
-        for known in task_zoo.names():
-            card = task_zoo.card(known)
-            rows.append((known, card.title, card.organ, card.target, str(len(card.classes))))
-        show.table(("task", "title", "organ", "target", "classes"), rows)
-        return
-    if not task_zoo.is_manifest(name):
-        show.card({"name": name, **dataclasses.asdict(task_zoo.card(name))})
-    if data or task_zoo.is_manifest(name):
-        show.task(task_zoo.load(name, data))
+    if name is not None and (wrong := task_zoo.problem(name)):
+        raise UserError(wrong)
+    named = name is not None and not task_zoo.is_manifest(name)
+    listed = [task_zoo.split_name(name)[0]] if name and named else task_zoo.names()
+    described = [task_zoo.describe(one) for one in listed]
+    if as_json:
+        print(json.dumps(described[0] if named else described, indent=1))
+    elif name is None:
+        show.tasks(described)
+    else:
+        if named:
+            show.card(described[0])
+        if data or not named:
+            show.task(task_zoo.load(name, data))
 
 
 def main() -> None:

@@ -7,6 +7,9 @@ from typing import Annotated
 
 import typer
 
+from ultrabench_eval.cli import options, show
+from ultrabench_eval.core.errors import UserError
+
 app = typer.Typer(help="Make, fetch, prepare and check data.", no_args_is_help=True)
 
 
@@ -32,3 +35,188 @@ def phantom(
             progress=lambda name, done, total: progress(Step("phantom", "", name, done, total)),
         )
     print(f"SYNTHETIC data written to {out}; use it with --data {out}")
+
+
+@app.command("list")
+def list_tasks(data: options.DataRoot = None) -> None:
+    """List the tasks: what is in the data root, and how the rest is had."""
+    from tasks import prepare
+
+    show.table(
+        ("task", "in the data root", "prepared", "download", "terms"),
+        [
+            (one.name, one.state, "yes" if one.prepared else "no", one.how, one.terms)
+            for one in prepare.overview(Path(data) if data else None)
+        ],
+    )
+
+
+@app.command()
+def download(
+    task: Annotated[str, typer.Argument(help="Tasks, comma-separated; 'ultrabench_splits' too.")],
+    data: options.DataRoot = None,
+    accept_license: Annotated[
+        bool, typer.Option("--accept-license", help="Consent to the terms of the releases.")
+    ] = False,
+) -> None:
+    """Fetch original releases, where their terms allow it, and verify them.
+
+    What is there already is not fetched again; what was interrupted goes on. For the others the
+    steps by hand are told.
+    """
+    from tasks import prepare
+    from ultrabench_eval.display import progress_bar
+    from ultrabench_eval.plan import resolve_names
+
+    for name in resolve_names(task, prepare.DOWNLOADS):
+        with progress_bar(f"fetching {name}") as progress:
+            folder = prepare.download(name, _root(data), accept=accept_license, progress=progress)
+        print(f"{name}: {folder}; next: {prepare.next_step(name)}")
+
+
+@app.command("prepare")
+def prepare_task(
+    task: Annotated[str, typer.Argument(help="Tasks, comma-separated, or 'all'.")],
+    data: options.DataRoot = None,
+    given: Annotated[
+        list[Path] | None,
+        typer.Option("--from", help="Archive, file or folder of the release; may be repeated."),
+    ] = None,
+) -> None:
+    """Make a task of a download: unpack, read, check every image, and write down what it is.
+
+    ROOT/prepared/TASK/ then holds splits.csv (every image with label, split, group and hash),
+    report.md (counts beside the published ones, and why they differ) and scan_masks.png. Exit
+    code 1: something is wrong with the images.
+    """
+    import tasks as task_zoo
+    from tasks import prepare
+    from ultrabench_eval.display import progress_bar
+    from ultrabench_eval.plan import resolve_names
+
+    failed = False
+    names = resolve_names(task, task_zoo.names())
+    if given and len(names) > 1:
+        raise UserError("--from is for one task; prepare them one by one")
+    for name in names:
+        with progress_bar(f"preparing {name}") as progress:
+            made = prepare.prepare(name, _root(data), given or (), progress)
+        failed |= bool(made.report.problems)
+        show.check(made.report)
+        for path in made.files:
+            print(path)
+    raise typer.Exit(options.SOME_FAILED if failed else 0)
+
+
+@app.command()
+def check(
+    task: Annotated[str, typer.Argument(help="Tasks or manifest files, comma-separated, or all.")],
+    data: options.DataRoot = None,
+    plugin: options.Plugins = None,
+) -> None:
+    """Decode and hash every image in one pass; exit code 1 if something is wrong.
+
+    Told are: counts, files that are missing or cannot be read, the same content in several splits
+    or with several labels, extremes of size, and what changed since `ubench data prepare`.
+    """
+    import tasks as task_zoo
+    from tasks import check as checking
+    from tasks import prepare
+    from ultrabench_eval.display import progress_bar
+    from ultrabench_eval.plan import resolve_names
+
+    options.load_plugins(plugin)
+    failed = False
+    for name in resolve_names(task, task_zoo.names()):
+        root = _root_of(name, data)
+        loaded = task_zoo.load(name, root)
+        record = prepare.record(name, root) if root else None
+        with progress_bar(f"checking {name}") as progress:
+            report = checking.check(loaded, record, progress)
+        failed |= bool(report.problems)
+        show.check(report)
+    raise typer.Exit(options.SOME_FAILED if failed else 0)
+
+
+@app.command()
+def splits(
+    task: Annotated[str, typer.Argument(help="A task; TASK@HOW for other splits.")],
+    data: options.DataRoot = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Split file (CSV) to write, with a hash for each image.")
+    ] = None,
+) -> None:
+    """Show a task's splits beside the published counts and lists, and explain each difference."""
+    import tasks as task_zoo
+    from tasks import check as checking
+    from tasks import split_files, ultrabench
+    from ultrabench_eval.display import progress_bar
+
+    root = _root_of(task, data)
+    loaded = task_zoo.load(task, root)
+    base = task_zoo.split_name(task)[0]
+    agreement = ultrabench.agreement(loaded, root / base) if root else []
+    show.splits(loaded, task_zoo.ways_to_split(base) if root else {}, agreement)
+    if out is not None:
+        with progress_bar(f"hashing {task}") as progress:
+            report = checking.check(loaded, progress=progress)
+        split_files.write(report.rows, out)
+        print(out)
+
+
+@app.command()
+def export(
+    task: Annotated[str, typer.Argument(help="Tasks, comma-separated, or 'all'.")],
+    out: Annotated[Path, typer.Option(help="Folder in which the tasks' folders are made.")],
+    data: options.DataRoot = None,
+) -> None:
+    """Write tasks in UltraBench's processed format, for its tools and others that read it."""
+    import tasks as task_zoo
+    from tasks import ultrabench
+    from ultrabench_eval.display import progress_bar
+    from ultrabench_eval.plan import resolve_names
+
+    for name in resolve_names(task, task_zoo.BUILT_IN):
+        loaded = task_zoo.load(name, _root(data))
+        with progress_bar(f"writing {name}") as progress:
+            print(ultrabench.export(loaded, out, progress))
+
+
+@app.command()
+def masks(
+    task: Annotated[str, typer.Argument(help="A task.")],
+    out: Annotated[Path, typer.Option(help="PNG to write.")],
+    data: options.DataRoot = None,
+    count: Annotated[int, typer.Option(help="Images, taken evenly from all splits.")] = 48,
+) -> None:
+    """Draw a contact sheet of images with the contours of their scan masks, to look at."""
+    import tasks as task_zoo
+    from tasks import contact_sheet
+
+    loaded = task_zoo.load(task, _root_of(task, data))
+    contact_sheet.of_task(loaded, out, count)
+    print(out)
+
+
+def _root(data: str | None) -> Path:
+    """The data root as a folder; "phantom" is made if it must be."""
+    if data is None:
+        raise UserError(
+            "no data folder: pass --data ROOT or set UBENCH_DATA, where ROOT/aul, ROOT/busbra ... "
+            "hold the releases"
+        )
+    if data == "phantom":
+        import tasks as task_zoo
+        from ultrabench_eval.display import Progress
+        from ultrabench_eval.pipeline import default_cache, phantom_root
+
+        with Progress() as progress:
+            return phantom_root(default_cache(), task_zoo.BUILT_IN, progress)
+    return Path(data)
+
+
+def _root_of(task: str, data: str | None) -> Path | None:
+    """The data root, or None for a manifest, which needs none."""
+    import tasks as task_zoo
+
+    return None if task_zoo.is_manifest(task) else _root(data)

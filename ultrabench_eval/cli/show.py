@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tasks.check import Report
     from tasks.task import Task
+    from tasks.ultrabench import Agreement
 
 
 def results(out: Path, encoded: int) -> None:
@@ -40,31 +42,89 @@ _LABELS = {"saw": "tasks seen in pretraining", "hub": "fetched with --accept-lic
 
 def card(known: dict[str, Any]) -> None:
     """Print what is known of a model or task, a line a field."""
-    rows = []
+    rows: list[tuple[str, str]] = []
     for field, value in known.items():
-        if isinstance(value, dict):
-            text = ", ".join(f"{key.replace('_', ' ')} {part}" for key, part in value.items())
-        elif isinstance(value, list | tuple):
-            text = "; ".join(map(str, value)) or "none stated"
-        else:
-            text = str(value)
-            if value is None:
-                text = "no: by hand only" if field == "hub" else "not known"
-        rows.append((_LABELS.get(field, field.replace("_", " ")), text))
+        label = _LABELS.get(field, field.replace("_", " "))
+        lines = _lines(field, value)
+        rows += zip([label, *[""] * (len(lines) - 1)], lines, strict=True)
     table(("", ""), rows)
+
+
+def _lines(field: str, value: Any) -> list[str]:
+    """A field's value as text: sentences a line each, short parts in one line."""
+    if value is None:
+        return ["no: by hand only" if field == "hub" else "not known"]
+    if isinstance(value, dict):
+        parts = [f"{key.replace('_', ' ')} {part}" for key, part in value.items()]
+    elif isinstance(value, list | tuple):
+        parts = [str(part) for part in value]
+    else:
+        return [str(value)]
+    if any(len(part) > 60 for part in parts):
+        return parts
+    return ["; ".join(parts) or "none stated"]
 
 
 def task(known: Task) -> None:
     """Print counts, notes and fingerprint of a task that was read."""
-    if known.synthetic:
-        print("SYNTHETIC images")
-    counts = known.counts()
-    rows = [
-        (name, *(str(split[code]) for split in counts.values()))
-        for code, name in enumerate(known.classes)
-    ]
-    rows.append(("all", *(str(sum(split)) for split in counts.values())))
-    table(("class", *counts), rows)
+    _counts(known)
     for note in known.notes:
         print(f"- {note}")
     print(f"fingerprint {known.fingerprint}")
+
+
+def check(report: Report) -> None:
+    """Print what a check found; problems go to standard error."""
+    known = report.task
+    print(f"{known.name}: {len(report.rows)} images in {known.origin}")
+    _counts(known)
+    for what, (size, name) in report.extremes().items():
+        print(f"{what}: {size.width} x {size.height} pixels, {name}")
+    for note in known.notes:
+        print(f"- {note}")
+    for problem in report.problems:
+        print(f"problem: {problem}", file=sys.stderr)
+    print("no problems" if not report.problems else f"{len(report.problems)} problem(s)")
+
+
+def splits(known: Task, ways: dict[str, str], agreement: Sequence[Agreement]) -> None:
+    """Print a task's splits beside the published ones."""
+    _counts(known)
+    for one in agreement:
+        print(
+            f"{one.part}: {one.common} of our {one.ours} images stand in UltraBench's published "
+            f"list of {one.published}"
+        )
+    for note in known.notes:
+        print(f"- {note}")
+    for way, what in ways.items():
+        print(f"{known.name}@{way}: {what}")
+    print(f"fingerprint {known.fingerprint}")
+
+
+def _counts(known: Task) -> None:
+    from tasks.prepare import counts
+
+    if known.synthetic:
+        print("SYNTHETIC images")
+    table(("class", "train", "validation", "test"), counts(known))
+
+
+def tasks(described: Sequence[dict[str, Any]]) -> None:
+    """Print a line for each task."""
+    table(
+        ("task", "title", "organ", "target", "classes", "images", "groups", "licence"),
+        [
+            (
+                one["name"],
+                one["title"],
+                one["organ"],
+                one["target"],
+                str(len(one["classes"])),
+                "" if one["images"] is None else str(one["images"]),
+                one["groups"],
+                one["licence"],
+            )
+            for one in described
+        ],
+    )

@@ -1,0 +1,183 @@
+"""From a download to a task that can be traced: unpack, read, check, write down.
+
+ROOT/downloads/<task>/          what was fetched, archives as they came
+ROOT/<task>/                    the release, unpacked
+ROOT/prepared/<task>/           what was made of it:
+    splits.csv                  every image with label, split, group and hash (`tasks.split_files`)
+    report.md                   counts beside the published ones, why they differ, problems
+    scan_masks.png              some images with the contour of their ultrasound region
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from tabulate import tabulate
+
+import tasks
+from tasks import archives, contact_sheet, split_files, ultrabench
+from tasks.check import Report, check
+from tasks.splits import PUBLISHED
+from tasks.task import Task
+from ultrabench_eval.core import files
+from ultrabench_eval.core.errors import UserError, not_found
+
+DOWNLOADED, PREPARED = "downloads", "prepared"
+SHEET = 48  # images on the contact sheet
+
+Progress = Callable[[int, int], None]
+
+
+class Made(NamedTuple):
+    """What `prepare` found and wrote."""
+
+    report: Report
+    files: tuple[Path, ...]
+
+
+def record(name: str, root: Path) -> Path:
+    """Where the split file of a prepared task lies, made or not."""
+    return root / PREPARED / tasks.label(name) / "splits.csv"
+
+
+def prepare(
+    name: str,
+    root: Path,
+    given: Sequence[Path] = (),
+    progress: Progress = lambda done, total: None,
+) -> Made:
+    """Unpack a download if that is not done yet, and make ROOT/prepared/<task>/.
+
+    Args:
+        name: a task's name, with other splits or without.
+        root: data root.
+        given: archives, files or folders of the release. Default: ROOT/downloads/<task>, and
+            archives that lie in ROOT/<task>.
+        progress: called with images done and in all.
+
+    Raises:
+        UserError: nothing to unpack and nothing unpacked, an archive that cannot be trusted, or a
+            release that is no task.
+    """
+    base, _ = tasks.split_name(name)
+    _unpack(base, root, given)
+    task = tasks.load(name, root)
+    report = check(task, progress=progress)
+    folder = record(name, root).parent
+    written = [folder / "report.md"]
+    files.write_text(written[0], text(report, ultrabench.agreement(task, root / base)))
+    if not report.unreadable:  # else the record would call a damaged file right
+        written += [folder / "splits.csv", folder / "scan_masks.png"]
+        split_files.write(report.rows, written[1])
+        contact_sheet.of_task(task, written[2], SHEET)
+    return Made(report, tuple(written))
+
+
+def _unpack(name: str, root: Path, given: Sequence[Path]) -> None:
+    target = root / name
+    downloads = root / DOWNLOADED / name
+    if not given:
+        fetched = sorted(downloads.iterdir()) if downloads.is_dir() else []
+        # A folder of single files is the release itself, e.g. a part of a repository.
+        given = fetched + (archives.find_archives(target) if target.is_dir() else [])
+    for path in given:
+        if not path.exists():
+            raise not_found(f"release of '{name}'", path, "give the archive that was downloaded")
+        if archives.is_archive(path):
+            archives.unpack(path, target / _stem(path), nested=True)
+        else:
+            _copy(path, target / path.name)
+    if not target.is_dir():
+        raise UserError(
+            f"there is no release of '{name}' in {root}: neither {target} nor {downloads}; give "
+            f"the download by --from, or see `ubench tasks {name}` for where it is had from"
+        )
+
+
+def _stem(path: Path) -> str:
+    name = path.name
+    for suffix in reversed(path.suffixes[-2:]):
+        if suffix.lower() in {".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".tbz2", ".txz"}:
+            name = name.removesuffix(suffix)
+    return name
+
+
+def _copy(path: Path, target: Path) -> None:
+    """Copy a file or folder that is no archive, whole or not at all; once."""
+    if target.exists():
+        return
+    if path.is_dir():
+        with files.atomic_folder(target) as temporary:
+            shutil.copytree(path, temporary, dirs_exist_ok=True)
+    else:
+        with files.atomic_path(target) as temporary:
+            shutil.copyfile(path, temporary)
+
+
+# ---- the report ---------------------------------------------------------------------------------
+
+
+def text(report: Report, agreement: Iterable[ultrabench.Agreement]) -> str:
+    """The report of a prepared task, Markdown."""
+    task = report.task
+    lines = [f"# {task.card.title}"]
+    if task.synthetic:
+        lines.append("SYNTHETIC images: simulated, they say nothing about real ultrasound.")
+    lines += [
+        f"{task.card.organ}; {task.card.target}. {task.card.paper}. Source: {task.card.source}. "
+        f"Licence: {task.card.licence}.",
+        "## Images",
+        _table(("", "train", "validation", "test"), counts(task)),
+        *_section("Published lists", [_sentence(one) for one in agreement]),
+        *_section("What differs", task.notes),
+        *_section("Problems", report.problems),
+        *_section("Known defects of the release", task.card.defects),
+        *_section(
+            "Sizes",
+            [
+                f"{what}: {size.width} x {size.height} pixels, {name}"
+                for what, (size, name) in report.extremes().items()
+            ],
+        ),
+        "## Identity",
+        f"Task fingerprint: {task.fingerprint}",
+    ]
+    return "\n\n".join(lines) + "\n"
+
+
+def counts(task: Task) -> list[tuple[str, ...]]:
+    """Images by class and split, and the published counts: rows of text."""
+    here = task.counts()
+    rows = [(name, *(here[part][code] for part in here)) for code, name in enumerate(task.classes)]
+    rows.append(("all", *(sum(here[part]) for part in here)))
+    if task.card.groups != "none":
+        groups = [len(set(split.groups or ())) for split in task.splits.values()]
+        rows.append((f"groups ({task.card.groups})", *groups))
+    for who, published in (
+        ("paper, Table 4", task.card.paper_counts),
+        ("UltraBench 1.0.1", task.card.ultrabench_counts),
+    ):
+        if published:
+            rows.append((who, *published))
+    return [tuple(map(str, row)) for row in rows]
+
+
+def _sentence(one: ultrabench.Agreement) -> str:
+    return (
+        f"{one.part}: {one.common} of our {one.ours} images stand in UltraBench's published list "
+        f"of {one.published}"
+    )
+
+
+def _section(title: str, sentences: Sequence[str]) -> list[str]:
+    return [f"## {title}", "\n".join(f"- {one}" for one in sentences)] if sentences else []
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    return str(tabulate(rows, header, tablefmt="pipe", disable_numparse=True))
+
+
+__all__ = ["DOWNLOADED", "PREPARED", "PUBLISHED", "Made", "counts", "prepare", "record", "text"]
