@@ -1,0 +1,83 @@
+"""Contact sheets: many images with their scan masks on one page, to check masks by eye."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import PIL.ImageDraw
+import PIL.ImageFont
+
+from tasks.task import Image
+from ultrabench_eval.core import files
+
+_CONTOUR, _PAPER, _INK = (60, 255, 60), (32, 32, 40), (235, 235, 235)
+
+
+def write(
+    path: Path,
+    images: Iterable[Image],
+    masks: Iterable[Image],
+    captions: Iterable[str] | None = None,
+    columns: int = 6,
+    cell: int = 224,
+) -> None:
+    """Write a PNG of images with the border of their masks in green and the outside dimmed.
+
+    Args:
+        path: file to write, atomically; its folder is made if need be.
+        images: read one at a time.
+        masks: bool [H, W] when read, of the size of its image; as many as images.
+        captions: a line below each image; its name unless told.
+        columns: images a row.
+        cell: pixels a side of the square that each image is fitted into.
+
+    Raises:
+        ValueError: a mask is not of its image's size, or the numbers of images, masks and captions
+            differ.
+        UserError: an image or mask cannot be read.
+    """
+    images = list(images)
+    names = [image.name for image in images] if captions is None else list(captions)
+    tiles = [
+        _tile(image.read(), mask.read(), name, cell)
+        for image, mask, name in zip(images, masks, names, strict=True)
+    ]
+    rows = -(-len(tiles) // columns)
+    width, height = cell, cell + _line(cell)
+    sheet = PIL.Image.new("RGB", (min(columns, max(len(tiles), 1)) * width, max(rows, 1) * height))
+    sheet.paste(_PAPER, (0, 0, *sheet.size))
+    for number, tile in enumerate(tiles):
+        sheet.paste(tile, (number % columns * width, number // columns * height))
+    buffer = io.BytesIO()
+    sheet.save(buffer, "PNG")
+    files.write_bytes(path, buffer.getvalue())
+
+
+def _line(cell: int) -> int:
+    """Height of a caption."""
+    return max(14, cell // 14)
+
+
+def _tile(image: np.ndarray, mask: np.ndarray, caption: str, cell: int) -> PIL.Image.Image:
+    if mask.shape != image.shape[:2]:
+        raise ValueError(f"mask of {caption} is {mask.shape}, its image {image.shape[:2]}")
+    picture = PIL.Image.fromarray(image)
+    picture.thumbnail((cell - 6, cell - 6))
+    pixels = np.array(picture)
+    inside = np.asarray(PIL.Image.fromarray(mask).resize(picture.size, PIL.Image.Resampling.NEAREST))
+    pixels[~inside] //= 3
+    # Inside pixels beside an outside one; where the image ends, the mask does.
+    padded = np.pad(inside, 1)
+    around = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
+    pixels[inside & ~around] = _CONTOUR
+    tile = PIL.Image.new("RGB", (cell, cell + _line(cell)), _PAPER)
+    tile.paste(PIL.Image.fromarray(pixels), ((cell - pixels.shape[1]) // 2, 3))
+    font = PIL.ImageFont.load_default(size=_line(cell) * 0.75)
+    while font.getlength(caption) > cell - 6 and len(caption) > 4:
+        caption = "…" + caption[2:] if caption.startswith("…") else "…" + caption[1:]
+    PIL.ImageDraw.Draw(tile).text((3, cell), caption, fill=_INK, font=font)
+    return tile
