@@ -58,11 +58,12 @@ _DAMAGED = (  # what the standard library raises while it reads a damaged archiv
 
 def find_archives(folder: Path) -> list[Path]:
     """The archives directly in a folder, by name: files with a suffix of `SUFFIXES`, not hidden."""
-    found = [path for path in folder.iterdir() if path.is_file() and _named_as_archive(path)]
+    found = [path for path in folder.iterdir() if path.is_file() and is_archive(path)]
     return sorted(found, key=lambda path: path.name)
 
 
-def _named_as_archive(path: Path) -> bool:
+def is_archive(path: Path) -> bool:
+    """Whether a path has a suffix of `SUFFIXES`."""
     return path.name.lower().endswith(SUFFIXES) and not path.name.startswith(".")
 
 
@@ -103,7 +104,7 @@ def unpack(
         for path in archives:
             _add(tree, path, str(path), (), progress)
         if nested:
-            for name in [name for name in tree.files if _named_as_archive(Path(name))]:
+            for name in [name for name in tree.files if is_archive(Path(name))]:
                 inner = temporary / name
                 above = tuple(name.split("/")[:-1])
                 _add(tree, inner, f"the archive {name!r} in {archives[0]}", above, progress)

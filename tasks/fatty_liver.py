@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import scipy.io
 
-from tasks import release, splits
+from tasks import matlab, release, splits
 from tasks.images import ImageArray
 from tasks.task import Item, Rule, Task, TaskCard
 from ultrabench_eval.core.errors import UserError
@@ -43,13 +42,14 @@ def read(folder: Path) -> Task:
     are held in memory (152 MB).
 
     Raises:
-        UserError: file not found, not of MATLAB's format up to version 7, or of another content.
+        UserError: file not found, damaged, or of another content.
     """
     base = release.find(folder, FILE, source=f"{FILE} of the Zenodo record")
     path = release.inside(base, FILE)
     items: list[Item] = []
     # By position, as UltraBench reads them: id, class, fat percentage, images [10, 434, 636].
-    for number, (patient, label, _, frames) in enumerate(_records(path)):
+    for number, record in enumerate(matlab.read_struct_array(path, "data", fields=4)):
+        patient, label, _, frames = record[:4]
         where = f"{path}, record {number + 1}"
         code, group = _integer(label, where, "class"), str(_integer(patient, where, "id"))
         if code not in (0, 1):
@@ -62,27 +62,6 @@ def read(folder: Path) -> Task:
         ]
     train, validation, test = splits.draw(items, CARD.rule, folder)
     return splits.assemble(CARD, folder, train=train, validation=validation, test=test)
-
-
-def _records(path: Path) -> np.ndarray:
-    """The struct array `data`, one record a patient."""
-    try:
-        data = scipy.io.loadmat(str(path))["data"]
-    except NotImplementedError as error:  # scipy's way to tell version 7.3
-        raise UserError(
-            f"{path} is a MATLAB 7.3 file; the release is older: copy it again, or save it from "
-            "MATLAB with `save -v7`"
-        ) from error
-    except KeyError as error:
-        raise _foreign(str(path), "no variable 'data'") from error
-    except Exception as error:  # scipy raises many kinds on a damaged file
-        raise UserError(
-            f"cannot read {path} ({type(error).__name__}: {error}); copy it again from the release"
-        ) from error
-    if data.dtype.names is None or len(data.dtype.names) < 4 or data.size == 0:
-        raise _foreign(str(path), "'data' is no struct array of four fields")
-    records: np.ndarray = data.ravel()
-    return records
 
 
 def _integer(value: np.ndarray, where: str, what: str) -> int:

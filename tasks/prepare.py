@@ -1,7 +1,7 @@
 """From a download to a task that can be traced: unpack, read, check, write down.
 
-ROOT/downloads/<task>/          what was fetched, archives as they came
-ROOT/<task>/                    the release, unpacked
+ROOT/<task>/                    the release as it was downloaded
+ROOT/<task>/unpacked/           its archives, unpacked
 ROOT/prepared/<task>/           what was made of it:
     splits.csv                  every image with label, split, group and hash (`tasks.split_files`)
     report.md                   counts beside the published ones, why they differ, problems
@@ -20,12 +20,11 @@ from tabulate import tabulate
 import tasks
 from tasks import archives, contact_sheet, split_files, ultrabench
 from tasks.check import Report, check
-from tasks.splits import PUBLISHED
 from tasks.task import Task
 from ultrabench_eval.core import files
 from ultrabench_eval.core.errors import UserError, not_found
 
-DOWNLOADED, PREPARED = "downloads", "prepared"
+UNPACKED, PREPARED = "unpacked", "prepared"
 SHEET = 48  # images on the contact sheet
 
 Progress = Callable[[int, int], None]
@@ -54,8 +53,8 @@ def prepare(
     Args:
         name: a task's name, with other splits or without.
         root: data root.
-        given: archives, files or folders of the release. Default: ROOT/downloads/<task>, and
-            archives that lie in ROOT/<task>.
+        given: archives, files or folders of the release, to be put into ROOT/<task>. Default:
+            what lies there.
         progress: called with images done and in all.
 
     Raises:
@@ -77,32 +76,24 @@ def prepare(
 
 
 def _unpack(name: str, root: Path, given: Sequence[Path]) -> None:
+    """Put a release into ROOT/<task>, or unpack the archives that lie there; once."""
     target = root / name
-    downloads = root / DOWNLOADED / name
-    if not given:
-        fetched = sorted(downloads.iterdir()) if downloads.is_dir() else []
-        # A folder of single files is the release itself, e.g. a part of a repository.
-        given = fetched + (archives.find_archives(target) if target.is_dir() else [])
     for path in given:
         if not path.exists():
-            raise not_found(f"release of '{name}'", path, "give the archive that was downloaded")
-        if archives.is_archive(path):
-            archives.unpack(path, target / _stem(path), nested=True)
-        else:
+            raise not_found(f"release of '{name}'", path, "give what was downloaded")
+    packed = [path for path in given if archives.is_archive(path)]
+    if packed:
+        archives.unpack(packed, target, nested=True)
+    for path in given:
+        if path not in packed:
             _copy(path, target / path.name)
     if not target.is_dir():
         raise UserError(
-            f"there is no release of '{name}' in {root}: neither {target} nor {downloads}; give "
-            f"the download by --from, or see `ubench tasks {name}` for where it is had from"
+            f"there is no release of '{name}': {target} is no folder; give the download by --from, "
+            f"or see `ubench tasks {name}` for where it is had from"
         )
-
-
-def _stem(path: Path) -> str:
-    name = path.name
-    for suffix in reversed(path.suffixes[-2:]):
-        if suffix.lower() in {".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".tbz2", ".txz"}:
-            name = name.removesuffix(suffix)
-    return name
+    if inside := archives.find_archives(target):
+        archives.unpack(inside, target / UNPACKED, nested=True)
 
 
 def _copy(path: Path, target: Path) -> None:
@@ -179,5 +170,3 @@ def _section(title: str, sentences: Sequence[str]) -> list[str]:
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return str(tabulate(rows, header, tablefmt="pipe", disable_numparse=True))
 
-
-__all__ = ["DOWNLOADED", "PREPARED", "PUBLISHED", "Made", "counts", "prepare", "record", "text"]

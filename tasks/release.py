@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from tasks import archives
 from ultrabench_eval.core.errors import UserError
 
 SYNTHETIC_MARKER = "SYNTHETIC.json"  # the phantom suite writes it beside every release it makes
@@ -24,9 +25,13 @@ def find(folder: Path, *marks: str, source: str) -> Path:
     found = next(candidates(folder, marks), None)
     if found is not None:
         return found
+    packed = archives.find_archives(folder)
+    mend = f"unpack {source} there"
+    if packed:
+        mend = f"`ubench data prepare {folder.name}` unpacks {packed[0].name} in it"
     raise UserError(
         f"{folder} does not hold the release: no folder at or below it has "
-        f"{' and '.join(marks)}; unpack {source} there"
+        f"{' and '.join(marks)}; {mend}"
     )
 
 
