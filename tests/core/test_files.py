@@ -118,7 +118,7 @@ def test_a_lock_excludes_and_dies_with_its_holder(tmp_path: Path) -> None:
 
 def test_a_folder_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
     path = tmp_path / "above" / "folder"
-    with pytest.raises(RuntimeError), files.atomic_folder(path) as temporary:
+    with pytest.raises(RuntimeError), files.atomic_folder(path) as temporary:  # noqa: PT012
         (temporary / "half").write_text("x")
         raise RuntimeError
     assert list(path.parent.iterdir()) == []
@@ -133,7 +133,7 @@ def test_a_folder_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
 
 def test_a_folder_is_not_overwritten(tmp_path: Path) -> None:
     path = tmp_path / "folder"
-    with pytest.raises(OSError, match="not empty"), files.atomic_folder(path):
+    with pytest.raises(OSError, match="not empty"), files.atomic_folder(path):  # noqa: PT012
         path.mkdir()
         (path / "of another").write_text("x")
     assert (path / "of another").read_text() == "x"
