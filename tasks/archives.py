@@ -99,28 +99,32 @@ def unpack(
             raise not_found("archive", path, "check the path")
     if _is_unpacked(folder, archives, nested):
         return
-    with files.atomic_folder(folder) as temporary:
-        tree = _Tree(temporary, packed=sum(path.stat().st_size for path in archives))
-        for path in archives:
-            _add(tree, path, str(path), (), progress)
-        if nested:
-            for name in [name for name in tree.files if is_archive(Path(name))]:
-                inner = temporary / name
-                above = tuple(name.split("/")[:-1])
-                _add(tree, inner, f"the archive {name!r} in {archives[0]}", above, progress)
-                inner.unlink()
-        origin = {
-            "nested": nested,
-            "archives": [
-                {
-                    "name": path.name,
-                    "bytes": path.stat().st_size,
-                    "sha256": hashing.digest_file(path),
-                }
-                for path in archives
-            ],
-        }
-        files.write_text(temporary / MARKER, json.dumps(origin, indent=2) + "\n")
+    try:
+        with files.atomic_folder(folder) as temporary:
+            _fill(temporary, archives, nested, progress)
+    except OSError as error:  # those of single members are told apart in `_add`
+        raise UserError(
+            f"{error.filename or folder} cannot be written ({error.strerror or error}); unpack "
+            "into another folder"
+        ) from error
+
+
+def _fill(folder: Path, archives: list[Path], nested: bool, progress: Progress | None) -> None:
+    """Unpack the archives into an empty folder, and note where it comes from."""
+    tree = _Tree(folder, packed=sum(path.stat().st_size for path in archives))
+    for path in archives:
+        _add(tree, path, str(path), (), progress)
+    if nested:
+        for name in [name for name in tree.files if is_archive(Path(name))]:
+            inner, above = folder / name, tuple(name.split("/")[:-1])
+            _add(tree, inner, f"the archive {name!r} in {archives[0]}", above, progress)
+            inner.unlink()
+    parts = [
+        {"name": path.name, "bytes": path.stat().st_size, "sha256": hashing.digest_file(path)}
+        for path in archives
+    ]
+    origin = {"nested": nested, "archives": parts}
+    files.write_text(folder / MARKER, json.dumps(origin, indent=2) + "\n")
 
 
 def _is_unpacked(folder: Path, archives: list[Path], nested: bool) -> bool:

@@ -20,6 +20,8 @@ from tabulate import tabulate
 import tasks
 from tasks import archives, contact_sheet, split_files, ultrabench
 from tasks.check import Report, check
+from tasks.download import SOURCES, fetch
+from tasks.sources import Manual
 from tasks.task import Task
 from ultrabench_eval.core import files
 from ultrabench_eval.core.errors import UserError, not_found
@@ -35,6 +37,69 @@ class Made(NamedTuple):
 
     report: Report
     files: tuple[Path, ...]
+
+
+class Overview(NamedTuple):
+    """A task or other folder of the data root: what is there, and how the rest is had."""
+
+    name: str
+    state: str
+    prepared: bool
+    how: str
+    terms: str
+
+
+def overview(root: Path | None) -> list[Overview]:
+    """A line for each folder of a data root that has a known source."""
+    lines = []
+    for name, given in SOURCES.items():
+        by_hand = any(isinstance(source, Manual) for source in given)
+        terms = "; ".join(source.consent or source.licence for source in given)
+        how = f"by hand: `ubench data download {name}` tells the steps" if by_hand else "yes"
+        if not by_hand and any(source.consent for source in given):
+            how = "with --accept-license"
+        made = root is not None and record(name, root).is_file()
+        lines.append(Overview(name, _state(name, root), made, how, terms))
+    return lines
+
+
+def _state(name: str, root: Path | None) -> str:
+    if root is None:
+        return "no data root"
+    folder = root / name
+    if not folder.is_dir() or not any(folder.iterdir()):
+        return "nothing"
+    packed = archives.find_archives(folder)
+    if packed and not (folder / UNPACKED).is_dir():
+        return f"packed: {', '.join(path.name for path in packed)}"
+    return "there"
+
+
+def download(
+    name: str,
+    root: Path,
+    accept: bool = False,
+    progress: Progress = lambda done, total: None,
+) -> Path:
+    """Fetch a release, or UltraBench's split files, into ROOT/<name>; goes on where it was.
+
+    Args:
+        name: of `SOURCES`.
+        root: data root.
+        accept: consent to the terms of the release.
+        progress: called with bytes here and in all of the file at hand (0: not told).
+
+    Raises:
+        UserError: no consent, to be had by hand only (the steps are told), or it failed.
+    """
+    for source in SOURCES[name]:
+        fetch(
+            source,
+            root / name,
+            accept=accept,
+            progress=lambda file, done, total: progress(done, total or 0),
+        )
+    return root / name
 
 
 def record(name: str, root: Path) -> Path:
@@ -169,4 +234,3 @@ def _section(title: str, sentences: Sequence[str]) -> list[str]:
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return str(tabulate(rows, header, tablefmt="pipe", disable_numparse=True))
-

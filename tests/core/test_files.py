@@ -114,3 +114,27 @@ def test_a_lock_excludes_and_dies_with_its_holder(tmp_path: Path) -> None:
     kill(process)
     assert got.wait(10)
     thread.join()
+
+
+def test_a_folder_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "above" / "folder"
+    with pytest.raises(RuntimeError), files.atomic_folder(path) as temporary:  # noqa: PT012
+        (temporary / "half").write_text("x")
+        raise RuntimeError
+    assert list(path.parent.iterdir()) == []
+    path.mkdir()
+    with files.atomic_folder(path) as temporary:
+        (temporary / "whole").write_text("x")
+        assert list(path.iterdir()) == []
+        assert files.remove_orphans(tmp_path) == 0  # in use, and no file
+    assert [child.name for child in path.iterdir()] == ["whole"]
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_folder_is_not_overwritten(tmp_path: Path) -> None:
+    path = tmp_path / "folder"
+    with pytest.raises(OSError, match="not empty"), files.atomic_folder(path):  # noqa: PT012
+        path.mkdir()
+        (path / "of another").write_text("x")
+    assert (path / "of another").read_text() == "x"
+    assert list(tmp_path.iterdir()) == [path]

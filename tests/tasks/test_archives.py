@@ -516,6 +516,12 @@ def test_a_folder_with_something_else(tmp_path: Path) -> None:
     assert tree(tmp_path / "empty") == with_folders(CONTENT)
 
 
+def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
+    path = make_zip(tmp_path / "a.zip", CONTENT)
+    with pytest.raises(UserError, match="cannot be written"):
+        archives.unpack(path, path / "below")
+
+
 def test_several_archives_make_one_folder(tmp_path: Path) -> None:
     parts = [
         make_zip(tmp_path / f"{name}.zip", {f"{name}/image/1.jpg": name.encode()})

@@ -64,14 +64,21 @@ def download(
     What is there already is not fetched again; what was interrupted goes on. For the others the
     steps by hand are told.
     """
+    import tasks as task_zoo
     from tasks import prepare
     from ultrabench_eval.display import progress_bar
     from ultrabench_eval.plan import resolve_names
 
-    for name in resolve_names(task, prepare.DOWNLOADS):
-        with progress_bar(f"fetching {name}") as progress:
-            folder = prepare.download(name, _root(data), accept=accept_license, progress=progress)
-        print(f"{name}: {folder}; next: {prepare.next_step(name)}")
+    for name in resolve_names(task, prepare.SOURCES):
+        if name not in prepare.SOURCES:
+            raise UserError(
+                f"no source of '{name}' is known; there are {', '.join(prepare.SOURCES)}"
+            )
+        with progress_bar(f"fetching {name}, bytes of a file") as progress:
+            folder = prepare.download(name, _root(data), accept_license, progress)
+        print(folder)
+        if name in task_zoo.BUILT_IN:
+            print(f"next: ubench data prepare {name} --data {folder.parent}")
 
 
 @app.command("prepare")
