@@ -66,7 +66,7 @@ def read(folder: Path, how: str = "published") -> Task:
 
     notes = [MEMBERS]
     if how != "all-images":
-        missing = [item.image.name for item in rows if not item.image.path.is_file()]
+        missing = [item.image.name for item in rows if splits.is_missing(item)]
         notes = [
             *release.missing_note(f"rows of {TABLE}", missing, len(rows)),
             f"{len(further)} of {len(rows)} rows are further views of a patient: not used",

@@ -74,7 +74,8 @@ def read(folder: Path) -> Task:
         items.sort(key=lambda item: item.image.name)
     if not pool or not test:
         raise UserError(
-            f"{folder} has {len(pool)} training and {len(test)} test images; unpack {UNPACK} there"
+            f"{folder} has {len(pool)} training and {len(test)} test images; "
+            f"{release.how_to_unpack(folder, UNPACK)}"
         )
     train, validation = splits.draw_validation(pool, CARD.rule, folder)
     return splits.assemble(

@@ -11,7 +11,7 @@ import PIL.Image
 import PIL.ImageDraw
 import PIL.ImageFont
 
-from tasks.task import Image
+from tasks.task import Image, ScanMask, Task
 from ultrabench_eval.core import files
 
 _CONTOUR, _PAPER, _INK = (60, 255, 60), (32, 32, 40), (235, 235, 235)
@@ -20,7 +20,7 @@ _CONTOUR, _PAPER, _INK = (60, 255, 60), (32, 32, 40), (235, 235, 235)
 def write(
     path: Path,
     images: Iterable[Image],
-    masks: Iterable[Image],
+    masks: Iterable[ScanMask],
     captions: Iterable[str] | None = None,
     columns: int = 6,
     cell: int = 224,
@@ -55,6 +55,30 @@ def write(
     buffer = io.BytesIO()
     sheet.save(buffer, "PNG")
     files.write_bytes(path, buffer.getvalue())
+
+
+def of_task(task: Task, path: Path, count: int) -> None:
+    """Write a sheet of `count` images taken evenly from all splits of a task, with split and class.
+
+    Args:
+        task: any task with scan masks.
+        path: as for `write`.
+        count: images at most.
+
+    Raises:
+        UserError: an image or mask cannot be read.
+    """
+    every = [(name, item) for name, split in task.splits.items() for item in split.items]
+    chosen = [every[i * len(every) // count] for i in range(count)] if count < len(every) else every
+    write(
+        path,
+        [item.image for _, item in chosen],
+        [item.scan_mask for _, item in chosen if item.scan_mask is not None],
+        [
+            f"{item.image.name.rpartition('/')[2]} ({name}, {task.classes[item.label]})"
+            for name, item in chosen
+        ],
+    )
 
 
 def _line(cell: int) -> int:

@@ -25,14 +25,18 @@ def find(folder: Path, *marks: str, source: str) -> Path:
     found = next(candidates(folder, marks), None)
     if found is not None:
         return found
-    packed = archives.find_archives(folder)
-    mend = f"unpack {source} there"
-    if packed:
-        mend = f"`ubench data prepare {folder.name}` unpacks {packed[0].name} in it"
     raise UserError(
         f"{folder} does not hold the release: no folder at or below it has "
-        f"{' and '.join(marks)}; {mend}"
+        f"{' and '.join(marks)}; {how_to_unpack(folder, source)}"
     )
+
+
+def how_to_unpack(folder: Path, source: str) -> str:
+    """What to do where a folder does not hold a release: the end of a sentence."""
+    packed = archives.find_archives(folder)
+    if packed:
+        return f"`ubench data prepare {folder.name}` unpacks {packed[0].name} in it"
+    return f"unpack {source} there"
 
 
 def candidates(folder: Path, marks: Sequence[str], depth: int = 99) -> Iterator[Path]:

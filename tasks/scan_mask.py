@@ -11,20 +11,15 @@ H, W are the image's size, h, w that of the copy, N the number of edge points.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import PIL.Image
 import PIL.ImageDraw
 from scipy import ndimage
-
-from tasks.images import decode
-from tasks.task import Image
-from ultrabench_eval.core.errors import UserError
 
 WORKING_SIZE = 256
 STEP = 5.0  # grey levels by which ultrasound stands out from the screen
@@ -396,3 +391,27 @@ def _circle(edges: _Edges) -> tuple[float, float]:
         close = error <= max(2.0, float(np.quantile(error, 0.8)))
         x, y = x[close], y[close]
     return a + middle[0], b + middle[1]
+
+
+@dataclass(frozen=True)
+class EstimatedMask:
+    """TEMP."""
+
+    image: Any
+
+    @property
+    def name(self) -> str:
+        return self.image.name
+
+    def read(self) -> np.ndarray:
+        return estimate(self.image.read())
+
+
+@dataclass(frozen=True)
+class MaskFile:
+    """TEMP."""
+
+    path: Path
+
+    def read(self) -> np.ndarray:
+        return np.asarray(PIL.Image.open(self.path)) > 0

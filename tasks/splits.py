@@ -164,11 +164,16 @@ def assemble(
     )
 
 
+def is_missing(item: Item) -> bool:
+    """Whether an image is a file of its own that is not there."""
+    return isinstance(item.image, ImageFile) and not item.image.path.is_file()
+
+
 def _present(items: Sequence[Item], missing: list[str]) -> list[Item]:
     """Items whose file is there; names of the others go to `missing`."""
     present = []
     for item in items:
-        if isinstance(item.image, ImageFile) and not item.image.path.is_file():
+        if is_missing(item):
             missing.append(item.image.name)
         else:
             present.append(item)

@@ -66,14 +66,13 @@ def download(
     """
     import tasks as task_zoo
     from tasks import prepare
+    from tasks.sources import SOURCES
     from ultrabench_eval.display import progress_bar
     from ultrabench_eval.plan import resolve_names
 
-    for name in resolve_names(task, prepare.SOURCES):
-        if name not in prepare.SOURCES:
-            raise UserError(
-                f"no source of '{name}' is known; there are {', '.join(prepare.SOURCES)}"
-            )
+    for name in resolve_names(task, SOURCES):
+        if name not in SOURCES:
+            raise UserError(f"no source of '{name}' is known; there are {', '.join(SOURCES)}")
         with progress_bar(f"fetching {name}, bytes of a file") as progress:
             folder = prepare.download(name, _root(data), accept_license, progress)
         print(folder)

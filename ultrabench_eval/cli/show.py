@@ -95,6 +95,8 @@ def splits(known: Task, ways: dict[str, str], agreement: Sequence[Agreement]) ->
             f"{one.part}: {one.common} of our {one.ours} images stand in UltraBench's published "
             f"list of {one.published}"
         )
+    if known.card.differs:
+        print(f"why a whole copy has not the paper's counts: {known.card.differs}")
     for note in known.notes:
         print(f"- {note}")
     for way, what in ways.items():
