@@ -10,11 +10,11 @@ from pathlib import Path
 
 import PIL.Image
 import pytest
+from test_readers import RELEASES, busbra_release, butterfly_release, gbcu_release
 
 import tasks
 from tasks import prepare
 from tasks.sources import SOURCES
-from test_readers import RELEASES, busbra_release, butterfly_release, gbcu_release
 from ultrabench_eval.core.errors import UserError
 
 
@@ -69,7 +69,7 @@ def test_archives_that_lie_in_the_data_root_are_unpacked_there(tmp_path: Path) -
     for part in sorted((tmp_path / "release").iterdir()):
         with tarfile.open(root / f"butterfly/{part.name}.tar.gz", "w:gz") as file:
             file.add(part, part.name)
-    with pytest.raises(UserError, match="0 training and 0 test images; .*ubench data prepare but"):
+    with pytest.raises(UserError, match=r"0 training and 0 test images; .*ubench data prepare but"):
         tasks.load("butterfly", root)
     made = prepare.prepare("butterfly", root)
     assert made.report.problems == ()
