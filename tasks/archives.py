@@ -440,7 +440,7 @@ def _take(
     inner = safe_parts(member.name)
     if member.fault:
         raise _Refused(member.fault)
-    if any(_is_leftover(part) for part in inner) or inner == [MARKER]:
+    if any(_is_leftover(part) for part in inner):
         return
     if not inner and member.kind != "folder":
         raise _Refused("has no name")
@@ -475,7 +475,7 @@ def _copy(tree: _Tree, link: str, links: dict[str, tuple[_Member, str]], shown: 
     for _ in links:  # a link may point at a link, if not in a circle
         target = links[target][1] if target in links else target
     source = tree.root / target
-    if target in links or not source.is_file():
+    if not source.is_file():
         raise _Refused(f"is a link to {member.target!r}, which is no file of the archive")
     tree.expect(source.stat().st_size)
     with _writing(shown, member):

@@ -126,7 +126,7 @@ def test_a_folder_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
     with files.atomic_folder(path) as temporary:
         (temporary / "whole").write_text("x")
         assert list(path.iterdir()) == []
-        assert files.remove_orphans(tmp_path) == 0  # in use, and no file
+        assert files.remove_orphans(tmp_path) == 0
     assert [child.name for child in path.iterdir()] == ["whole"]
     assert list(path.parent.iterdir()) == [path]
 
@@ -138,3 +138,20 @@ def test_a_folder_is_not_overwritten(tmp_path: Path) -> None:
         (path / "of another").write_text("x")
     assert (path / "of another").read_text() == "x"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_folders_of_the_dead_are_removed_by_the_next_attempt_only(tmp_path: Path) -> None:
+    with files.atomic_folder(tmp_path / "folder") as temporary:
+        mine = temporary.name
+    done = subprocess.run(
+        [sys.executable, "-c", "import os; print(os.getpid())"], stdout=-1, check=True
+    )
+    left = tmp_path / mine.replace(f".{os.getpid()}.", f".{int(done.stdout)}.")
+    other = tmp_path / left.name.replace(".folder.", ".folder2.")
+    for orphan in (left, other):
+        orphan.mkdir()
+    assert files.remove_orphans(tmp_path) == 0  # it is for files
+    (tmp_path / "folder").rmdir()
+    with files.atomic_folder(tmp_path / "folder"):
+        assert not left.exists()
+    assert other.exists()

@@ -230,7 +230,24 @@ def test_what_is_not_read_of_hdf5(tmp_path: Path) -> None:
     def dangling(file: h5py.File) -> None:
         file["data/fat"][1, 0] = h5py.Reference()
 
+    def uneven(file: h5py.File) -> None:
+        column = file["data/fat"][:2]
+        del file["data/fat"]
+        file["data"].create_dataset("fat", data=column, dtype=h5py.ref_dtype)
+
+    refused(changed(path, uneven), "cannot read")
     refused(changed(path, cell), "#refs#/fat_1 is of MATLAB type 'cell'")
     refused(changed(path, unordered), "order of the fields of 'data' is not stored")
     refused(changed(path, complex_), "holds complex numbers")
     refused(changed(path, dangling), "cannot read")
+
+
+def test_a_cell_in_a_single_struct(tmp_path: Path) -> None:
+    path = save_hdf5(tmp_path / "x.mat", liver(1, (2, 3, 4)))
+    with h5py.File(path, "r+") as file:
+        reference = file["data/id"].ref
+        del file["data/fat"]
+        node = file["data"].create_dataset("fat", (1, 1), h5py.ref_dtype)
+        node[0, 0] = reference
+        node.attrs["MATLAB_class"] = np.bytes_("cell")
+    refused(path, "/data/fat is of MATLAB type 'cell'")
