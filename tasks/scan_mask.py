@@ -57,39 +57,59 @@ def estimate(image: np.ndarray) -> np.ndarray:
 
 def find(image: np.ndarray) -> Region:
     """`estimate`, with the kind of region; a pure function of the pixels."""
-    return _region(_reduced(image), image.shape[:2])
+    grey = _grey(image)
+    everything = np.ones(grey.shape, bool)
+    copy = _reduced(grey)
+    level = _screen_level(copy)
+    if level is None:
+        return Region(everything, "full" if np.ptp(copy) > STEP else "unknown")
+    foreground = _foreground(grey, level)
+    if not foreground.any():
+        return Region(everything, "unknown")
+    shape = _fit(_edges(copy, level, foreground), foreground)
+    mask = shape.draw(copy.shape, grey.shape)
+    if not mask.any():
+        return Region(everything, "unknown")
+    if shape.sector is not None:
+        return Region(mask, "sector")
+    return Region(everything, "full") if mask.mean() > 0.95 else Region(mask, "linear")
 
 
 def of_frames(frames: Sequence[np.ndarray]) -> np.ndarray:
     """One region for the frames of a clip, bool [H, W]; of one frame, its `estimate`.
 
-    The brightest a pixel ever gets lights up passing shadows. What stands out but never changes
-    (text, bars) is taken away, unless it lies at moving tissue, as the skin does.
+    It is that of the mean frame, in which passing shadows are lit. What is bright but never changes
+    (text, bars) is taken away first, unless it lies at moving tissue, as the skin does.
 
     Args:
         frames: uint8 [H, W, 3] or [H, W], all of one size; at most 16 of them are looked at.
     """
     chosen = np.unique(np.linspace(0, len(frames) - 1, 16).round().astype(int))
-    greys = np.stack([_reduced(frames[i]) for i in chosen])
-    bright, change = greys.max(axis=0), np.ptp(greys, axis=0)
-    moving = ndimage.uniform_filter((change > 2 * STEP).astype(np.float32), _window(bright) * 2 + 1)
-    still = moving < 0.2
-    if still.mean() < 0.8:  # else a frozen clip
-        bright = np.where(still, _screen_level(bright) or 0, bright)
-    return _region(bright, frames[0].shape[:2]).mask
+    greys = np.stack([_grey(frames[i]) for i in chosen])
+    mean = greys.mean(axis=0).astype(np.uint8)
+    changes = _reduced((np.ptp(greys, axis=0) > 2 * STEP).astype(np.uint8) * np.uint8(255))
+    still = ndimage.uniform_filter(changes, 2 * _window(changes) + 1) < 0.05 * 255
+    level = _screen_level(_reduced(mean))
+    if level is not None and still.mean() < 0.8:  # else a frozen clip
+        still = np.asarray(PIL.Image.fromarray(still).resize(mean.shape[::-1]))
+        mean = np.where(still & (mean > level + 40), np.uint8(level), mean)
+    return find(mean).mask
 
 
 # From pixels to edge points
 
 
-def _reduced(image: np.ndarray) -> np.ndarray:
-    """The mean of the channels on a copy of at most WORKING_SIZE pixels, float32 [h, w]."""
-    height, width = image.shape[:2]
-    scale = min(1.0, WORKING_SIZE / max(height, width))
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    picture = PIL.Image.fromarray(np.ascontiguousarray(image))
-    copy = np.asarray(picture.resize(size, PIL.Image.Resampling.BOX, reducing_gap=3), np.float32)
-    return copy.mean(axis=2) if copy.ndim == 3 else copy
+def _grey(image: np.ndarray) -> np.ndarray:
+    """Luma, uint8 [H, W]."""
+    return np.asarray(PIL.Image.fromarray(np.ascontiguousarray(image)).convert("L"))
+
+
+def _reduced(grey: np.ndarray) -> np.ndarray:
+    """Means over the cells of a copy of at most WORKING_SIZE pixels, float32 [h, w]."""
+    scale = min(1.0, WORKING_SIZE / max(grey.shape))
+    width, height = (max(1, round(side * scale)) for side in grey.shape[::-1])
+    picture = PIL.Image.fromarray(grey)
+    return np.asarray(picture.resize((width, height), PIL.Image.Resampling.BOX), np.float32)
 
 
 def _window(grey: np.ndarray) -> int:
@@ -108,8 +128,10 @@ def _screen_level(grey: np.ndarray) -> int | None:
 
 def _foreground(grey: np.ndarray, level: int) -> np.ndarray:
     """Large connected areas that stand out from the screen, bool [h, w], without strokes."""
-    stands_out = (np.abs(grey - level) >= STEP).astype(np.float32)
-    dense = ndimage.uniform_filter(stands_out, _window(grey), mode="nearest") > 0.5
+    # Counted before reducing: cells of small text are grey all over, but half of its pixels aren't.
+    darker, brighter = level - STEP, level + STEP
+    stands_out = _reduced(((grey <= darker) | (grey >= brighter)).view(np.uint8) * np.uint8(255))
+    dense = ndimage.uniform_filter(stands_out, _window(stands_out), mode="nearest") > 127
     labels, _ = ndimage.label(dense)
     areas = np.bincount(labels.ravel())
     areas[0] = 0
@@ -233,24 +255,6 @@ def _ballot(outward: np.ndarray, edges: _Edges, voters: np.ndarray | None = None
     score = ndimage.correlate1d(on, [0.5, 1, 1, 1, 0.5], axis=1, mode="constant")
     score[:, :-2] -= out[:, ::-1].cumsum(axis=1)[:, ::-1][:, 2:]
     return score
-
-
-def _region(grey: np.ndarray, size: tuple[int, int]) -> Region:
-    """The region of a copy, drawn at the original's (height, width)."""
-    everything = np.ones(size, bool)
-    level = _screen_level(grey)
-    if level is None:
-        return Region(everything, "full" if np.ptp(grey) > STEP else "unknown")
-    foreground = _foreground(grey, level)
-    if not foreground.any():
-        return Region(everything, "unknown")
-    shape = _fit(_edges(grey, level, foreground), foreground)
-    mask = shape.draw(grey.shape, size)
-    if not mask.any():
-        return Region(everything, "unknown")
-    if shape.sector is not None:
-        return Region(mask, "sector")
-    return Region(everything, "full") if mask.mean() > 0.95 else Region(mask, "linear")
 
 
 def _fit(edges: _Edges, foreground: np.ndarray) -> _Shape:
