@@ -68,7 +68,9 @@ def _tile(image: np.ndarray, mask: np.ndarray, caption: str, cell: int) -> PIL.I
     picture = PIL.Image.fromarray(image)
     picture.thumbnail((cell - 6, cell - 6))
     pixels = np.array(picture)
-    inside = np.asarray(PIL.Image.fromarray(mask).resize(picture.size, PIL.Image.Resampling.NEAREST))
+    inside = np.asarray(
+        PIL.Image.fromarray(mask).resize(picture.size, PIL.Image.Resampling.NEAREST)
+    )
     pixels[~inside] //= 3
     # Inside pixels beside an outside one; where the image ends, the mask does.
     padded = np.pad(inside, 1)
