@@ -248,9 +248,9 @@ def _place(ballot: np.ndarray, outward: np.ndarray) -> np.ndarray:
 
 
 def _strong_sides(ballot: np.ndarray) -> list[tuple[int, int]]:
-    """The four best sides, no two of nearly the same angle: positions of angle and place."""
+    """The best STRONG sides, no two of nearly the same angle: positions of angle and place."""
     heights, found = ballot.max(axis=1), []
-    for _ in range(4):
+    for _ in range(STRONG):
         angle = int(heights.argmax())
         found.append((angle, int(ballot[angle].argmax())))
         heights[max(0, angle - 2) : angle + 3] = -np.inf

@@ -86,7 +86,8 @@ def of_frames(frames: Sequence[np.ndarray]) -> np.ndarray:
     (text, bars) is taken away first, unless it lies at moving tissue, as the skin does.
 
     Args:
-        frames: uint8 [H, W, 3] or [H, W], all of one size; at most 16 of them are looked at.
+        frames: uint8 [H, W, 3] or [H, W], one or more, all of one size; at most 16
+            of them, evenly spread, are looked at.
     """
     chosen = np.unique(np.linspace(0, len(frames) - 1, 16).round().astype(int))
     greys = np.stack([_grey(frames[i]) for i in chosen])
