@@ -27,12 +27,14 @@ class Edges(NamedTuple):
 
     Args:
         points: (x, y) of their centres, float64 [N, 2].
+        facing: unit vectors (x, y) from the foreground outwards, [N, 2].
         votes: [N]; near 0 at a fading shadow, 1 at a sharp edge, 0 where the image ends: there
             the region may go on.
         costs: [N], what a point costs that lies outside a shape.
     """
 
     points: np.ndarray
+    facing: np.ndarray
     votes: np.ndarray
     costs: np.ndarray
 
@@ -102,12 +104,15 @@ def _outward(
     return np.asarray(side * x * np.cos(angle) - y * np.sin(angle))
 
 
-def _ballot(outward: np.ndarray, edges: Edges, voters: np.ndarray | None = None) -> np.ndarray:
-    """Score boundaries by the points on them and beyond them.
+def _ballot(
+    outward: np.ndarray, turned: np.ndarray, edges: Edges, among: np.ndarray | None = None
+) -> np.ndarray:
+    """Score boundaries by the points on them that face outwards, and the points beyond them.
 
     Args:
         outward: distance of the N points along A axes, [N, A], 0 or more.
-        voters: bool [N, A], points that count; all unless told.
+        turned: cosine between what a point faces and the axis, [N, A].
+        among: bool [N, A], points that count; all unless told.
 
     Returns:
         [A, B]: entry b is for the boundary at distance b; points farther out are outside.
@@ -115,15 +120,17 @@ def _ballot(outward: np.ndarray, edges: Edges, voters: np.ndarray | None = None)
     axes = outward.shape[1]
     bins = int(outward.max()) + 3
     cell = np.rint(outward).astype(np.int64) + bins * np.arange(axes)
-    votes, costs = (np.broadcast_to(v[:, None], cell.shape) for v in (edges.votes, edges.costs))
-    if voters is not None:
-        cell, votes, costs = cell[voters], votes[voters], costs[voters]
-    on, out = (
-        np.bincount(cell.ravel(), v.ravel(), axes * bins).reshape(axes, bins).astype(float)
-        for v in (votes, costs)
-    )
+
+    def counted(who: np.ndarray | None, weight: np.ndarray) -> np.ndarray:
+        weight = np.broadcast_to(weight[:, None], cell.shape)
+        cells, weights = (cell, weight) if who is None else (cell[who], weight[who])
+        total = np.bincount(cells.ravel(), weights.ravel(), axes * bins)
+        return total.reshape(axes, bins).astype(float)
+
+    faces = turned > 0.5
+    on = counted(faces if among is None else faces & among, edges.votes)
     score = ndimage.correlate1d(on, [0.5, 1, 1, 1, 0.5], axis=1, mode="constant")
-    score[:, :-2] -= out[:, ::-1].cumsum(axis=1)[:, ::-1][:, 2:]
+    score[:, :-2] -= counted(among, edges.costs)[:, ::-1].cumsum(axis=1)[:, ::-1][:, 2:]
     return score
 
 
@@ -145,38 +152,53 @@ def fit(edges: Edges, foreground: np.ndarray) -> Shape:
     if left < 2 and right > width - 2:
         bottom = height  # a cropped picture; what is dark at its bottom is the far field
     rectangle = Shape(limits(0.5, left, right, top, bottom))
-    votes = float(edges.votes.sum())
-    needed = 0.1 * max(votes, height + width)
-    sector = _sector(edges, height, width) if votes > needed else None
+    needed = 0.1 * max(float(edges.votes.sum()), height + width)
+    sector = _sector(edges, height, width, needed)
     if sector is None:
         return rectangle
-    cut = Shape(limits(0.15, 0, width, 0, height), sector)
-    return cut if cut.agreement(edges) - rectangle.agreement(edges) > needed else rectangle
+    whole = (0.0, float(width), 0.0, float(height))
+    shape = Shape(whole, sector)
+    for i, place in enumerate(limits(0.15, *whole)):
+        left, right, top, bottom = (*shape.limits[:i], place, *shape.limits[i + 1 :])
+        cut = Shape((left, right, top, bottom), sector)
+        if cut.agreement(edges) > shape.agreement(edges) + 0.3 * needed:
+            shape = cut
+    return shape if shape.agreement(edges) > rectangle.agreement(edges) + needed else rectangle
 
 
 def _straight_sides(edges: Edges, height: int, width: int) -> list[tuple[float, float]]:
     """The best upright or level edge to the left, right, top and bottom: place and score."""
-    x, y = edges.points.T
     found = []
-    for outward, start, sign in (
-        (width - x, width, -1),
-        (x, 0, 1),
-        (height - y, height, -1),
-        (y, 0, 1),
-    ):
-        score = _ballot(outward[:, None], edges)[0]
-        score[: int(outward.min() + outward.max()) // 2] = -np.inf
-        best = int(score.argmax())
-        # 0.5 farther out than the centres of the last pixels.
-        found.append((start + sign * (best + 0.5), float(score[best])))
+    for axis, size in ((0, width), (1, height)):
+        for sign in (-1, 1):
+            start = size if sign < 0 else 0
+            outward = start + sign * edges.points[:, axis : axis + 1]
+            score = _ballot(outward, sign * edges.facing[:, axis : axis + 1], edges)[0]
+            score[: int(outward.min() + outward.max()) // 2] = -np.inf
+            best = int(score.argmax())
+            # 0.5 farther out than the centres of the last pixels.
+            found.append((abs(start - best - 0.5), float(score[best])))
     return found
 
 
-def _sector(edges: Edges, height: int, width: int) -> Sector | None:
-    """The sector with most points on its sides and arcs, of those that `_trials` proposes."""
+def _sector(edges: Edges, height: int, width: int, needed: float) -> Sector | None:
+    """The sector with most points on its sides and arcs, of those that `_trials` proposes.
+
+    None if its sides and near arc score less than `needed`: the far arc alone may be any layer.
+    """
+    if edges.votes.sum() < needed:
+        return None
     x, y = edges.points[:, :1], edges.points[:, 1:]
+    facing_x, facing_y = edges.facing[:, :1], edges.facing[:, 1:]
     reach = float(np.hypot(height, width))
-    ballots = [_ballot(reach + _outward(x, y, HALF_ANGLES, side), edges) for side in (-1, 1)]
+    ballots = [
+        _ballot(
+            reach + _outward(x, y, HALF_ANGLES, side),
+            _outward(facing_x, facing_y, HALF_ANGLES, side),
+            edges,
+        )
+        for side in (-1, 1)
+    ]
     trials = _trials(ballots, edges, reach, width)
     score = _score_sides(ballots, trials, reach)
     likely = np.append(np.argsort(-score[:-1], kind="stable")[:TRIALS], -1)  # and the circle's
@@ -186,15 +208,18 @@ def _sector(edges: Edges, height: int, width: int) -> Sector | None:
     x, y = x - apex_x, y - apex_y
     radius = np.hypot(x, y)
     between = (_outward(x, y, left, -1) < -1.5) & (_outward(x, y, right, 1) < -1.5)
-    far_arcs = _ballot(radius, edges, between)
+    away = (x * facing_x + y * facing_y) / np.maximum(radius, 1)
+    far_arcs = _ballot(radius, away, edges, between)
     outer, longest = far_arcs.argmax(axis=1), radius.max()
-    near_arcs = _ballot(longest - radius, edges, between)
+    near_arcs = _ballot(longest - radius, -away, edges, between)
     # The probe's face is nearer to the apex than the far field is.
     inner = longest - np.arange(near_arcs.shape[1])
     near_arcs[inner > 0.7 * outer[:, None]] = -np.inf
     # Sectors are upright; a shadow along a beam, which is as straight as a side, is not.
     askew = np.maximum(np.abs(left - right) - np.deg2rad(2), 0)
-    score = score + far_arcs.max(axis=1) + near_arcs.max(axis=1) - SKEW * askew
+    score = score + near_arcs.max(axis=1) - SKEW * askew
+    score[score < needed] = -np.inf
+    score = score + far_arcs.max(axis=1)
     k = int(score.argmax())
     chosen = (apex_x, apex_y, left, right, inner[near_arcs.argmax(axis=1)], outer)
     return Sector(*(float(value[k]) for value in chosen)) if score[k] > 0 else None

@@ -119,7 +119,8 @@ def _reduced(grey: np.ndarray) -> np.ndarray:
 
 def _window(grey: np.ndarray) -> int:
     """Odd width of the filter that is wider than strokes and bars."""
-    return 2 * round(float(max(grey.shape)) / 64) + 1
+    height, width = grey.shape
+    return 2 * int(min(max(height, width) / 64, min(height, width) / 16) + 0.5) + 1
 
 
 def _screen_level(grey: np.ndarray) -> int | None:
@@ -153,8 +154,13 @@ def _edges(grey: np.ndarray, level: int, foreground: np.ndarray) -> Edges:
     mean = ndimage.uniform_filter(grey, _window(grey), mode="nearest") - level
     sharpness = mean[rows, columns] / max(float(np.median(mean[foreground])), 1.0)
     votes = np.where(at_end, 0, np.clip((sharpness - 0.1) / 0.25, 0.05, 1))
+    # From the light to the dark over five pixels.
+    padded = np.pad(ndimage.uniform_filter(foreground.astype(np.float32), 5), 1, mode="edge")
+    x = padded[1 + rows, columns] - padded[1 + rows, columns + 2]
+    y = padded[rows, 1 + columns] - padded[rows + 2, 1 + columns]
+    facing = np.stack([x, y], axis=1) / np.maximum(np.hypot(x, y), 1e-6)[:, None]
     points = np.stack([columns, rows], axis=1) + 0.5
-    return Edges(points, votes, BEYOND * np.where(at_end, 1, votes))
+    return Edges(points, facing, votes, BEYOND * np.where(at_end, 1, votes))
 
 
 # What tasks hand out as `Split.scan_masks`
