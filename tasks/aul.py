@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tasks import release, splits
 from tasks.images import ImageFile
+from tasks.scan_mask import OutlineMask
 from tasks.task import Item, Rule, Task, TaskCard
 from ultrabench_eval.core.errors import UserError
 
@@ -40,6 +41,7 @@ CARD = TaskCard(
     },
 )
 
+LIVER_AS_OUTLINE = ("229", "306")  # whose outlines are the liver, UltraBench says, in any class
 FOLDERS = ("Normal", "Benign", "Malignant")  # the position is the class code
 UNPACK = "the AUL release (Normal/, Benign/, Malignant/ with image/<n>.jpg)"
 
@@ -85,7 +87,11 @@ def read(folder: Path, how: str = "published") -> Task:
 
 def _item(images: release.Folder, label: int, file: str) -> Item:
     """The item of <n>.jpg; its name is that of the release, whatever the case of the file."""
-    return Item(ImageFile(images / file, f"{FOLDERS[label]}/image/{file.lower()}"), label)
+    image = ImageFile(images / file, f"{FOLDERS[label]}/image/{file.lower()}")
+    number = Path(file).stem
+    outline = release.inside(images.path.parent, f"segmentation/outline/{number}.json")
+    drawn = number not in LIVER_AS_OUTLINE and outline.is_file()
+    return Item(image, label, scan_mask=OutlineMask(outline, image) if drawn else None)
 
 
 def _published(folders: list[release.Folder], rows: list[dict[str, object]]) -> list[Item]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from tasks import release, splits, video
 from tasks.images import ImageFile
+from tasks.scan_mask import ClipMask
 from tasks.task import SPLITS, Item, Rule, Task, TaskCard
 
 CARD = TaskCard(
@@ -31,8 +32,8 @@ CARD = TaskCard(
     paper_counts=(1444, 177, 443),
     ultrabench_counts=(1468, 177, 457),
     differs="UltraBench's rule over the repository's 148 files gives 1468/177/454 by its published "
-    "frame counts (its code states 1468/177/457; its published lists, 2128 + 605, hold 40 more files "
-    "from the web); the paper's validation agrees, its train and test have 24 and 11 images fewer, "
+    "frame counts (its code states 1468/177/457; its published lists, 2128 + 605, hold 40 more "
+    "files from the web); the paper's validation agrees, its train and test have 24 and 11 images fewer, "
     "for a reason that is not known",
     rule=Rule("group", seed=42, validation=0.1, test=0.2),
     splits={
@@ -70,7 +71,9 @@ def read(folder: Path, how: str = "published") -> Task:
         image = ImageFile(path, f"pocus_images/convex/{path.name}")
         items.append(Item(image, label, path.name))
     for path, label in _files(release.inside(base, "pocus_videos/convex"), VIDEO_SUFFIXES, notes):
-        items += [Item(frame, label, path.name) for frame in _frames(path)]
+        frames = _frames(path)
+        mask = ClipMask(tuple(frames), f"pocus_videos/convex/{path.name}")
+        items += [Item(frame, label, path.name, mask) for frame in frames]
 
     there = {item.group for item in items if item.group is not None}
     drawn, note = _drawn_over(there, how)

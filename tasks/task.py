@@ -40,12 +40,19 @@ class Image(Protocol):
 class ScanMask(Protocol):
     """The ultrasound region of one image; `tasks.scan_mask` has the kinds there are."""
 
+    @property
+    def name(self) -> str:
+        """Says which image or clip it is of."""
+
     def read(self) -> np.ndarray:
         """The mask, bool [H, W], of the size of its image.
 
         Raises:
             UserError: a file is damaged.
         """
+
+    def digest(self) -> str:
+        """SHA-256 of all that the mask is made from."""
 
 
 class Rule(NamedTuple):
