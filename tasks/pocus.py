@@ -33,8 +33,8 @@ CARD = TaskCard(
     ultrabench_counts=(1468, 177, 457),
     differs="UltraBench's rule over the repository's 148 files gives 1468/177/454 by its published "
     "frame counts (its code states 1468/177/457; its published lists, 2128 + 605, hold 40 more "
-    "files from the web); the paper's validation agrees, its train and test have 24 and 11 images fewer, "
-    "for a reason that is not known",
+    "files from the web); the paper's validation agrees, its train and test have 24 and 11 images "
+    "fewer, for a reason that is not known",
     rule=Rule("group", seed=42, validation=0.1, test=0.2),
     splits={
         "published": "UltraBench's rule drawn over the 148 files that it was documented with, so "

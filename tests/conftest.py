@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import PIL.Image
 import pytest
+
+from tasks import phantom
+from tasks.phantom.plan import SIZES, Size
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -33,6 +37,21 @@ def shared() -> Path:
 def real_data(shared: Path) -> Path:
     """A data root with the real AUL, MMOTU, BUSBRA and POCUS."""
     return shared / "data"
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Iterator[Size]:
+    """A size below those on offer, so that tests are quick."""
+    size = Size("tiny", 0.3, 0.4)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(SIZES, "tiny", size)
+        yield size
+
+
+@pytest.fixture(scope="session")
+def phantom_root(tiny: Size, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The whole SYNTHETIC suite at `tiny`, seed 3; not to be written into."""
+    return phantom.write(tmp_path_factory.mktemp("phantom"), size=tiny.name, seed=3)
 
 
 @pytest.fixture

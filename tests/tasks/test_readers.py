@@ -217,6 +217,29 @@ def test_aul(root: Path) -> None:
     )
 
 
+def test_aul_takes_the_outlines_of_the_release_but_the_wrong_ones(root: Path) -> None:
+    aul_release(root / "aul")
+    for name in ("2", "229"):
+        picture(root / f"aul/Benign/image/{name}.jpg")
+        write(
+            root / f"aul/Benign/segmentation/outline/{name}.json",
+            "[[1, 1], [6, 1], [6, 5], [1, 5]]",
+        )
+    task = tasks.load("aul@rule", root)
+    kinds = {
+        item.image.name: type(item.scan_mask).__name__
+        for split in task.splits.values()
+        for item in split.items
+    }
+    assert kinds.pop("Benign/image/2.jpg") == "OutlineMask"
+    assert set(kinds.values()) == {"EstimatedMask"}  # that of 229 is really the liver
+    masks = [
+        m for s in task.splits.values() for m in s.scan_masks or () if "Benign/image/2." in m.name
+    ]
+    assert masks[0].read().shape == (8, 9)
+    assert masks[0].read().sum() == 6 * 5
+
+
 def test_a_missing_file_moves_no_other(root: Path) -> None:
     aul_release(root / "aul")
     before = tasks.load("aul", root)
@@ -414,6 +437,18 @@ def test_pocus(root: Path) -> None:
         "59 source files here, none of them among the 148 behind UltraBench's documented counts",
     ):
         assert any(note.startswith(wanted) for note in task.notes), wanted
+
+
+def test_a_clip_of_pocus_has_one_mask(root: Path) -> None:
+    pocus_release(root / "pocus")
+    task = tasks.load("pocus", root)
+    split = task.train
+    assert split.scan_masks is not None
+    of_source: dict[str, set[str]] = {}
+    for image, mask, group in zip(split.images, split.scan_masks, split.groups or (), strict=True):
+        of_source.setdefault(group, set()).add(mask.digest())
+        assert mask.read().shape == image.read().shape[:2]
+    assert all(len(digests) == 1 for digests in of_source.values())
 
 
 def test_pocus_names_a_damaged_video(root: Path) -> None:
