@@ -158,7 +158,7 @@ def assemble(
         missing=(*absent, *missing),
         notes=(
             *missing_note("images of the splits", of_splits, len(every)),
-            *_counts_note(task, complete=not of_splits and not missing),
+            *_counts_note(task),
             *notes,
         ),
     )
@@ -180,14 +180,14 @@ def _present(items: Sequence[Item], missing: list[str]) -> list[Item]:
     return present
 
 
-def _counts_note(task: Task, complete: bool) -> tuple[str, ...]:
+def _counts_note(task: Task) -> tuple[str, ...]:
     """A note if the counts are not the paper's, with the reason where a whole copy has one."""
     ours = tuple(len(split) for split in task.splits.values())
     paper = task.card.paper_counts
     if paper is None or ours == paper:
         return ()
     counts = ["/".join(map(str, triple)) for triple in (ours, paper)]
-    why = f": {task.card.differs}" if complete and task.card.differs else ""
+    why = f": {task.card.differs}" if task.card.differs and sum(ours) == task.card.images else ""
     return (f"train/validation/test have {counts[0]} images here, {counts[1]} in the paper{why}",)
 
 
