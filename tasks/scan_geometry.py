@@ -153,13 +153,12 @@ def fit(edges: Edges, foreground: np.ndarray) -> Shape:
         bottom = height  # a cropped picture; what is dark at its bottom is the far field
     rectangle = Shape(limits(0.5, left, right, top, bottom))
     needed = 0.1 * max(float(edges.votes.sum()), height + width)
-    sector = _sector(edges, height, width, needed)
+    sector = _sector(edges, height, width, 0.4 * needed)
     if sector is None:
         return rectangle
-    whole = (0.0, float(width), 0.0, float(height))
-    shape = Shape(whole, sector)
-    for i, place in enumerate(limits(0.15, *whole)):
-        left, right, top, bottom = (*shape.limits[:i], place, *shape.limits[i + 1 :])
+    shape = Shape((0, width, 0, height), sector)
+    for i, place in enumerate(limits(0.15, 0, width, 0, height)):
+        left, right, top, bottom = (place if i == j else v for j, v in enumerate(shape.limits))
         cut = Shape((left, right, top, bottom), sector)
         if cut.agreement(edges) > shape.agreement(edges) + 0.3 * needed:
             shape = cut
