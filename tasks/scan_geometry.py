@@ -158,6 +158,8 @@ def fit(edges: Edges, foreground: np.ndarray) -> Shape:
         return rectangle
     shape = Shape((0, width, 0, height), sector)
     for i, place in enumerate(limits(0.15, 0, width, 0, height)):
+        if place == shape.limits[i]:
+            continue
         left, right, top, bottom = (place if i == j else v for j, v in enumerate(shape.limits))
         cut = Shape((left, right, top, bottom), sector)
         if cut.agreement(edges) > shape.agreement(edges) + 0.3 * needed:
@@ -295,8 +297,9 @@ def _circle(edges: Edges) -> tuple[float, float]:
             break
         # x^2 + y^2 = 2 a x + 2 b y + c for points on a circle around (a, b).
         system = np.stack([2 * x, 2 * y, np.ones_like(x)], axis=1)
-        a, b, c = np.linalg.lstsq(system, x**2 + y**2, rcond=None)[0]
+        normal = system.T @ system + np.diag([1e-6, 1e-6, 0])  # points on a line: far, not never
+        a, b, c = np.linalg.solve(normal, system.T @ (x**2 + y**2))
         error = np.abs(np.hypot(x - a, y - b) - np.sqrt(max(c + a**2 + b**2, 0)))
-        close = error <= max(2.0, float(np.quantile(error, 0.8)))
+        close = error <= max(2.0, float(np.sort(error)[int(0.8 * len(error))]))
         x, y = x[close], y[close]
     return a + middle[0], b + middle[1]
