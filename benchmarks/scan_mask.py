@@ -1,4 +1,4 @@
-"""Milliseconds of processor time that a scan mask takes, beside decoding the same image, in one run.
+"""Milliseconds of processor time that a scan mask takes beside decoding the image, in one run.
 
     python benchmarks/scan_mask.py --data DATA --task aul,mmotu
 

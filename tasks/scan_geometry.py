@@ -15,11 +15,12 @@ import numpy as np
 from scipy import ndimage
 
 HALF_ANGLES = np.deg2rad(np.arange(8.0, 90.0))
-STRONG, TRIALS = 4, 64  # sides and sectors that are looked at closely
+STRONG, TRIALS = 4, 48  # sides, and mirror images of them, that are looked at closely
 # In points on the border:
 BEYOND = 0.7  # cost of a point that a shape leaves outside
 GAP = 0.5  # cost of a pixel between a sector's side and the outermost point
-SKEW = 600.0  # cost of a radian by which a sector's half-angles differ
+EMPTY = 0.1  # cost of a pixel of the far arc, at its ends, with nothing near above it
+SKEW = 1000.0  # cost of a radian by which a sector's half-angles differ
 
 
 class Edges(NamedTuple):
@@ -202,7 +203,9 @@ def _sector(edges: Edges, height: int, width: int, needed: float) -> Sector | No
     ]
     trials = _trials(ballots, edges, reach, width)
     score = _score_sides(ballots, trials, reach)
-    likely = np.append(np.argsort(-score[:-1], kind="stable")[:TRIALS], -1)  # and the circle's
+    # The pairs of strong sides, the best of the mirror images, and the circle's.
+    mirrored = np.argsort(-score[STRONG**2 : -1], kind="stable")[:TRIALS] + STRONG**2
+    likely = np.concatenate([np.arange(STRONG**2), mirrored, [-1]])
     (left, right, apex_x, apex_y), score = trials[:, likely], score[likely]
     left, right = HALF_ANGLES[left.astype(int)], HALF_ANGLES[right.astype(int)]
 
@@ -218,9 +221,11 @@ def _sector(edges: Edges, height: int, width: int, needed: float) -> Sector | No
     near_arcs[inner > 0.7 * outer[:, None]] = -np.inf
     # Sectors are upright; a shadow along a beam, which is as straight as a side, is not.
     askew = np.maximum(np.abs(left - right) - np.deg2rad(2), 0)
+    angle = np.where(radius > outer / 2, np.arctan2(x, y), 0)
+    empty = np.maximum(left + angle.min(axis=0), 0) + np.maximum(right - angle.max(axis=0), 0)
     score = score + near_arcs.max(axis=1) - SKEW * askew
     score[score < needed] = -np.inf
-    score = score + far_arcs.max(axis=1)
+    score = score + far_arcs.max(axis=1) - EMPTY * outer * empty
     k = int(score.argmax())
     chosen = (apex_x, apex_y, left, right, inner[near_arcs.argmax(axis=1)], outer)
     return Sector(*(float(value[k]) for value in chosen)) if score[k] > 0 else None
