@@ -18,7 +18,7 @@ HALF_ANGLES = np.deg2rad(np.arange(8.0, 90.0))
 STRONG, TRIALS = 4, 48  # sides, and mirror images of them, that are looked at closely
 # In points on the border:
 BEYOND = 0.7  # cost of a point that a shape leaves outside
-GAP = 0.5  # cost of a pixel between a sector's side and the outermost point
+GAP = 0.25  # cost of a pixel between a sector's side and the outermost point
 EMPTY = 0.1  # cost of a pixel of the far arc, at its ends, with nothing near above it
 SKEW = 1000.0  # cost of a radian by which a sector's half-angles differ
 
