@@ -77,7 +77,7 @@ def find(image: np.ndarray) -> Region:
         return Region(everything, "unknown")
     if shape.sector is not None:
         return Region(mask, "sector")
-    return Region(everything, "full") if mask.mean() > 0.95 else Region(mask, "linear")
+    return Region(everything, "full") if mask.mean() > 0.97 else Region(mask, "linear")
 
 
 def of_frames(frames: Sequence[np.ndarray]) -> np.ndarray:
