@@ -15,11 +15,12 @@ import numpy as np
 from scipy import ndimage
 
 HALF_ANGLES = np.deg2rad(np.arange(8.0, 90.0))
-STRONG, TRIALS = 4, 64  # sides and sectors that are looked at closely
+STRONG, TRIALS = 4, 48  # sides, and mirror images of them, that are looked at closely
 # In points on the border:
 BEYOND = 0.7  # cost of a point that a shape leaves outside
-GAP = 0.5  # cost of a pixel between a sector's side and the outermost point
-SKEW = 600.0  # cost of a radian by which a sector's half-angles differ
+GAP = 0.25  # cost of a pixel between a sector's side and the outermost point
+EMPTY = 0.1  # cost of a pixel of the far arc, at its ends, with nothing near above it
+SKEW = 1000.0  # cost of a radian by which a sector's half-angles differ
 
 
 class Edges(NamedTuple):
@@ -153,13 +154,14 @@ def fit(edges: Edges, foreground: np.ndarray) -> Shape:
         bottom = height  # a cropped picture; what is dark at its bottom is the far field
     rectangle = Shape(limits(0.5, left, right, top, bottom))
     needed = 0.1 * max(float(edges.votes.sum()), height + width)
-    sector = _sector(edges, height, width, needed)
+    sector = _sector(edges, height, width, 0.4 * needed)
     if sector is None:
         return rectangle
-    whole = (0.0, float(width), 0.0, float(height))
-    shape = Shape(whole, sector)
-    for i, place in enumerate(limits(0.15, *whole)):
-        left, right, top, bottom = (*shape.limits[:i], place, *shape.limits[i + 1 :])
+    shape = Shape((0, width, 0, height), sector)
+    for i, place in enumerate(limits(0.15, 0, width, 0, height)):
+        if place == shape.limits[i]:
+            continue
+        left, right, top, bottom = (place if i == j else v for j, v in enumerate(shape.limits))
         cut = Shape((left, right, top, bottom), sector)
         if cut.agreement(edges) > shape.agreement(edges) + 0.3 * needed:
             shape = cut
@@ -201,7 +203,9 @@ def _sector(edges: Edges, height: int, width: int, needed: float) -> Sector | No
     ]
     trials = _trials(ballots, edges, reach, width)
     score = _score_sides(ballots, trials, reach)
-    likely = np.append(np.argsort(-score[:-1], kind="stable")[:TRIALS], -1)  # and the circle's
+    # The pairs of strong sides, the best of the mirror images, and the circle's.
+    mirrored = np.argsort(-score[STRONG**2 : -1], kind="stable")[:TRIALS] + STRONG**2
+    likely = np.concatenate([np.arange(STRONG**2), mirrored, [-1]])
     (left, right, apex_x, apex_y), score = trials[:, likely], score[likely]
     left, right = HALF_ANGLES[left.astype(int)], HALF_ANGLES[right.astype(int)]
 
@@ -217,9 +221,11 @@ def _sector(edges: Edges, height: int, width: int, needed: float) -> Sector | No
     near_arcs[inner > 0.7 * outer[:, None]] = -np.inf
     # Sectors are upright; a shadow along a beam, which is as straight as a side, is not.
     askew = np.maximum(np.abs(left - right) - np.deg2rad(2), 0)
+    angle = np.where(radius > outer / 2, np.arctan2(x, y), 0)
+    empty = np.maximum(left + angle.min(axis=0), 0) + np.maximum(right - angle.max(axis=0), 0)
     score = score + near_arcs.max(axis=1) - SKEW * askew
     score[score < needed] = -np.inf
-    score = score + far_arcs.max(axis=1)
+    score = score + far_arcs.max(axis=1) - EMPTY * outer * empty
     k = int(score.argmax())
     chosen = (apex_x, apex_y, left, right, inner[near_arcs.argmax(axis=1)], outer)
     return Sector(*(float(value[k]) for value in chosen)) if score[k] > 0 else None
@@ -296,8 +302,9 @@ def _circle(edges: Edges) -> tuple[float, float]:
             break
         # x^2 + y^2 = 2 a x + 2 b y + c for points on a circle around (a, b).
         system = np.stack([2 * x, 2 * y, np.ones_like(x)], axis=1)
-        a, b, c = np.linalg.lstsq(system, x**2 + y**2, rcond=None)[0]
+        normal = system.T @ system + np.diag([1e-6, 1e-6, 0])  # points on a line: far, not never
+        a, b, c = np.linalg.solve(normal, system.T @ (x**2 + y**2))
         error = np.abs(np.hypot(x - a, y - b) - np.sqrt(max(c + a**2 + b**2, 0)))
-        close = error <= max(2.0, float(np.quantile(error, 0.8)))
+        close = error <= max(2.0, float(np.sort(error)[int(0.8 * len(error))]))
         x, y = x[close], y[close]
     return a + middle[0], b + middle[1]

@@ -36,6 +36,7 @@ VERSION = "1"
 WORKING_SIZE = 256
 STEP = 5.0  # grey levels by which ultrasound stands out from the screen
 DARK = 64  # the screen is darker
+LIT = 50  # grey levels by which the better part of the foreground stands out, at most
 BRIGHT = 40  # grey levels by which text stands out from the screen, at least
 
 
@@ -78,7 +79,7 @@ def find(image: np.ndarray) -> Region:
         return Region(everything, "unknown")
     if shape.sector is not None:
         return Region(mask, "sector")
-    return Region(everything, "full") if mask.mean() > 0.95 else Region(mask, "linear")
+    return Region(everything, "full") if mask.mean() > 0.97 else Region(mask, "linear")
 
 
 def of_frames(frames: Sequence[np.ndarray]) -> np.ndarray:
@@ -154,7 +155,7 @@ def _edges(grey: np.ndarray, level: int, foreground: np.ndarray) -> Edges:
     height, width = foreground.shape
     at_end = (rows % (height - 1) == 0) | (columns % (width - 1) == 0)
     mean = ndimage.uniform_filter(grey, _window(grey), mode="nearest") - level
-    sharpness = mean[rows, columns] / max(float(np.median(mean[foreground])), 1.0)
+    sharpness = mean[rows, columns] / np.clip(float(np.median(mean[foreground])), 1, LIT)
     votes = np.where(at_end, 0, np.clip((sharpness - 0.1) / 0.25, 0.05, 1))
     # From the light to the dark over five pixels.
     padded = np.pad(ndimage.uniform_filter(foreground.astype(np.float32), 5), 1, mode="edge")

@@ -144,13 +144,13 @@ def test_scaling_scales_the_mask(image: np.ndarray, factor: float) -> None:
     size = round(image.shape[1] * factor), round(image.shape[0] * factor)
     scaled = np.asarray(PIL.Image.fromarray(image).resize(size, PIL.Image.Resampling.BILINEAR))
     mask = np.asarray(PIL.Image.fromarray(scan_mask.estimate(image)).resize(size))
-    assert iou(scan_mask.estimate(scaled), mask) > 0.97
+    assert iou(scan_mask.estimate(scaled), mask) > 0.96
 
 
 @settings(max_examples=20, deadline=None)
 @given(pictures, st.integers(70, 95))
 def test_compression_changes_little(image: np.ndarray, quality: int) -> None:
-    assert iou(scan_mask.estimate(jpeg(image, quality)), scan_mask.estimate(image)) > 0.96
+    assert iou(scan_mask.estimate(jpeg(image, quality)), scan_mask.estimate(image)) > 0.95
 
 
 @settings(max_examples=20, deadline=None)
