@@ -12,8 +12,9 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    # Fast tests first, so that a slip shows at once.
-    items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
+    # Fast tests first, so that a slip shows at once; then a file at a time those of one model,
+    # which share what it costs to make its checkpoint.
+    items.sort(key=_place)
     if not SHARED.is_dir():
         skip = pytest.mark.skip(
             reason="needs ../shared (real data), which is not beside this checkout"
@@ -21,6 +22,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for item in items:
             if item.get_closest_marker("shared"):
                 item.add_marker(skip)
+
+
+def _place(item: pytest.Item) -> tuple[bool, str, str]:
+    if item.get_closest_marker("slow") is None:
+        return False, "", ""
+    parameters = item.callspec.params if hasattr(item, "callspec") else {}
+    return True, str(item.path), str(parameters.get("name", ""))
 
 
 @pytest.fixture(scope="session")
