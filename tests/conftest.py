@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
 import PIL.Image
 import pytest
+
+from ultrabench_eval import plugins
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -91,6 +94,17 @@ def hash_of(row):
     import hashlib
     return hashlib.sha256(row).hexdigest()
 '''
+
+
+def forget_plugins() -> None:
+    """Registries, loaded files and modules as they are before a plugin is loaded."""
+    for names in plugins._loaded.values():
+        for registry in plugins._REGISTRIES:
+            for name in registry.registered() & set(names):
+                registry.remove(name)
+    plugins._loaded.clear()
+    for name in [name for name in sys.modules if name.startswith("ubench_plugin_")]:
+        del sys.modules[name]
 
 
 @pytest.fixture
