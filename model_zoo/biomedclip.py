@@ -38,7 +38,6 @@ class BiomedCLIP(ViTEncoder):
 
     input_rule = InputRule(224, _MEAN, _STD)
     poolings = ("projected", "cls", "mean", "cls+mean", "mean_prenorm")
-    entries = ("", "state_dict")
     layouts = (Layout("open_clip", _visual, leftovers=("text.*", "logit_scale", "logit_bias")),)
     card = Card(
         title="BiomedCLIP",

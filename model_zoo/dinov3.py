@@ -134,7 +134,8 @@ class DINOv3(ViTEncoder):
     Reads the official file, the hub's (transformers) and timm's.
     """
 
-    input_rule = InputRule(224, interpolation="bilinear")
+    input_rule = InputRule(224, interpolation="bilinear", resizer="torchvision")
+    version = "2"
     poolings = ("cls", "mean", "cls+mean", "mean_prenorm")
     prefixes = ("module.", "model.")
     layouts = (

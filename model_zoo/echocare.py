@@ -229,6 +229,7 @@ class EchoCare(ReleasedEncoder):
     patch_size = 32
     batch_size = 8  # 16384 tokens an image in the first stage
     poolings: ClassVar[tuple[str, ...]] = ("mean", "mean_prenorm")
+    trunk = "levels"
     layouts = (
         Layout(
             "official",

@@ -87,19 +87,10 @@ class IJEPA(ViTEncoder):
         if self.pooling != "last4":
             return super()._forward(x)
         means: list[Tensor] = []
-        blocks: nn.ModuleList = self.network.blocks  # type: ignore[assignment]
-        hooks = [
-            block.register_forward_hook(
-                lambda module, given, out: means.append(pooling.mean(out, self._prefix))
-            )
-            for block in blocks[-4:]
-        ]
-        try:
-            self.network.unnormed(x)  # type: ignore[operator]
-        finally:
-            for hook in hooks:
-                hook.remove()
-        return torch.cat(means, dim=1)
+        self.network.unnormed(  # type: ignore[operator]
+            x, each=lambda tokens: means.append(pooling.mean(tokens, self._prefix))
+        )
+        return torch.cat(means[-4:], dim=1)
 
 
 class IJEPAViTB16(IJEPA):

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from fnmatch import fnmatch
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from model_zoo.weights import KeyReport, Source, tensors_of, without_prefix
+from model_zoo.weights import KeyReport, Source, matches, tensors_of, without_prefix
 from ultrabench_eval.core.errors import UserError
 
 
@@ -55,6 +54,9 @@ class Layout:
     """A key that only this layout has; the first layout of a model needs none."""
     leftovers: tuple[str, ...] = ()
     """Patterns of keys that the encoder is known not to use."""
+    leftover_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """Shapes of leftovers, where a file has them: of a decoder that tells two models apart whose
+    encoders are alike."""
     constants: Mapping[str, Tensor] = field(default_factory=dict)
     """Tensors the file must hold with these values (real ones to 1 %), because the network has
     them built in."""
@@ -88,15 +90,16 @@ def fill(
         entries: wrappers to look in, "" for the top level. The first that holds tensors is the
             one: another is not tried if that does not fit.
         layouts: the model's layouts; the first is the authors'.
-        prefixes: taken off one after the other where all keys have them.
+        prefixes: taken off one after the other where all keys have them, but for leftovers.
 
     Raises:
         UserError: no such entry; a key is missing, unexpected or of another shape; a value is not
             finite, or not the constant it must be.
     """
     entry, tensors = _part(content, name, source, entries)
+    leftovers = tuple(pattern for layout in layouts for pattern in layout.leftovers)
     for prefix in prefixes:
-        tensors = without_prefix(tensors, prefix)
+        tensors = without_prefix(tensors, prefix, leftovers)
     layout = next((one for one in layouts if one.marker and one.marker in tensors), layouts[0])
     where = f"{source.path}#{entry}" if entry else str(source.path)
 
@@ -120,11 +123,15 @@ def _part(
     top = tensors_of(content)
     if source.entry:
         start = source.entry + "."
-        under = {key: value for key, value in top.items() if key.startswith(start)}
-        inner = content.get(source.entry)
-        tensors = tensors_of(inner) if isinstance(inner, dict) else without_prefix(under, start)
-        if tensors:
-            return source.entry, tensors
+        for holder in (content, content.get("state_dict"), content.get("model")):
+            if not isinstance(holder, dict):
+                continue
+            inner = holder.get(source.entry)
+            within = tensors_of(inner if isinstance(inner, dict) else holder)
+            under = {key: value for key, value in within.items() if key.startswith(start)}
+            tensors = within if isinstance(inner, dict) else without_prefix(under, start)
+            if tensors:
+                return source.entry, tensors
     else:
         for entry in entries:
             inner = content.get(entry)
@@ -150,15 +157,12 @@ def _assemble(
     wanted += layout.constants
     missing = [key for key in dict.fromkeys(wanted) if key not in tensors]
     used = set(wanted)
-    unexpected = [
-        key
-        for key in tensors
-        if key not in used and not any(fnmatch(key, pattern) for pattern in layout.leftovers)
-    ]
+    unexpected = [key for key in tensors if key not in used and not matches(key, layout.leftovers)]
+    known = {key: value.shape for key, value in layout.constants.items()}
     reshaped = [
-        f"{key}: {list(tensors[key].shape)} in the file, {list(value.shape)} in the model"
-        for key, value in layout.constants.items()
-        if key in tensors and tensors[key].shape != value.shape
+        f"{key}: {list(tensors[key].shape)} in the file, {list(shape)} in the model"
+        for key, shape in (known | dict(layout.leftover_shapes)).items()
+        if key in tensors and tensors[key].shape != shape
     ]
     values = {}
     for key, recipe in recipes.items():

@@ -21,12 +21,14 @@ class ReleasedEncoder(Encoder):
     Subclasses say what the network is (`make`) and how files hold it.
     """
 
-    entries: ClassVar[tuple[str, ...]] = ("",)
-    """Wrappers to look in, see `layouts.fill`."""
+    entries: ClassVar[tuple[str, ...]] = ("state_dict", "model", "")
+    """Wrappers to look in, see `layouts.fill`; "" is the top level."""
     layouts: ClassVar[tuple[Layout, ...]] = (Layout(),)
     prefixes: ClassVar[tuple[str, ...]] = ("module.",)
     stand_ins: ClassVar[tuple[str, ...]] = ()
     """Classes that a released file names beside its tensors, see `weights.read`."""
+    trunk: ClassVar[str] = "unnormed"
+    """The network's method that all features and tokens are computed from."""
     reduced = True
     filled: Filled | None = None
     """Which part of the file was used; None for random weights."""

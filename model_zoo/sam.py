@@ -165,6 +165,7 @@ class SAMEncoder(ReleasedEncoder):
     """
 
     poolings: ClassVar[tuple[str, ...]] = ("preneck", "neck")
+    trunk = "preneck"
 
     def _map(self, x: Tensor) -> Tensor:
         """The map that is pooled, [B, G, G, D]."""

@@ -12,6 +12,7 @@ import torch
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
 Fit = Literal["squash", "pad"]
 Padding = Literal["mean", "black"]
+Resizer = Literal["pillow", "torchvision", "opencv"]
 
 _FILTERS = {
     "nearest": PIL.Image.Resampling.NEAREST,
@@ -29,8 +30,7 @@ class InputRule:
     would cut tissue away.
 
     The aspect is not kept, as UltraBench's users and most ultrasound models do, unless `fit` says
-    "pad". Resizing is Pillow's (antialiased) on 8-bit values, as in the pipelines the models were
-    trained with.
+    "pad". Resizing is done on 8-bit values by the library of the pipeline the model comes from.
     """
 
     size: int
@@ -50,8 +50,10 @@ class InputRule:
     rest filled at the right and at the bottom."""
     padding: Padding = "mean"
     """What "pad" fills with: "mean" is zero after the normalisation, "black" before it."""
-    antialias: bool = True
-    """False: bilinear between the four nearest pixels, as OpenCV resizes (to one grey level)."""
+    resizer: Resizer = "pillow"
+    """Whose arithmetic, to the bit. "pillow" antialiases, by any filter; "torchvision" too, as on
+    its tensors, which may be one grey level apart; "opencv" looks at the four nearest pixels only.
+    The last two are bilinear."""
 
     def apply(self, image: np.ndarray | torch.Tensor) -> torch.Tensor:
         """Bring one image to the network's input, float32 [3, size, size].
@@ -87,8 +89,10 @@ class InputRule:
         height, width = self._target(*image.shape[:2])
         if image.shape[:2] == (height, width):
             return to_float(image)
-        if not self.antialias:
-            return _bilinear(image, height, width)
+        if self.resizer == "torchvision":
+            return to_float(_resized_by_torchvision(image, height, width))
+        if self.resizer == "opencv":
+            return to_float(_resized_by_opencv(image, height, width))
         resized = PIL.Image.fromarray(image).resize((width, height), _FILTERS[self.interpolation])
         return to_float(np.asarray(resized))
 
@@ -100,11 +104,37 @@ class InputRule:
         return max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5))
 
 
-def _bilinear(image: np.ndarray, height: int, width: int) -> torch.Tensor:
-    """Four nearest pixels, rounded to 8 bits: uint8 [H, W, 3] -> float32 [3, height, width]."""
-    levels = torch.from_numpy(image.transpose(2, 0, 1).astype(np.float32))[None]
-    resized = torch.nn.functional.interpolate(levels, (height, width), mode="bilinear")[0]
-    return resized.round().clamp(0, 255) / 255
+def _resized_by_torchvision(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """`v2.Resize(antialias=True)` on a tensor: uint8 [H, W, 3] -> uint8 [height, width, 3]."""
+    planes = torch.tensor(image).permute(2, 0, 1)[None]
+    resized = torch.nn.functional.interpolate(
+        planes, (height, width), mode="bilinear", antialias=True
+    )
+    return np.asarray(resized[0].permute(1, 2, 0))
+
+
+def _resized_by_opencv(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """`cv2.resize` (INTER_LINEAR): uint8 [H, W, 3] -> uint8 [height, width, 3].
+
+    Shares of neighbours in units of 1/2048, columns first; four bits are dropped between the two.
+    """
+    first, second, shares = _neighbours(image.shape[1], width)
+    pixels = image.astype(np.int32)
+    rows = pixels[:, first] * (2048 - shares)[:, None] + pixels[:, second] * shares[:, None]
+    rows >>= 4
+    first, second, shares = _neighbours(image.shape[0], height)
+    upper = rows[first] * (2048 - shares)[:, None, None] >> 16
+    lower = rows[second] * shares[:, None, None] >> 16
+    return np.asarray((upper + lower + 2 >> 2).astype(np.uint8))
+
+
+def _neighbours(given: int, wanted: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """For each of `wanted` places, its two neighbours of `given`; the second's share of 2048."""
+    place = ((np.arange(wanted) + 0.5) * (given / wanted) - 0.5).astype(np.float32)
+    start = np.floor(place)
+    shares = np.rint((place - start) * np.float32(2048)).astype(np.int32)
+    first = start.astype(np.int64)
+    return first.clip(0, given - 1), (first + 1).clip(0, given - 1), shares
 
 
 def _stretched(image: np.ndarray, low: float, high: float) -> np.ndarray:

@@ -45,11 +45,11 @@ class UltraSam(sam.SAMEncoder):
         interpolation="bilinear",
         fit="pad",
         padding="black",
-        antialias=False,
+        resizer="opencv",
     )
+    version = "2"
     patch_size = 16
     batch_size = 2  # as for SAM
-    entries = ("state_dict", "")
     layouts = (
         Layout("detector", _detector, leftovers=("bbox_head.*", "decoder.*", "prompt_encoder.*")),
         Layout("backbone only", _bare, marker="layers.0.ln1.weight"),
@@ -57,14 +57,6 @@ class UltraSam(sam.SAMEncoder):
     stand_ins = (
         "mmengine.logging.history_buffer.HistoryBuffer",
         "mmengine.config.config.ConfigDict",
-        "numpy.core.multiarray._reconstruct",
-        "numpy._core.multiarray._reconstruct",
-        "numpy.core.multiarray.scalar",
-        "numpy._core.multiarray.scalar",
-        "numpy.ndarray",
-        "numpy.dtype",
-        "numpy.dtypes.Float64DType",
-        "numpy.dtypes.Int64DType",
         "builtins.getattr",
     )
     card = Card(
@@ -80,7 +72,6 @@ class UltraSam(sam.SAMEncoder):
         dim=768,
         status="verified by the authors' code",
         verified_with="mmpretrain 1.2.0's ViTSAM as CAMMA-public/UltraSam configures it (458ec79)",
-        inferred=("OpenCV's resampling, reproduced to one grey level",),
         note="whether BUS-BRA and MMOTU-2D, the authors' downstream sets, were held out of US-43d "
         "is not said there",
     )

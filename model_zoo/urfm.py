@@ -20,7 +20,12 @@ class URFM(ViTEncoder):
 
     input_rule = InputRule(224)
     entries = ("ema_state_dict", "")
-    layouts = (Layout(leftovers=("mask_token", "decoder*")),)
+    layouts = (
+        Layout(
+            leftovers=("mask_token", "decoder*"),
+            leftover_shapes={"decoder_embed.weight": (768, 768)},  # `dec768d8b`
+        ),
+    )
     card = Card(
         title="URFM",
         paper="Kang et al., iScience 28 (8), 2025, 112917",

@@ -11,6 +11,7 @@ from __future__ import annotations
 from torch import nn
 
 from model_zoo.cards import Card
+from model_zoo.layouts import Layout
 from model_zoo.released import ViTEncoder
 from model_zoo.transforms import InputRule
 from model_zoo.vit import VisionTransformer
@@ -42,16 +43,17 @@ class USJEPA(ViTEncoder):
 
     Features [B, 768], the mean over the patch tokens after the final norm; tokens
     [B, 196, 768]. Accepted files: a bare state dict, with or without `module.` or `encoder.`
-    before its keys, or a dictionary that holds one, as I-JEPA's training writes (`encoder`,
-    `target_encoder`). With a frozen teacher the student is `encoder`, so that is the one;
-    `PATH#target_encoder` names another.
+    before its keys, beside a teacher's and a predictor's or not, or a dictionary that holds one, as
+    I-JEPA's training writes (`encoder`, `target_encoder`). With a frozen teacher the student is
+    `encoder`, so that is the one; `PATH#target_encoder` names another.
     """
 
     # Table of preprocessing in the paper: grey, 2nd to 98th percentile to the full range. Its
     # normalisation is not stated; the code it builds on uses ImageNet's.
     input_rule = InputRule(224, grey=True, stretch=(2, 98))
     poolings = ("mean", "mean_prenorm")
-    entries = ("encoder", "", "state_dict", "model")
+    entries = ("encoder", "state_dict", "model", "")
+    layouts = (Layout(leftovers=("target_encoder.*", "predictor.*")),)
     prefixes = ("module.", "encoder.")
     card = _card("US-JEPA")
 

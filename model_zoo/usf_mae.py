@@ -19,7 +19,12 @@ class USFMAE(ViTEncoder):
     """
 
     input_rule = InputRule(224, interpolation="nearest")
-    layouts = (Layout(leftovers=("mask_token", "decoder_*")),)
+    layouts = (
+        Layout(
+            leftovers=("mask_token", "decoder_*"),
+            leftover_shapes={"decoder_embed.weight": (512, 768)},  # `dec512d8b`
+        ),
+    )
     card = Card(
         title="USF-MAE",
         paper="Megahed et al., Biomedical Signal Processing and Control 122 (2026) 110313, "

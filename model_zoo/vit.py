@@ -151,12 +151,18 @@ class VisionTransformer(nn.Module):
         normed: Tensor = self.norm(self.unnormed(images, keep))
         return normed
 
-    def unnormed(self, images: Tensor, keep: Tensor | None = None) -> Tensor:
+    def unnormed(
+        self,
+        images: Tensor,
+        keep: Tensor | None = None,
+        each: Callable[[Tensor], object] | None = None,
+    ) -> Tensor:
         """Tokens [B, P + N, D] of normalised images [B, 3, S, S]; the class token is the first.
 
         Args:
             images: at the size the network was made for.
             keep: indices of the patches to look at, [K] or [B, K]; None for all.
+            each: is handed the tokens after each block, the last one's included.
         """
         x: Tensor = self.patch_embed(images) + self.pos_embed[:, self.prefix :]
         if keep is not None:
@@ -167,6 +173,8 @@ class VisionTransformer(nn.Module):
             x = torch.cat([start, x], dim=1)
         for block in self.blocks:
             x = block(x)
+            if each is not None:
+                each(x)
         return x
 
 

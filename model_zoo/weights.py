@@ -7,7 +7,7 @@ to the last key or not at all: a silently random layer is the commonest way to a
 from __future__ import annotations
 
 import os
-import pickle
+import re
 import zipfile
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatch
@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+import model_zoo
 from ultrabench_eval.core.errors import UserError, not_found
 
 FOLDER_VARIABLE = "UBENCH_WEIGHTS"
@@ -43,8 +43,9 @@ def find(name: str, weights: Path | str | None) -> Source | None:
     Args:
         name: name of the model.
         weights: a file, a folder with one checkpoint in it, or either with `#entry` behind it;
-            None: what `$UBENCH_WEIGHTS/<name>*` matches, where the name ends there or is followed
-            by something else than a letter or digit (`sam*` is not to find `samus.pth`).
+            None: what `$UBENCH_WEIGHTS/<name>*` matches, in capitals or not, where the name ends
+            there or is followed by something else than a letter or digit (`sam*` is not to find
+            `samus.pth`), and which is not named after another model (`ijepa-vitb16.pth`).
 
     Returns:
         The source, or None if none was given and none is in `$UBENCH_WEIGHTS`.
@@ -63,13 +64,21 @@ def find(name: str, weights: Path | str | None) -> Source | None:
     matches = sorted(
         path
         for path in start.parent.iterdir()
-        if path.name.startswith(start.name)
-        and not path.name[len(start.name) :][:1].isalnum()
-        and (path.is_dir() or path.suffix in SUFFIXES)
+        if _named_after(start.name, path.name) and (path.is_dir() or path.suffix in SUFFIXES)
     )
     if len(matches) > 1:
         raise _ambiguous(name, matches, f"keep one in {start.parent}")
     return Source(_in_folder(name, matches[0])) if matches else None
+
+
+def _named_after(name: str, file: str) -> bool:
+    """Whether a file's name begins with a model's, and with no longer one's."""
+
+    def begins(model: str) -> bool:
+        return file.lower().startswith(model.lower()) and not file[len(model) :][:1].isalnum()
+
+    longer = (other for other in model_zoo.names() if len(other) > len(name))
+    return begins(name) and not any(begins(other) for other in longer)
 
 
 def _explicit(name: str, text: str) -> Source:
@@ -102,6 +111,21 @@ def _ambiguous(name: str, paths: list[Path], mend: str) -> UserError:
     return UserError(f"several weights fit model '{name}': {listed}; {mend}")
 
 
+# What training code leaves beside the weights: arguments, and numbers and arrays of numpy.
+BESIDE = (
+    "argparse.Namespace",
+    "numpy.core.multiarray._reconstruct",
+    "numpy._core.multiarray._reconstruct",
+    "numpy.core.multiarray.scalar",
+    "numpy._core.multiarray.scalar",
+    "numpy.ndarray",
+    "numpy.dtype",
+    "numpy.dtypes.Float64DType",
+    "numpy.dtypes.Float32DType",
+    "numpy.dtypes.Int64DType",
+)
+
+
 class StandIn:
     """Takes the place of an object that a checkpoint holds beside its tensors; does nothing."""
 
@@ -114,6 +138,15 @@ class StandIn:
     def __setstate__(self, state: Any) -> None:
         """Forget the state."""
 
+    def __setitem__(self, key: Any, value: Any) -> None:
+        """Forget the item, of a dictionary."""
+
+    def append(self, item: Any) -> None:
+        """Forget the item, of a list."""
+
+    def extend(self, items: Any) -> None:
+        """Forget the items, of a list."""
+
 
 def read(path: Path, stand_ins: Sequence[str] = ()) -> dict[str, Any]:
     """The content of a checkpoint file: tensors and, for torch's format, what wraps them.
@@ -121,9 +154,10 @@ def read(path: Path, stand_ins: Sequence[str] = ()) -> dict[str, Any]:
     No code in it is run: torch files are opened with `weights_only=True`.
 
     Args:
-        path: the file.
+        path: the file, torch's or safetensors, whatever its suffix.
         stand_ins: full names of classes and functions that the file may name beside its tensors
-            (a training log, say). None of them is imported: a `StandIn` is put in their place.
+            (a training log, say), besides `BESIDE`. None of them is imported: a `StandIn` is put
+            in their place.
 
     Raises:
         UserError: missing, corrupt, not a checkpoint, or it holds more than data.
@@ -141,22 +175,23 @@ def read(path: Path, stand_ins: Sequence[str] = ()) -> dict[str, Any]:
         )
     content: Any
     try:
-        if path.suffix == ".safetensors":
+        if head[8:9] == b"{":  # safetensors: the length of its header, then the header
             content = load_file(path)
         else:
             # Memory-mapped: training checkpoints of 10 GB hold an encoder of 2 GB.
             mapped = zipfile.is_zipfile(path)
-            with torch.serialization.safe_globals([(StandIn, name) for name in stand_ins]):
+            known: list[Any] = [(StandIn, name) for name in (*BESIDE, *stand_ins)]
+            with torch.serialization.safe_globals(known):
                 content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
-    except pickle.UnpicklingError as error:
-        if "Unsupported global" not in str(error) and "GLOBAL" not in str(error):
+    except Exception as error:  # bytes that are no pickle raise whatever comes
+        found = re.search(r"GLOBAL ([\w.]+)", str(error))
+        if found is None:
             raise _corrupt(path, error) from error
         raise UserError(
-            f"{path} holds Python objects beside tensors and is not opened, because it could run "
-            "code; on a machine where you trust it, save its state dict with safetensors"
+            f"{path} holds Python objects beside tensors ({found[1]}) and is not opened, because "
+            "it could run code; on a machine where you trust it, save its state dict with "
+            "safetensors"
         ) from error
-    except (SafetensorError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise _corrupt(path, error) from error
     if not isinstance(content, dict):
         raise UserError(
             f"{path} holds a {type(content).__name__}, not a state dict; save `model.state_dict()`"
@@ -177,11 +212,22 @@ def tensors_of(content: Mapping[str, Any]) -> dict[str, Tensor]:
     return {key: value for key, value in content.items() if isinstance(value, Tensor)}
 
 
-def without_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The tensors with `prefix` taken off, if all keys have it; else as they are."""
-    if tensors and all(key.startswith(prefix) for key in tensors):
+def without_prefix(
+    tensors: Mapping[str, Tensor], prefix: str, leftovers: tuple[str, ...] = ()
+) -> dict[str, Tensor]:
+    """The tensors with `prefix` taken off, if all keys have it; else as they are.
+
+    Keys that match a pattern of `leftovers` need not have it.
+    """
+    have = [key for key in tensors if key.startswith(prefix)]
+    if have and all(key.startswith(prefix) or matches(key, leftovers) for key in tensors):
         return {key.removeprefix(prefix): value for key, value in tensors.items()}
     return dict(tensors)
+
+
+def matches(key: str, patterns: tuple[str, ...]) -> bool:
+    """Whether a key is like one of the patterns (`decoder*`)."""
+    return any(fnmatch(key, pattern) for pattern in patterns)
 
 
 class KeyReport(NamedTuple):
@@ -222,11 +268,7 @@ def compare(
         leftovers: patterns (`decoder*`) of keys that the model is known not to use.
     """
     wanted = network.state_dict()
-    unexpected = [
-        key
-        for key in tensors
-        if key not in wanted and not any(fnmatch(key, pattern) for pattern in leftovers)
-    ]
+    unexpected = [key for key in tensors if key not in wanted and not matches(key, leftovers)]
     reshaped = [
         f"{key}: {list(tensors[key].shape)} in the file, {list(wanted[key].shape)} in the model"
         for key in wanted

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,13 +12,15 @@ import pytest
 
 from tasks import phantom
 from tasks.phantom.plan import SIZES, Size
+from ultrabench_eval import plugins
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    # Fast tests first, so that a slip shows at once.
-    items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
+    # Fast tests first, so that a slip shows at once; then a file at a time those of one model,
+    # which share what it costs to make its checkpoint.
+    items.sort(key=_place)
     if not SHARED.is_dir():
         skip = pytest.mark.skip(
             reason="needs ../shared (real data), which is not beside this checkout"
@@ -25,6 +28,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for item in items:
             if item.get_closest_marker("shared"):
                 item.add_marker(skip)
+
+
+def _place(item: pytest.Item) -> tuple[bool, str, str]:
+    if item.get_closest_marker("slow") is None:
+        return False, "", ""
+    parameters = item.callspec.params if hasattr(item, "callspec") else {}
+    return True, str(item.path), str(parameters.get("name", ""))
 
 
 @pytest.fixture(scope="session")
@@ -102,6 +112,17 @@ def hash_of(row):
     import hashlib
     return hashlib.sha256(row).hexdigest()
 '''
+
+
+def forget_plugins() -> None:
+    """Registries, loaded files and modules as they are before a plugin is loaded."""
+    for names in plugins._loaded.values():
+        for registry in plugins._REGISTRIES:
+            for name in registry.registered() & set(names):
+                registry.remove(name)
+    plugins._loaded.clear()
+    for name in [name for name in sys.modules if name.startswith("ubench_plugin_")]:
+        del sys.modules[name]
 
 
 @pytest.fixture

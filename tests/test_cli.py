@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 from typer.testing import CliRunner
@@ -17,13 +20,35 @@ from ultrabench_eval import cli
 ROOT = Path(__file__).resolve().parents[1]
 
 
+def clean(environment: dict[str, str]) -> dict[str, str]:
+    """The environment without the user's own settings for ubench, and with these."""
+    own = {key: value for key, value in os.environ.items() if not key.startswith("UBENCH_")}
+    return {**own, "COLUMNS": "200", **environment}
+
+
 def ubench(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    clean = {k: v for k, v in os.environ.items() if not k.startswith("UBENCH_")}
+    """The command as the shell runs it, but in this process: imports take longer than most."""
+    out, err, code = io.StringIO(), io.StringIO(), 0
+    with (
+        patch.dict(os.environ, clean(environment), clear=True),
+        patch.object(sys, "argv", ["ubench", *words]),
+        redirect_stdout(out),
+        redirect_stderr(err),
+    ):
+        try:
+            cli.main()
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+    return subprocess.CompletedProcess(words, code, out.getvalue(), err.getvalue())
+
+
+def ubench_process(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """The command in a process of its own."""
     return subprocess.run(
         [sys.executable, "-c", "from ultrabench_eval.cli import main; main()", *words],
         capture_output=True,
         text=True,
-        env={**clean, "COLUMNS": "200", **environment},
+        env=clean({"PYTHONPATH": str(ROOT), **environment}),  # whatever the working directory
     )
 
 
@@ -36,7 +61,7 @@ def test_help_lists_the_commands() -> None:
 
 def test_run_prints_the_leaderboard_and_where_it_is(tmp_path: Path, manifest: Path) -> None:
     out = tmp_path / "out"
-    done = ubench(
+    done = ubench_process(
         *("run", "--model", "pixels,random-vit-tiny", "--task", str(manifest), "--seeds", "2"),
         *("--out", str(out), "--cache", str(tmp_path / "cache"), "--device", "cpu"),
     )
@@ -50,7 +75,7 @@ def test_run_prints_the_leaderboard_and_where_it_is(tmp_path: Path, manifest: Pa
 
 
 def test_bad_input_is_one_sentence_a_problem_and_exit_2(tmp_path: Path) -> None:
-    done = ubench("run", "--model", "usrc-jepa", "--task", "all", "--seeds", "5")
+    done = ubench_process("run", "--model", "usrc-jepa", "--task", "all", "--seeds", "5")
     assert done.returncode == 2
     assert done.stdout == ""
     lines = done.stderr.splitlines()

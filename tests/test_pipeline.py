@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import make_manifest
+from conftest import forget_plugins, make_manifest
 from sklearn.metrics import f1_score
 
 import ultrabench_eval
@@ -93,15 +93,11 @@ def test_changed_images_and_changed_plugins_are_measured_anew(
     tmp_path: Path, manifest: Path, counting: Path
 ) -> None:
     def stages() -> list[str]:
-        script = (
-            "import sys, ultrabench_eval as u\n"
-            f"u.run('counting', {str(manifest)!r}, out={str(tmp_path / 'out')!r}, seeds=1,"
-            f" cache={str(tmp_path / 'cache')!r}, plugin_files=[{str(counting)!r}],"
-            " report=lambda s: print(s.stage, s.new))"
-        )
-        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        return done.stdout.splitlines()
+        forget_plugins()  # as in a new process
+        steps: list[Step] = []
+        run(tmp_path / "out", manifest, "counting", seeds=1, plugin_files=[counting],
+            report=steps.append)  # fmt: skip
+        return [f"{step.stage} {step.new}" for step in steps]
 
     assert sum(int(line.split()[1]) for line in stages()) == 60
     assert stages()[-1] == "kept 0"
@@ -112,6 +108,7 @@ def test_changed_images_and_changed_plugins_are_measured_anew(
     again = stages()
     assert sum(int(line.split()[1]) for line in again) == 0  # that content is known
     assert again[-1] == "done 0"
+    forget_plugins()
 
 
 # ---- what is wrong before the start -------------------------------------------------------------
@@ -314,18 +311,22 @@ def test_killed_at_any_moment_and_run_again_gives_the_same_bytes(
     assert len(encoded(tmp_path / "calm.log")) == 900
 
     log = tmp_path / "killed.log"
-    slow = {**os.environ, "COUNTING_LOG": str(log), "COUNTING_SLEEP": "0.15"}
+    slow = {**os.environ, "COUNTING_LOG": str(log), "COUNTING_SLEEP": "0.05"}
     again = command(out, tmp_path / "cache_b", manifest, counting)
     kills = 0
-    for moment in (3.5, 4.5, 5.5, 6.5, 7.5):
+    for moment in (
+        lambda: len(encoded(log)) > 100,  # within the first shard
+        lambda: len(set(encoded(log))) > 700,  # within the second
+        lambda: list(out.rglob("*.json")),  # while results are written
+    ):
         process = subprocess.Popen(again, env=slow, stdout=subprocess.DEVNULL)
-        try:
-            process.wait(moment)
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-            kills += 1
-    assert kills
+        while process.poll() is None:
+            if moment():
+                process.send_signal(signal.SIGKILL)
+                process.wait()
+                kills += 1
+            time.sleep(0.005)
+    assert kills >= 2  # the third may come too late
     subprocess.run(again, env={**slow, "COUNTING_SLEEP": "0"}, check=True)
     assert tables(out) == tables(wanted)
     # A kill costs at most the shard that was under way.

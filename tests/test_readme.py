@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from conftest import make_manifest
-from test_cli import ubench
+from test_cli import ubench, ubench_process
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
@@ -34,7 +34,7 @@ def test_the_command_of_the_plugin_works_as_shown(
     make_manifest(tmp_path / "their.csv")
     Path("their_model.py").write_text(block("python", "model_zoo.register"))
     line = block("", "--task their.csv").splitlines()[0]
-    done = ubench(*shlex.split(line)[1:], UBENCH_CACHE="cache")
+    done = ubench_process(*shlex.split(line)[1:], UBENCH_CACHE="cache")
     assert done.returncode == 0, done.stderr
     assert "theirs" in Path("runs/latest/leaderboard.md").read_text()
 

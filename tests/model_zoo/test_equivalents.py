@@ -6,6 +6,9 @@ preprocessing counts as well.
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +18,10 @@ import pytest
 import timm
 import torch
 from torch import Tensor
+from torchvision.transforms import v2
 
 import model_zoo
-from model_zoo import sam
+from model_zoo import sam, verify
 from model_zoo.transforms import InputRule, to_float
 
 pytestmark = pytest.mark.slow
@@ -58,6 +62,7 @@ def normal(pixels: np.ndarray, mean: Any, std: Any) -> Tensor:
     return torch.from_numpy(values.astype(np.float32).transpose(2, 0, 1))[None]
 
 
+NONE = (0.0,) * 3, (1.0,) * 3
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 IMAGE = photograph()
 BATCH = to_float(IMAGE)[None]
@@ -117,7 +122,8 @@ def test_dinov3_is_the_one_of_transformers(tmp_path: Path) -> None:
     reference.save_pretrained(tmp_path)  # the hub's own names and container
     encoder = model_zoo.load("dinov3", tmp_path / "model.safetensors", "cpu", "float32")
     assert encoder.filled is not None  # type: ignore[attr-defined]
-    pixels = resized(IMAGE, 224, PIL.Image.Resampling.BILINEAR)
+    planes = v2.Resize((224, 224), antialias=True)(torch.from_numpy(IMAGE.transpose(2, 0, 1)))
+    pixels = planes.permute(1, 2, 0).numpy() / np.float32(255)
     with torch.inference_mode():
         expected = reference(normal(pixels, *IMAGENET))
     torch.testing.assert_close(encoder.encode(BATCH), expected.pooler_output, **CLOSE)
@@ -164,28 +170,39 @@ def test_biomedclip_is_open_clips_tower(tmp_path: Path) -> None:
     torch.testing.assert_close(encoder.tokens(BATCH), trunk[:, 1:], **CLOSE)
 
 
-def test_sam_is_segment_anything_from_bytes_to_feature(tmp_path: Path) -> None:
-    from segment_anything import sam_model_registry
+def test_sam_is_segment_anything_from_bytes_to_feature(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At half the size, where windows must be filled up, too, and with the first three blocks."""
+    from segment_anything.modeling import ImageEncoderViT, Sam
     from segment_anything.utils.transforms import ResizeLongestSide
 
-    reference = sam_model_registry["vit_b"]()
+    encoder_of_theirs = ImageEncoderViT(
+        img_size=512, patch_size=16, depth=3, embed_dim=768, num_heads=12, mlp_ratio=4,
+        qkv_bias=True, use_rel_pos=True, global_attn_indexes=[2], window_size=14, out_chans=256,
+        norm_layer=partial(torch.nn.LayerNorm, eps=1e-6),
+    )  # fmt: skip
+    reference = Sam(encoder_of_theirs, torch.nn.Identity(), torch.nn.Identity())
     tensors = scrambled(reference.image_encoder)
     whole = {f"image_encoder.{key}": value for key, value in tensors.items()}
     torch.save(whole | {"mask_decoder.iou_token.weight": torch.ones(1, 256)}, tmp_path / "w.pth")
+    monkeypatch.setattr(sam, "DEPTH", 3)
+    monkeypatch.setattr(sam.SAMNetwork, "grid", 32)
+    monkeypatch.setattr(sam.SAM, "input_rule", dataclasses.replace(sam.SAM.input_rule, size=512))
     encoder = model_zoo.load("sam", tmp_path / "w.pth", "cpu", "float32", pooling="neck")
     tall = photograph(420, 301)
-    scaled = ResizeLongestSide(1024).apply_image(tall)
-    assert scaled.shape == (1024, 734, 3)
+    scaled = ResizeLongestSide(512).apply_image(tall)
+    assert scaled.shape == (512, 367, 3)
     pixels = reference.preprocess(torch.from_numpy(scaled.transpose(2, 0, 1).copy())[None])
     torch.testing.assert_close(encoder.prepare(tall)[None], pixels, atol=1e-5, rtol=1e-6)
     with torch.inference_mode():
         expected = reference.image_encoder(pixels)
-    tokens = encoder.tokens(to_float(tall)[None])
+    with verify.one_pass(encoder):
+        tokens = encoder.tokens(to_float(tall)[None])
+        features = encoder.encode(to_float(tall)[None])
     torch.testing.assert_close(tokens, expected.flatten(2).transpose(1, 2), **CLOSE)
-    # 734 of 1024 columns are the image: 46 of 64 places a row.
-    torch.testing.assert_close(
-        encoder.encode(to_float(tall)[None]), expected[..., :46].mean((2, 3)), **CLOSE
-    )
+    # 367 of 512 columns are the image: 23 of 32 places a row.
+    torch.testing.assert_close(features, expected[..., :23].mean((2, 3)), **CLOSE)
 
 
 def test_the_paddings_of_sam_and_ultrasam_are_their_own() -> None:
@@ -199,11 +216,24 @@ def test_the_paddings_of_sam_and_ultrasam_are_their_own() -> None:
     torch.testing.assert_close(ultrasams[:, 256:], black.view(3, 1, 1) + zeros)
 
 
-def test_resizing_without_antialias_is_bilinear_between_pixel_centres() -> None:
-    rule = InputRule(2, (0.0,) * 3, (1.0,) * 3, "bilinear", antialias=False)
+def test_resizing_as_opencv_is_bilinear_between_pixel_centres() -> None:
+    rule = InputRule(2, (0.0,) * 3, (1.0,) * 3, "bilinear", resizer="opencv")
     ramp = np.repeat(np.arange(8, dtype=np.uint8)[None, :, None] * 10, 8, axis=0).repeat(3, axis=2)
     # Centres of two halves lie at 1.5 and 5.5: no other pixel than their two neighbours counts.
     assert (rule.apply(ramp)[0, 0] * 255).round().tolist() == [15.0, 55.0]
+    # What OpenCV 5.0 gives, cv2.resize(image, (64, 64)).
+    image = np.random.default_rng(4).integers(0, 256, (45, 61, 3), dtype=np.uint8)
+    given = (InputRule(64, *NONE, "bilinear", resizer="opencv").apply(image) * 255).round()
+    assert hashlib.sha256(given.byte().numpy().tobytes()).hexdigest()[:16] == "660260f009831902"
+
+
+def test_resizing_as_torchvision_on_tensors() -> None:
+    resize = v2.Resize((224, 224), antialias=True)
+    for shape in ((239, 176), (60, 60), (576, 768)):
+        image = photograph(*shape)
+        given = InputRule(224, *NONE, "bilinear", resizer="torchvision").apply(image)
+        wanted = resize(torch.from_numpy(image.transpose(2, 0, 1).copy()))
+        assert (given * 255 - wanted).abs().max() < 1e-3
 
 
 @pytest.mark.parametrize("size", [224, 256])

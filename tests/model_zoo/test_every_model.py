@@ -97,9 +97,9 @@ def test_the_contract(load: Callable[..., Encoder], name: str) -> None:
     # Half precision comes out as float32, near enough.
     half = load(name, dtype="bfloat16")
     assert half.fingerprint == encoder.fingerprint
-    rounded = half.encode(images[:2])
+    rounded = half.encode(images[:1])
     assert rounded.dtype == torch.float32
-    assert torch.cosine_similarity(rounded, features).min() > 0.99
+    assert torch.cosine_similarity(rounded, features[:1]).min() > 0.99
 
 
 @pytest.mark.slow

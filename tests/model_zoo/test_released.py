@@ -6,15 +6,20 @@ number takes no room.
 
 from __future__ import annotations
 
+import argparse
 import pickle
+import zlib
+from collections import OrderedDict
 from collections.abc import Callable
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from safetensors.torch import save_file
+from torch import Tensor, nn
 
 import model_zoo
 from model_zoo import hub, verify
@@ -26,7 +31,11 @@ NAMES = verify.names()
 @pytest.fixture
 def light(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str], dict[str, Any]]:
     """The content of a model's released file, with one number a tensor."""
-    monkeypatch.setattr(verify, "_filled", lambda part, key, shape: torch.ones(1).expand(shape))
+
+    def one_number(part: dict[str, Any], key: str, shape: list[int]) -> Tensor:
+        return torch.tensor([zlib.crc32(key.encode()) / 2**32]).expand(shape)
+
+    monkeypatch.setattr(verify, "_filled", one_number)
 
     def content_of(name: str) -> dict[str, Any]:
         path = tmp_path / "light.pth"
@@ -152,26 +161,123 @@ def test_tables_with_other_numbers_are_refused(
     refused(name, content, tmp_path, f"other numbers in {table} than")
 
 
+def opened(name: str, weights: Path | str) -> Any:
+    """The encoder, without the fingerprint that load() computes over all its numbers."""
+    return model_zoo.registry.get(name)(name=name, weights=weights)
+
+
+def same(one: Any, other: Any) -> bool:
+    first, second = one.network.state_dict(), other.network.state_dict()
+    assert first.keys() == second.keys()
+    return all(torch.equal(first[key], second[key]) for key in first)
+
+
 def test_encoder_only_copies_and_wrapped_ones_are_the_same_weights(
     light: Callable[[str], dict[str, Any]], tmp_path: Path
 ) -> None:
-    seen: dict[str, set[str]] = {}
     for name, prefix in (("sam", "image_encoder."), ("samus", "image_encoder."),
                          ("ultrasam", "backbone.")):  # fmt: skip
         content = light(name)
+        torch.save(content, tmp_path / "released.pth")
+        encoder = opened(name, tmp_path / "released.pth")
+        assert encoder.weights_file == tmp_path / "released.pth"
         part = part_in_use(name, content)
         bare = {key.removeprefix(prefix): x for key, x in part.items() if key.startswith(prefix)}
         parallel = {f"module.{key}": value for key, value in part.items()}
-        for tensors in (
-            content,
-            bare,
-            {"state_dict": parallel} if name == "ultrasam" else parallel,
-        ):
+        for tensors in (bare, parallel, {"state_dict": parallel, "iter": torch.tensor(3)}):
             torch.save(tensors, tmp_path / "w.pth")
-            encoder = model_zoo.load(name, tmp_path / "w.pth", "cpu", "float32")
-            seen.setdefault(name, set()).add(encoder.fingerprint)
-            assert encoder.weights_file == tmp_path / "w.pth"
-    assert [len(prints) for prints in seen.values()] == [1, 1, 1]
+            assert same(opened(name, tmp_path / "w.pth"), encoder)
+
+
+def test_whatever_the_tensors_are_kept_in(
+    light: Callable[[str], dict[str, Any]], tmp_path: Path
+) -> None:
+    content = light("usfm")
+    torch.save(content, tmp_path / "released.pth")
+    encoder = opened("usfm", tmp_path / "released.pth")
+    assert {parameter.dtype for parameter in encoder.parameters()} == {torch.float32}
+    floating = {key: x for key, x in content.items() if x.is_floating_point()}
+    index = {key: content[key] for key in content.keys() - floating.keys()}
+
+    whole = {key: value.contiguous() for key, value in content.items()}
+    save_file(whole, tmp_path / "w.bin", {"format": "pt", "trained by": "us"})
+    assert same(opened("usfm", tmp_path / "w.bin"), encoder)  # by its bytes, not its suffix
+    parameters = OrderedDict(
+        {key: nn.Parameter(value.double(), requires_grad=True) for key, value in floating.items()}
+    )
+    torch.save(parameters, tmp_path / "w.pth", _use_new_zipfile_serialization=False)
+    assert same(opened("usfm", tmp_path / "w.pth"), encoder)
+    for dtype in (torch.float16, torch.bfloat16):
+        halved = {key: value.to(dtype) for key, value in floating.items()}
+        torch.save({"state_dict": halved | index, "epoch": 3}, tmp_path / "w.pth")
+        half = opened("usfm", tmp_path / "w.pth")
+        assert {parameter.dtype for parameter in half.parameters()} == {torch.float32}
+        assert torch.equal(half.network.norm.bias, halved["norm.bias"].float())
+
+
+@pytest.mark.parametrize(
+    ("wrap", "prefix"),
+    [
+        (lambda student, teacher: {"model": student}, "encoder."),
+        (lambda student, teacher: {"state_dict": student, "loss": torch.tensor(0.3)}, "module."),
+        (lambda student, teacher: student | teacher, "encoder."),
+        (lambda student, teacher: {"state_dict": student | teacher}, "module.encoder."),
+        (lambda student, teacher: {"encoder": student, "target_encoder": student}, ""),
+    ],
+    ids=["model", "state_dict", "beside a teacher", "wrapped beside a teacher", "I-JEPA"],
+)
+def test_where_the_student_of_us_jepa_may_be(
+    light: Callable[[str], dict[str, Any]],
+    tmp_path: Path,
+    wrap: Callable[[dict[str, Tensor], dict[str, Tensor]], dict[str, Any]],
+    prefix: str,
+) -> None:
+    content = light("us-jepa")
+    torch.save(content, tmp_path / "released.pth")
+    bare = {key.removeprefix("module."): x for key, x in content["encoder"].items()}
+    start = prefix.removesuffix("encoder.")
+    student = {prefix + key: value for key, value in bare.items()}
+    teacher = {f"{start}target_encoder.{key}": value * 2 for key, value in bare.items()}
+    torch.save(wrap(student, teacher), tmp_path / "w.pth")
+    encoder = opened("us-jepa", tmp_path / "w.pth")
+    assert same(encoder, opened("us-jepa", tmp_path / "released.pth"))
+
+
+def test_a_part_is_named_by_the_user(
+    light: Callable[[str], dict[str, Any]], tmp_path: Path
+) -> None:
+    bare = {key.removeprefix("module."): x for key, x in light("us-jepa")["encoder"].items()}
+    both = {f"student.{key}": value for key, value in bare.items()}
+    both |= {f"teacher.{key}": value * 2 for key, value in bare.items()}
+    for content in (both, {"state_dict": both}):
+        torch.save(content, tmp_path / "w.pth")
+        with pytest.raises(UserError, match=r"150 missing|149 missing"):
+            opened("us-jepa", tmp_path / "w.pth")
+        teacher = opened("us-jepa", f"{tmp_path / 'w.pth'}#teacher")
+        assert torch.equal(teacher.network.norm.bias, bare["norm.bias"] * 2)
+    with pytest.raises(UserError, match=r"w\.pth#nobody does not fit .* it holds no nobody"):
+        opened("us-jepa", f"{tmp_path / 'w.pth'}#nobody")
+
+
+def test_decoders_tell_two_autoencoders_apart(
+    light: Callable[[str], dict[str, Any]], tmp_path: Path
+) -> None:
+    """Their encoders have the same keys and shapes."""
+    said = refused("urfm", light("usf-mae"), tmp_path, "does not fit model 'urfm': 1 of another sh")
+    assert "decoder_embed.weight: [512, 768] in the file, [768, 768] in the model" in said
+    other = light("urfm")["ema_state_dict"]
+    said = refused("usf-mae", other, tmp_path, "does not fit model 'usf-mae': 1 of another shape")
+    assert "decoder_embed.weight: [768, 768] in the file, [512, 768] in the model" in said
+
+
+def test_arguments_and_numbers_beside_the_weights(
+    light: Callable[[str], dict[str, Any]], tmp_path: Path
+) -> None:
+    content = {"model": light("usf-mae"), "args": argparse.Namespace(lr=1e-3, data=["a"])}
+    content |= {"best": np.float64(0.3), "log": {"loss": np.arange(3.0)}, "epoch": np.int64(9)}
+    for zipped in (True, False):
+        torch.save(content, tmp_path / "w.pth", _use_new_zipfile_serialization=zipped)
+        assert opened("usf-mae", tmp_path / "w.pth").filled.entry == "model"
 
 
 def test_ultrasams_training_log_is_not_opened(
@@ -180,8 +286,6 @@ def test_ultrasams_training_log_is_not_opened(
     """mmengine keeps a log of numpy scalars in a class of its own beside the weights."""
     import sys
     import types
-
-    import numpy as np
 
     module = types.ModuleType("mmengine.logging.history_buffer")
 

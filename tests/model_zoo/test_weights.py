@@ -56,6 +56,26 @@ def test_the_folder_variable_is_searched_by_name(
         weights.find("sam", None)
 
 
+def test_files_as_they_are_downloaded_are_found(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("UBENCH_WEIGHTS", str(tmp_path))
+    names = {
+        "usfm": "USFM_latest.pth",
+        "ultrasam": "UltraSam.pth",
+        "usf-mae": "USF-MAE_full_pretrain_43dataset_100epochs.pt",
+        "ijepa-vitb16": "ijepa-vitb16.pth",
+        "ijepa": "ijepa-h14.pth.tar",
+        "echocare": "echocare_encoder.pth",
+    }
+    for file in names.values():
+        (tmp_path / file).touch()
+    for name, file in names.items():
+        assert weights.find(name, None) == (tmp_path / file, None)
+    (tmp_path / "ijepa-h14.pth.tar").unlink()
+    assert weights.find("ijepa", None) is None  # the other model's is not its own
+
+
 def test_explicit_paths(tmp_path: Path) -> None:
     file = tmp_path / "a.pth"
     with pytest.raises(UserError, match=r"weights of model 'm' not found: .*a\.pth; check"):

@@ -17,7 +17,8 @@ def draws(count: int = 120, seeds: int = 3, right: float = 0.7, seed: int = 0):
     return np.where(generator.random((seeds, count)) < right, labels, wrong), labels
 
 
-def test_intervals_equal_a_loop_over_resampled_patients() -> None:
+def test_intervals_equal_a_loop_over_resampled_patients(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bootstrap, "RESAMPLES", 400)  # the loop is slow
     predicted, labels = draws(60)
     groups = [f"p{i // 4}" for i in range(60)]
     names = sorted(set(groups))
