@@ -8,7 +8,7 @@ against ±1 vectors through BLAS), and memory is bounded by the tile and the pai
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -24,7 +24,7 @@ COMPARISONS = tuple(
 )
 """View of the first image, view of the second, orientation of the second."""
 
-ROWS, _COLUMNS, _THREADS = 512, 4096, 2  # images a block; columns a tile, for the processor's cache
+ROWS, _COLUMNS, _THREADS = 512, 256, 2  # images a block; columns a tile, for the processor's cache
 
 
 class Candidates(NamedTuple):
@@ -44,7 +44,6 @@ def search(
     hashes: np.ndarray,
     radius: int,
     side: np.ndarray | None = None,
-    advance: Callable[[int], None] = lambda rows: None,
 ) -> Iterator[Candidates]:
     """All pairs i < j whose hashes differ in at most `radius` bits, block by block of i.
 
@@ -52,22 +51,18 @@ def search(
         hashes: uint64 [N, 3, 3], by view and orientation.
         radius: 0 ... 64.
         side: bool [N]: only pairs of which at least one image is on this side; None for all.
-        advance: called with the number of rows done.
     """
+    by_view = np.ascontiguousarray(np.moveaxis(hashes, 0, -1))  # [3, 3, N]
     blocks = range(0, len(hashes), ROWS)
     with ThreadPoolExecutor(_THREADS) as pool:  # NumPy frees the interpreter in its loops
-        for start, found in zip(
-            blocks, pool.map(lambda start: _block(hashes, start, radius, side), blocks), strict=True
-        ):
-            advance(min(start + ROWS, len(hashes)))
-            yield found
+        yield from pool.map(lambda start: _block(by_view, start, radius, side), blocks)
 
 
 def _block(hashes: np.ndarray, start: int, radius: int, side: np.ndarray | None) -> Candidates:
     parts = []
-    rows = hashes[start : start + ROWS]
-    for left in range(start, len(hashes), _COLUMNS):
-        columns = hashes[left : left + _COLUMNS]
+    rows = hashes[:, :, start : start + ROWS]
+    for left in range(start, hashes.shape[-1], _COLUMNS):
+        columns = hashes[:, :, left : left + _COLUMNS]
         least = _distances(rows, columns, 0)
         for comparison in range(1, len(COMPARISONS)):
             np.minimum(least, _distances(rows, columns, comparison), out=least)
@@ -76,21 +71,23 @@ def _block(hashes: np.ndarray, start: int, radius: int, side: np.ndarray | None)
         if side is not None:
             keep &= side[i + start] | side[j + left]
         i, j = i[keep], j[keep]
-        parts.append((i + start, j + left, least[i, j], _which(rows[i], columns[j], least[i, j])))
+        distance = least[i, j]
+        which = _which(rows[:, :, i], columns[:, :, j], distance)
+        parts.append((i + start, j + left, distance, which))
     return Candidates(*map(np.concatenate, zip(*parts, strict=True)))
 
 
 def _distances(rows: np.ndarray, columns: np.ndarray, comparison: int) -> np.ndarray:
     """Bits that differ, uint8 [R, C]."""
     a, b, orientation = COMPARISONS[comparison]
-    return np.bitwise_count(rows[:, None, a, 0] ^ columns[None, :, b, orientation])
+    return np.asarray(np.bitwise_count(rows[a, 0][:, None] ^ columns[b, orientation]))
 
 
 def _which(a: np.ndarray, b: np.ndarray, distance: np.ndarray) -> np.ndarray:
-    """The comparison that has the given distance, uint8 [M]."""
-    which = np.zeros(len(a), np.uint8)
+    """The first comparison that has the given distance, uint8 [M]."""
+    which = np.zeros(len(distance), np.uint8)
     for comparison in reversed(range(len(COMPARISONS))):
         view_a, view_b, orientation = COMPARISONS[comparison]
-        bits = np.bitwise_count(a[:, view_a, 0] ^ b[:, view_b, orientation])
+        bits = np.bitwise_count(a[view_a, 0] ^ b[view_b, orientation])
         which[bits == distance] = comparison
     return which

@@ -10,13 +10,12 @@ against copies that were cropped a little). Each is hashed as it is, mirrored an
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, fields
-from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import PIL.Image
@@ -36,7 +35,7 @@ _HASHED = 32  # pixels a side of what the hash is taken of; its 8 x 8 lowest fre
 _PLAIN = 16  # grey levels by which a border may differ from its commonest level
 _BUSY = 0.05  # a line with more than this part of other pixels is no border
 _SMALLEST = 0.3  # part of height and width below which trimming is not believed
-_READERS = 2  # threads; Pillow frees the interpreter while it decodes
+_READERS = 4  # threads; Pillow and FFmpeg free the interpreter while they decode
 _BATCH = 256  # images after which what was made is written
 
 
@@ -65,6 +64,14 @@ class Signature(NamedTuple):
     """float32 [4]: left, top, right, bottom of the trimmed view in parts of width and height."""
     thumbnail: np.ndarray
     """uint8 [64, 64]: grey of the trimmed view."""
+
+
+class Known(NamedTuple):
+    """What is known of one image that could be read."""
+
+    digest: str
+    """SHA-256 of the stored content, as the image gives it."""
+    signature: Signature
 
 
 @dataclass(frozen=True)
@@ -194,43 +201,42 @@ class Store:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def signatures(
-        self, images: Sequence[Image], advance: Any = lambda done, total: None
-    ) -> tuple[dict[str, Signature], list[UserError]]:
-        """Signatures of images by content digest; each content is decoded once and ever.
+    def look(
+        self,
+        images: Sequence[Image],
+        advance: Callable[[int, int], None] = lambda done, total: None,
+    ) -> list[Known | UserError]:
+        """Digest and signature of each image; each content is decoded once and ever.
 
         Args:
             images: they may hold the same content several times.
-            advance: called with the number of contents done and all to be decoded.
+            advance: called with the number of contents decoded and of all that must be.
 
         Returns:
-            The signatures, and the errors of the images that cannot be read.
+            One entry an image, which is the error for an image that cannot be read.
         """
-        broken: list[UserError] = []
-        wanted: dict[str, Image] = {}
-        for image in images:
-            try:
-                wanted.setdefault(image.digest(), image)
-            except UserError as error:
-                broken.append(error)
+        digests = [_digest(image) for image in images]
+        wanted = {d: i for d, i in zip(digests, images, strict=True) if isinstance(d, str)}
         with closing(self._open()) as database:
-            found = dict(self._get(database, wanted))
-            missing = {d: image for d, image in wanted.items() if d not in found}
+            found: dict[str, Signature | UserError] = dict(self._get(database, wanted))
+            missing = [digest for digest in wanted if digest not in found]
             done = 0
             with ThreadPoolExecutor(_READERS) as pool:
-                for batch in _batched(missing.items(), _BATCH):
-                    made: dict[str, Signature] = {}
-                    results = pool.map(_attempt, (image for _, image in batch))
-                    for (digest, _), result in zip(batch, results, strict=True):
-                        if isinstance(result, UserError):
-                            broken.append(result)
-                        else:
-                            made[digest] = result
+                for start in range(0, len(missing), _BATCH):
+                    batch = missing[start : start + _BATCH]
+                    made: dict[str, Signature | UserError] = {}
+                    work = pool.map(lambda digest: _attempt(wanted[digest]), batch)
+                    for digest, result in zip(batch, work, strict=True):
+                        made[digest] = result
                         done += 1
                         advance(done, len(missing))
                     self._put(database, made)
                     found |= made
-        return found, broken
+        results: list[Known | UserError] = []
+        for digest in digests:
+            one = digest if isinstance(digest, UserError) else found[digest]
+            results.append(one if isinstance(one, UserError) else Known(str(digest), one))
+        return results
 
     def _open(self) -> sqlite3.Connection:
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -257,10 +263,11 @@ class Store:
         except (sqlite3.DatabaseError, ValueError) as error:
             raise self._damaged(error) from error
 
-    def _put(self, database: sqlite3.Connection, made: dict[str, Signature]) -> None:
+    def _put(self, database: sqlite3.Connection, made: dict[str, Signature | UserError]) -> None:
         rows = [
             (digest, one.pixels, *(_little_endian(array).tobytes() for array in one[1:]))
             for digest, one in made.items()
+            if not isinstance(one, UserError)
         ]
         with database:
             database.executemany("INSERT OR REPLACE INTO signatures VALUES (?, ?, ?, ?, ?)", rows)
@@ -274,6 +281,13 @@ class Store:
 def store(cache: Path) -> Store:
     """The store of a cache folder."""
     return Store(cache / "audit" / f"signatures-{FORMAT}.sqlite")
+
+
+def _digest(image: Image) -> str | UserError:
+    try:
+        return image.digest()
+    except UserError as error:
+        return error
 
 
 def _attempt(image: Image) -> Signature | UserError:
@@ -294,9 +308,3 @@ def _unpack(pixels: str, hashes: bytes, box: bytes, thumbnail: bytes) -> Signatu
 
 def _little_endian(array: np.ndarray) -> np.ndarray:
     return array.astype(array.dtype.newbyteorder("<"))
-
-
-def _batched(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
-    iterator = iter(items)
-    while batch := list(islice(iterator, size)):
-        yield batch
