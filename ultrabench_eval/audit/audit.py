@@ -68,7 +68,8 @@ class Finding:
 
     @property
     def expected(self) -> bool:
-        """Two images of one known patient or video, which stand in one split."""
+        """Two images of one known patient or video, which stand in one split (equal pixels only:
+        others are not compared)."""
         return self.first.same_group(self.second)
 
     @property
@@ -161,10 +162,15 @@ def audit(
     )
     readable = [row for row, known in enumerate(looked) if isinstance(known, Known)]
     signed = Signatures.of([k.signature for k in looked if isinstance(k, Known)])
-    ours = np.array([entries[row].split != PRETRAINING for row in readable], dtype=bool)
+    together = _together([entries[row] for row in readable])
     pairs = [
         pair._replace(first=readable[pair.first], second=readable[pair.second])
-        for pair in duplicates.find(signed, wanted=ours, advance=progress("comparing images"))
+        for pair in duplicates.find(signed, together=together, advance=progress("comparing images"))
+    ]
+    pairs = [
+        pair
+        for pair in pairs
+        if {entries[pair.first].split, entries[pair.second].split} != {PRETRAINING}
     ]
     findings = [Finding(entries[pair.first], entries[pair.second], pair) for pair in pairs]
     return Audit(
@@ -176,6 +182,18 @@ def audit(
         [(e, str(k)) for e, k in zip(entries, looked, strict=True) if isinstance(k, UserError)],
         notes,
     )
+
+
+def _together(entries: list[Entry]) -> np.ndarray:
+    """Images that need not be compared have the same number: of one group, of pretraining."""
+    numbers: dict[tuple[str, str, int], int] = {}
+    keys = [
+        ("", PRETRAINING, 0)
+        if entry.split == PRETRAINING
+        else (entry.task, entry.group, 0 if entry.group else row)
+        for row, entry in enumerate(entries)
+    ]
+    return np.array([numbers.setdefault(key, len(numbers)) for key in keys], np.int64)
 
 
 def _gravity(finding: Finding) -> tuple[bool, int, bool, int, float, str, str]:

@@ -6,10 +6,13 @@ of change.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
@@ -69,16 +72,18 @@ def near_duplicates(
             signed.append(known.signature)
     if b is None:
         return find(Signatures.of(signed))
-    side = np.arange(len(images)) >= len(a)
-    pairs = find(Signatures.of(signed), across=side)
-    return [pair._replace(second=pair.second - len(a)) for pair in pairs]
+    side = np.repeat([0, 1], [len(a), len(b)])
+    return [
+        pair._replace(second=pair.second - len(a))
+        for pair in find(Signatures.of(signed), together=side)
+        if side[pair.first] != side[pair.second]
+    ]
 
 
 def find(
     signed: Signatures,
     *,
-    wanted: np.ndarray | None = None,
-    across: np.ndarray | None = None,
+    together: np.ndarray | None = None,
     advance: Advance = lambda done, total: None,
 ) -> list[Pair]:
     """Pairs of N images that show the same, sorted by position; `first` < `second`.
@@ -88,8 +93,8 @@ def find(
 
     Args:
         signed: signatures of the N images.
-        wanted: bool [N]: only pairs with at least one such image; None for all.
-        across: bool [N]: only pairs of one image with False and one with True; None for all.
+        together: int64 [N]: two images of equal number (frames of one video) are expected to be
+            alike and are a pair only if their pixels are equal; None to compare all.
         advance: called with the number of distinct images done and in all.
     """
     digests, where = np.unique(np.array(signed.pixels, dtype=str), return_inverse=True)
@@ -97,6 +102,7 @@ def find(
     for image, content in enumerate(where.tolist()):
         members[content].append(image)
     distinct = signed.take(np.array([images[0] for images in members], dtype=np.int64))
+    numbers = np.arange(len(signed)) if together is None else together
 
     pairs = [
         Pair(i, j, GRADES[0], 0, 1.0, "")
@@ -104,45 +110,60 @@ def find(
         for k, i in enumerate(images)
         for j in images[k + 1 :]
     ]
-    for candidates, correlation in _compare(distinct, _any(wanted, members), advance):
-        for i, j, distance, comparison, value in zip(
-            *(column.tolist() for column in candidates), correlation.tolist(), strict=True
-        ):
-            grade = GRADES[1] if value >= NEAR_DUPLICATE else GRADES[2]
-            flip = ORIENTATIONS[COMPARISONS[comparison][2]]
-            pairs += [
-                Pair(min(one, two), max(one, two), grade, distance, round(value, 4), flip)
-                for one in members[i]
-                for two in members[j]
-            ]
-    if wanted is not None:
-        pairs = [pair for pair in pairs if wanted[pair.first] or wanted[pair.second]]
-    if across is not None:
-        pairs = [pair for pair in pairs if across[pair.first] != across[pair.second]]
+    candidates, correlation = _compare(distinct, _together(numbers, members), advance)
+    for i, j, distance, comparison, value in zip(
+        *(column.tolist() for column in candidates), correlation.tolist(), strict=True
+    ):
+        grade = GRADES[1] if value >= NEAR_DUPLICATE else GRADES[2]
+        flip = ORIENTATIONS[COMPARISONS[comparison][2]]
+        pairs += [
+            Pair(min(one, two), max(one, two), grade, distance, round(value, 4), flip)
+            for one in members[i]
+            for two in members[j]
+            if numbers[one] != numbers[two]
+        ]
     return sorted(pairs)
 
 
-def _any(wanted: np.ndarray | None, members: list[list[int]]) -> np.ndarray | None:
-    if wanted is None:
-        return None
-    return np.array([wanted[images].any() for images in members], dtype=bool)
+def _together(numbers: np.ndarray, members: list[list[int]]) -> np.ndarray:
+    """The number of each content; one of its own (below 0) if its images have several."""
+    found = [set(numbers[images].tolist()) for images in members]
+    return np.array(
+        [min(some) if len(some) == 1 else -1 - at for at, some in enumerate(found)], np.int64
+    )
 
 
 def _compare(
-    distinct: Signatures, wanted: np.ndarray | None, advance: Advance
-) -> list[tuple[Candidates, np.ndarray]]:
+    distinct: Signatures, together: np.ndarray, advance: Advance
+) -> tuple[Candidates, np.ndarray]:
     """Pairs of images with different pixels, and their correlation."""
     comparer = Comparer(distinct)
-    kept = []
-    done = 0
-    for found in search.search(distinct.hashes, RADIUS, wanted):
+
+    def work(start: int) -> tuple[Candidates, np.ndarray]:
+        found = search.block(distinct.hashes, start, RADIUS, together)
         candidates = comparer.sift(found)
         correlation = comparer.correlations(candidates)
         like = correlation >= SAME_SCENE
-        kept.append((Candidates(*(column[like] for column in candidates)), correlation[like]))
-        done = min(done + search.ROWS, len(distinct))
-        advance(done, len(distinct))
-    return kept
+        return Candidates(*(column[like] for column in candidates)), correlation[like]
+
+    kept = []
+    with _threads() as pool:
+        for result in pool.map(work, range(0, len(distinct), search.ROWS)):
+            kept.append(result)
+            advance(min(len(kept) * search.ROWS, len(distinct)), len(distinct))
+    return search.joined([c for c, _ in kept]), np.concatenate([[], *(v for _, v in kept)])
+
+
+@contextmanager
+def _threads() -> Iterator[ThreadPoolExecutor]:
+    """Threads that each do a block, as many as torch has; its own would wait for each other."""
+    count = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with ThreadPoolExecutor(count) as pool:
+            yield pool
+    finally:
+        torch.set_num_threads(count)
 
 
 def components(pairs: Sequence[Pair], count: int) -> np.ndarray:

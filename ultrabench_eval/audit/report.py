@@ -27,12 +27,12 @@ from ultrabench_eval.metrics import MAIN
 SHOWN = 200  # pairs in the gallery
 _SIDE = 320  # pixels of the longer side of a picture in the gallery
 
-COUNT_HEADER = ("place", "task", *duplicates.GRADES, "within one group", "different labels")
+COUNT_HEADER = ("place", "task", *duplicates.GRADES, "identical in one group", "different labels")
 SCORE_HEADER = ("model", "task", "all", "clean", "difference", "n", "n clean")
 
 
 def count_rows(audit: Audit) -> list[tuple[str, ...]]:
-    """Pairs by place, task and grade; those within one known group apart, for they are expected."""
+    """Pairs by place, task and grade; equal ones of one known group apart."""
     return [
         (place, task, *(str(row[key]) for key in (*duplicates.GRADES, "expected", "conflict")))
         for place, task, row in audit.counts()
@@ -192,8 +192,9 @@ def _markdown(audit: Audit, scores: Sequence[Rescored], notes: Sequence[str]) ->
         "\nidentical: equal pixels. near duplicate: a copy, however resized, compressed, cropped, "
         f"flipped (texture correlates at least {duplicates.NEAR_DUPLICATE}). same scene: a copy "
         "with much drawn over it, or another frame of the same view (at least "
-        f"{duplicates.SAME_SCENE}). Pairs within one known patient or video are expected and "
-        "counted apart. pairs.csv lists all, gallery.html shows the gravest.\n"
+        f"{duplicates.SAME_SCENE}). Images of one known patient or video are expected to be alike: "
+        "of them only equal ones are counted, apart. pairs.csv lists all pairs, gallery.html shows "
+        "the gravest.\n"
     )
     parts += ["## Groups by content\n", _table(("", "count"), _spans(audit)), ""]
     if scores:
@@ -207,7 +208,8 @@ def _markdown(audit: Audit, scores: Sequence[Rescored], notes: Sequence[str]) ->
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    return tabulate(rows, header, tablefmt="github", disable_numparse=True)
+    text: str = tabulate(rows, header, tablefmt="github", disable_numparse=True)
+    return text
 
 
 def _json(audit: Audit, scores: Sequence[Rescored], notes: Sequence[str]) -> dict[str, Any]:

@@ -8,8 +8,7 @@ against ±1 vectors through BLAS), and memory is bounded by the tile and the pai
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -24,7 +23,7 @@ COMPARISONS = tuple(
 )
 """View of the first image, view of the second, orientation of the second."""
 
-ROWS, _COLUMNS, _THREADS = 512, 256, 2  # images a block; columns a tile, for the processor's cache
+ROWS, _COLUMNS = 512, 256  # images a block; columns a tile, for the processor's cache
 
 
 class Candidates(NamedTuple):
@@ -40,41 +39,45 @@ class Candidates(NamedTuple):
     """uint8 [M]: the first of `COMPARISONS` that has this distance."""
 
 
-def search(
-    hashes: np.ndarray,
-    radius: int,
-    side: np.ndarray | None = None,
-) -> Iterator[Candidates]:
-    """All pairs i < j whose hashes differ in at most `radius` bits, block by block of i.
+def search(hashes: np.ndarray, radius: int, together: np.ndarray | None = None) -> Candidates:
+    """All pairs i < j whose hashes differ in at most `radius` bits.
 
     Args:
         hashes: uint64 [N, 3, 3], by view and orientation.
         radius: 0 ... 64.
-        side: bool [N]: only pairs of which at least one image is on this side; None for all.
+        together: int64 [N]: pairs of equal number are left out; None for all pairs.
     """
-    by_view = np.ascontiguousarray(np.moveaxis(hashes, 0, -1))  # [3, 3, N]
-    blocks = range(0, len(hashes), ROWS)
-    with ThreadPoolExecutor(_THREADS) as pool:  # NumPy frees the interpreter in its loops
-        yield from pool.map(lambda start: _block(by_view, start, radius, side), blocks)
+    blocks = [block(hashes, start, radius, together) for start in range(0, len(hashes), ROWS)]
+    return joined(blocks)
 
 
-def _block(hashes: np.ndarray, start: int, radius: int, side: np.ndarray | None) -> Candidates:
+def block(
+    hashes: np.ndarray, start: int, radius: int, together: np.ndarray | None = None
+) -> Candidates:
+    """The pairs of `search` with i in the `ROWS` images from `start`."""
     parts = []
-    rows = hashes[:, :, start : start + ROWS]
-    for left in range(start, hashes.shape[-1], _COLUMNS):
-        columns = hashes[:, :, left : left + _COLUMNS]
+    by_view = np.ascontiguousarray(np.moveaxis(hashes[start:], 0, -1))  # [3, 3, N - start]
+    rows = by_view[:, :, :ROWS]
+    for left in range(0, by_view.shape[-1], _COLUMNS):
+        columns = by_view[:, :, left : left + _COLUMNS]
         least = _distances(rows, columns, 0)
         for comparison in range(1, len(COMPARISONS)):
             np.minimum(least, _distances(rows, columns, comparison), out=least)
         i, j = np.nonzero(least <= radius)
-        keep = i + start < j + left
-        if side is not None:
-            keep &= side[i + start] | side[j + left]
+        keep = i < j + left
+        if together is not None:
+            keep &= together[start + i] != together[start + left + j]
         i, j = i[keep], j[keep]
         distance = least[i, j]
         which = _which(rows[:, :, i], columns[:, :, j], distance)
-        parts.append((i + start, j + left, distance, which))
-    return Candidates(*map(np.concatenate, zip(*parts, strict=True)))
+        parts.append(Candidates(start + i, start + left + j, distance, which))
+    return joined(parts)
+
+
+def joined(parts: Sequence[Candidates]) -> Candidates:
+    """Several lists of pairs as one; there may be none."""
+    none = Candidates(*(np.empty(0, kind) for kind in (np.int64, np.int64, np.uint8, np.uint8)))
+    return Candidates(*map(np.concatenate, zip(none, *parts, strict=True)))
 
 
 def _distances(rows: np.ndarray, columns: np.ndarray, comparison: int) -> np.ndarray:

@@ -233,9 +233,9 @@ class Store:
                     self._put(database, made)
                     found |= made
         results: list[Known | UserError] = []
-        for digest in digests:
-            one = digest if isinstance(digest, UserError) else found[digest]
-            results.append(one if isinstance(one, UserError) else Known(str(digest), one))
+        for content in digests:
+            one = content if isinstance(content, UserError) else found[content]
+            results.append(one if isinstance(one, UserError) else Known(str(content), one))
         return results
 
     def _open(self) -> sqlite3.Connection:
