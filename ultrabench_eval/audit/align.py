@@ -15,6 +15,7 @@ from functools import cache
 import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy import ndimage
 from torch import Tensor
 
 from ultrabench_eval.audit.search import COMPARISONS, INNER, TRIMMED, WHOLE, Candidates
@@ -27,7 +28,8 @@ _STEPS = 4  # of Gauss-Newton at each size
 _BATCH = 256  # pairs at a time
 _VIEWS = np.array([comparison[:2] for comparison in COMPARISONS])
 _ORIENTATION = np.array([comparison[2] for comparison in COMPARISONS])
-_OVERLAP = 0.6  # least part of the first thumbnail that the second must cover
+_OVERLAP = 0.6  # least part of a thumbnail, or of its tissue, that the other one must cover
+_TISSUE = 0.1  # least part of a thumbnail that a verdict may rest on
 
 
 class Comparer:
@@ -43,7 +45,7 @@ class Comparer:
         for start in range(0, len(signatures), _BATCH):
             rows = slice(start, start + _BATCH)
             half = F.avg_pool2d(_grey(signatures.thumbnails[rows]), 2)
-            self._coarse[rows] = _blur(_normalise(half, 3), 1).half()
+            self._coarse[rows] = _blur(_normalise(half, torch.ones_like(half), 3), 1).half()
         self._sieve = F.avg_pool2d(self._coarse.float(), 2).half()  # [N, 16, 16]
 
     def sift(self, pairs: Candidates) -> Candidates:
@@ -78,11 +80,20 @@ class Comparer:
         return result
 
     def _fine(self, pairs: Candidates, maps: Tensor) -> Tensor:
+        """Correlation [M] at full size, where both show tissue; 0 where that is too little."""
         images, where = np.unique([pairs.first, pairs.second], return_inverse=True)
-        texture = _blur(_normalise(_grey(self.signatures.thumbnails[images]), 4), 0.7)
         first, second = where.reshape(2, -1)
-        a, b = _both(texture, pairs._replace(first=first, second=second))
-        return _ncc(a, *_warped(b, maps))
+        pairs = pairs._replace(first=first, second=second)
+        thumbnails = self.signatures.thumbnails[images]
+        a, b = _both(_grey(thumbnails), pairs)
+        in_a, in_b = _both(_tissue(thumbnails), pairs)
+        b, inside = _warped(b, maps)
+        in_b = _warped(in_b, maps)[0] * inside
+        both = ((in_a > 0.5) & (in_b > 0.5)).float()
+        a, b = (_blur(_normalise(image, both, 4), 0.7) for image in (a, b))
+        least = torch.minimum(in_a.mean((1, 2)), in_b.mean((1, 2)))
+        enough = both.mean((1, 2)) >= torch.clamp(_OVERLAP * least, min=_TISSUE)
+        return torch.where(enough, _ncc(a, b, both), 0.0)
 
 
 def _rows(pairs: Candidates, start: int, count: int) -> Candidates:
@@ -183,13 +194,31 @@ def _ncc(a: Tensor, b: Tensor, inside: Tensor) -> Tensor:
     return (a * b).sum((1, 2)) / energy.sqrt().clamp(min=1e-6)
 
 
-def _normalise(images: Tensor, sigma: float) -> Tensor:
+def _tissue(thumbnails: np.ndarray) -> Tensor:
+    """1 where a thumbnail [N, 64, 64] shows more than the dark around the fan, else 0.
+
+    The dark is what is joined to the edge and hardly brighter than the darkest parts; a seam of
+    two pixels goes with it, for the outline of a fan is alike in all images of a machine.
+    """
+    darkest = np.percentile(thumbnails, 1, axis=(1, 2), keepdims=True)
+    dark = thumbnails <= darkest + 12
+    edge = np.zeros(thumbnails.shape[1:], bool)
+    edge[[0, -1]] = edge[:, [0, -1]] = True
+    flat = ndimage.generate_binary_structure(2, 2)[None]  # neighbours within an image
+    around = ndimage.binary_propagation(dark & edge, flat, dark)
+    around = ndimage.binary_dilation(around, flat, iterations=2)
+    return torch.from_numpy((~around).astype(np.float32))
+
+
+def _normalise(images: Tensor, inside: Tensor, sigma: float) -> Tensor:
     """Mean taken off and divided by the standard deviation, both in a Gaussian window.
 
-    4 grey levels are added to the deviation, so that the noise of a black ground stays small.
+    Only what is `inside` (1, else 0) counts; the rest becomes 0. 4 grey levels are added to the
+    deviation, so that noise in the dark stays small.
     """
-    centred = images - _blur(images, sigma)
-    return centred / (_blur(centred**2, sigma).clamp(min=0).sqrt() + 4)
+    weight = _blur(inside, sigma).clamp(min=1e-3)
+    centred = (images - _blur(images * inside, sigma) / weight) * inside
+    return centred / ((_blur(centred**2, sigma) / weight).clamp(min=0).sqrt() + 4)
 
 
 def _blur(images: Tensor, sigma: float) -> Tensor:
