@@ -56,6 +56,7 @@ class Progress:
         words = {
             "plan": "looking at models and data",
             "phantom": f"simulating {step.task}",
+            "audit": step.model,
             "encode": f"{step.model}: encoding {step.task}",
             "probe": f"{step.model}: training probes on {step.task}",
         }[step.stage]

@@ -40,11 +40,12 @@ PHANTOM = "phantom"  # the data root that is made when it is asked for
 class Step:
     """What the pipeline is at, for a progress display."""
 
-    stage: Literal["phantom", "plan", "encode", "probe", "done", "kept", "failed"]
+    stage: Literal["phantom", "plan", "audit", "encode", "probe", "done", "kept", "failed"]
     model: str = ""
+    """In "audit": what is done, in words."""
     task: str = ""
     done: int = 0
-    """Of `total`: images in "encode" and "phantom", cells in "done", "kept" and "failed"."""
+    """Of `total`: images in "encode", "audit" and "phantom", cells in the last three."""
     total: int = 0
     new: int = 0
     """Images encoded since the last step."""

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from ultrabench_eval.cli import data, options, show
+from ultrabench_eval.cli import audit, data, options, show
 from ultrabench_eval.core.errors import UserError
 
 app = typer.Typer(
@@ -23,6 +23,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(data.app, name="data")
+app.command()(audit.audit)
 
 DEMO_MODELS = "efficientnet-lite0,random-vit-tiny,pixels,image-stats,fan-mask"
 

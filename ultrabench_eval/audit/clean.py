@@ -1,0 +1,127 @@
+"""Tasks without the test images that were seen, and what the scores become on them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from tasks.task import Task
+from ultrabench_eval import metrics
+from ultrabench_eval.audit.audit import Audit
+from ultrabench_eval.audit.collection import PRETRAINING, UNUSED
+from ultrabench_eval.cells import Cell, Cells
+from ultrabench_eval.core.errors import UserError
+
+COLUMNS = ("image", "label", "split", "group", "sha256")
+
+
+def split_file(audit: Audit, task: Task) -> str:
+    """A CSV text that names the split of every image; test images that were seen are unused.
+
+    Columns: image, label (class name), split, group ("" if unknown), sha256 (of the stored
+    content; "" if the image cannot be read).
+    """
+    seen = audit.seen[task.name]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for entry, digest in zip(audit.entries, audit.digests, strict=True):
+        if entry.split == PRETRAINING or entry.task != task.name:
+            continue
+        dropped = entry.split == "test" and entry.image.name in seen
+        split = UNUSED if dropped else entry.split
+        writer.writerow((entry.image.name, entry.label, split, entry.group, digest))
+    return text.getvalue()
+
+
+class Rescored(NamedTuple):
+    """A finished cell on all test images and on the clean ones."""
+
+    model: str
+    task: str
+    condition: str
+    """Probe, protocol, fraction, corruption and severity, as the cell's file is named."""
+    metric: str
+    full: float
+    """Mean over seeds; percent for scores, nats for the loss."""
+    clean: float
+    """The same on the clean images; NaN where it is not defined."""
+    n_full: int
+    n_clean: int
+
+    @property
+    def difference(self) -> float:
+        """Clean minus full."""
+        return self.clean - self.full
+
+
+def rescore(out: Path, seen: Mapping[str, set[str]]) -> tuple[list[Rescored], list[str]]:
+    """Scores of a results folder from its stored predictions, without the test images in `seen`.
+
+    Args:
+        out: a results folder of `ubench run`.
+        seen: by task, names of test images to leave out.
+
+    Returns:
+        One row a cell and metric, in the folder's order, and notes on what could not be rescored.
+
+    Raises:
+        UserError: the folder has no results.
+    """
+    cells = Cells(out)
+    entries = cells.gather()
+    if not entries:
+        raise UserError(f"no results in {out}; give --run the folder that `ubench run --out` wrote")
+    rows, notes = [], []
+    for cell in entries:
+        if not isinstance(cell, Cell) or cell.coordinates.task not in seen:
+            continue
+        names, labels = _test(out, str(cell.identity["task"]))
+        dropped = seen[cell.coordinates.task]
+        keep = np.array([name not in dropped for name in names], dtype=bool)
+        absent = dropped - set(names)
+        if absent:
+            notes.append(
+                f"{cell.coordinates.model} on {cell.coordinates.task}: {len(absent)} of the images "
+                "to leave out are not in its test set: it was measured on other splits"
+            )
+        if not keep.any():
+            notes.append(f"no clean test image of {cell.coordinates.task} is left")
+            continue
+        lost = set(labels.tolist()) - set(labels[keep].tolist())
+        if lost:
+            gone = ", ".join(cell.classes[code] for code in sorted(lost))
+            notes.append(f"{cell.coordinates.task}: no clean test image of class {gone} is left")
+        full = cells.probabilities(cell.coordinates)
+        scores = (metrics.score(full, labels), metrics.score(full[:, keep], labels[keep]))
+        for metric in metrics.UNITS:
+            before, after = (float(s[metric].mean() * metrics.scale(metric)) for s in scores)
+            rows.append(
+                Rescored(
+                    cell.coordinates.model,
+                    cell.coordinates.task,
+                    cell.coordinates.path.name,
+                    metric,
+                    before,
+                    after,
+                    len(labels),
+                    int(keep.sum()),
+                )
+            )
+    return rows, list(dict.fromkeys(notes))
+
+
+def _test(out: Path, fingerprint: str) -> tuple[list[str], np.ndarray]:
+    """Names and labels of the test images to which predictions refer."""
+    path = out / "tasks" / f"{fingerprint}.json"
+    try:
+        known = json.loads(path.read_bytes())
+        return known["names"], np.array(known["labels"], dtype=np.int64)
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"cannot read {path} ({error}); run `ubench run` again") from error

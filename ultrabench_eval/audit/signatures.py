@@ -1,0 +1,310 @@
+"""What the audit remembers of an image: a few kilobytes by which a copy of it is met again.
+
+Pure functions of pixels, and the file in which signatures are kept by content.
+
+Three views of an image are hashed, so that a copy with other borders is met: the whole frame, the
+frame without its plain borders ("trimmed"), and that without a twentieth on each side ("inner",
+against copies that were cropped a little). Each is hashed as it is, mirrored and upside down.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import PIL.Image
+import scipy.fft
+
+from ultrabench_eval.core import hashing
+from ultrabench_eval.core.errors import UserError
+
+FORMAT = 1  # raised when signatures on disk must be made again
+VIEWS = ("whole", "trimmed", "inner")
+ORIENTATIONS = ("", "horizontal", "vertical")
+"""How the second image of a pair is flipped to match the first."""
+INNER = 0.05  # part of the trimmed height and width that "inner" leaves out on each side
+THUMBNAIL = 64  # pixels a side
+
+_HASHED = 32  # pixels a side of what the hash is taken of; its 8 x 8 lowest frequencies are kept
+_PLAIN = 16  # grey levels by which a border may differ from its commonest level
+_BUSY = 0.05  # a line with more than this part of other pixels is no border
+_SMALLEST = 0.3  # part of height and width below which trimming is not believed
+_READERS = 4  # threads; Pillow and FFmpeg free the interpreter while they decode
+_BATCH = 256  # images after which what was made is written
+
+
+class Image(Protocol):
+    """What the audit needs of an image; those of `tasks.images` and `tasks.video` have it."""
+
+    @property
+    def name(self) -> str:
+        """For reports."""
+
+    def read(self) -> np.ndarray:
+        """Uint8 RGB [H, W, 3]."""
+
+    def digest(self) -> str:
+        """SHA-256 of the stored content: 64 hexadecimal digits."""
+
+
+class Signature(NamedTuple):
+    """Signature of one image."""
+
+    pixels: str
+    """SHA-256 over height, width and RGB pixels: equal exactly for equal decoded images."""
+    hashes: np.ndarray
+    """uint64 [3, 3]: perceptual hashes by view and orientation."""
+    box: np.ndarray
+    """float32 [4]: left, top, right, bottom of the trimmed view in parts of width and height."""
+    thumbnail: np.ndarray
+    """uint8 [64, 64]: grey of the trimmed view."""
+
+
+class Known(NamedTuple):
+    """What is known of one image that could be read."""
+
+    digest: str
+    """SHA-256 of the stored content, as the image gives it."""
+    signature: Signature
+
+
+@dataclass(frozen=True)
+class Signatures:
+    """Signatures of N images, stacked.
+
+    Args:
+        pixels: N digests.
+        hashes: uint64 [N, 3, 3].
+        boxes: float32 [N, 4].
+        thumbnails: uint8 [N, 64, 64].
+    """
+
+    pixels: tuple[str, ...]
+    hashes: np.ndarray
+    boxes: np.ndarray
+    thumbnails: np.ndarray
+
+    @classmethod
+    def of(cls, signatures: Sequence[Signature]) -> Signatures:
+        """Stack signatures; there may be none."""
+        n = len(signatures)
+        return cls(
+            tuple(s.pixels for s in signatures),
+            np.array([s.hashes for s in signatures], np.uint64).reshape(n, 3, 3),
+            np.array([s.box for s in signatures], np.float32).reshape(n, 4),
+            np.array([s.thumbnail for s in signatures], np.uint8).reshape(n, THUMBNAIL, THUMBNAIL),
+        )
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def take(self, rows: np.ndarray) -> Signatures:
+        """The signatures at `rows`."""
+        return Signatures(
+            tuple(self.pixels[row] for row in rows),
+            *(getattr(self, field.name)[rows] for field in fields(self)[1:]),
+        )
+
+
+def signature(pixels: np.ndarray) -> Signature:
+    """The signature of an image, uint8 RGB [H, W, 3]."""
+    grey = PIL.Image.fromarray(pixels).convert("L")
+    width, height = grey.size
+    left, top, right, bottom = trimmed = trim(np.asarray(grey))
+    dx, dy = INNER * (right - left), INNER * (bottom - top)
+    inner = (left + dx, top + dy, right - dx, bottom - dy)
+    views = np.stack([_resized(grey, box) for box in ((0, 0, width, height), trimmed, inner)])
+    thumbnail = grey.resize((THUMBNAIL, THUMBNAIL), PIL.Image.Resampling.BOX, box=trimmed)
+    flipped = np.stack([views, views[:, :, ::-1], views[:, ::-1]], axis=1)
+    return Signature(
+        hashing.digest_parts([repr(pixels.shape).encode(), np.ascontiguousarray(pixels).data]),
+        phash(flipped),
+        np.array([left / width, top / height, right / width, bottom / height], np.float32),
+        np.asarray(thumbnail),
+    )
+
+
+def phash(small: np.ndarray) -> np.ndarray:
+    """Perceptual hashes in the usual form: which low DCT frequencies lie above their median.
+
+    Zauner 2010 ("Implementation and benchmarking of perceptual image hash functions"), as the
+    library `imagehash` has it: the grey image at 32 x 32, 8 x 8 frequencies with the constant one,
+    first row of frequencies in the highest bits.
+
+    Args:
+        small: uint8 [..., 32, 32].
+
+    Returns:
+        uint64 [...].
+    """
+    frequencies = scipy.fft.dct(scipy.fft.dct(small.astype(np.float64), axis=-2), axis=-1)
+    low = frequencies[..., :8, :8].reshape(*small.shape[:-2], 64)
+    bits = low > np.median(low, axis=-1, keepdims=True)
+    return np.packbits(bits, axis=-1).view(">u8")[..., 0].astype(np.uint64)
+
+
+def trim(grey: np.ndarray) -> tuple[int, int, int, int]:
+    """Left, top, right, bottom of an image without its plain borders.
+
+    A border is made of lines with nearly one grey level, of whatever brightness: padding in black
+    or white, the dark around a fan. Little things in it (a letter, a mark) don't hold it.
+
+    Args:
+        grey: uint8 [H, W].
+    """
+    height, width = grey.shape
+    left, top, right, bottom = 0, 0, width, height
+    for _ in range(3):  # a white border around a black one
+        inside = grey[top:bottom, left:right].astype(np.int16)
+        above, below = _border(inside), _border(inside[::-1])
+        before, after = _border(inside.T), _border(inside.T[::-1])
+        smaller = (left + before, top + above, right - after, bottom - below)
+        if smaller == (left, top, right, bottom):
+            break
+        if (smaller[2] - smaller[0]) < _SMALLEST * width:
+            break
+        if (smaller[3] - smaller[1]) < _SMALLEST * height:
+            break
+        left, top, right, bottom = smaller
+    return left, top, right, bottom
+
+
+def _border(lines: np.ndarray) -> int:
+    """How many of the first lines are border; 0 if all are."""
+    level = np.median(lines[0])
+    busy = (np.abs(lines - level) > _PLAIN).mean(axis=1) > _BUSY
+    return int(busy.argmax())
+
+
+def _resized(grey: PIL.Image.Image, box: tuple[float, float, float, float]) -> np.ndarray:
+    return np.asarray(grey.resize((_HASHED, _HASHED), PIL.Image.Resampling.LANCZOS, box=box))
+
+
+# ---- kept by content ----------------------------------------------------------------------------
+
+
+class Store:
+    """Signatures by the content digest of their image, in one SQLite file.
+
+    Several processes may use it at once; a killed one loses its last few images.
+
+    Args:
+        path: the file; need not exist yet.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def look(
+        self,
+        images: Sequence[Image],
+        advance: Callable[[int, int], None] = lambda done, total: None,
+    ) -> list[Known | UserError]:
+        """Digest and signature of each image; each content is decoded once and ever.
+
+        Args:
+            images: they may hold the same content several times.
+            advance: called with the number of contents decoded and of all that must be.
+
+        Returns:
+            One entry an image, which is the error for an image that cannot be read.
+        """
+        digests = [_digest(image) for image in images]
+        wanted = {d: i for d, i in zip(digests, images, strict=True) if isinstance(d, str)}
+        with closing(self._open()) as database:
+            found: dict[str, Signature | UserError] = dict(self._get(database, wanted))
+            missing = [digest for digest in wanted if digest not in found]
+            done = 0
+            with ThreadPoolExecutor(_READERS) as pool:
+                for start in range(0, len(missing), _BATCH):
+                    batch = missing[start : start + _BATCH]
+                    made: dict[str, Signature | UserError] = {}
+                    work = pool.map(lambda digest: _attempt(wanted[digest]), batch)
+                    for digest, result in zip(batch, work, strict=True):
+                        made[digest] = result
+                        done += 1
+                        advance(done, len(missing))
+                    self._put(database, made)
+                    found |= made
+        results: list[Known | UserError] = []
+        for content in digests:
+            one = content if isinstance(content, UserError) else found[content]
+            results.append(one if isinstance(one, UserError) else Known(str(content), one))
+        return results
+
+    def _open(self) -> sqlite3.Connection:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            database = sqlite3.connect(self.path, timeout=600)
+            with database:
+                database.execute(
+                    "CREATE TABLE IF NOT EXISTS signatures (digest TEXT PRIMARY KEY, pixels TEXT, "
+                    "hashes BLOB, box BLOB, thumbnail BLOB) WITHOUT ROWID"
+                )
+        except sqlite3.DatabaseError as error:
+            raise self._damaged(error) from error
+        return database
+
+    def _get(
+        self, database: sqlite3.Connection, digests: Iterable[str]
+    ) -> Iterator[tuple[str, Signature]]:
+        query = "SELECT pixels, hashes, box, thumbnail FROM signatures WHERE digest = ?"
+        try:
+            for digest in digests:
+                row = database.execute(query, (digest,)).fetchone()
+                if row is not None:
+                    yield digest, _unpack(*row)
+        except (sqlite3.DatabaseError, ValueError) as error:
+            raise self._damaged(error) from error
+
+    def _put(self, database: sqlite3.Connection, made: dict[str, Signature | UserError]) -> None:
+        rows = [
+            (digest, one.pixels, *(_little_endian(array).tobytes() for array in one[1:]))
+            for digest, one in made.items()
+            if not isinstance(one, UserError)
+        ]
+        with database:
+            database.executemany("INSERT OR REPLACE INTO signatures VALUES (?, ?, ?, ?, ?)", rows)
+
+    def _damaged(self, error: Exception) -> UserError:
+        return UserError(
+            f"signature file {self.path} is damaged ({error}); delete it and run again"
+        )
+
+
+def store(cache: Path) -> Store:
+    """The store of a cache folder."""
+    return Store(cache / "audit" / f"signatures-{FORMAT}.sqlite")
+
+
+def _digest(image: Image) -> str | UserError:
+    try:
+        return image.digest()
+    except UserError as error:
+        return error
+
+
+def _attempt(image: Image) -> Signature | UserError:
+    try:
+        return signature(image.read())
+    except UserError as error:
+        return error
+
+
+def _unpack(pixels: str, hashes: bytes, box: bytes, thumbnail: bytes) -> Signature:
+    return Signature(
+        pixels,
+        np.frombuffer(hashes, "<u8").reshape(3, 3),
+        np.frombuffer(box, "<f4").reshape(4),
+        np.frombuffer(thumbnail, np.uint8).reshape(THUMBNAIL, THUMBNAIL),
+    )
+
+
+def _little_endian(array: np.ndarray) -> np.ndarray:
+    return array.astype(array.dtype.newbyteorder("<"))

@@ -1,0 +1,67 @@
+"""`ubench audit`: near-duplicates within and across splits, tasks and pretraining images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ultrabench_eval.cli import options, show
+
+
+def audit(
+    task: Annotated[str, typer.Option(help="Tasks or manifest.csv files, or 'all'.")] = "all",
+    data: options.DataRoot = None,
+    against: Annotated[
+        list[Path] | None,
+        typer.Option(help="Pretraining images: a folder, or a text or CSV list; may be repeated."),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder for the report.")] = Path("runs/audit"),
+    run: Annotated[
+        Path | None,
+        typer.Option(help="Results of `ubench run`, to score again without the seen images."),
+    ] = None,
+    cache: Annotated[
+        Path | None, typer.Option(envvar="UBENCH_CACHE", help="Folder for signatures.")
+    ] = None,
+    plugin: options.Plugins = None,
+) -> None:
+    """Tell whether test images are in train, validation or pretraining images.
+
+    Exit code 0: every image was compared; 1: some cannot be read (audit.md names them); 2: nothing
+    was compared. What was found does not change the exit code.
+    """
+    import sys
+
+    from ultrabench_eval.audit import clean, report
+    from ultrabench_eval.audit.audit import audit as search
+    from ultrabench_eval.display import Progress
+
+    with Progress() as progress:
+        found = search(
+            task,
+            data=data,
+            against=against or (),
+            cache=cache,
+            plugin_files=plugin or (),
+            report=progress,
+        )
+    scores, notes = clean.rescore(run, found.seen) if run else ([], [])
+    report.write(found, out, scores, notes)
+
+    if any(known.synthetic for known in found.tasks.values()):
+        print("SYNTHETIC images: says nothing about real ultrasound")
+    show.table(report.COUNT_HEADER, report.count_rows(found))
+    if scores:
+        print("Macro F1 in percent, on all test images and on those that were not seen")
+        show.table(report.SCORE_HEADER, report.score_rows(scores))
+    for line in report.summary(found):
+        print(line)
+    for note in (*found.notes, *notes):
+        print(f"note: {note}")
+    for _, reason in found.unreadable:
+        print(f"error: {reason}", file=sys.stderr)
+    for name in ("audit.md", "gallery.html", "pairs.csv", "groups.csv", "clean"):
+        print(out / name)
+    raise typer.Exit(options.SOME_FAILED if found.unreadable else 0)
