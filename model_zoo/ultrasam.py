@@ -56,6 +56,7 @@ class UltraSam(sam.SAMEncoder):
     )
     stand_ins = (
         "mmengine.logging.history_buffer.HistoryBuffer",
+        "mmengine.config.config.Config",
         "mmengine.config.config.ConfigDict",
         "builtins.getattr",
     )

@@ -161,9 +161,9 @@ def one_pass(encoder: Encoder) -> Iterator[None]:
     run = getattr(network, trunk)
     known: list[Tensor] = []
 
-    def remembered(x: Tensor, **options: Any) -> Any:
-        if options:
-            return run(x, **options)
+    def remembered(x: Tensor, *more: Any, **options: Any) -> Any:
+        if any(one is not None for one in (*more, *options.values())):
+            return run(x, *more, **options)
         if not known or not torch.equal(known[0], x):
             known[:] = [x, run(x)]
         return known[1]

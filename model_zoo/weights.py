@@ -111,9 +111,23 @@ def _ambiguous(name: str, paths: list[Path], mend: str) -> UserError:
     return UserError(f"several weights fit model '{name}': {listed}; {mend}")
 
 
-# What training code leaves beside the weights: arguments, and numbers and arrays of numpy.
+# What training code leaves beside the weights: arguments, numbers and arrays of numpy, and
+# configurations of omegaconf.
 BESIDE = (
     "argparse.Namespace",
+    "omegaconf.base.ContainerMetadata",
+    "omegaconf.base.Metadata",
+    "omegaconf.dictconfig.DictConfig",
+    "omegaconf.listconfig.ListConfig",
+    "omegaconf.nodes.AnyNode",
+    "typing.Any",
+    "builtins.dict",
+    "builtins.list",
+    "builtins.str",
+    "builtins.int",
+    "builtins.float",
+    "builtins.bool",
+    "collections.defaultdict",
     "numpy.core.multiarray._reconstruct",
     "numpy._core.multiarray._reconstruct",
     "numpy.core.multiarray.scalar",
@@ -137,15 +151,6 @@ class StandIn:
 
     def __setstate__(self, state: Any) -> None:
         """Forget the state."""
-
-    def __setitem__(self, key: Any, value: Any) -> None:
-        """Forget the item, of a dictionary."""
-
-    def append(self, item: Any) -> None:
-        """Forget the item, of a list."""
-
-    def extend(self, items: Any) -> None:
-        """Forget the items, of a list."""
 
 
 def read(path: Path, stand_ins: Sequence[str] = ()) -> dict[str, Any]:

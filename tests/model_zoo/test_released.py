@@ -419,10 +419,14 @@ class Logged:
 def test_known_objects_beside_the_tensors_are_not_imported(tmp_path: Path) -> None:
     from model_zoo import weights
 
-    torch.save({"meta": Logged(), "w": torch.ones(2)}, tmp_path / "w.pth")
-    with pytest.raises(UserError, match="holds Python objects"):
-        weights.read(tmp_path / "w.pth")
+    logged = Logged()
+    logged.losses = {"a": [2, 3]}  # type: ignore[attr-defined]
     name = f"{Logged.__module__}.{Logged.__qualname__}"
-    content = weights.read(tmp_path / "w.pth", (name,))
-    assert torch.equal(content["w"], torch.ones(2))
-    assert isinstance(content["meta"], weights.StandIn)
+    for zipped in (True, False):
+        torch.save({"meta": logged, "w": torch.ones(2)}, tmp_path / "w.pth",
+                   _use_new_zipfile_serialization=zipped)  # fmt: skip
+        with pytest.raises(UserError, match=rf"holds Python objects .*\({name}\)"):
+            weights.read(tmp_path / "w.pth")
+        content = weights.read(tmp_path / "w.pth", (name,))
+        assert torch.equal(content["w"], torch.ones(2))
+        assert isinstance(content["meta"], weights.StandIn)

@@ -172,13 +172,7 @@ def resized_positions(patch: pytest.MonkeyPatch, encoder: Encoder) -> None:
 
 
 def without_input_adapter(patch: pytest.MonkeyPatch, encoder: Encoder) -> None:
-    plain = samus.SAMUSNetwork.preneck
-
-    def preneck(self: samus.SAMUSNetwork, images: Tensor) -> Tensor:
-        self.input_Adapter.forward = torch.zeros_like  # type: ignore[method-assign]
-        return plain(self, images)
-
-    patch.setattr(samus.SAMUSNetwork, "preneck", preneck)
+    patch.setattr(encoder.network.input_Adapter, "forward", torch.zeros_like)
 
 
 def unbiased(patch: pytest.MonkeyPatch, encoder: Encoder) -> None:
