@@ -46,7 +46,8 @@ class Comparer:
             rows = slice(start, start + _BATCH)
             half = F.avg_pool2d(_grey(signatures.thumbnails[rows]), 2)
             self._coarse[rows] = _blur(_normalise(half, torch.ones_like(half), 3), 1).half()
-        self._sieve = F.avg_pool2d(self._coarse.float(), 2).half()  # [N, 16, 16]
+        quarter = F.avg_pool2d(self._coarse[:, None].float(), 2)  # none is a batch, too
+        self._sieve = quarter[:, 0].half()  # [N, 16, 16]
 
     def sift(self, pairs: Candidates) -> Candidates:
         """The pairs worth fitting: their textures correlate at a quarter of the size already."""

@@ -99,7 +99,7 @@ class Audit:
     unreadable: list[tuple[Entry, str]]
     notes: list[str] = field(default_factory=list)
 
-    @property
+    @cached_property
     def seen(self) -> dict[str, set[str]]:
         """By task, the names of test images that train, validation or pretraining images show."""
         seen: dict[str, set[str]] = {name: set() for name in self.tasks}

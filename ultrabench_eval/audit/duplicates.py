@@ -22,7 +22,7 @@ from ultrabench_eval.audit.search import COMPARISONS, Candidates
 from ultrabench_eval.audit.signatures import ORIENTATIONS, Image, Known, Signatures, Store
 
 RADIUS = 14  # bits of 64 by which the hashes of a pair may differ to be looked at
-SAME_SCENE = 0.75  # least correlation of a pair that is reported
+SAME_SCENE = 0.8  # least correlation of a pair that is reported
 NEAR_DUPLICATE = 0.9  # least correlation of one that is a copy rather than another frame
 GRADES = ("identical", "near duplicate", "same scene")
 
