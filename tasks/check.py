@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tasks import split_files
+from tasks.images import Image
 from tasks.split_files import UNUSED, Row
-from tasks.task import Image, Task
+from tasks.task import Task
 from ultrabench_eval.core import parallel
 from ultrabench_eval.core.errors import UserError
 

@@ -11,7 +11,8 @@ import PIL.Image
 import PIL.ImageDraw
 import PIL.ImageFont
 
-from tasks.task import Image, ScanMask, Task
+from tasks.images import Image
+from tasks.task import ScanMask, Task
 from ultrabench_eval.core import files
 
 _CONTOUR, _PAPER, _INK = (60, 255, 60), (32, 32, 40), (235, 235, 235)

@@ -5,12 +5,32 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import PIL.Image
 
 from ultrabench_eval.core import hashing
 from ultrabench_eval.core.errors import UserError
+
+
+class Image(Protocol):
+    """One image, read when it is needed; `tasks.video` has another kind."""
+
+    @property
+    def name(self) -> str:
+        """Unique within its task and the same on every machine, e.g. "Benign/image/12.jpg"."""
+
+    def read(self) -> np.ndarray:
+        """The decoded image, uint8 RGB [H, W, 3]; it may be shared, so don't write into it.
+
+        Raises:
+            UserError: the file is damaged or of a kind that is not supported.
+        """
+
+    def digest(self) -> str:
+        """SHA-256 of the content: equal exactly if the stored bytes (and frame) are equal."""
+
 
 # Modes whose conversion to RGB keeps 8-bit values. 16-bit and float images would be clipped.
 _EIGHT_BIT = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"}

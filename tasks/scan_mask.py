@@ -15,20 +15,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import PIL.Image
 import PIL.ImageDraw
 from scipy import ndimage
 
-from tasks.images import decode
+from tasks.images import Image, decode
 from tasks.scan_geometry import BEYOND, Edges, fit
 from ultrabench_eval.core import hashing
 from ultrabench_eval.core.errors import UserError
-
-if TYPE_CHECKING:  # which itself imports this module
-    from tasks.task import Image
 
 VERSION = "1"
 """Raised whenever `estimate` or `of_frames` would give another mask for some image."""

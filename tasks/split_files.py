@@ -22,8 +22,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from tasks.images import Image
 from tasks.release import missing_note
-from tasks.task import SPLITS, Image, Item, Split, Task
+from tasks.task import SPLITS, Item, Split, Task
 from ultrabench_eval.core import files
 from ultrabench_eval.core.errors import UserError
 

@@ -12,29 +12,12 @@ from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 
+from tasks.images import Image
 from tasks.scan_mask import EstimatedMask
 from ultrabench_eval.core import hashing
 from ultrabench_eval.core.errors import UserError
 
 SPLITS = ("train", "validation", "test")
-
-
-class Image(Protocol):
-    """One image, read when it is needed. `tasks.images` has the kinds there are."""
-
-    @property
-    def name(self) -> str:
-        """Unique within its task and the same on every machine, e.g. "Benign/image/12.jpg"."""
-
-    def read(self) -> np.ndarray:
-        """The decoded image, uint8 RGB [H, W, 3]; it may be shared, so don't write into it.
-
-        Raises:
-            UserError: the file is damaged or of a kind that is not supported.
-        """
-
-    def digest(self) -> str:
-        """SHA-256 of the content: equal exactly if the stored bytes (and frame) are equal."""
 
 
 class ScanMask(Protocol):

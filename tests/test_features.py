@@ -12,7 +12,8 @@ import torch
 import model_zoo
 import tasks
 from model_zoo import Encoder, InputRule
-from tasks.task import Image, Task
+from tasks.images import Image
+from tasks.task import Task
 from ultrabench_eval import features
 from ultrabench_eval.core.errors import UserError
 from ultrabench_eval.features import Store

@@ -24,7 +24,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from model_zoo import Encoder
-from tasks.task import Image
+from tasks.images import Image
 from ultrabench_eval.core import files, hashing, parallel
 from ultrabench_eval.core.errors import UserError
 from ultrabench_eval.versions import versions

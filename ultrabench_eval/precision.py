@@ -16,7 +16,7 @@ import torch
 from torch.nn.functional import cosine_similarity
 
 from model_zoo import Encoder
-from tasks.task import Image
+from tasks.images import Image
 from ultrabench_eval import features
 from ultrabench_eval.core import files, hashing
 from ultrabench_eval.plan import Model
