@@ -52,8 +52,8 @@ class InputRule:
     """What "pad" fills with: "mean" is zero after the normalisation, "black" before it."""
     resizer: Resizer = "pillow"
     """Whose arithmetic, to the bit. "pillow" antialiases, by any filter; "torchvision" too, as on
-    its tensors, which may be one grey level apart; "opencv" looks at the four nearest pixels only.
-    The last two are bilinear."""
+    its tensors, which may be one grey level apart; "opencv", as mmdet uses it, looks at the four
+    nearest pixels only. The last two are bilinear."""
 
     def apply(self, image: np.ndarray | torch.Tensor) -> torch.Tensor:
         """Bring one image to the network's input, float32 [3, size, size].
@@ -100,8 +100,10 @@ class InputRule:
         if self.fit == "squash":
             return self.size, self.size
         scale = self.size / max(height, width)
-        # Rounded as by SAM; an image a thousand times as long as high keeps one row.
-        return max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5))
+        # Rounded as by SAM, but cut as by mmdet, so that 239 rows become 1023 of 1024.
+        more = 0.0 if self.resizer == "opencv" else 0.5
+        # An image a thousand times as long as high keeps one row.
+        return max(1, int(height * scale + more)), max(1, int(width * scale + more))
 
 
 def _resized_by_torchvision(image: np.ndarray, height: int, width: int) -> np.ndarray:

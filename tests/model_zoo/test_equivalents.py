@@ -214,6 +214,11 @@ def test_the_paddings_of_sam_and_ultrasam_are_their_own() -> None:
     ultrasams = model_zoo.registry.get("ultrasam").input_rule.apply(wide)
     black = -torch.tensor(sam.MEAN) / torch.tensor(sam.STD)
     torch.testing.assert_close(ultrasams[:, 256:], black.view(3, 1, 1) + zeros)
+    # mmdet cuts sides: 239 * (1024 / 239) is 1023.9999..., and SAM rounds them.
+    white = np.full((239, 176, 3), 255, np.uint8)
+    for name, rows in (("sam", 1024), ("ultrasam", 1023)):
+        pixels = model_zoo.registry.get(name).input_rule.apply(white)[0]
+        assert (pixels > 1).sum(0).max() == rows
 
 
 def test_resizing_as_opencv_is_bilinear_between_pixel_centres() -> None:

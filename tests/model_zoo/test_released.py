@@ -7,6 +7,7 @@ number takes no room.
 from __future__ import annotations
 
 import argparse
+import json
 import pickle
 import zlib
 from collections import OrderedDict
@@ -410,6 +411,37 @@ def test_the_layouts_of_dinov3_give_one_fingerprint(tmp_path: Path) -> None:
         assert encoder.filled.layout == layout
         seen[layout] = encoder.fingerprint
     assert len(set(seen.values())) == 1
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize(
+    ("name", "file", "part", "layout"),
+    [
+        ("dinov3", "keys_other_layouts.json", "transformers_file", "transformers"),
+        ("dinov3", "keys_other_layouts.json", "timm_vit_base_patch16_dinov3",
+         "timm without biases"),
+        ("dinov3", "keys_other_layouts.json", "timm_vit_base_patch16_dinov3_qkvb",
+         "timm with biases"),
+        pytest.param(
+            "ijepa", "keys_transformers.json", "", "transformers", marks=pytest.mark.slow
+        ),
+    ],
+)  # fmt: skip
+def test_names_of_the_other_layouts(
+    shared: Path, tmp_path: Path, name: str, file: str, part: str, layout: str
+) -> None:
+    listed = json.loads((shared / "conformance" / name / file).read_text())
+    keys = listed[part]["keys"] if part and "keys" in listed[part] else listed.get("keys", [])
+    if part.endswith("_qkvb"):
+        keys = listed[part.removesuffix("_qkvb")]["keys"] + listed[part]["extra_over_plain"]
+    assert len(keys) in (162, 186, 211, 517)
+    tensors = {one["key"]: torch.rand(1).expand(one["shape"]) for one in keys}
+    torch.save(tensors, tmp_path / "w.pth")
+    encoder = opened(name, tmp_path / "w.pth")
+    assert encoder.filled.layout == layout
+    assert {value.flatten()[0].item() for value in tensors.values()} >= {
+        value.flatten()[0].item() for value in encoder.network.state_dict().values()
+    } - {0.0}  # left out: biases of keys, and those that timm's plain names lack
 
 
 class Logged:
