@@ -234,7 +234,11 @@ def test_scores_on_the_clean_images_are_those_of_the_stored_predictions(tmp_path
         assert (row.n_full, row.n_clean) == (12, 7)
         assert row.difference == pytest.approx(row.clean - row.full, nan_ok=True)
 
-    assert clean.rescore(run, {"shades": set()})[0][0].difference == 0
+        assert (row.chance > 0) == (row.metric == metrics.MAIN)
+
+    nothing = clean.rescore(run, {"shades": set()})[0][0]
+    assert nothing.difference == 0
+    assert nothing.chance == pytest.approx(0, abs=1e-9)
     _, notes = clean.rescore(run, {"shades": {"never there.png"}})
     assert "was measured on other splits" in notes[0]
     rows, notes = clean.rescore(run, {"shades": set(names)})

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 import pytest
-from changes import CHANGES
+from changes import CHANGES, cropped
 from scenes import scene
 
 import tasks
@@ -40,6 +40,20 @@ def test_every_changed_copy_is_met_and_no_other(change: str, originals: list[np.
     flip = {"flipped horizontally": "horizontal", "flipped vertically": "vertical"}
     if change in flip:
         assert {p.flip for p in pairs} == {flip[change]}
+
+
+@pytest.mark.parametrize("sides", [(0.05,) * 4, (0, 0.06, 0, 0), (0.025, 0.05, 0.05, 0)])
+def test_cropped_copies_without_a_border_to_go_by(
+    sides: tuple[float, ...], originals: list[np.ndarray]
+) -> None:
+    """The texture fills the frame: only the inner view and the fit can tell."""
+    inside = [image[60:130, 60:140] for image in originals]
+    copies = [
+        np.asarray(cropped(*sides)(PIL.Image.fromarray(image), np.random.default_rng(0)))
+        for image in inside
+    ]
+    pairs = find(Signatures.of([signature(image) for image in [*inside, *copies]]))
+    assert [(p.first, p.second) for p in pairs] == [(i, i + SCENES) for i in range(SCENES)]
 
 
 def test_the_order_of_images_does_not_matter(originals: list[np.ndarray]) -> None:

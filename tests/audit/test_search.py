@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scenes import scene
 
 from ultrabench_eval.audit import search
+from ultrabench_eval.audit.signatures import signature
 
 
 def plain(hashes: np.ndarray, radius: int, together: np.ndarray | None) -> list[tuple[int, ...]]:
@@ -58,3 +60,17 @@ def test_kinds_of_numbers() -> None:
     for found in (none, some):
         assert [column.dtype for column in found] == [np.int64, np.int64, np.uint8, np.uint8]
     assert len(some.first) == 1
+
+
+def test_a_cropped_copy_is_met_in_the_inner_view() -> None:
+    image = scene(0)[60:130, 60:140]  # no border to go by
+    copy = np.ascontiguousarray(image[4:-4, 4:-4])
+    for pair, comparison in (
+        ((image, copy), (search.INNER, search.TRIMMED)),
+        ((copy, image), (search.TRIMMED, search.INNER)),
+    ):
+        hashes = np.stack([signature(one).hashes for one in pair])
+        apart = np.bitwise_count(hashes[0, search.TRIMMED, 0] ^ hashes[1, search.TRIMMED, 0])
+        found = search.search(hashes, 6)
+        assert found.distance.tolist() < [int(apart)]
+        assert [search.COMPARISONS[c] for c in found.comparison] == [(*comparison, 0)]

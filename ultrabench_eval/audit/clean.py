@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -16,8 +17,10 @@ from ultrabench_eval import metrics
 from ultrabench_eval.audit.audit import Audit
 from ultrabench_eval.audit.collection import PRETRAINING, UNUSED
 from ultrabench_eval.cells import Cell, Cells
+from ultrabench_eval.core import hashing
 from ultrabench_eval.core.errors import UserError
 
+DRAWS = 1000  # of as many images, to tell a difference from chance
 COLUMNS = ("image", "label", "split", "group", "sha256")
 
 
@@ -54,6 +57,9 @@ class Rescored(NamedTuple):
     """The same on the clean images; NaN where it is not defined."""
     n_full: int
     n_clean: int
+    chance: float
+    """Standard deviation of the difference if as many test images are left out at random; for the
+    main metric only, else NaN."""
 
     @property
     def difference(self) -> float:
@@ -100,6 +106,7 @@ def rescore(out: Path, seen: Mapping[str, set[str]]) -> tuple[list[Rescored], li
             notes.append(f"{cell.coordinates.task}: no clean test image of class {gone} is left")
         full = cells.probabilities(cell.coordinates)
         scores = (metrics.score(full, labels), metrics.score(full[:, keep], labels[keep]))
+        chance = _chance(full.argmax(-1), labels, len(cell.classes), int((~keep).sum()))
         for metric in metrics.UNITS:
             before, after = (float(s[metric].mean() * metrics.scale(metric)) for s in scores)
             rows.append(
@@ -112,9 +119,28 @@ def rescore(out: Path, seen: Mapping[str, set[str]]) -> tuple[list[Rescored], li
                     after,
                     len(labels),
                     int(keep.sum()),
+                    chance if metric == metrics.MAIN else math.nan,
                 )
             )
     return rows, list(dict.fromkeys(notes))
+
+
+def _chance(predicted: np.ndarray, labels: np.ndarray, classes: int, dropped: int) -> float:
+    """Standard deviation of macro F1 (percent) over random draws of images to leave out.
+
+    Args:
+        predicted: class codes [H, N] of H seeds.
+        labels: class codes [N].
+        classes: C.
+        dropped: images left out of each draw.
+    """
+    generator = np.random.default_rng(hashing.seed_for(0, "audit/images left out"))
+    counts = np.empty((DRAWS, len(predicted), classes, classes))
+    for draw in range(DRAWS):
+        keep = generator.permutation(len(labels))[dropped:]
+        for seed, codes in enumerate(predicted):
+            counts[draw, seed] = metrics.confusion(codes[keep], labels[keep], classes)
+    return 100 * float(metrics.macro_f1(counts).mean(-1).std())
 
 
 def _test(out: Path, fingerprint: str) -> tuple[list[str], np.ndarray]:

@@ -28,7 +28,7 @@ SHOWN = 200  # pairs in the gallery
 _SIDE = 320  # pixels of the longer side of a picture in the gallery
 
 COUNT_HEADER = ("place", "task", *duplicates.GRADES, "identical in one group", "different labels")
-SCORE_HEADER = ("model", "task", "all", "clean", "difference", "n", "n clean")
+SCORE_HEADER = ("model", "task", "all", "clean", "difference", "by chance", "n", "n clean")
 
 
 def count_rows(audit: Audit) -> list[tuple[str, ...]]:
@@ -48,6 +48,7 @@ def score_rows(scores: Iterable[Rescored]) -> list[tuple[str, ...]]:
             f"{s.full:.2f}",
             f"{s.clean:.2f}",
             f"{s.difference:+.2f}",
+            f"± {s.chance:.2f}",
             str(s.n_full),
             str(s.n_clean),
         )
@@ -95,6 +96,11 @@ def write(
     files.write_bytes(out / "audit.json", hashing.canonical_json(_json(audit, scores, notes)))
     files.write_text(out / "gallery.html", _gallery(audit))
 
+
+_SCORES = (
+    "Macro F1 in percent. By chance: standard deviation of the difference if as many test images "
+    "are left out at random. Images that are seen may be easier or harder for other reasons, too.\n"
+)
 
 # ---- tables -------------------------------------------------------------------------------------
 
@@ -198,7 +204,7 @@ def _markdown(audit: Audit, scores: Sequence[Rescored], notes: Sequence[str]) ->
     )
     parts += ["## Groups by content\n", _table(("", "count"), _spans(audit)), ""]
     if scores:
-        parts += ["## Scores without the seen test images\n", "Macro F1 in percent.\n"]
+        parts += ["## Scores without the seen test images\n", _SCORES]
         parts += [_table(SCORE_HEADER, score_rows(scores)), ""]
     if audit.unreadable:
         parts += ["## Not readable\n", *(f"- {reason}" for _, reason in audit.unreadable), ""]
