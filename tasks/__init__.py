@@ -148,6 +148,8 @@ def load(name: str, root: Path | str | None = None) -> Task:
         from tasks import split_files
 
         task = split_files.apply(task, Path(how))
+    if how is not None:
+        task = dataclasses.replace(task, card=dataclasses.replace(task.card, name=label(name)))
     return task
 
 

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 import tasks
 import ultrabench_eval
+from tasks import split_files
 from tasks.images import ImageArray
 from tasks.task import Item, Split, Task, TaskCard
 from ultrabench_eval import metrics
@@ -143,7 +144,7 @@ def test_report_folder(leaky: Path, tmp_path: Path) -> None:
 
     with (out / "clean" / "leaky.csv").open() as file:
         rows = {row["image"]: row for row in csv.DictReader(file)}
-    assert tuple(next(iter(rows.values()))) == clean.COLUMNS
+    assert tuple(next(iter(rows.values()))) == split_files.COLUMNS
     expected = {f"{name}.{'jpg' if name == 'copy of b' else 'png'}": row for name, *row in ROWS}
     for name, (_, label, split, group) in expected.items():
         row = rows[name]

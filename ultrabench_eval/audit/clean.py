@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 from collections.abc import Mapping
@@ -12,35 +10,32 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tasks.split_files import UNUSED, Row
 from tasks.task import Task
 from ultrabench_eval import metrics
 from ultrabench_eval.audit.audit import Audit
-from ultrabench_eval.audit.collection import PRETRAINING, UNUSED
+from ultrabench_eval.audit.collection import PRETRAINING
 from ultrabench_eval.cells import Cell, Cells
 from ultrabench_eval.core import hashing
 from ultrabench_eval.core.errors import UserError
 
 DRAWS = 1000  # of as many images, to tell a difference from chance
-COLUMNS = ("image", "label", "split", "group", "sha256")
 
 
-def split_file(audit: Audit, task: Task) -> str:
-    """A CSV text that names the split of every image; test images that were seen are unused.
+def rows(audit: Audit, task: Task) -> list[Row]:
+    """The split file of a task in which test images that were seen are unused.
 
-    Columns: image, label (class name), split, group ("" if unknown), sha256 (of the stored
-    content; "" if the image cannot be read).
+    The hash of an image that cannot be read is "".
     """
     seen = audit.seen[task.name]
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
+    listed = []
     for entry, digest in zip(audit.entries, audit.digests, strict=True):
         if entry.split == PRETRAINING or entry.task != task.name:
             continue
         dropped = entry.split == "test" and entry.image.name in seen
         split = UNUSED if dropped else entry.split
-        writer.writerow((entry.image.name, entry.label, split, entry.group, digest))
-    return text.getvalue()
+        listed.append(Row(entry.image.name, entry.label, split, entry.group, digest))
+    return listed
 
 
 class Rescored(NamedTuple):

@@ -10,12 +10,12 @@ from pathlib import Path
 import PIL.Image
 
 from tasks import video
-from tasks.images import ImageFile
+from tasks.images import Image, ImageFile
+from tasks.split_files import UNUSED
 from tasks.task import Task
-from ultrabench_eval.audit.signatures import Image
 from ultrabench_eval.core.errors import UserError, not_found
 
-PRETRAINING, UNUSED = "pretraining", "unused"
+PRETRAINING = "pretraining"
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".avi", ".mov", ".mpeg", ".mpg", ".mkv", ".webm")
 RATE, LIMIT = 3, 100  # frames a second and frames of each pretraining video
 COLUMNS = ("image", "path", "file")  # of a CSV list; the first that is there
@@ -41,16 +41,12 @@ class Entry:
 
 def of_task(task: Task) -> list[Entry]:
     """All images of a task: its three splits, then those of the release in no split."""
-    entries = [
-        Entry(image, task.name, name, task.classes[label], group or "")
-        for name, split in task.splits.items()
-        for image, label, group in zip(
-            split.images, split.labels.tolist(), split.groups or [None] * len(split), strict=True
-        )
+    parts = [(name, split.items) for name, split in task.splits.items()]
+    return [
+        Entry(item.image, task.name, name, task.classes[item.label], item.group or "")
+        for name, items in [*parts, (UNUSED, task.unused)]
+        for item in items
     ]
-    for image, label, group in getattr(task, UNUSED, ()):
-        entries.append(Entry(image, task.name, UNUSED, task.classes[label], group or ""))
-    return entries
 
 
 def of_pretraining(source: Path) -> tuple[list[Entry], list[str]]:

@@ -16,10 +16,11 @@ import torch
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from tasks.images import Image
 from ultrabench_eval.audit import search, signatures
 from ultrabench_eval.audit.align import Comparer
 from ultrabench_eval.audit.search import COMPARISONS, Candidates
-from ultrabench_eval.audit.signatures import ORIENTATIONS, Image, Known, Signatures, Store
+from ultrabench_eval.audit.signatures import ORIENTATIONS, Known, Signatures, Store
 
 RADIUS = 14  # bits of 64 by which the hashes of a pair may differ to be looked at
 SAME_SCENE = 0.8  # least correlation of a pair that is reported

@@ -16,6 +16,7 @@ import PIL.Image
 import PIL.ImageOps
 from tabulate import tabulate
 
+from tasks import split_files
 from ultrabench_eval.audit import clean, duplicates
 from ultrabench_eval.audit.audit import Audit, Finding
 from ultrabench_eval.audit.clean import Rescored
@@ -86,7 +87,7 @@ def write(
     files.write_text(out / "pairs.csv", _csv(_PAIR_COLUMNS, map(_pair_row, audit.findings)))
     files.write_text(out / "groups.csv", _csv(_GROUP_COLUMNS, _group_rows(audit)))
     for name, task in audit.tasks.items():
-        files.write_text(out / "clean" / f"{name}.csv", clean.split_file(audit, task))
+        split_files.write(clean.rows(audit, task), out / "clean" / f"{name}.csv")
     if scores:
         rows = (
             (*(_number(value) for value in score), _number(score.difference)) for score in scores

@@ -15,12 +15,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 import PIL.Image
 import scipy.fft
 
+from tasks.images import Image
 from ultrabench_eval.core import hashing
 from ultrabench_eval.core.errors import UserError
 
@@ -37,20 +38,6 @@ _BUSY = 0.05  # a line with more than this part of other pixels is no border
 _SMALLEST = 0.3  # part of height and width below which trimming is not believed
 _READERS = 4  # threads; Pillow and FFmpeg free the interpreter while they decode
 _BATCH = 256  # images after which what was made is written
-
-
-class Image(Protocol):
-    """What the audit needs of an image; those of `tasks.images` and `tasks.video` have it."""
-
-    @property
-    def name(self) -> str:
-        """For reports."""
-
-    def read(self) -> np.ndarray:
-        """Uint8 RGB [H, W, 3]."""
-
-    def digest(self) -> str:
-        """SHA-256 of the stored content: 64 hexadecimal digits."""
 
 
 class Signature(NamedTuple):
