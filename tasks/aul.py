@@ -26,6 +26,8 @@ CARD = TaskCard(
         "Liver polygons are missing for 3 malignant cases in the copy that was seen (432 of 435).",
         "UltraBench says that 374.jpg lacks a liver polygon and that the outlines of 229 and 306 "
         "are really the liver; it does not say of which class.",
+        "By `ubench audit`, 4 of the 147 test images show the same as a training or validation "
+        "image, though there should be one image a patient.",
         "UltraBench drew its test set over files in file-system order, so that only its published "
         "list tells the members.",
     ),

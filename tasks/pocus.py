@@ -21,7 +21,9 @@ CARD = TaskCard(
     licence="per file: column License of dataset_metadata.csv",
     groups="video",
     defects=(
-        "Groups are files, not patients: one patient can stand on both sides of a split.",
+        "Groups are files, not patients: one patient can stand on both sides of a split, and by "
+        "`ubench audit` some files show the same clip (Pneu_Avi_Video_002 and "
+        "Pneu_northumbria_1009_vid1).",
         "UltraBench draws over the files that are there, so one more or less reshuffles its splits "
         "(not the default ones here).",
         "Three POCUS sets exist: the repository's files (148 sources), UltraBench's published list "

@@ -142,7 +142,7 @@ def test_report_folder(leaky: Path, tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     assert "3 of 6 test images (50.0 %) are seen" in result.output
 
-    with (out / "clean" / "leaky.csv").open() as file:
+    with (out / "clean" / "leaky_clean.csv").open() as file:
         rows = {row["image"]: row for row in csv.DictReader(file)}
     assert tuple(next(iter(rows.values()))) == split_files.COLUMNS
     expected = {f"{name}.{'jpg' if name == 'copy of b' else 'png'}": row for name, *row in ROWS}
@@ -279,7 +279,7 @@ def test_unreadable_images_are_named_and_the_audit_goes_on(leaky: Path, tmp_path
     assert "1 images cannot be read" in result.output
     assert "3 of 6 test images" in result.output
     assert "c.png" in (out / "audit.md").read_text()
-    with (out / "clean/leaky.csv").open() as file:
+    with (out / "clean/leaky_clean.csv").open() as file:
         (row,) = [row for row in csv.DictReader(file) if row["image"] == "c.png"]
     assert (row["split"], row["sha256"]) == ("train", "")
 

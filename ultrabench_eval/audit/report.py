@@ -87,7 +87,7 @@ def write(
     files.write_text(out / "pairs.csv", _csv(_PAIR_COLUMNS, map(_pair_row, audit.findings)))
     files.write_text(out / "groups.csv", _csv(_GROUP_COLUMNS, _group_rows(audit)))
     for name, task in audit.tasks.items():
-        split_files.write(clean.rows(audit, task), out / "clean" / f"{name}.csv")
+        split_files.write(clean.rows(audit, task), out / "clean" / f"{name}_clean.csv")
     if scores:
         rows = (
             (*(_number(value) for value in score), _number(score.difference)) for score in scores
