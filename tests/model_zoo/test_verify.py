@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from conftest import SHARED
 from torch import Tensor, nn
 
 import model_zoo
@@ -87,6 +88,8 @@ def test_the_second_vectors_are_others() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", RELEASED)
 def test_the_numbers_of_the_authors_code(encoder_of: EncoderOf, name: str) -> None:
+    if name in ("ijepa", "sam", "ultrasam") and SHARED.is_dir():
+        pytest.skip("for its time: an excerpt of what is compared in full below")
     vectors = verify.read(name)
     results = verify.compare(encoder_of(name), vectors)
     assert {one.array for one in results} == set(vectors.expected)
