@@ -78,7 +78,9 @@ BATCH = to_float(IMAGE)[None]
 def test_mae_encoders_are_timms_vit(tmp_path: Path, name: str, how: PIL.Image.Resampling) -> None:
     reference = timm.create_model("vit_base_patch16_224", num_classes=0)
     tensors = scrambled(reference)
-    decoder = {"mask_token": torch.ones(1, 1, 8), "decoder_embed.weight": torch.ones(8, 8)}
+    width = {"usf-mae": 512, "urfm": 768}[name]
+    decoder = {"mask_token": torch.ones(1, 1, width)}
+    decoder["decoder_embed.weight"] = torch.ones(width, 768)
     torch.save(tensors | decoder, tmp_path / "w.pth")
     encoder = model_zoo.load(name, tmp_path / "w.pth", "cpu", "float32")
     with torch.inference_mode():
