@@ -1,40 +1,28 @@
 """Archives: a release is unpacked whole and as it was packed, or not at all.
 
-Nothing an archive says is trusted: not its suffix, not its members' names, kinds and sizes.
-Everything lands in a temporary folder that is renamed at the end, so that an archive which is
-refused, or a process which is killed, leaves nothing behind.
+`tasks.archive_members` reads them; here are the rules that each member must meet. Everything lands
+in a temporary folder that is renamed at the end, so that an archive which is refused, or a process
+which is killed, leaves nothing behind.
 """
 
 from __future__ import annotations
 
-import bz2
 import errno
-import gzip
-import importlib
-import io
 import json
 import lzma
-import posixpath
-import re
 import shutil
-import stat
 import struct
 import tarfile
-import unicodedata
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import IO, Any, Literal, cast
 
+from tasks.archive_members import BLOCK, Member, Progress, members, pointed_at
+from tasks.safe_names import Refused, folded, is_leftover, safe_parts
 from ultrabench_eval.core import files, hashing
 from ultrabench_eval.core.errors import UserError, not_found
-
-Progress = Callable[[str, int, int], None]
-"""Called with the archive's name, the bytes of it that are read, and all its bytes."""
 
 MARKER = ".unpacked.json"  # in the unpacked folder: the archives it came from
 SUFFIXES = (
@@ -47,9 +35,6 @@ SUFFIXES = (
 MAX_RATIO = 200
 FREE_EXPANSION = 256 << 20
 
-_BLOCK = 1 << 20
-_HEAD = 512  # the bytes that tell what a file is; also the block size of tar
-_LONGEST_LINK = 4096
 _DAMAGED = (  # what the standard library raises while it reads a damaged archive
     *(zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, struct.error),
     *(EOFError, OSError, OverflowError, ValueError),
@@ -163,193 +148,6 @@ def _is_unpacked(folder: Path, archives: list[Path], nested: bool) -> bool:
     raise UserError(f"{fault}; remove the folder or name another")
 
 
-# Reading archives.
-
-
-@dataclass(frozen=True)
-class _Member:
-    """One entry of an archive, as the archive describes it."""
-
-    name: str
-    kind: Literal["file", "folder", "symbolic link", "hard link"]
-    size: int = 0
-    open: Callable[[], IO[bytes]] = io.BytesIO
-    target: str = ""
-    """Where a link points."""
-    fault: str = ""
-    """Why it cannot be taken at all."""
-
-
-class _Refused(ValueError):
-    """Why a member cannot be taken; becomes a sentence with the archive and the member in it."""
-
-
-def _members(
-    path: Path,
-    shown: str,
-    raw: IO[bytes],
-    check: Callable[[int], None],
-    progress: Progress | None,
-) -> Iterator[_Member]:
-    """The members of an archive in its order; each must be used before the next is asked for.
-
-    Args:
-        path: the archive.
-        shown: its name in messages.
-        raw: the archive, opened.
-        check: called with the bytes that were unpacked so far; raises if they are too many.
-        progress: told after each member.
-    """
-    head = raw.read(_HEAD)
-    raw.seek(0)
-    size = path.stat().st_size
-
-    def tell(done: int) -> None:
-        if progress:
-            progress(path.name, min(done, size), size)
-
-    decompress = _decompressor(head)
-    if head.startswith((b"PK\3\4", b"PK\5\6")):
-        yield from _zip_members(raw, tell)
-    elif decompress:
-        with decompress(raw) as stream:
-            yield from _tar_members(_Forward(stream, check), raw, tell)
-    elif head[257:262] == b"ustar" or (head and tarfile.is_tarfile(path)):
-        yield from _tar_members(_Forward(raw, check), raw, tell)
-    else:
-        raise UserError(f"{shown} {_what_else(head)}")
-    tell(size)
-
-
-def _decompressor(head: bytes) -> Callable[[IO[bytes]], Any] | None:
-    """What opens a compressed stream; None if it is not compressed."""
-    if head.startswith(b"\x1f\x8b"):
-        return gzip.open
-    if head.startswith(b"BZh"):
-        return bz2.open
-    if head.startswith(b"\xfd7zXZ\0"):
-        return lzma.open
-    if head.startswith(b"\x28\xb5\x2f\xfd"):
-        try:
-            return cast(
-                "Callable[[IO[bytes]], Any]", importlib.import_module("compression.zstd").open
-            )
-        except ImportError as error:
-            raise NotImplementedError("zstd before Python 3.14") from error
-    return None
-
-
-def _what_else(head: bytes) -> str:
-    """What a file is that is no zip or tar archive, and what to do."""
-    if head.startswith(b"Rar!\x1a\7"):
-        return "is a RAR archive; unpack it by hand (`unrar x`, or 7-Zip)"
-    if head.startswith(b"7z\xbc\xaf\x27\x1c"):
-        return "is a 7z archive; unpack it by hand (`7z x`, or 7-Zip)"
-    if head.lstrip().lower().startswith((b"<!doctype", b"<html")):
-        return (
-            "is a web page, not an archive (a download that needed a login or a confirmation?); "
-            "download it again"
-        )
-    if head.startswith(b"version https://git-lfs"):
-        return "is a Git LFS pointer, not the archive; run `git lfs pull` there"
-    return "is no zip or tar archive, or its beginning is damaged; get it again"
-
-
-def _zip_members(raw: IO[bytes], tell: Callable[[int], None]) -> Iterator[_Member]:
-    try:
-        # Names without the UTF-8 flag are taken as cp437, whatever the machine.
-        archive = zipfile.ZipFile(raw)
-    except UnicodeDecodeError as error:
-        raise _Refused(f"has a member whose name is not UTF-8, {error.object!r}") from error
-    done = 0
-    with archive:
-        for info in archive.infolist():
-            # As stored: `filename` is cut at a NUL, and its separators depend on the system.
-            name, mode = info.orig_filename, info.external_attr >> 16
-            if info.flag_bits & 1:
-                yield _Member(name, "file", fault="is encrypted")
-            elif name.endswith("/") or (stat.S_ISDIR(mode) and not info.file_size):
-                yield _Member(name, "folder")
-            elif stat.S_ISLNK(mode) and info.file_size <= _LONGEST_LINK:
-                target = archive.read(info).decode("utf-8", "surrogateescape")
-                yield _Member(name, "symbolic link", target=target)
-            elif stat.S_IFMT(mode) in (0, stat.S_IFREG, stat.S_IFDIR):
-                yield _Member(name, "file", info.file_size, partial(archive.open, info))
-            else:
-                yield _Member(name, "file", fault=_ODD)
-            done += info.compress_size
-            tell(done)
-
-
-_ODD = "is a device, a pipe or something else that no release needs"
-
-
-def _tar_members(
-    stream: _Forward, raw: IO[bytes], tell: Callable[[int], None]
-) -> Iterator[_Member]:
-    try:
-        archive = tarfile.open(  # noqa: SIM115 - closed below
-            fileobj=cast("IO[bytes]", stream),
-            mode="r:",
-            encoding="utf-8",
-            errors="surrogateescape",  # such names are refused later, by name
-        )
-    except tarfile.ReadError as error:
-        raise _Refused(f"holds no tar archive ({error})") from error
-    with archive:
-        for info in archive:
-            if info.isdir():
-                yield _Member(info.name, "folder")
-            elif info.issym():
-                yield _Member(info.name, "symbolic link", target=info.linkname)
-            elif info.islnk():
-                yield _Member(info.name, "hard link", target=info.linkname)
-            elif info.isreg() and info.size >= 0:
-                content = cast("Callable[[], IO[bytes]]", partial(archive.extractfile, info))
-                yield _Member(info.name, "file", info.size, content)
-            else:
-                yield _Member(info.name, "file", fault=_ODD)
-            tell(raw.tell())
-    # The library takes whatever is no header for the end, and leaves a checksum after it unread.
-    if len(stream.last) != _HEAD or stream.last.strip(b"\0"):
-        raise tarfile.ReadError("its end mark is missing")
-    while block := stream.read(_BLOCK):
-        if block.strip(b"\0"):
-            raise tarfile.ReadError("there is more after its end mark")
-
-
-class _Forward:
-    """A stream that is read once from front to back; keeps count, and the last block it gave."""
-
-    def __init__(self, stream: IO[bytes], check: Callable[[int], None]) -> None:
-        self._stream = stream
-        self._check = check
-        self._position = 0
-        self.last = b""
-
-    def read(self, size: int) -> bytes:
-        """Up to `size` bytes."""
-        self.last = self._stream.read(size)
-        self._position += len(self.last)
-        self._check(self._position)
-        return self.last
-
-    def tell(self) -> int:
-        """The bytes given so far."""
-        return self._position
-
-    def seek(self, position: int) -> int:
-        """Go on to `position`; going back would let a crafted archive run in circles."""
-        if position < self._position:
-            raise tarfile.ReadError("a member lies before the one before it")
-        while self._position < position and self.read(min(_BLOCK, position - self._position)):
-            pass
-        return self._position
-
-
-# Writing what they hold.
-
-
 class _Tree:
     """What is unpacked so far below `root`, and the rules that the next member must meet.
 
@@ -370,25 +168,25 @@ class _Tree:
         """Refuse if `size` bytes in all are too many."""
         if size > self._limit:
             limit = f"{self._limit / 2**20:.0f} MB"
-            raise _Refused(f"expands to more than {limit}, absurdly much for its size")
+            raise Refused(f"expands to more than {limit}, absurdly much for its size")
         if size > self._free:
-            raise _Refused(f"expands to more than the {self._free / 2**20:.0f} MB free on the disk")
+            raise Refused(f"expands to more than the {self._free / 2**20:.0f} MB free on the disk")
 
     def claim(self, parts: list[str], folder: bool) -> None:
         """Note a path and the folders above it; refuse what a system could confuse."""
         for depth in range(1, len(parts) + 1):
             path, is_folder = "/".join(parts[:depth]), folder or depth < len(parts)
-            key = _fold(path)
+            key = folded(path)
             if key not in self._paths:
                 self._paths[key] = (path, is_folder)
                 continue
             known, was_folder = self._paths[key]
             if known != path:
-                raise _Refused(
+                raise Refused(
                     f"is the same as {known!r} where upper and lower case are not told apart"
                 )
             if not (is_folder and was_folder):
-                raise _Refused("is there twice, or is both a file and a folder")
+                raise Refused("is there twice, or is both a file and a folder")
 
     def expect(self, size: int) -> None:
         """Count `size` bytes that are about to be written; refused if they are too many."""
@@ -401,16 +199,16 @@ def _add(
 ) -> None:
     """Unpack one archive into the folder `above` of a tree; `shown` is its name in messages."""
     before = len(tree.files)
-    links: dict[str, tuple[_Member, str]] = {}  # path of a link -> the path it points at
-    member: _Member | None = None
+    links: dict[str, tuple[Member, str]] = {}  # path of a link -> the path it points at
+    member: Member | None = None
     try:
         with path.open("rb") as raw:
-            for member in _members(path, shown, raw, tree.check, progress):
+            for member in members(path, shown, raw, tree.check, progress):
                 _take(tree, member, shown, above, links)
         for link, (noted, _) in links.items():
             member = noted
             _copy(tree, link, links, shown)
-    except (_Refused, NotImplementedError) as error:
+    except (Refused, NotImplementedError) as error:
         reason = str(error)
         if isinstance(error, NotImplementedError):
             reason = f"is packed in a way that Python does not read ({reason})"
@@ -431,19 +229,19 @@ def _add(
 
 def _take(
     tree: _Tree,
-    member: _Member,
+    member: Member,
     shown: str,
     above: tuple[str, ...],
-    links: dict[str, tuple[_Member, str]],
+    links: dict[str, tuple[Member, str]],
 ) -> None:
     """Unpack one member; links are noted for later."""
     inner = safe_parts(member.name)
     if member.fault:
-        raise _Refused(member.fault)
-    if any(_is_leftover(part) for part in inner):
+        raise Refused(member.fault)
+    if any(is_leftover(part) for part in inner):
         return
     if not inner and member.kind != "folder":
-        raise _Refused("has no name")
+        raise Refused("has no name")
     parts = [*above, *inner]
     tree.claim(parts, folder=member.kind == "folder")
     path, target = "/".join(parts), tree.root.joinpath(*parts)
@@ -454,29 +252,29 @@ def _take(
         _write(member, target, shown)
         tree.files.append(path)
     elif member.kind != "folder":
-        links[path] = member, "/".join([*above, *_pointed_at(member, inner)])
+        links[path] = member, "/".join([*above, *pointed_at(member, inner)])
 
 
-def _write(member: _Member, target: Path, shown: str) -> None:
+def _write(member: Member, target: Path, shown: str) -> None:
     with member.open() as source:
         with _writing(shown, member):
             file = target.open("xb")
         with file:
-            while block := source.read(_BLOCK):
+            while block := source.read(BLOCK):
                 with _writing(shown, member):
                     file.write(block)
             with _writing(shown, member):
                 file.flush()
 
 
-def _copy(tree: _Tree, link: str, links: dict[str, tuple[_Member, str]], shown: str) -> None:
+def _copy(tree: _Tree, link: str, links: dict[str, tuple[Member, str]], shown: str) -> None:
     """Put a copy of the file where a link to it stands."""
     member, target = links[link]
     for _ in links:  # a link may point at a link, if not in a circle
         target = links[target][1] if target in links else target
     source = tree.root / target
     if not source.is_file():
-        raise _Refused(f"is a link to {member.target!r}, which is no file of the archive")
+        raise Refused(f"is a link to {member.target!r}, which is no file of the archive")
     tree.expect(source.stat().st_size)
     with _writing(shown, member):
         shutil.copyfile(source, tree.root / link)
@@ -484,7 +282,7 @@ def _copy(tree: _Tree, link: str, links: dict[str, tuple[_Member, str]], shown: 
 
 
 @contextmanager
-def _writing(shown: str, member: _Member) -> Iterator[None]:
+def _writing(shown: str, member: Member) -> Iterator[None]:
     """Tell what goes wrong on this machine from what is wrong with the archive."""
     try:
         yield
@@ -497,50 +295,3 @@ def _writing(shown: str, member: _Member) -> Iterator[None]:
             f"{shown} is not unpacked: its member {member.name!r} cannot be written "
             f"({error.strerror}); unpack into another folder or on another disk"
         ) from error
-
-
-# Names.
-
-
-def safe_parts(name: str) -> list[str]:
-    """The components of a `/`-separated name from elsewhere, if it stays within its folder.
-
-    Raises:
-        ValueError: it is absolute, leads upwards, would be another place on another system, or is
-            no valid text. The message is the rest of a sentence that begins with the name.
-    """
-    try:
-        name.encode()
-    except UnicodeEncodeError as error:
-        raise _Refused("has a name that is not UTF-8") from error
-    if "\0" in name or "\\" in name:
-        raise _Refused("has a NUL or a backslash in its name")
-    if name.startswith("/"):
-        raise _Refused("has an absolute name")
-    parts = [part for part in name.split("/") if part not in ("", ".")]
-    if ".." in parts:
-        raise _Refused("leads out of the folder")
-    if any(re.match("[A-Za-z]:", part) for part in parts):
-        raise _Refused("names a Windows drive")
-    return parts
-
-
-def _pointed_at(member: _Member, parts: list[str]) -> list[str]:
-    """Components of the path that a link points at, from the archive's top."""
-    try:
-        if member.kind == "hard link" or member.target.startswith("/"):
-            return safe_parts(member.target)
-        # A symbolic link starts in its own folder, and may lead upwards within the archive.
-        return safe_parts(posixpath.normpath("/".join([*parts[:-1], member.target])))
-    except _Refused as error:
-        raise _Refused(f"is a link out of the folder, to {member.target!r}") from error
-
-
-def _is_leftover(part: str) -> bool:
-    """Whether a file or folder is one that a system adds to archives on its own."""
-    return part == "__MACOSX" or part.startswith("._") or part in (".DS_Store", "Thumbs.db")
-
-
-def _fold(path: str) -> str:
-    """Equal for two paths that macOS or Windows could take for one (Unicode standard, D145)."""
-    return unicodedata.normalize("NFD", unicodedata.normalize("NFD", path).casefold())

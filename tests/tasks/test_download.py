@@ -508,7 +508,7 @@ def test_a_killed_process_goes_on(host: Host, tmp_path: Path) -> None:
     code = (
         "import os, signal; from pathlib import Path; from tasks import download\n"
         "from tasks.sources import Url\n"
-        "download.time.sleep = lambda _: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "import time; time.sleep = lambda _: os.kill(os.getpid(), signal.SIGKILL)\n"
         f"source = Url(page='', licence='', url={host.url + '/file'!r}, name='file.bin')\n"
         f"download.fetch(source, Path({str(tmp_path)!r}))"
     )
