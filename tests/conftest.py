@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -62,6 +64,23 @@ def tiny() -> Iterator[Size]:
 def phantom_root(tiny: Size, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The whole SYNTHETIC suite at `tiny`, seed 3; not to be written into."""
     return phantom.write(tmp_path_factory.mktemp("phantom"), size=tiny.name, seed=3)
+
+
+@pytest.fixture
+def shallow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Vision transformers of two blocks: the reference vectors are there for the depth."""
+    from model_zoo import dinov3, usfm, vit  # here, for they import torch
+
+    plain = vit.VisionTransformer.__init__
+
+    def two_blocks(*args: Any, **options: Any) -> None:
+        bound = inspect.signature(plain).bind(*args, **options)
+        bound.arguments["depth"] = 2
+        plain(*bound.args, **bound.kwargs)
+
+    monkeypatch.setattr(vit.VisionTransformer, "__init__", two_blocks)
+    monkeypatch.setattr(dinov3, "_DEPTH", 2)
+    monkeypatch.setattr(usfm, "_DEPTH", 2)
 
 
 @pytest.fixture

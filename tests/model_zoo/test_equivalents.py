@@ -24,7 +24,7 @@ import model_zoo
 from model_zoo import sam, verify
 from model_zoo.transforms import InputRule, to_float
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("shallow")]
 CLOSE = {"atol": 2e-5, "rtol": 1e-5}
 
 
@@ -76,7 +76,7 @@ BATCH = to_float(IMAGE)[None]
     ],
 )
 def test_mae_encoders_are_timms_vit(tmp_path: Path, name: str, how: PIL.Image.Resampling) -> None:
-    reference = timm.create_model("vit_base_patch16_224", num_classes=0)
+    reference = timm.create_model("vit_base_patch16_224", num_classes=0, depth=2)
     tensors = scrambled(reference)
     width = {"usf-mae": 512, "urfm": 768}[name]
     decoder = {"mask_token": torch.ones(1, 1, width)}
@@ -95,6 +95,7 @@ def test_mae_encoders_are_timms_vit(tmp_path: Path, name: str, how: PIL.Image.Re
 def test_usfm_is_timms_beit_with_a_shared_table(tmp_path: Path) -> None:
     reference = timm.create_model(
         "beit_base_patch16_224",
+        depth=2,
         num_classes=0,
         use_shared_rel_pos_bias=True,
         use_rel_pos_bias=False,
@@ -116,7 +117,7 @@ def test_dinov3_is_the_one_of_transformers(tmp_path: Path) -> None:
     from transformers import DINOv3ViTConfig, DINOv3ViTModel
 
     config = DINOv3ViTConfig(
-        patch_size=16, hidden_size=768, intermediate_size=3072, num_hidden_layers=12,
+        patch_size=16, hidden_size=768, intermediate_size=3072, num_hidden_layers=2,
         num_attention_heads=12, layer_norm_eps=1e-5, num_register_tokens=4, key_bias=False,
     )  # fmt: skip
     reference = DINOv3ViTModel(config)
@@ -137,7 +138,7 @@ def test_ijepa_is_the_one_of_transformers(tmp_path: Path) -> None:
     from transformers import IJepaConfig, IJepaModel
 
     config = IJepaConfig(
-        hidden_size=768, num_hidden_layers=12, num_attention_heads=12, intermediate_size=3072,
+        hidden_size=768, num_hidden_layers=2, num_attention_heads=12, intermediate_size=3072,
         image_size=224, patch_size=16, layer_norm_eps=1e-6,
     )  # fmt: skip
     reference = IJepaModel(config, add_pooling_layer=False)
@@ -158,6 +159,7 @@ def test_biomedclip_is_open_clips_tower(tmp_path: Path) -> None:
         "vit_base_patch16_224", embed_dim=512, image_size=224, pool="", proj="linear",
         pretrained=False,
     )  # fmt: skip
+    reference.trunk.blocks = reference.trunk.blocks[:2]
     tensors = {f"visual.{key}": value for key, value in scrambled(reference).items()}
     text = {"text.proj.0.weight": torch.ones(2, 2), "logit_scale": torch.tensor(4.0)}
     torch.save(tensors | text, tmp_path / "w.bin")
