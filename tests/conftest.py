@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Iterator
+import time
+import zlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import PIL.Image
@@ -15,6 +17,10 @@ import pytest
 from tasks import phantom
 from tasks.phantom.plan import SIZES, Size
 from ultrabench_eval import plugins
+
+if TYPE_CHECKING:
+    from fake_host import Host
+    from torch import Tensor
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -81,6 +87,46 @@ def shallow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vit.VisionTransformer, "__init__", two_blocks)
     monkeypatch.setattr(dinov3, "_DEPTH", 2)
     monkeypatch.setattr(usfm, "_DEPTH", 2)
+
+
+@pytest.fixture
+def host() -> Iterator[Host]:
+    """A server on this machine, in place of those that releases are had from."""
+    from fake_host import Host  # here, for it stands beside the tests of tasks
+
+    host = Host()
+    yield host
+    host.server.shutdown()
+    host.server.server_close()
+
+
+@pytest.fixture
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The waits that were wanted; none is waited for."""
+    waited: list[float] = []
+    monkeypatch.setattr(time, "sleep", waited.append)
+    return waited
+
+
+@pytest.fixture
+def light(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str], dict[str, Any]]:
+    """The content of a model's released file, with one number a tensor."""
+    import torch  # here, for fast tests do without
+
+    from model_zoo import verify
+
+    def one_number(part: dict[str, Any], key: str, shape: list[int]) -> Tensor:
+        return torch.tensor([zlib.crc32(key.encode()) / 2**32]).expand(shape)
+
+    monkeypatch.setattr(verify, "_filled", one_number)
+
+    def content_of(name: str) -> dict[str, Any]:
+        path = tmp_path / "light.pth"
+        verify.write_checkpoint(verify.read(name), path)
+        content: dict[str, Any] = torch.load(path, weights_only=True)
+        return content
+
+    return content_of
 
 
 @pytest.fixture

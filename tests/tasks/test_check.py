@@ -7,7 +7,7 @@ from pathlib import Path
 
 import PIL.Image
 import pytest
-from test_readers import RELEASES, busbra_release, gbcu_release, pocus_release
+from fake_releases import RELEASES, busbra_release, gbcu_release, pocus_release
 
 import tasks
 from tasks import split_files

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import PIL.Image
 import pytest
-from test_readers import RELEASES, busbra_release, butterfly_release, gbcu_release
+from fake_releases import RELEASES, busbra_release, butterfly_release, gbcu_release
 
 import tasks
 from tasks import prepare

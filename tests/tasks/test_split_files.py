@@ -6,7 +6,7 @@ import csv
 from pathlib import Path
 
 import pytest
-from test_readers import aul_release, busbra_release
+from fake_releases import aul_release, busbra_release
 
 import tasks
 from tasks import split_files

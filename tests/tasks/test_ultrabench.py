@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 import pytest
+from fake_releases import RELEASES, aul_release, busbra_release, gbcu_release, mmotu_release
 from sklearn.model_selection import train_test_split
-from test_readers import RELEASES, aul_release, busbra_release, gbcu_release, mmotu_release
 
 import tasks
 from tasks import ultrabench
