@@ -187,7 +187,7 @@ def text(report: Report, agreement: Iterable[ultrabench.Agreement]) -> str:
         f"Licence: {task.card.licence}.",
         "## Images",
         _table(("", "train", "validation", "test"), counts(task)),
-        *_section("Published lists", [_sentence(one) for one in agreement]),
+        *_section("Published lists", list(map(str, agreement))),
         *_section("What differs", task.notes),
         *_section("Problems", report.problems),
         *_section("Known defects of the release", task.card.defects),
@@ -219,13 +219,6 @@ def counts(task: Task) -> list[tuple[str, ...]]:
         if published:
             rows.append((who, *published))
     return [tuple(map(str, row)) for row in rows]
-
-
-def _sentence(one: ultrabench.Agreement) -> str:
-    return (
-        f"{one.part}: {one.common} of our {one.ours} images stand in UltraBench's published list "
-        f"of {one.published}"
-    )
 
 
 def _section(title: str, sentences: Sequence[str]) -> list[str]:

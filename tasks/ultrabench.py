@@ -16,8 +16,9 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from importlib.metadata import version
 from itertools import chain
 from pathlib import Path, PurePosixPath
@@ -31,7 +32,7 @@ from tasks import release, splits
 from tasks.images import ImageFile
 from tasks.scan_mask import MaskFile
 from tasks.task import SPLITS, Item, Task
-from ultrabench_eval.core import files
+from ultrabench_eval.core import files, parallel
 from ultrabench_eval.core.errors import UserError
 
 Progress = Callable[[int, int], None]
@@ -218,11 +219,9 @@ def export(task: Task, out: Path, progress: Progress = lambda done, total: None)
         rows = {part: list(_rows(task, part, FORMS[name])) for part in SPLITS}
         every = list(chain.from_iterable(rows.values()))
         _check_unique([row["image"] for _, _, row in every], task)
-        with ThreadPoolExecutor() as pool:
-            jobs = (pool.submit(_write_image, folder, item, mask, row) for item, mask, row in every)
-            for done, job in enumerate(list(jobs), 1):
-                job.result()
-                progress(done, len(every))
+        written = parallel.ordered(partial(_write_image, folder), every)
+        for done, _ in enumerate(written, 1):
+            progress(done, len(every))
         lists = {part: [row for _, _, row in listed] for part, listed in rows.items()}
         for part, listed in {**lists, "train_val": lists["train"] + lists["validation"]}.items():
             files.write_text(folder / f"{part}.json", json.dumps(listed, indent=4) + "\n")
@@ -263,20 +262,17 @@ def _numbered(names: Sequence[str]) -> list[str]:
     return numbered
 
 
-def _check_unique(names: Sequence[str], task: Task) -> None:
-    twice = (
-        sorted({name for name in names if names.count(name) > 1})
-        if (len(set(names)) < len(names))
-        else []
-    )
+def _check_unique(names: Iterable[str], task: Task) -> None:
+    twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
         raise UserError(
             f"{len(twice)} names of task '{task.name}' in {task.origin} are the same in "
-            f"UltraBench's format (first: {twice[0]}); rename one of the files"
+            f"UltraBench's format (first: {min(twice)}); rename one of the files"
         )
 
 
-def _write_image(folder: Path, item: Item, mask: Any, row: dict[str, Any]) -> None:
+def _write_image(folder: Path, listed: Row) -> None:
+    item, mask, row = listed
     target = folder / row["image"]
     image = item.image
     if isinstance(image, ImageFile) and image.path.suffix.lower() == target.suffix:
@@ -308,6 +304,12 @@ class Agreement(NamedTuple):
     ours: int
     published: int
     common: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.part}: {self.common} of our {self.ours} images stand in UltraBench's published "
+            f"list of {self.published}"
+        )
 
 
 def agreement(task: Task, folder: Path) -> list[Agreement]:

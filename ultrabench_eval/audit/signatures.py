@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -22,7 +21,7 @@ import PIL.Image
 import scipy.fft
 
 from tasks.images import Image
-from ultrabench_eval.core import hashing
+from ultrabench_eval.core import hashing, parallel
 from ultrabench_eval.core.errors import UserError
 
 FORMAT = 1  # raised when signatures on disk must be made again
@@ -36,7 +35,6 @@ _HASHED = 32  # pixels a side of what the hash is taken of; its 8 x 8 lowest fre
 _PLAIN = 16  # grey levels by which a border may differ from its commonest level
 _BUSY = 0.05  # a line with more than this part of other pixels is no border
 _SMALLEST = 0.3  # part of height and width below which trimming is not believed
-_READERS = 4  # threads; Pillow and FFmpeg free the interpreter while they decode
 _BATCH = 256  # images after which what was made is written
 
 
@@ -206,19 +204,16 @@ class Store:
         wanted = {d: i for d, i in zip(digests, images, strict=True) if isinstance(d, str)}
         with closing(self._open()) as database:
             found: dict[str, Signature | UserError] = dict(self._get(database, wanted))
-            missing = [digest for digest in wanted if digest not in found]
-            done = 0
-            with ThreadPoolExecutor(_READERS) as pool:
-                for start in range(0, len(missing), _BATCH):
-                    batch = missing[start : start + _BATCH]
-                    made: dict[str, Signature | UserError] = {}
-                    work = pool.map(lambda digest: _attempt(wanted[digest]), batch)
-                    for digest, result in zip(batch, work, strict=True):
-                        made[digest] = result
-                        done += 1
-                        advance(done, len(missing))
+            missing = {digest: image for digest, image in wanted.items() if digest not in found}
+            made: dict[str, Signature | UserError] = {}
+            signed = parallel.ordered(_attempt, missing.items())
+            for done, ((digest, _), result) in enumerate(signed, 1):
+                made[digest] = result
+                if len(made) == _BATCH or done == len(missing):
                     self._put(database, made)
                     found |= made
+                    made = {}
+                advance(done, len(missing))
         results: list[Known | UserError] = []
         for content in digests:
             one = content if isinstance(content, UserError) else found[content]
@@ -277,9 +272,9 @@ def _digest(image: Image) -> str | UserError:
         return error
 
 
-def _attempt(image: Image) -> Signature | UserError:
+def _attempt(wanted: tuple[str, Image]) -> Signature | UserError:
     try:
-        return signature(image.read())
+        return signature(wanted[1].read())
     except UserError as error:
         return error
 

@@ -91,10 +91,7 @@ def splits(known: Task, ways: dict[str, str], agreement: Sequence[Agreement]) ->
     """Print a task's splits beside the published ones."""
     _counts(known)
     for one in agreement:
-        print(
-            f"{one.part}: {one.common} of our {one.ours} images stand in UltraBench's published "
-            f"list of {one.published}"
-        )
+        print(one)
     if known.card.differs:
         print(f"why a whole copy has not the paper's counts: {known.card.differs}")
     for note in known.notes:
