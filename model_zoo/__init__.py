@@ -34,6 +34,7 @@ registry = Registry("model", group="ultrabench_eval.models", listing="ubench mod
 # A model is a subclass of Encoder. A name that ends in "/" is a family: timm/<any timm model>.
 for _name, _target in {
     "biomedclip": "model_zoo.biomedclip:BiomedCLIP",
+    "border": "model_zoo.controls:Border",
     "dinov3": "model_zoo.dinov3:DINOv3",
     "echocare": "model_zoo.echocare:EchoCare",
     "efficientnet-lite0": "model_zoo.efficientnet_lite:Lite0",

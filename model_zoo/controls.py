@@ -1,7 +1,7 @@
 """Controls: what an encoder must beat before its score means anything.
 
-An untrained network, a thumbnail, a few statistics of the image and the shape of the scanned
-region. A task that one of them solves can be solved without looking at tissue.
+An untrained network, a thumbnail, a few statistics of the image, the shape of the scanned region
+and what stands around it. A task that one of them solves can be solved without looking at tissue.
 """
 
 from __future__ import annotations
@@ -150,6 +150,38 @@ class FanMask(_Control):
         mask = PIL.Image.fromarray(scanned_region(_pixels(image)).astype(np.float32))
         coverage = mask.resize((self.side, self.side), PIL.Image.Resampling.BOX)
         return torch.from_numpy(np.array(coverage))
+
+    def _forward(self, x: Tensor) -> Tensor:
+        return x.flatten(1)
+
+
+class Border(_Control):
+    """What stands around the scanned region, as a 32 x 32 RGB thumbnail, antialiased: [B, 3072].
+
+    The region is black: burnt-in text, marks, bars and the screen are left. A score above chance
+    means that annotators or consoles wrote classes into the picture. What is written over the
+    tissue isn't seen; an image that is scanned all over gives zeros.
+    """
+
+    side = 32
+    poolings = ("flatten",)
+    card = Card(
+        title="Border",
+        pretraining="none",
+        dim=3072,
+        note="control: what stands outside the scanned region",
+        **_CONTROL,
+    )
+
+    def _prepare(self, image: np.ndarray | Tensor) -> Tensor:
+        pixels = _pixels(image)
+        # The region is an estimate: one step of its own pixels keeps a rim of tissue out.
+        region = ndimage.binary_dilation(scanned_region(pixels), np.ones((3, 3), bool))
+        height, width = pixels.shape[:2]
+        blank = np.asarray(PIL.Image.fromarray(region).resize((width, height)))
+        outside = PIL.Image.fromarray(np.where(blank[..., None], np.uint8(0), pixels))
+        thumbnail = outside.resize((self.side, self.side), PIL.Image.Resampling.BILINEAR)
+        return torch.from_numpy(np.array(thumbnail, np.float32).transpose(2, 0, 1) / 255)
 
     def _forward(self, x: Tensor) -> Tensor:
         return x.flatten(1)

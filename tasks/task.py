@@ -154,6 +154,11 @@ class Split:
             }
         )
 
+    @cached_property
+    def mask_fingerprint(self) -> str:
+        """SHA-256 over what the scan masks are made from, in order."""
+        return hashing.digest([mask.digest() for mask in self.scan_masks or ()])
+
 
 @dataclass(frozen=True, eq=False)
 class Task:

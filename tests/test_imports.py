@@ -18,8 +18,12 @@ ALLOWED = {
     "tasks": {"tasks", "ultrabench_eval.core"},
     "model_zoo": {"model_zoo", "ultrabench_eval.core"},
     "usjepa": {"usjepa", "model_zoo", "tasks", "ultrabench_eval.core"},
-    "ultrabench_eval/probes": {"ultrabench_eval.core", "ultrabench_eval.protocol"},
-    "ultrabench_eval/stats": {"ultrabench_eval.core", "ultrabench_eval.metrics"},
+    "ultrabench_eval/probes": {
+        *("ultrabench_eval.core", "ultrabench_eval.protocol", "ultrabench_eval.probes"),
+    },
+    "ultrabench_eval/stats": {
+        *("ultrabench_eval.core", "ultrabench_eval.metrics", "ultrabench_eval.stats"),
+    },
 }
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 import numpy as np
@@ -25,7 +25,7 @@ from tasks.task import Task
 from ultrabench_eval.core import files, hashing
 from ultrabench_eval.core.errors import UserError
 
-FORMAT = 1  # raised when cells on disk must be computed again
+FORMAT = 2  # raised when cells on disk must be computed again
 
 
 @dataclass(frozen=True, order=True)
@@ -62,23 +62,28 @@ class Cell(_Stored):
 
     coordinates: Coordinates
     identity: dict[str, str | int]
-    """Model, task, protocol, dtype, seeds: a cell with the same identity is not computed again."""
+    """See `identity`: a cell with the same one is not computed again."""
     scores: dict[str, list[float | None]]
     """H values a metric, in the metric's own unit (not percent); None where it is not defined."""
     intervals: dict[str, tuple[float, float]]
     """95 % bootstrap interval of the mean over seeds, for the metrics that have one."""
     images: dict[str, int]
-    """Images in train, validation and test."""
+    """Images in use of train and validation, and all of test."""
     classes: list[str]
-    best_epoch: list[int]
-    validation_loss: list[float]
+    heads: list[dict[str, Any]]
+    """The probe of each seed: setting, validation loss, best epoch (`probes.heads.Head`)."""
+    sweep: list[dict[str, Any]]
+    """All that were tried; only in cells of uncorrupted images."""
+    warnings: list[str]
+    """What to know before the number is believed; only in cells of uncorrupted images."""
     synthetic: bool
     random_weights: bool
     model: dict[str, str | int | None]
     """Title, pooling, input size, feature width, parameters; file and checksum of the weights."""
     task: dict[str, str]
     notes: list[str]
-    protocol: dict[str, str | int | float]
+    protocol: dict[str, Any]
+    """All settings of the probe."""
     features_made_by: list[dict[str, str]]
     versions: dict[str, str]
     seconds: dict[str, float]
@@ -177,8 +182,29 @@ class Cells:
         return path.with_name(path.name + suffix)
 
 
-def identity(model: str, task: str, protocol: str, dtype: str, seeds: int) -> dict[str, str | int]:
-    """What a cell's numbers depend on: full fingerprints of model, task and protocol, and so on."""
+def identity(
+    *,
+    model: str,
+    task: str,
+    protocol: str,
+    dtype: str,
+    seeds: int,
+    fewshot: int,
+    corruption: str,
+    masks: str,
+) -> dict[str, str | int]:
+    """What a cell's numbers depend on.
+
+    Args:
+        model: fingerprint.
+        task: fingerprint.
+        protocol: digest of the probe's settings.
+        dtype: how the features were rounded.
+        seeds: number of them.
+        fewshot: version of the draw; 0 for all images.
+        corruption: name and version, or "none".
+        masks: fingerprint of the test images' scan masks if the corruption looks at them.
+    """
     return {
         "format": FORMAT,
         "model": model,
@@ -186,6 +212,9 @@ def identity(model: str, task: str, protocol: str, dtype: str, seeds: int) -> di
         "protocol": protocol,
         "dtype": dtype,
         "seeds": seeds,
+        "fewshot": fewshot,
+        "corruption": corruption,
+        "masks": masks,
     }
 
 

@@ -1,37 +1,26 @@
-"""The pipeline: plan, features, probe, metrics, cells, tables. Read it from the top.
-
-This is the only place where the failure of a cell is caught.
-"""
+"""The pipeline: what is asked for, a plan, every cell measured, tables. Read it from the top."""
 
 from __future__ import annotations
 
 import os
-import time
-import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import pandas as pd
-import torch
-from torch import Tensor
 
 import model_zoo
 import tasks as task_zoo
-from tasks.task import SPLITS, Task
-from ultrabench_eval import features, metrics, plan, plugins, precision
-from ultrabench_eval.cells import Cell, Cells, Coordinates, Failure, identity
+from ultrabench_eval import plan, plugins
+from ultrabench_eval.cells import Cells
 from ultrabench_eval.core import files
 from ultrabench_eval.core.errors import UserError
-from ultrabench_eval.features import Store
+from ultrabench_eval.grid import Grid
+from ultrabench_eval.measure import Setting, Stage, measure
 from ultrabench_eval.plan import Model, Plan, Problems
-from ultrabench_eval.probes import linear
 from ultrabench_eval.protocol import Protocol
 from ultrabench_eval.report import tables
-from ultrabench_eval.stats import bootstrap
-from ultrabench_eval.versions import versions
 
 PHANTOM = "phantom"  # the data root that is made when it is asked for
 
@@ -40,7 +29,7 @@ PHANTOM = "phantom"  # the data root that is made when it is asked for
 class Step:
     """What the pipeline is at, for a progress display."""
 
-    stage: Literal["phantom", "plan", "audit", "encode", "probe", "done", "kept", "failed"]
+    stage: Literal["phantom", "plan", "audit", "encode", "probe"] | Stage
     model: str = ""
     """In "audit": what is done, in words."""
     task: str = ""
@@ -70,7 +59,10 @@ def run(
     accept_license: bool = False,
     compile: bool = False,
     splits: Path | str | None = None,
-    protocol: Protocol | None = None,
+    probe: str | Sequence[str] = "linear",
+    protocol: str | Path | Protocol | Sequence[str | Path | Protocol] = "paper",
+    fractions: str | Sequence[int] = (100,),
+    corruptions: str | Sequence[str] = (),
     keep_going: bool = False,
     report: Report = lambda step: None,
 ) -> pd.DataFrame:
@@ -101,7 +93,11 @@ def run(
         compile: run the networks through `torch.compile`.
         splits: for all tasks that name none themselves: "rule", or a split file; None for each
             task's default.
-        protocol: how probes are trained; the paper's by default.
+        probe: names of `protocol.PROBES`, a list or comma-separated.
+        protocol: how probes are trained: "paper", "tuned", YAML files, or `Protocol` objects.
+        fractions: percent of the training images to train on; see `fewshot`.
+        corruptions: "paper", "physics", "all", or names, to test on corrupted images at severities
+            1 to 3, with probes trained on all images as they are; see `corrupt`.
         keep_going: turn problems that are seen before the start into error rows, too.
         report: called at every step, for a progress display.
 
@@ -116,6 +112,7 @@ def run(
     """
     if seeds < 1:
         raise UserError(f"--seeds must be at least 1, not {seeds}")
+    grid = Grid.parse(probe, protocol, fractions, corruptions)
     for file in plugin_files:
         plugins.load_file(Path(file))
     cache = Path(cache) if cache else default_cache()
@@ -150,7 +147,12 @@ def run(
 
     cells = Cells(Path(out))
     files.remove_orphans(cells.out)
-    _measure_all(planned, _Setting(cells, cache, seeds, protocol or Protocol(), report))
+    setting = Setting(
+        *(cells, cache, seeds, grid),
+        lambda *at: report(Step("encode", *at)),
+        lambda *at: report(Step("probe", *at)),
+    )
+    _measure_all(planned, setting, report)
     with files.locked(cells.out / "leaderboard"):
         return tables.write(cells)
 
@@ -199,135 +201,13 @@ def _check_names(
         raise Problems(problems)
 
 
-@dataclass(frozen=True)
-class _Setting:
-    """What all cells of a run share."""
-
-    cells: Cells
-    cache: Path
-    seeds: int
-    protocol: Protocol
-    report: Report
-
-
-def _measure_all(planned: Plan, setting: _Setting) -> None:
-    total = len(planned.models) * len(planned.tasks)
+def _measure_all(planned: Plan, setting: Setting, report: Report) -> None:
+    total = len(planned.models) * len(planned.tasks) * len(setting.grid)
     done = 0
     for model_name, model in planned.models.items():
         for task_name, task in planned.tasks.items():
-            at = Coordinates(model_name, task_name, setting.protocol.id)
-            stage = _settle(at, model, task, setting)
-            done += 1
-            setting.report(Step(stage, model_name, task_name, done, total))
+            for stage in measure(model_name, model, task_name, task, setting):
+                done += 1
+                report(Step(stage, model_name, task_name, done, total))
         if isinstance(model, Model):
             model.release()
-
-
-def _settle(
-    at: Coordinates, model: Model | str, task: Task | str, setting: _Setting
-) -> Literal["done", "kept", "failed"]:
-    """Leave a cell on disk, finished or failed."""
-    synthetic = isinstance(task, Task) and task.synthetic
-    try:
-        if isinstance(task, str):
-            raise UserError(task)
-        if isinstance(model, str):
-            raise UserError(model)
-        precision.settle(model, task.test.images, setting.cache)
-        this = identity(
-            model.fingerprint,
-            task.fingerprint,
-            setting.protocol.id,
-            model.numerics,
-            setting.seeds,
-        )
-        if setting.cells.get(at, this):
-            return "kept"
-        cell, probabilities = _measure(at, this, model, task, setting)
-        setting.cells.put_task(task)
-        setting.cells.put(cell, probabilities)
-        return "done"
-    except UserError as error:
-        failure = Failure(coordinates=at, reason=str(error), synthetic=synthetic)
-    except Exception as error:  # a model may be anyone's code; the other cells go on
-        failure = Failure(
-            coordinates=at,
-            reason=plan.reason(error),
-            synthetic=synthetic,
-            traceback=traceback.format_exc(),
-        )
-    setting.cells.fail(failure)
-    return "failed"
-
-
-def _measure(
-    at: Coordinates, this: dict[str, str | int], model: Model, task: Task, setting: _Setting
-) -> tuple[Cell, np.ndarray]:
-    """One cell and its predictions, float32 [H, N, C]."""
-    start = time.perf_counter()
-    key = features.key(model.fingerprint, model.numerics, model.batch_size)
-    store = Store(setting.cache / "features" / key)
-    x = _features(store, model, task, setting.report)
-    encoded = time.perf_counter()
-
-    setting.report(Step("probe", at.model, at.task))
-    y = {name: torch.from_numpy(split.labels) for name, split in task.splits.items()}
-    probes = linear.fit(
-        x["train"],
-        y["train"],
-        x["validation"],
-        y["validation"],
-        classes=len(task.classes),
-        seeds=range(setting.seeds),
-        protocol=setting.protocol,
-    )
-    probabilities = probes.predict_proba(x["test"]).numpy()
-    scores = metrics.score(probabilities, task.test.labels)
-    low_high = bootstrap.intervals(
-        probabilities.argmax(-1), task.test.labels, task.test.groups, len(task.classes)
-    )
-    probed = time.perf_counter()
-
-    digests = [d for split in task.splits.values() for d in split.digests]
-    cell = Cell(
-        coordinates=at,
-        identity=this,
-        scores={n: [None if np.isnan(v) else float(v) for v in s] for n, s in scores.items()},
-        intervals=low_high,
-        images={name: len(split) for name, split in task.splits.items()},
-        classes=list(task.classes),
-        best_epoch=list(probes.best_epoch),
-        validation_loss=list(probes.validation_loss),
-        synthetic=task.synthetic,
-        random_weights=model.random_weights,
-        model={**model.info, "dim": x["test"].shape[1]},
-        task={"title": task.card.title, "groups": task.card.groups},
-        notes=list(task.notes),
-        protocol=asdict(setting.protocol),
-        features_made_by=store.made_by(digests),
-        versions=versions(),
-        seconds={"features": round(encoded - start, 3), "probe": round(probed - encoded, 3)},
-        predictions="",
-    )
-    return cell, probabilities
-
-
-def _features(store: Store, model: Model, task: Task, report: Report) -> dict[str, Tensor]:
-    """Features [N, D] of each split; what the store lacks is encoded first."""
-    images = {
-        digest: image
-        for name in SPLITS
-        for digest, image in zip(task.splits[name].digests, task.splits[name].images, strict=True)
-    }
-    missing = len(store.missing(list(images)))
-    if missing:
-        done = 0
-
-        def advance(count: int) -> None:
-            nonlocal done
-            done += count
-            report(Step("encode", model.name, task.name, done, missing, count))
-
-        advance(0)
-        store.fill(model.encoder(), images, advance)
-    return {name: store.read(split.digests) for name, split in task.splits.items()}

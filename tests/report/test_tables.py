@@ -7,40 +7,11 @@ import io
 import numpy as np
 import pandas as pd
 import pytest
+from made_cells import cell, failure, made_of
 
-from ultrabench_eval import metrics
-from ultrabench_eval.cells import Cell, Coordinates, Failure, identity
+from ultrabench_eval.cells import Coordinates
 from ultrabench_eval.report import tables
 from ultrabench_eval.report.tables import Entry
-
-
-def cell(model: str, task: str, *scores: float, **changes: object) -> Cell:
-    values = list(scores)
-    made = Cell(
-        coordinates=Coordinates(model, task, "paper-1"),
-        identity=identity("m" + model, "t" + task, "paper-1", "float32", len(values)),
-        scores=dict.fromkeys(metrics.UNITS, values),
-        intervals=dict.fromkeys(metrics.FROM_COUNTS, (0.1, 0.9)),
-        images={"train": 8, "validation": 2, "test": 4},
-        classes=["no", "yes"],
-        best_epoch=[1] * len(values),
-        validation_loss=[0.5] * len(values),
-        synthetic=False,
-        random_weights=False,
-        model={"title": model, "pooling": "mean", "input_size": 8, "dim": 3, "parameters": 12345},
-        task={"title": task, "groups": "none"},
-        notes=[],
-        protocol={"probe": "linear"},
-        features_made_by=[],
-        versions={},
-        seconds={},
-        predictions="",
-    )
-    return made.model_copy(update=changes)
-
-
-def failure(model: str, task: str, reason: str = "image x.png\nis broken | sadly") -> Failure:
-    return Failure(coordinates=Coordinates(model, task, "paper-1"), reason=reason)
 
 
 def wide(*entries: Entry) -> tables.Wide:
@@ -120,8 +91,8 @@ def test_errors_are_told_on_one_line_of_the_page_and_the_csv() -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (identity("ma", "other data", "paper-1", "float32", 1), "different versions of its data"),
-        (identity("ma", "taul", "paper-1", "float32", 3), "differ in their number of seeds"),
+        (made_of("ma", "other data", 1), "different versions of its data"),
+        (made_of("ma", "taul", 3), "differ in their number of seeds"),
     ],
 )
 def test_what_cannot_be_compared_is_said(change: dict[str, str | int], said: str) -> None:
@@ -131,7 +102,7 @@ def test_what_cannot_be_compared_is_said(change: dict[str, str | int], said: str
 
 
 def test_one_model_with_two_weights_is_said() -> None:
-    other = identity("other weights", "tmmotu", "paper-1", "float32", 1)
+    other = made_of("other weights", "tmmotu", 1)
     page = tables.markdown([cell("a", "aul", 0.5), cell("a", "mmotu", 0.5, identity=other)])
     assert "different weights" in page
 

@@ -102,7 +102,7 @@ def rescore(out: Path, seen: Mapping[str, set[str]]) -> tuple[list[Rescored], li
         full = cells.probabilities(cell.coordinates)
         scores = (metrics.score(full, labels), metrics.score(full[:, keep], labels[keep]))
         chance = _chance(full.argmax(-1), labels, len(cell.classes), int((~keep).sum()))
-        for metric in metrics.UNITS:
+        for metric in scores[0]:
             before, after = (float(s[metric].mean() * metrics.scale(metric)) for s in scores)
             rows.append(
                 Rescored(

@@ -58,6 +58,18 @@ def run(
         str | None,
         typer.Option(help="For all tasks: 'rule' or a split file; TASK@HOW asks for one task's."),
     ] = None,
+    probe: Annotated[
+        str, typer.Option(help="linear, logistic, ridge, knn, attentive; comma-separated.")
+    ] = "linear",
+    protocol: Annotated[
+        str, typer.Option(help="paper, tuned, or a YAML file; comma-separated.")
+    ] = "paper",
+    fractions: Annotated[
+        str, typer.Option(help="Percent of the training images, e.g. 1,5,10,50,100.")
+    ] = "100",
+    corruptions: Annotated[
+        str, typer.Option(help="Of test images: paper, physics, all, or names (blur, shadow ...).")
+    ] = "none",
     keep_going: Annotated[
         bool, typer.Option("--keep-going", help="Run what can be run; problems become error rows.")
     ] = False,
@@ -86,6 +98,10 @@ def run(
             accept_license=accept_license,
             compile=compile,
             splits=splits,
+            probe=probe,
+            protocol=protocol,
+            fractions=fractions,
+            corruptions=corruptions,
             keep_going=keep_going,
             report=progress,
         )

@@ -1,44 +1,41 @@
-"""The linear probe, all seeds trained at once.
+"""The linear probe: all seeds, subsets and settings trained at once.
 
-Every seed is one head of a stack: its own initialisation, its own order of the training images,
-its own best epoch. A step is one batched matrix product over the stack, so five seeds cost
-little more than one. H is the number of seeds, C of classes, D the feature width.
+A *stream* is one order of batches: a seed on a subset of the training images. All settings
+(learning rate, weight decay) of a stream see the same batches, so a batch is gathered once for
+them, and a step of a group of streams is two batched matrix products. Streams are grouped by
+length; groups run in threads of their own.
+
+K is the number of streams of a group, S of settings, C of classes, D the feature width (P with the
+bias, padded), B the batch size, N and M the numbers of training and validation images.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from math import cos, pi
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.functional import one_hot, pad
+from torch.optim.adamw import adamw
 
 from ultrabench_eval.core import hashing
 from ultrabench_eval.core.errors import UserError
+from ultrabench_eval.probes.heads import (
+    Data,
+    Head,
+    LinearProbes,
+    Scaler,
+    Stream,
+    one_thread,
+    streams,
+)
 from ultrabench_eval.protocol import Protocol
 
-
-@dataclass(frozen=True)
-class LinearProbes:
-    """Trained heads.
-
-    Args:
-        weight: [H, C, D].
-        bias: [H, C].
-        best_epoch: for each head the epoch (from 0) whose weights were kept.
-        validation_loss: for each head its cross-entropy (nats) on validation at that epoch.
-    """
-
-    weight: Tensor
-    bias: Tensor
-    best_epoch: tuple[int, ...]
-    validation_loss: tuple[float, ...]
-
-    def predict_proba(self, x: Tensor) -> Tensor:
-        """Class probabilities [H, N, C] of features [N, D]."""
-        return _logits(self.weight, self.bias, x.expand(len(self.weight), *x.shape)).softmax(-1)
+_LANES = 16  # float32 numbers in the widest vector registers
 
 
 def fit(
@@ -48,13 +45,16 @@ def fit(
     validation_y: Tensor,
     *,
     classes: int,
-    seeds: Sequence[int],
     protocol: Protocol,
+    seeds: Sequence[int],
+    subsets: Sequence[Sequence[Tensor]] | None = None,
+    validation_subsets: Sequence[Sequence[Tensor]] | None = None,
 ) -> LinearProbes:
-    """Train one linear classifier a seed (US-JEPA, section 4 and Table 6).
+    """Train linear classifiers (US-JEPA, section 4 and Table 6).
 
     AdamW on the mean cross-entropy of shuffled batches, learning rate annealed by a cosine once
-    an epoch, stopped early on the validation loss. Features are used as they are.
+    an epoch, stopped early on the validation loss. Each head is what `nn.Linear`, `AdamW` and
+    `CosineAnnealingLR` give alone; its bits depend on no other stream.
 
     Args:
         train_x: [N, D] floating point; the probe computes in its dtype, on its device.
@@ -62,106 +62,236 @@ def fit(
         validation_x: [M, D].
         validation_y: int64 [M].
         classes: C.
-        seeds: one head each.
-        protocol: batch size, learning rate and so on.
+        protocol: standardisation, and `gradient` with all else.
+        seeds: each has an initialisation and an order of its own.
+        subsets: row numbers (int64) of the training images in use, one tensor a seed; None is
+            one subset, of all rows.
+        validation_subsets: the same for validation.
 
     Raises:
         UserError: the loss of a head was never finite.
     """
-    with _one_thread():
-        return _fit(train_x, train_y, validation_x, validation_y, classes, seeds, protocol)
+    draws = streams(len(train_x), len(validation_x), seeds, subsets, validation_subsets)
+    data = Data(train_x, train_y, validation_x, validation_y, classes)
+    with one_thread() as threads:
+        groups = _groups(draws, threads if train_x.device.type == "cpu" else 1)
+        with ThreadPoolExecutor(threads) as pool:
+            parts = list(pool.map(lambda group: _train(group, data, protocol), groups))
+    trained = {
+        stream: part.of(place)
+        for group, part in zip(groups, parts, strict=True)
+        for place, stream in enumerate(group)
+    }
+    return LinearProbes.joined([trained[stream] for stream in draws])
 
 
-def _fit(
-    train_x: Tensor,
-    train_y: Tensor,
-    validation_x: Tensor,
-    validation_y: Tensor,
-    classes: int,
-    seeds: Sequence[int],
-    protocol: Protocol,
-) -> LinearProbes:
-    heads, count = len(seeds), len(train_x)
-    weight, bias = _initial(seeds, classes, train_x)
-    optimizer = torch.optim.AdamW(
-        [weight, bias], lr=protocol.learning_rate, weight_decay=protocol.weight_decay, fused=True
-    )
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=protocol.max_epochs)
-    shuffles = [torch.Generator().manual_seed(hashing.seed_for(s, "probe/order")) for s in seeds]
+def _groups(streams: Sequence[Stream], threads: int) -> list[list[Stream]]:
+    """Streams of equal length, in parts for the threads, the longest first."""
+    lengths: dict[tuple[int, int], list[Stream]] = {}
+    for stream in streams:
+        key = (len(stream.rows), len(stream.validation_rows))
+        lengths.setdefault(key, []).append(stream)
+    groups = []
+    for _, same in sorted(lengths.items(), reverse=True):
+        size = -(-len(same) // threads)
+        groups += [same[start : start + size] for start in range(0, len(same), size)]
+    return groups
 
-    best = LinearProbes(
-        weight.detach().clone(), bias.detach().clone(), (-1,) * heads, (float("inf"),) * heads
-    )
-    best_loss = torch.full((heads,), torch.inf, dtype=train_x.dtype, device=train_x.device)
-    best_epoch = torch.full((heads,), -1)
-    running = torch.ones(heads, dtype=torch.bool)  # heads that still count
-    for epoch in range(protocol.max_epochs):
-        order = torch.stack([torch.randperm(count, generator=g) for g in shuffles])  # [H, N]
-        for rows in torch.split(order.to(train_x.device), protocol.batch_size, dim=1):  # [H, B]
-            loss = _losses(weight, bias, train_x[rows], train_y[rows])
-            optimizer.zero_grad()
-            torch.autograd.backward(
-                loss.sum()
-            )  # heads share nothing, so the sum trains each on its own loss
-            optimizer.step()
-        schedule.step()
 
-        with torch.no_grad():
-            loss = _losses(
-                weight,
-                bias,
-                validation_x.expand(heads, -1, -1),
-                validation_y.expand(heads, -1),
+class _Trained:
+    """A group's best weights so far, [K, S, C, P], and how they came about."""
+
+    def __init__(
+        self,
+        group: Sequence[Stream],
+        protocol: Protocol,
+        scalers: Sequence[Scaler],
+        initial: Tensor,
+        data: Data,
+    ) -> None:
+        self.group, self.scalers, self.gradient = group, scalers, protocol.gradient
+        self.width = data.train_x.shape[1]
+        shape = len(group), len(self.gradient.settings)
+        self.weight = initial.unsqueeze(1).repeat(1, shape[1], 1, 1)
+        self.loss = torch.full(shape, torch.inf, dtype=torch.float64)
+        self.epoch = torch.full(shape, -1)
+        self.history = torch.full((*shape, self.gradient.max_epochs), torch.nan)
+
+    def take(self, streams: Tensor, epoch: int, loss: Tensor, weight: Tensor) -> Tensor:
+        """Take in an epoch of some streams; bool [streams], whether any of their heads goes on."""
+        loss = loss.double().cpu()
+        running = epoch - self.epoch[streams] <= self.gradient.patience
+        self.history[streams, :, epoch] = torch.where(running, loss, torch.nan).float()
+        place, setting = ((loss < self.loss[streams]) & running).nonzero(as_tuple=True)
+        at = streams[place], setting
+        self.weight[at] = weight[place, setting]
+        self.loss[at], self.epoch[at] = loss[place, setting], epoch
+        return (epoch - self.epoch[streams] < self.gradient.patience).any(1)
+
+    def of(self, place: int) -> LinearProbes:
+        """The heads of one stream."""
+        stream = self.group[place]
+        if (self.epoch[place] < 0).any():
+            raise UserError(
+                "the probe's validation loss was never finite; look for extreme values in the "
+                "features or lower the learning rate"
             )
-            better = (loss < best_loss).cpu() & running
-            best.weight[better], best.bias[better] = weight[better], bias[better]
-            best_loss[better] = loss[better]
-            best_epoch[better] = epoch
-        running &= epoch - best_epoch < protocol.patience
-        if not running.any():
-            break
-
-    if (best_epoch < 0).any():
-        raise UserError(
-            "the probe's validation loss was never finite; look for extreme values in the "
-            "features or lower the learning rate"
+        weight = self.weight[place]
+        weight, bias = self.scalers[place].folded(
+            weight[..., : self.width], weight[..., self.width]
         )
-    return LinearProbes(
-        best.weight, best.bias, tuple(best_epoch.tolist()), tuple(best_loss.tolist())
+        heads = tuple(
+            Head(
+                stream.subset,
+                stream.seed,
+                {"learning_rate": rate, "weight_decay": decay},
+                float(self.loss[place, setting]),
+                int(self.epoch[place, setting]),
+            )
+            for setting, (rate, decay) in enumerate(self.gradient.settings)
+        )
+        return LinearProbes(weight, bias, heads, self.history[place])
+
+
+def _train(group: Sequence[Stream], data: Data, protocol: Protocol) -> _Trained:
+    """Train the heads of streams of one length.
+
+    Written out instead of autograd and one optimiser a head, for a step's overhead is what a
+    loop over heads pays for. Adam's step depends on the learning rate by a factor only, so the
+    stack holds weight / rate: one call steps all settings, and logits are multiplied by the rate.
+    """
+    gradient = protocol.gradient
+    inputs = _inputs(group, data, protocol.standardize)
+    settings = torch.tensor(gradient.settings, dtype=torch.float64)
+    rates, decays = settings.to(data.train_x).T  # [S] each
+
+    initial = torch.stack([_initial(stream.seed, data) for stream in group])
+    trained = _Trained(group, protocol, inputs.scalers, initial, data)
+    weight = initial.unsqueeze(1) / rates.view(-1, 1, 1)  # [K, S, C, P]
+    moments = [torch.zeros_like(weight) for _ in range(2)]
+    step = torch.zeros((), device=weight.device)
+    orders = [
+        torch.Generator().manual_seed(hashing.seed_for(stream.seed, "probe/order"))
+        for stream in group
+    ]
+    alive = torch.arange(len(group))  # streams that still run
+
+    for epoch in range(gradient.max_epochs):
+        annealed = (1 + cos(pi * epoch / gradient.max_epochs)) / 2
+        kept = (1 - annealed * rates * decays).view(-1, 1, 1)  # what weight decay leaves
+        order = torch.stack(
+            [torch.randperm(inputs.rows.shape[1], generator=orders[k]) for k in alive.tolist()]
+        )
+        ordered = inputs.rows[alive].gather(1, order).to(weight.device)  # [K, N]
+        for batch in torch.split(ordered, gradient.batch_size, dim=1):
+            slope = _gradient(weight, rates, inputs.x, inputs.target, batch)
+            weight *= kept
+            adamw(
+                *([weight], [slope], moments[:1], moments[1:], [], [step]),
+                fused=True,
+                lr=annealed,
+                weight_decay=0.0,
+                **_ADAM,
+            )
+        loss = _losses(weight, rates, inputs.validation_x[alive], inputs.validation_y[alive])
+        goes_on = trained.take(alive, epoch, loss, weight * rates.view(-1, 1, 1))
+        if not goes_on.any():
+            break
+        if not goes_on.all():
+            alive, weight = alive[goes_on], weight[goes_on]
+            moments = [moment[goes_on] for moment in moments]
+    return trained
+
+
+_ADAM: dict[str, Any] = {  # as torch.optim.AdamW has them
+    **{"beta1": 0.9, "beta2": 0.999, "eps": 1e-8},
+    **{"amsgrad": False, "maximize": False},
+}
+
+
+@dataclass(frozen=True)
+class _Inputs:
+    """What a group is trained on: x [R, P] and target [R, C], of which a stream uses `rows`."""
+
+    x: Tensor
+    target: Tensor
+    rows: Tensor
+    """int64 [K, N]."""
+    validation_x: Tensor
+    """[K, M, P]."""
+    validation_y: Tensor
+    """int64 [K, M]."""
+    scalers: list[Scaler]
+
+
+def _inputs(group: Sequence[Stream], data: Data, standardize: bool) -> _Inputs:
+    distinct = {id(stream.rows): stream.rows for stream in group}
+    if standardize:  # by the images in use alone, so each subset has a copy of its own
+        scalers = {key: Scaler.of(data.train_x[rows]) for key, rows in distinct.items()}
+        x = torch.cat([scalers[key](data.train_x[rows]) for key, rows in distinct.items()])
+        y = torch.cat([data.train_y[rows] for rows in distinct.values()])
+        count = len(group[0].rows)
+        start = {key: place * count for place, key in enumerate(distinct)}
+        used = [torch.arange(count) + start[id(stream.rows)] for stream in group]
+    else:
+        scalers = dict.fromkeys(distinct, Scaler.neutral(data.train_x))
+        x, y = data.train_x, data.train_y
+        used = [stream.rows for stream in group]
+    of_stream = [scalers[id(stream.rows)] for stream in group]
+    if len({(id(s.validation_rows), id(o)) for s, o in zip(group, of_stream, strict=True)}) == 1:
+        one = _padded(of_stream[0](data.validation_x[group[0].validation_rows]))
+        validation_x = one.expand(len(group), *one.shape)
+    else:
+        validation_x = torch.stack(
+            [
+                _padded(scaler(data.validation_x[stream.validation_rows]))
+                for stream, scaler in zip(group, of_stream, strict=True)
+            ]
+        )
+    return _Inputs(
+        _padded(x),
+        one_hot(y, data.classes).to(x),
+        torch.stack(used),
+        validation_x,
+        torch.stack([data.validation_y[stream.validation_rows] for stream in group]),
+        of_stream,
     )
 
 
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Sums in one order, whatever the number of cores; the products are too small to gain more."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
+def _padded(x: Tensor) -> Tensor:
+    """Features [..., D] as [..., P]: a column of ones for the bias, then zeros.
+
+    P is a multiple of `_LANES`. Vector instructions treat what is left over at a tensor's end
+    apart, so a head's bits would else depend on its place in the stack.
+    """
+    ones = torch.ones_like(x[..., :1])
+    return pad(torch.cat([x, ones], -1), (0, -(x.shape[-1] + 1) % _LANES))
 
 
-def _initial(seeds: Sequence[int], classes: int, like: Tensor) -> tuple[Tensor, Tensor]:
-    """Weights as `torch.nn.Linear` draws them: uniform within 1/sqrt(D). [H, C, D] and [H, C]."""
-    width = like.shape[1]
+def _initial(seed: int, data: Data) -> Tensor:
+    """Weights and bias as `torch.nn.Linear` draws them, uniform within 1/sqrt(D): [C, P]."""
+    width = data.train_x.shape[1]
     bound = width**-0.5
-    draws = []
-    for seed in seeds:
-        generator = torch.Generator().manual_seed(hashing.seed_for(seed, "probe/initialisation"))
-        draws.append(torch.rand(classes, width + 1, generator=generator) * 2 * bound - bound)
-    stack = torch.stack(draws).to(like)
-    return (
-        stack[..., :-1].clone().requires_grad_(),
-        stack[..., -1].clone().requires_grad_(),
-    )
+    generator = torch.Generator().manual_seed(hashing.seed_for(seed, "probe/initialisation"))
+    draw = torch.rand(data.classes, width + 1, generator=generator) * 2 * bound - bound
+    return pad(draw, (0, -(width + 1) % _LANES)).to(data.train_x)
 
 
-def _logits(weight: Tensor, bias: Tensor, x: Tensor) -> Tensor:
-    return torch.baddbmm(bias.unsqueeze(1), x, weight.mT)  # [H, B, C]
+def _gradient(weight: Tensor, rates: Tensor, x: Tensor, target: Tensor, batch: Tensor) -> Tensor:
+    """Of the mean cross-entropy of the rows `batch` [K, B], by the weights: [K, S, C, P]."""
+    (k, s, c, width), size = weight.shape, batch.shape[1]
+    inputs = x.index_select(0, batch.flatten()).view(k, size, width)
+    logits = torch.bmm(inputs, weight.view(k, s * c, width).mT).view(k, size, s, c)
+    error = (logits * rates.unsqueeze(-1)).softmax(-1)
+    error -= target[batch].unsqueeze(2)
+    error /= size
+    return torch.bmm(error.view(k, size, s * c).mT, inputs).view_as(weight)
 
 
-def _losses(weight: Tensor, bias: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    """Mean cross-entropy of each head, [H], on its own x [H, B, D] and y [H, B]."""
-    logits = _logits(weight, bias, x)
-    return F.cross_entropy(logits.flatten(0, 1), y.flatten(), reduction="none").view_as(y).mean(1)
+def _losses(weight: Tensor, rates: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """Mean cross-entropy of each head, [K, S], on x [K, M, P] and y [K, M]."""
+    (k, s, c, width), count = weight.shape, x.shape[1]
+    logits = torch.bmm(x, weight.view(k, s * c, width).mT).view(k, count, s, c)
+    likelihood = (logits * rates.unsqueeze(-1)).log_softmax(-1)
+    picked = likelihood.gather(-1, y[..., None, None].expand(k, count, s, 1)).squeeze(-1)
+    return -picked.mT.contiguous().mean(-1)

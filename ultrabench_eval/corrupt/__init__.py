@@ -1,0 +1,304 @@
+"""Corruptions of test images: how much of a score is left when the images get worse.
+
+Two families: `paper` holds the three of the US-JEPA paper (appendix E.2), `physics` changes that a
+scanner or a patient can cause, in physical units. Here they are only listed; the code is imported
+when an image is corrupted. Severity 1, 2, 3 are the levels of a corruption, 0 the image as it is.
+
+H, W are an image's height and width.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from ultrabench_eval.core import hashing
+from ultrabench_eval.core.errors import UserError
+
+if TYPE_CHECKING:
+    from tasks.images import Image
+    from tasks.task import ScanMask
+
+Family = Literal["paper", "physics"]
+FAMILIES: tuple[Family, ...] = ("paper", "physics")
+SEVERITIES = (1, 2, 3)
+
+
+@dataclass(frozen=True)
+class Corruption:
+    """One way to make an image worse.
+
+    Args:
+        name: also that of the function in the module of its family.
+        unit: of the levels, for tables and axes.
+        levels: what severity 1, 2 and 3 mean, in `unit`; always from mild to hard.
+        version: raised whenever some pixel of some image would come out differently.
+        needs_mask: the result depends on the ultrasound region.
+        summary: one line for listings.
+    """
+
+    name: str
+    family: Family
+    unit: str
+    levels: tuple[float, float, float]
+    version: int
+    needs_mask: bool
+    summary: str
+
+    def apply(
+        self, image: np.ndarray, mask: np.ndarray, level: float, rng: np.random.Generator
+    ) -> np.ndarray:
+        """The corrupted image, uint8 [H, W, 3], an array of its own.
+
+        Args:
+            image: uint8 RGB [H, W, 3]; not written into.
+            mask: the ultrasound region, bool [H, W].
+            level: in `unit`; any, not only one of `levels`.
+            rng: what is drawn from it does not depend on `level`.
+        """
+        module = importlib.import_module(f"{__name__}.{self.family}")
+        result: np.ndarray = getattr(module, self.name)(image, mask, level, rng)
+        return result
+
+    def level(self, severity: int) -> float:
+        """The level of severity 1, 2 or 3, in `unit`."""
+        return self.levels[severity - 1]
+
+
+CORRUPTIONS: dict[str, Corruption] = {
+    corruption.name: corruption
+    for corruption in (
+        Corruption(
+            "blur", "paper", "px of 224", (1, 2, 3), 1, False, "Gaussian blur of the whole image"
+        ),
+        Corruption(
+            "contrast",
+            "paper",
+            "contrast kept",
+            (0.7, 0.5, 0.3),
+            1,
+            True,
+            "grey values shrunk towards the median of the ultrasound region",
+        ),
+        Corruption(
+            "speckle",
+            "paper",
+            "noise sd before smoothing",
+            (0.35, 0.70, 1.05),
+            1,
+            False,
+            "multiplicative Gaussian noise with growing grains",
+        ),
+        Corruption(
+            "attenuation",
+            "physics",
+            "dB at the far end",
+            (6, 12, 18),
+            1,
+            True,
+            "echoes lost with depth, as behind fat or at too high a frequency",
+        ),
+        Corruption(
+            "dynamic_range",
+            "physics",
+            "dB displayed",
+            (54, 48, 42),
+            1,
+            True,
+            "the dark end of the display range cut off",
+        ),
+        Corruption(
+            "gain",
+            "physics",
+            "dB rms over depth",
+            (3, 6, 9),
+            1,
+            True,
+            "time-gain sliders set wrong, each by a random amount",
+        ),
+        Corruption(
+            "lateral_resolution",
+            "physics",
+            "beam width, % of the field",
+            (1.5, 3, 6),
+            1,
+            True,
+            "a wider beam: echoes smeared across depth",
+        ),
+        Corruption(
+            "shadow",
+            "physics",
+            "dB in the shadow",
+            (10, 20, 30),
+            1,
+            True,
+            "one to three acoustic shadows from a random depth downwards",
+        ),
+        Corruption(
+            "speckle_looks",
+            "physics",
+            "looks",
+            (4, 2, 1),
+            1,
+            True,
+            "more speckle: gamma noise of so many looks on the echo intensity",
+        ),
+    )
+}
+
+
+def names(families: str) -> list[str]:
+    """Names of corruptions, each once.
+
+    Args:
+        families: "none" or "" for an empty list, or a comma list of names, "paper", "physics" and
+            "all".
+
+    Raises:
+        UserError: a name is unknown.
+    """
+    if families.strip() in ("", "none"):
+        return []
+    found: dict[str, None] = {}
+    for part in families.split(","):
+        word = part.strip()
+        if word in CORRUPTIONS:
+            found[word] = None
+        elif word == "all" or word in FAMILIES:
+            found |= {c.name: None for c in CORRUPTIONS.values() if word in ("all", c.family)}
+        else:
+            raise UserError(_unknown(word))
+    return list(found)
+
+
+def find(name: str) -> Corruption:
+    """The corruption called `name`.
+
+    Raises:
+        UserError: there is none.
+    """
+    if name not in CORRUPTIONS:
+        raise UserError(_unknown(name))
+    return CORRUPTIONS[name]
+
+
+def condition(name: str) -> str:
+    """Name and version, e.g. "blur-1": part of the key under which features are kept."""
+    return f"{name}-{find(name).version}"
+
+
+def corrupt(
+    image: np.ndarray, name: str, severity: int, *, mask: np.ndarray | None, seed: int
+) -> np.ndarray:
+    """The corrupted image, uint8 RGB [H, W, 3], an array of its own.
+
+    The generator depends on `seed` and `name` only: the severities of one image share their random
+    numbers, so that they differ by severity and not by chance.
+
+    Args:
+        image: uint8 RGB [H, W, 3]; not written into.
+        severity: 0 (the image as it is) to 3.
+        mask: the ultrasound region, bool [H, W]; None: the whole image.
+
+    Raises:
+        UserError: the name is unknown, or the severity not one of 0, 1, 2, 3.
+        ValueError: wrong shape or type.
+    """
+    corruption = find(name)
+    _check_severity(severity)
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise ValueError(f"image must be uint8 [H, W, 3], not {image.dtype} {image.shape}")
+    if mask is None:
+        mask = np.ones(image.shape[:2], bool)
+    if mask.dtype != np.bool_ or mask.shape != image.shape[:2]:
+        raise ValueError(f"mask must be bool {image.shape[:2]}, not {mask.dtype} {mask.shape}")
+    if severity == 0 or (corruption.needs_mask and not mask.any()):
+        return image.copy()
+    rng = np.random.default_rng(hashing.seed_for(seed, f"corruption/{name}"))
+    return corruption.apply(image, mask, corruption.level(severity), rng)
+
+
+@dataclass(frozen=True)
+class CorruptedImage:
+    """An image of a task, corrupted when it is read; itself an image as tasks hold them.
+
+    Args:
+        image: the original.
+        scan_mask: its ultrasound region; None: the whole image.
+        corruption: a name of `CORRUPTIONS`.
+        severity: 0 to 3.
+        seed: of the run; every image has one of its own derived from it.
+
+    Raises:
+        UserError: on construction, if the corruption or the severity is not known.
+    """
+
+    image: Image
+    scan_mask: ScanMask | None
+    corruption: str
+    severity: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        find(self.corruption)
+        _check_severity(self.severity)
+
+    @property
+    def name(self) -> str:
+        """The original's: conditions of one image are paired by it."""
+        return self.image.name
+
+    def read(self) -> np.ndarray:
+        """The corrupted image, uint8 RGB [H, W, 3]; a pure function of contents and `seed`.
+
+        Raises:
+            UserError: image or mask are damaged, or differ in size.
+        """
+        image = self.image.read()
+        if self.severity == 0:
+            return image
+        mask = None
+        if self.scan_mask is not None and find(self.corruption).needs_mask:
+            mask = self.scan_mask.read()
+            if mask.shape != image.shape[:2]:
+                raise UserError(
+                    f"scan mask of {self.scan_mask.name} has {mask.shape[1]} x {mask.shape[0]} "
+                    f"pixels, but the image has {image.shape[1]} x {image.shape[0]}; "
+                    "copy both again from the release"
+                )
+        # By content: neither the order of a split nor the name of a file changes the noise.
+        seed = hashing.seed_for(self.seed, f"image/{self.image.digest()}")
+        return corrupt(image, self.corruption, self.severity, mask=mask, seed=seed)
+
+    def digest(self) -> str:
+        """SHA-256 of all that the pixels are made from; severity 0 is the original's own."""
+        if self.severity == 0:
+            return self.image.digest()
+        corruption = find(self.corruption)
+        masked = corruption.needs_mask and self.scan_mask is not None
+        identity: dict[str, Any] = {
+            "image": self.image.digest(),
+            "mask": self.scan_mask.digest() if self.scan_mask is not None and masked else None,
+            "corruption": corruption.name,
+            "version": corruption.version,
+            "severity": self.severity,
+            "level": float(corruption.level(self.severity)),
+            "seed": self.seed,
+        }
+        return hashing.digest(identity)
+
+
+def _check_severity(severity: int) -> None:
+    if severity not in (0, *SEVERITIES):
+        raise UserError(f"severity {severity} is not one of 0 (as it is), 1, 2, 3; choose one")
+
+
+def _unknown(name: str) -> str:
+    known = [*CORRUPTIONS, *FAMILIES, "all", "none"]
+    near = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.6)
+    hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ";"
+    return f"unknown corruption '{name}'{hint} there are {', '.join(known)}"

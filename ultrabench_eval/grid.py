@@ -1,0 +1,94 @@
+"""The conditions of a run: probes x protocols x (fractions of the training images, corruptions)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from ultrabench_eval import corrupt, protocol
+from ultrabench_eval.cells import Coordinates
+from ultrabench_eval.core.errors import UserError
+from ultrabench_eval.protocol import PROBES, Protocol
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What is measured of every model on every task.
+
+    Args:
+        probes: names of `PROBES`.
+        protocols: how they are trained.
+        fractions: percent of the training images, ascending.
+        corruptions: of the test images, at every severity; their probes are trained on all
+            training images, uncorrupted.
+    """
+
+    probes: tuple[str, ...]
+    protocols: tuple[Protocol, ...]
+    fractions: tuple[int, ...]
+    corruptions: tuple[str, ...]
+
+    @classmethod
+    def parse(
+        cls,
+        probes: str | Sequence[str],
+        protocols: str | Path | Protocol | Sequence[str | Path | Protocol],
+        fractions: str | Sequence[int],
+        corruptions: str | Sequence[str],
+    ) -> Grid:
+        """The grid that was asked for, each part a list or a comma-separated string.
+
+        Raises:
+            UserError: unknown names, fractions out of range.
+        """
+        names = tuple(dict.fromkeys(_parts(probes)))
+        unknown = [name for name in names if name not in PROBES]
+        if unknown or not names:
+            raise UserError(
+                f"there is no probe '{', '.join(unknown)}'; there are {', '.join(PROBES)}"
+            )
+        loaded = [
+            one if isinstance(one, Protocol) else protocol.load(one) for one in _parts(protocols)
+        ]
+        if not loaded:
+            raise UserError("no protocol is asked for; write --protocol paper")
+        by_name = {one.name: one for one in loaded}
+        if len(by_name) < len(dict.fromkeys(loaded)):
+            raise UserError("two protocols have the same name; rename one")
+        percents = sorted({_percent(part) for part in _parts(fractions)})
+        text = corruptions if isinstance(corruptions, str) else ",".join(corruptions)
+        worse = tuple(corrupt.names(text))
+        if worse or not percents:
+            percents = sorted({*percents, 100})  # corrupted test sets belong to whole training
+        return cls(names, tuple(by_name.values()), tuple(percents), worse)
+
+    def cells(self, model: str, task: str) -> Iterator[tuple[Protocol, Coordinates]]:
+        """The cells of a model and a task, clean ones first."""
+        for one, probe in product(self.protocols, self.probes):
+            for fraction in self.fractions:
+                yield one, Coordinates(model, task, one.id(probe), probe, fraction)
+            for name, severity in product(self.corruptions, corrupt.SEVERITIES):
+                yield one, Coordinates(model, task, one.id(probe), probe, 100, name, severity)
+
+    def __len__(self) -> int:
+        conditions = len(self.fractions) + len(self.corruptions) * len(corrupt.SEVERITIES)
+        return len(self.probes) * len(self.protocols) * conditions
+
+
+def _parts(asked: object) -> list[Any]:
+    if isinstance(asked, str):
+        return [part.strip() for part in asked.split(",") if part.strip()]
+    return list(asked) if isinstance(asked, Iterable) else [asked]
+
+
+def _percent(part: object) -> int:
+    try:
+        percent = int(str(part).removesuffix("%"))
+    except ValueError:
+        percent = 0
+    if not 1 <= percent <= 100:
+        raise UserError(f"fraction '{part}' is not a whole number of percent from 1 to 100")
+    return percent

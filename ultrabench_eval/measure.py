@@ -1,0 +1,379 @@
+"""One model on one task: features, probes, scores, for all conditions that are not measured yet.
+
+Features of a split are read once, probes of all fractions trained together, and each corrupted
+test set is encoded once for all probes. A failure spoils the cells that depend on it and no other.
+"""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Literal, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tasks.images import Image
+from tasks.task import SPLITS, Split, Task
+from ultrabench_eval import corrupt, features, fewshot, metrics, plan, precision, probes
+from ultrabench_eval.cells import Cell, Cells, Coordinates, Failure, identity
+from ultrabench_eval.core import hashing
+from ultrabench_eval.core.errors import UserError
+from ultrabench_eval.corrupt import CorruptedImage
+from ultrabench_eval.features import Store
+from ultrabench_eval.grid import Grid
+from ultrabench_eval.plan import Model
+from ultrabench_eval.probes.heads import Head, Probes, at_an_edge
+from ultrabench_eval.protocol import Protocol
+from ultrabench_eval.stats import bootstrap
+from ultrabench_eval.versions import versions
+
+Stage = Literal["done", "kept", "failed"]
+CORRUPTION_SEED = 0  # there is one corrupted test set, the same for all seeds of the probe
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all cells of a run share.
+
+    Args:
+        cells: where they are written.
+        cache: folder of the features.
+        seeds: probes a cell.
+        grid: the conditions.
+        encoding: called with (model, task, images done, of how many, new) while images are encoded.
+        probing: called with (model, task) when probes are trained.
+    """
+
+    cells: Cells
+    cache: Path
+    seeds: int
+    grid: Grid
+    encoding: Callable[[str, str, int, int, int], None]
+    probing: Callable[[str, str], None]
+
+
+def measure(
+    model_name: str, model: Model | str, task_name: str, task: Task | str, setting: Setting
+) -> Iterator[Stage]:
+    """Leave every cell of the grid on disk, finished or failed; yields what became of each.
+
+    Args:
+        model_name: as asked for.
+        model: or why it cannot be had.
+        task_name: the task's label.
+        task: or why it cannot be had.
+        setting: of the run.
+    """
+    places = [Place(at, one) for one, at in setting.grid.cells(model_name, task_name)]
+    guard = _Guard(setting.cells, synthetic=isinstance(task, Task) and task.synthetic)
+    with guard(places):
+        if isinstance(task, str):
+            raise UserError(task)
+        if isinstance(model, str):
+            raise UserError(model)
+        precision.settle(model, task.test.images, setting.cache)
+        bench = _Bench(model, task, setting)
+        for place in places:
+            with guard([place]):
+                if setting.cells.get(place.at, bench.identity(place)):
+                    guard.kept.add(place)
+        _measure(bench, [place for place in places if guard.is_open(place)], guard)
+    for place in places:
+        yield guard.stage(place)
+
+
+@dataclass(frozen=True)
+class Place:
+    """A cell that is asked for."""
+
+    at: Coordinates
+    protocol: Protocol
+
+    @property
+    def condition(self) -> tuple[str, int]:
+        """Corruption and severity."""
+        return self.at.corruption, self.at.severity
+
+
+class _Guard:
+    """Turns what goes wrong into failed cells; the other cells go on."""
+
+    def __init__(self, cells: Cells, synthetic: bool) -> None:
+        self.cells, self.synthetic = cells, synthetic
+        self.kept: set[Place] = set()
+        self.failed: set[Place] = set()
+        self.done: set[Place] = set()
+
+    def is_open(self, place: Place) -> bool:
+        """Neither there nor given up."""
+        return place not in self.kept | self.failed | self.done
+
+    def stage(self, place: Place) -> Stage:
+        """What became of it."""
+        if place in self.kept:
+            return "kept"
+        return "done" if place in self.done else "failed"
+
+    @contextmanager
+    def __call__(self, places: Iterable[Place]) -> Iterator[None]:
+        """Whatever is raised inside fails those of the places that are open."""
+        try:
+            yield
+        except UserError as error:
+            self._fail(places, str(error))
+        except Exception as error:  # a model may be anyone's code
+            self._fail(places, plan.reason(error), traceback.format_exc())
+
+    def _fail(self, places: Iterable[Place], reason: str, trace: str = "") -> None:
+        for place in filter(self.is_open, places):
+            self.cells.fail(
+                Failure(
+                    coordinates=place.at, reason=reason, synthetic=self.synthetic, traceback=trace
+                )
+            )
+            self.failed.add(place)
+
+
+def _measure(bench: _Bench, places: Sequence[Place], guard: _Guard) -> None:
+    """Features, then probes, then one test set after the other, so that memory holds one."""
+    if not places:
+        return
+    x = bench.features()
+    trained: dict[tuple[str, Protocol, int], _Trained] = {}
+    for (probe, protocol), members in _grouped(places, lambda p: (p.at.probe, p.protocol)):
+        with guard(members):
+            fractions = sorted({place.at.fraction for place in members})
+            for fraction, one in bench.train(probe, protocol, fractions, x).items():
+                trained[probe, protocol, fraction] = one
+    for condition, members in _grouped(places, lambda p: p.condition):
+        with guard(members):
+            test_x = x["test"] if condition[0] == "none" else bench.corrupted(*condition)
+            for place in filter(guard.is_open, members):
+                with guard([place]):
+                    one = trained[place.at.probe, place.protocol, place.at.fraction]
+                    bench.write(place, one, test_x, x["validation"])
+                    guard.done.add(place)
+
+
+@dataclass
+class _Trained:
+    """The probes of one fraction, one a seed, and how they were found."""
+
+    stack: Probes
+    """Those of all fractions and settings."""
+    subset: int
+    """Which of its subsets this fraction is."""
+    rows: list[Tensor]
+    """Training images in use, one tensor a seed."""
+    validation_rows: list[Tensor]
+    seconds: float
+    """Of training the stack."""
+
+    @property
+    def tried(self) -> tuple[Head, ...]:
+        """All settings."""
+        return tuple(head for head in self.stack.heads if head.subset == self.subset)
+
+    @cached_property
+    def chosen(self) -> Probes:
+        """One head a seed."""
+        return self.stack.of_subset(self.subset).chosen()
+
+
+class _Bench:
+    """A model and a task, with what is computed once for all conditions."""
+
+    def __init__(self, model: Model, task: Task, setting: Setting) -> None:
+        self.model, self.task, self.setting = model, task, setting
+        self.seconds = 0.0
+        self.made_by: list[dict[str, str]] = []
+
+    # ---- features -------------------------------------------------------------------------------
+
+    def features(self) -> dict[str, Tensor]:
+        """Of the three splits as they are, [N, D] each."""
+        start = time.perf_counter()
+        splits = self.task.splits
+        images = {
+            digest: image
+            for name in SPLITS
+            for digest, image in zip(splits[name].digests, splits[name].images, strict=True)
+        }
+        store = self._filled("none", 0, images)
+        x = {name: store.read(split.digests) for name, split in splits.items()}
+        self.made_by = store.made_by(list(images))
+        self.seconds = time.perf_counter() - start
+        return x
+
+    def corrupted(self, name: str, severity: int) -> Tensor:
+        """Of the corrupted test images, [N, D]."""
+        test = self.task.test
+        masks = test.scan_masks or (None,) * len(test)
+        images: list[Image] = [
+            CorruptedImage(image, mask, name, severity, CORRUPTION_SEED)
+            for image, mask in zip(test.images, masks, strict=True)
+        ]
+        digests = [image.digest() for image in images]
+        by_digest = dict(zip(digests, images, strict=True))
+        return self._filled(corrupt.condition(name), severity, by_digest).read(digests)
+
+    def _filled(self, corruption: str, severity: int, images: Mapping[str, Image]) -> Store:
+        """The store of a condition, with all images in it."""
+        key = features.key(
+            *(self.model.fingerprint, self.model.numerics, self.model.batch_size),
+            *(corruption, severity),
+        )
+        store = Store(self.setting.cache / "features" / key)
+        missing = len(store.missing(list(images)))
+        if missing:
+            done = 0
+
+            def advance(count: int) -> None:
+                nonlocal done
+                done += count
+                self.setting.encoding(self.model.name, self.task.name, done, missing, count)
+
+            advance(0)
+            store.fill(self.model.encoder(), images, advance)
+        return store
+
+    # ---- probes ---------------------------------------------------------------------------------
+
+    def train(
+        self, probe: str, protocol: Protocol, fractions: Sequence[int], x: Mapping[str, Tensor]
+    ) -> dict[int, _Trained]:
+        """Probes of all fractions and seeds at once, by fraction."""
+        self.setting.probing(self.model.name, self.task.name)
+        start = time.perf_counter()
+        train, validation = self.task.train, self.task.validation
+        rows = [self._rows(train, "train", fraction) for fraction in fractions]
+        cut = protocol.fewshot_validation == "subset"
+        validation_rows = [
+            self._rows(validation, "validation", fraction if cut else 100) for fraction in fractions
+        ]
+        stack = probes.fit(
+            probe,
+            x["train"],
+            torch.from_numpy(train.labels),
+            x["validation"],
+            torch.from_numpy(validation.labels),
+            classes=len(self.task.classes),
+            protocol=protocol,
+            seeds=range(self.setting.seeds),
+            subsets=rows,
+            validation_subsets=validation_rows,
+        )
+        seconds = time.perf_counter() - start
+        return {
+            fraction: _Trained(stack, place, rows[place], validation_rows[place], seconds)
+            for place, fraction in enumerate(fractions)
+        }
+
+    def _rows(self, split: Split, purpose: str, percent: int) -> list[Tensor]:
+        """Images in use, one tensor a seed."""
+        if percent == 100:
+            return [torch.arange(len(split))] * self.setting.seeds
+        return [
+            torch.from_numpy(fewshot.subset(split.labels, split.groups, percent, seed, purpose))
+            for seed in range(self.setting.seeds)
+        ]
+
+    # ---- cells ----------------------------------------------------------------------------------
+
+    def identity(self, place: Place) -> dict[str, str | int]:
+        """What the numbers of a cell depend on."""
+        at = place.at
+        clean = at.corruption == "none"
+        masked = not clean and corrupt.find(at.corruption).needs_mask
+        return identity(
+            model=self.model.fingerprint,
+            task=self.task.fingerprint,
+            protocol=hashing.digest(place.protocol.settings(at.probe)),
+            dtype=self.model.numerics,
+            seeds=self.setting.seeds,
+            fewshot=0 if at.fraction == 100 else fewshot.VERSION,
+            corruption="none" if clean else corrupt.condition(at.corruption),
+            masks=self.task.test.mask_fingerprint if masked else "none",
+        )
+
+    def write(self, place: Place, trained: _Trained, test_x: Tensor, validation_x: Tensor) -> None:
+        """Score the probes on a test set and write the cell."""
+        start = time.perf_counter()
+        test = self.task.test
+        chosen = trained.chosen
+        probabilities = chosen.predict_proba(test_x).numpy()
+        scores = self._scores(trained, probabilities, chosen.predict_proba(validation_x).numpy())
+        at = place.at
+        clean = at.corruption == "none"
+        cell = Cell(
+            coordinates=at,
+            identity=self.identity(place),
+            scores={n: [None if np.isnan(v) else float(v) for v in s] for n, s in scores.items()},
+            intervals=bootstrap.intervals(
+                probabilities.argmax(-1), test.labels, test.groups, len(self.task.classes)
+            ),
+            images={
+                "train": len(trained.rows[0]),
+                "validation": len(trained.validation_rows[0]),
+                "test": len(test),
+            },
+            classes=list(self.task.classes),
+            heads=[asdict(head) for head in chosen.heads],
+            sweep=[asdict(head) for head in trained.tried] if clean else [],
+            warnings=self._warnings(trained, at.fraction) if clean else [],
+            synthetic=self.task.synthetic,
+            random_weights=self.model.random_weights,
+            model={**self.model.info, "dim": test_x.shape[1]},
+            task={"title": self.task.card.title, "groups": self.task.card.groups},
+            notes=list(self.task.notes),
+            protocol=place.protocol.settings(at.probe),
+            features_made_by=self.made_by,
+            versions=versions(),
+            seconds={
+                "features": round(self.seconds, 3),
+                "probes": round(trained.seconds, 3),
+                "scores": round(time.perf_counter() - start, 3),
+            },
+            predictions="",
+        )
+        self.setting.cells.put_task(self.task)
+        self.setting.cells.put(cell, probabilities)
+
+    def _scores(
+        self, trained: _Trained, test: np.ndarray, validation: np.ndarray
+    ) -> dict[str, np.ndarray]:
+        """Metrics for each seed; temperatures and thresholds come from its validation images."""
+        labels, groups = self.task.test.labels, self.task.test.groups
+        truth = self.task.validation.labels
+        by_seed = [
+            metrics.score(
+                test[[seed]],
+                labels,
+                groups=groups,
+                validation=(validation[[seed]][:, rows.numpy()], truth[rows.numpy()]),
+            )
+            for seed, rows in enumerate(trained.validation_rows)
+        ]
+        return {name: np.concatenate([one[name] for one in by_seed]) for name in by_seed[0]}
+
+    def _warnings(self, trained: _Trained, fraction: int) -> list[str]:
+        bent = fewshot.bent(self.task.train.labels, self.task.classes, fraction)
+        return [*([bent] if bent else []), *at_an_edge(trained.tried, trained.chosen.heads)]
+
+
+T = TypeVar("T")
+
+
+def _grouped(places: Iterable[Place], by: Callable[[Place], T]) -> list[tuple[T, list[Place]]]:
+    """Places by what they share, in the order of the first of each."""
+    groups: dict[T, list[Place]] = {}
+    for place in places:
+        groups.setdefault(by(place), []).append(place)
+    return list(groups.items())

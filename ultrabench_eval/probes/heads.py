@@ -1,0 +1,255 @@
+"""What every probe has in common: heads, their choice on validation, and standardised features.
+
+H is the number of heads, C of classes, D the feature width, N and M the numbers of training and
+validation images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+# Part of the features' root mean square deviation below which a feature is not blown up: in a
+# handful of images one may hardly vary by chance.
+_LEAST_DEVIATION = 0.01
+
+
+@dataclass(frozen=True)
+class Head:
+    """One trained classifier of a stack.
+
+    Args:
+        subset: position in `subsets`; 0 without any.
+        seed: as asked for.
+        setting: what was tried, e.g. {"learning_rate": 0.001, "weight_decay": 0.0001}.
+        validation_loss: cross-entropy on validation, nats.
+        best_epoch: epoch (from 0) whose weights were kept; None for a probe without epochs.
+    """
+
+    subset: int
+    seed: int
+    setting: Mapping[str, float]
+    validation_loss: float
+    best_epoch: int | None = None
+
+
+class Probes(Protocol):
+    """What each module's `fit` returns."""
+
+    @property
+    def heads(self) -> tuple[Head, ...]:
+        """What each of the H classifiers is: subsets x seeds x settings, the last fastest."""
+
+    def predict_proba(self, x: Tensor) -> Tensor:
+        """Class probabilities [H, N, C] of features [N, D]."""
+
+    def of_subset(self, subset: int) -> Probes:
+        """Only the heads of one subset."""
+
+    def chosen(self) -> Probes:
+        """Only the setting of lowest validation loss of each subset and seed."""
+
+
+@dataclass(frozen=True)
+class LinearProbes:
+    """Linear classifiers, however they were trained.
+
+    Args:
+        weight: [H, C, D], on features as the encoder gives them.
+        bias: [H, C].
+        heads: what each of the H is.
+        history: validation loss (nats) after every epoch, [H, E], NaN once a head has stopped;
+            E is 0 for a probe without epochs.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    heads: tuple[Head, ...]
+    history: Tensor
+
+    @classmethod
+    def joined(cls, parts: Sequence[LinearProbes]) -> LinearProbes:
+        """One stack of several."""
+        return cls(
+            torch.cat([part.weight for part in parts]),
+            torch.cat([part.bias for part in parts]),
+            tuple(head for part in parts for head in part.heads),
+            torch.cat([part.history for part in parts]),
+        )
+
+    def predict_proba(self, x: Tensor) -> Tensor:
+        """Class probabilities [H, N, C] of features [N, D]."""
+        return torch.baddbmm(
+            self.bias.unsqueeze(1), x.expand(len(self.weight), *x.shape), self.weight.mT
+        ).softmax(-1)
+
+    def of_subset(self, subset: int) -> LinearProbes:
+        """Only the heads of one subset."""
+        return self._only([row for row, head in enumerate(self.heads) if head.subset == subset])
+
+    def chosen(self) -> LinearProbes:
+        """Only the setting of lowest validation loss of each subset and seed."""
+        return self._only(chosen(self.heads))
+
+    def _only(self, rows: Sequence[int]) -> LinearProbes:
+        heads = tuple(self.heads[row] for row in rows)
+        return LinearProbes(self.weight[rows], self.bias[rows], heads, self.history[rows])
+
+
+@dataclass(frozen=True)
+class Data:
+    """What probes are trained on: features [N, D] and [M, D], int64 labels [N] and [M], and C."""
+
+    train_x: Tensor
+    train_y: Tensor
+    validation_x: Tensor
+    validation_y: Tensor
+    classes: int
+
+
+@dataclass(frozen=True, eq=False)
+class Stream:
+    """The images that one seed uses of one subset.
+
+    Args:
+        subset: its position.
+        seed: the seed.
+        rows: int64 numbers of training images.
+        validation_rows: int64 numbers of validation images.
+    """
+
+    subset: int
+    seed: int
+    rows: Tensor
+    validation_rows: Tensor
+
+    @property
+    def images(self) -> tuple[int, int]:
+        """Equal for streams that share their images, as the seeds on all of them do."""
+        return id(self.rows), id(self.validation_rows)
+
+
+def streams(
+    count: int,
+    validation_count: int,
+    seeds: Sequence[int],
+    subsets: Sequence[Sequence[Tensor]] | None,
+    validation_subsets: Sequence[Sequence[Tensor]] | None,
+) -> list[Stream]:
+    """Subsets x seeds, the seeds fastest.
+
+    Args:
+        count: N.
+        validation_count: M.
+        seeds: the seeds.
+        subsets: rows of the training images in use, one tensor a seed; None is all rows, once.
+        validation_subsets: the same of validation; None is all rows for each subset.
+    """
+    whole = [[torch.arange(count)] * len(seeds)]
+    training = whole if subsets is None else subsets
+    every = torch.arange(validation_count)
+    validation = validation_subsets or [[every] * len(seeds)] * len(training)
+    return [
+        Stream(subset, seed, *rows)
+        for subset, of_seeds in enumerate(zip(training, validation, strict=True))
+        for seed, *rows in zip(seeds, *of_seeds, strict=True)
+    ]
+
+
+def fit_each(draws: Sequence[Stream], fit: Callable[[Stream], LinearProbes]) -> LinearProbes:
+    """Linear probes without anything random: fitted once for all streams that share their images.
+
+    Args:
+        draws: subsets x seeds.
+        fit: the probes of one stream, one head a setting.
+    """
+    known: dict[tuple[int, int], LinearProbes] = {}
+    parts = []
+    for stream in draws:
+        if stream.images not in known:
+            known[stream.images] = fit(stream)
+        one = known[stream.images]
+        heads = (replace(h, subset=stream.subset, seed=stream.seed) for h in one.heads)
+        parts.append(replace(one, heads=tuple(heads)))
+    return LinearProbes.joined(parts)
+
+
+def chosen(heads: Sequence[Head]) -> list[int]:
+    """Positions of the head of lowest validation loss for each (subset, seed), in their order.
+
+    The first one wins a tie.
+    """
+    best: dict[tuple[int, int], int] = {}
+    for place, head in enumerate(heads):
+        known = best.setdefault((head.subset, head.seed), place)
+        if head.validation_loss < heads[known].validation_loss:
+            best[head.subset, head.seed] = place
+    return list(best.values())
+
+
+def at_an_edge(heads: Sequence[Head], picked: Sequence[Head]) -> list[str]:
+    """A sentence for each setting that was mostly chosen at an end of its grid.
+
+    Args:
+        heads: all that were tried.
+        picked: those that were chosen.
+    """
+    sentences = []
+    for name in heads[0].setting if heads else ():
+        grid = sorted({head.setting[name] for head in heads})
+        values = [head.setting[name] for head in picked]
+        for end, word in ((grid[0], "lowest"), (grid[-1], "highest")):
+            count = values.count(end)
+            if len(grid) > 1 and 2 * count > len(values):
+                sentences.append(
+                    f"{name.replace('_', ' ')} {end:g} is the {word} of the grid and was chosen "
+                    f"{count} times of {len(values)}: a wider grid may do better"
+                )
+    return sentences
+
+
+@dataclass(frozen=True)
+class Scaler:
+    """Mean [D] and deviation [D] by which features are standardised."""
+
+    mean: Tensor
+    deviation: Tensor
+
+    @classmethod
+    def neutral(cls, x: Tensor) -> Scaler:
+        """The one that leaves features [N, D] as they are."""
+        return cls(torch.zeros_like(x[0]), torch.ones_like(x[0]))
+
+    @classmethod
+    def of(cls, x: Tensor) -> Scaler:
+        """The one of features [N, D]."""
+        deviation = x.std(0, correction=0)
+        least = _LEAST_DEVIATION * deviation.square().mean().sqrt()
+        if least == 0:
+            return cls(x.mean(0), torch.ones_like(deviation))
+        return cls(x.mean(0), deviation.clamp(min=least))
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Features [N, D], standardised."""
+        return (x - self.mean) / self.deviation
+
+    def folded(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+        """Weights [..., C, D] and biases [..., C] that do on raw features what these do here."""
+        raw = weight / self.deviation
+        return raw, bias - raw @ self.mean
+
+
+@contextmanager
+def one_thread() -> Iterator[int]:
+    """Sums in one order, whatever the number of cores, which is what is yielded."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield threads
+    finally:
+        torch.set_num_threads(threads)

@@ -1,0 +1,127 @@
+"""The nearest-neighbour probe: the most alike training images vote.
+
+Nothing is trained but the number of neighbours, on validation. N is the number of training images,
+M of those to classify, C of classes, D the feature width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize, one_hot
+
+from ultrabench_eval.probes.heads import Head, Scaler, chosen, streams
+from ultrabench_eval.protocol import Protocol
+
+TEMPERATURE = 0.07  # of the votes' weights, exp(cosine / temperature), as in DINO
+_BLOCK = 4096  # images classified at a time, which bounds the memory
+
+
+@dataclass(frozen=True)
+class _Memory:
+    """The labelled images of a stream: unit features [N, D] and class indicators [N, C]."""
+
+    scaler: Scaler
+    features: Tensor
+    votes: Tensor
+
+    def probabilities(self, x: Tensor, neighbours: Sequence[int]) -> Tensor:
+        """[numbers of neighbours, M, C] of features [M, D].
+
+        One more neighbour, as near as the nearest, votes for all classes alike, so that no class
+        is ever impossible.
+        """
+        most = min(max(neighbours), len(self.features))
+        parts = []
+        for block in torch.split(normalize(self.scaler(x)), _BLOCK):
+            cosine, place = (block @ self.features.T).topk(most, dim=1)  # [M, k], nearest first
+            weight = ((cosine - cosine[:, :1]) / TEMPERATURE).exp().unsqueeze(-1)
+            ballots = (weight * self.votes[place]).cumsum(1)  # [M, k, C]
+            counts = torch.stack([ballots[:, min(k, most) - 1] for k in neighbours])
+            counts += 1 / self.votes.shape[1]
+            parts.append(counts / counts.sum(-1, keepdim=True))
+        return torch.cat(parts, 1)
+
+
+@dataclass(frozen=True)
+class NeighbourProbes:
+    """One labelled memory a stream, and the numbers of neighbours.
+
+    Args:
+        heads: what each of the H classifiers is.
+        memories: that of each head.
+    """
+
+    heads: tuple[Head, ...]
+    memories: tuple[_Memory, ...]
+
+    def predict_proba(self, x: Tensor) -> Tensor:
+        """Class probabilities [H, N, C] of features [N, D]."""
+        known: dict[int, dict[int, Tensor]] = {}
+        for memory in {id(m): m for m in self.memories}.values():
+            asked = [
+                int(h.setting["neighbours"])
+                for h, m in zip(self.heads, self.memories, strict=True)
+                if m is memory
+            ]
+            known[id(memory)] = dict(zip(asked, memory.probabilities(x, asked), strict=True))
+        return torch.stack(
+            [
+                known[id(m)][int(h.setting["neighbours"])]
+                for h, m in zip(self.heads, self.memories, strict=True)
+            ]
+        )
+
+    def of_subset(self, subset: int) -> NeighbourProbes:
+        """Only the heads of one subset."""
+        return self._only([row for row, head in enumerate(self.heads) if head.subset == subset])
+
+    def chosen(self) -> NeighbourProbes:
+        """Only the number of neighbours of lowest validation loss of each subset and seed."""
+        return self._only(chosen(self.heads))
+
+    def _only(self, rows: Sequence[int]) -> NeighbourProbes:
+        return NeighbourProbes(
+            tuple(self.heads[row] for row in rows), tuple(self.memories[row] for row in rows)
+        )
+
+
+def fit(
+    train_x: Tensor,
+    train_y: Tensor,
+    validation_x: Tensor,
+    validation_y: Tensor,
+    *,
+    classes: int,
+    protocol: Protocol,
+    seeds: Sequence[int],
+    subsets: Sequence[Sequence[Tensor]] | None = None,
+    validation_subsets: Sequence[Sequence[Tensor]] | None = None,
+) -> NeighbourProbes:
+    """Classify by the weighted votes of the k nearest images (DINO, arXiv 2104.14294, 4.1).
+
+    Cosine similarity. Nothing is random: seeds differ by their subsets alone. Arguments as
+    `linear.fit`.
+    """
+    memories: dict[tuple[int, int], tuple[_Memory, list[float]]] = {}
+    heads, of_heads = [], []
+    for stream in streams(len(train_x), len(validation_x), seeds, subsets, validation_subsets):
+        if stream.images not in memories:
+            memory = _memory(train_x[stream.rows], train_y[stream.rows], classes, protocol)
+            x, y = validation_x[stream.validation_rows], validation_y[stream.validation_rows]
+            probabilities = memory.probabilities(x, protocol.neighbours)
+            losses = -probabilities[:, torch.arange(len(y)), y].log().mean(-1)
+            memories[stream.images] = memory, losses.tolist()
+        memory, values = memories[stream.images]
+        for neighbours, loss in zip(protocol.neighbours, values, strict=True):
+            heads.append(Head(stream.subset, stream.seed, {"neighbours": neighbours}, loss))
+            of_heads.append(memory)
+    return NeighbourProbes(tuple(heads), tuple(of_heads))
+
+
+def _memory(x: Tensor, y: Tensor, classes: int, protocol: Protocol) -> _Memory:
+    scaler = Scaler.of(x) if protocol.standardize else Scaler.neutral(x)
+    return _Memory(scaler, normalize(scaler(x)), one_hot(y, classes).to(x))
