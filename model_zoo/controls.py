@@ -30,6 +30,8 @@ _CONTROL: dict[str, Any] = {
     "status": "control",
 }
 
+DARK = 12  # grey level up to which JPEG rings in a black surround
+
 
 class _Control(Encoder):
     """A control takes no weights."""
@@ -158,7 +160,7 @@ class FanMask(_Control):
 class Border(_Control):
     """What stands around the scanned region, as a 32 x 32 RGB thumbnail, antialiased: [B, 3072].
 
-    The region is black: burnt-in text, marks, bars and the screen are left. A score above chance
+    The region is black: burnt-in text, marks, bars and a lit screen are left. A score above chance
     means that annotators or consoles wrote classes into the picture. What is written over the
     tissue isn't seen; an image that is scanned all over gives zeros.
     """
@@ -179,6 +181,8 @@ class Border(_Control):
         region = ndimage.binary_dilation(scanned_region(pixels), np.ones((3, 3), bool))
         height, width = pixels.shape[:2]
         blank = np.asarray(PIL.Image.fromarray(region).resize((width, height)))
+        # Nor may tissue show that is too dark to count as scanned.
+        blank = blank | (pixels.max(axis=2) <= DARK)
         outside = PIL.Image.fromarray(np.where(blank[..., None], np.uint8(0), pixels))
         thumbnail = outside.resize((self.side, self.side), PIL.Image.Resampling.BILINEAR)
         return torch.from_numpy(np.array(thumbnail, np.float32).transpose(2, 0, 1) / 255)
@@ -239,7 +243,7 @@ def scanned_region(image: np.ndarray) -> np.ndarray:
     """
     grey = PIL.Image.fromarray(image).convert("L")
     grey.thumbnail((128, 128), PIL.Image.Resampling.BOX, reducing_gap=None)
-    bright = np.asarray(grey) > 12  # above JPEG's ringing in a black surround
+    bright = np.asarray(grey) > DARK
     # Gaps of a twentieth of the frame are closed, then thin bridges to scales and lettering cut.
     reach = max(1, min(bright.shape) // 40)
     disc = ndimage.iterate_structure(ndimage.generate_binary_structure(2, 1), reach)

@@ -135,7 +135,16 @@ class Encoder(nn.Module):
             NotImplementedError: the model has no patch tokens.
         """
         _check_images(images)
-        x = torch.stack([self.prepare(image) for image in images])
+        return self.tokens_prepared(torch.stack([self.prepare(image) for image in images]))
+
+    @final
+    @torch.inference_mode()
+    def tokens_prepared(self, x: Tensor) -> Tensor:
+        """`tokens` of stacked `prepare` results; not checked for NaN.
+
+        Raises:
+            NotImplementedError: the model has no patch tokens.
+        """
         self.eval()
         tokens = self._tokens(x.to(self.device, self.dtype)).float()
         if tokens.ndim != 3 or len(tokens) != len(x):

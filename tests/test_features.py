@@ -32,6 +32,9 @@ class Grid(Encoder):
         self.batches.append(len(x))
         return self.network(x)
 
+    def _tokens(self, x: torch.Tensor) -> torch.Tensor:
+        return x.repeat_interleave(5, 2).repeat_interleave(5, 3).flatten(2).mT  # 40 x 40
+
 
 def images_of(task: Task) -> dict[str, Image]:
     return {
@@ -144,6 +147,23 @@ def test_a_damaged_shard_is_never_read_as_features(
         Store(tmp_path / "f")
 
 
+def test_tokens_are_kept_in_half_precision_and_a_fine_grid_is_averaged(
+    tmp_path: Path, images: dict[str, Image]
+) -> None:
+    encoder = Grid(name="grid")
+    store = Store(tmp_path, "tokens")
+    store.fill(encoder, images)
+    digests = list(images)[:7]
+    tokens = store.read(digests)
+    assert tokens.dtype == torch.float16
+    assert tokens.shape == (7, 16 * 16, 3)
+    pixels = torch.stack([encoder.prepare(images[d].read()) for d in digests])
+    blocks = torch.nn.functional.adaptive_avg_pool2d(
+        pixels.repeat_interleave(5, 2).repeat_interleave(5, 3), 16
+    )
+    torch.testing.assert_close(tokens.float(), blocks.flatten(2).mT, rtol=2e-3, atol=2e-3)
+
+
 def test_the_key_names_encoder_dtype_and_corruption() -> None:
     keys = {
         features.key("a", "float32", 32),
@@ -151,8 +171,9 @@ def test_the_key_names_encoder_dtype_and_corruption() -> None:
         features.key("a", "bfloat16", 32),
         features.key("a", "float32", 32, "blur", 1),
         features.key("a", "float32", 32, "blur", 2),
+        features.key("a", "float32", 32, kind="tokens"),
     }
-    assert len(keys) == 5
+    assert len(keys) == 6
     assert features.key("a", "float32", 32) == features.key("a", "float32", 32, "none", 0)
 
 

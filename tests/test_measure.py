@@ -174,6 +174,24 @@ def test_a_corruption_that_fails_spoils_its_own_cells_only(tmp_path: Path, manif
     assert all("no detail left" in e.reason for e in entries if isinstance(e, Failure))
 
 
+def test_attentive_probes_are_trained_on_tokens(tmp_path: Path, manifest: Path) -> None:
+    steps: list[Step] = []
+    run(
+        *(tmp_path / "out", manifest, "random-vit-tiny,pixels"),
+        probe="attentive",
+        corruptions="blur",
+        report=steps.append,
+    )
+    entries = Cells(tmp_path / "out").gather()
+    fine = [e for e in entries if isinstance(e, Cell)]
+    assert {c.coordinates.model for c in fine} == {"random-vit-tiny"}
+    assert [c.coordinates.severity for c in fine] == [1, 2, 3, 0]
+    assert all(c.coordinates.probe == "attentive" and c.model["dim"] == 192 for c in fine)
+    assert sum(step.new for step in steps if step.model == "random-vit-tiny") == 60 + 3 * 12
+    (reason,) = {e.reason for e in entries if isinstance(e, Failure)}
+    assert reason.startswith("model 'pixels' has no patch tokens")
+
+
 # ---- nothing is learned from test images ---------------------------------------------------------
 
 

@@ -11,17 +11,19 @@ the neighbours nor the place where a killed run took up again can change a bit.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d
 
 from model_zoo import Encoder
 from tasks.images import Image
@@ -33,11 +35,19 @@ SHARD = 256  # images; what a kill can cost at most
 FORMAT = 1  # of shards; raised when old ones must not be read
 
 Advance = Callable[[int], None]
+Kind = Literal["pooled", "tokens"]
+"""`encode()` [D], or `tokens()` [T, D] in float16, which are a hundred times as many numbers."""
+TOKENS = 16  # a side of the token grid at most; larger ones are averaged down to it
 T = TypeVar("T")
 
 
 def key(
-    fingerprint: str, dtype: str, batch: int, corruption: str = "none", severity: int = 0
+    fingerprint: str,
+    dtype: str,
+    batch: int,
+    corruption: str = "none",
+    severity: int = 0,
+    kind: Kind = "pooled",
 ) -> str:
     """Name of the features of one encoder under one condition: 32 hexadecimal digits."""
     identity = {
@@ -47,6 +57,7 @@ def key(
         "batch": batch,
         "corruption": corruption,
         "severity": severity,
+        **({"kind": kind} if kind != "pooled" else {}),
     }
     return hashing.short(hashing.digest(identity), 32)
 
@@ -57,9 +68,11 @@ class Store:
 
     Args:
         folder: CACHE/features/<key>; need not exist yet.
+        kind: of features; part of the key.
     """
 
     folder: Path
+    kind: Kind = "pooled"
     _places: dict[str, tuple[Path, int]] = field(default_factory=dict, init=False)
     _made_by: dict[Path, dict[str, str]] = field(default_factory=dict, init=False)
 
@@ -72,7 +85,7 @@ class Store:
         return [d for d in dict.fromkeys(digests) if d not in self._places]
 
     def read(self, digests: Sequence[str]) -> Tensor:
-        """Features, float32 [N, D], of N images.
+        """Features of N images: float32 [N, D], or tokens, float16 [N, T, D].
 
         Raises:
             UserError: a shard is damaged.
@@ -131,7 +144,7 @@ class Store:
         prepared = _prepared(encoder, images)
         for batch in _batched(_without_errors(prepared, broken), encoder.batch_size):
             names, inputs = [d for d, _ in batch], [x for _, x in batch]
-            features = encode_batch(encoder, inputs)
+            features = encode_batch(encoder, inputs, self.kind)
             for digest, row in zip(names, features, strict=True):
                 if not torch.isfinite(row).all():
                     raise UserError(
@@ -179,14 +192,33 @@ class Store:
         return features
 
 
-def encode_batch(encoder: Encoder, inputs: Sequence[Tensor]) -> Tensor:
-    """Features, float32 [B, D] on the CPU, of up to `encoder.batch_size` prepared images.
+def encode_batch(encoder: Encoder, inputs: Sequence[Tensor], kind: Kind = "pooled") -> Tensor:
+    """Features on the CPU, as `Store.read` has them, of up to `encoder.batch_size` prepared images.
 
     The batch is filled up to that size with copies of its last image, whose features are dropped:
     kernels are chosen by the batch's shape, and must not differ between images.
     """
-    filled = [*inputs, *[inputs[-1]] * (encoder.batch_size - len(inputs))]
-    return encoder.encode_prepared(torch.stack(filled))[: len(inputs)].cpu()
+    filled = torch.stack([*inputs, *[inputs[-1]] * (encoder.batch_size - len(inputs))])
+    if kind == "pooled":
+        return encoder.encode_prepared(filled)[: len(inputs)].cpu()
+    try:
+        tokens = encoder.tokens_prepared(filled)[: len(inputs)]
+    except NotImplementedError as error:
+        raise UserError(
+            f"model '{encoder.name}' has no patch tokens, which the attentive probe is trained on; "
+            "leave out one of the two"
+        ) from error
+    return _few(tokens).half().cpu()
+
+
+def _few(tokens: Tensor) -> Tensor:
+    """Tokens [B, N, D] of a square grid, averaged down to at most `TOKENS` a side."""
+    count, number, width = tokens.shape
+    side = math.isqrt(number)
+    if side <= TOKENS or side**2 != number:
+        return tokens
+    grid = tokens.mT.reshape(count, width, side, side)
+    return adaptive_avg_pool2d(grid, TOKENS).flatten(2).mT
 
 
 def device_name(device: torch.device) -> str:

@@ -26,7 +26,7 @@ from ultrabench_eval.cells import Cell, Cells, Coordinates, Failure, identity
 from ultrabench_eval.core import hashing
 from ultrabench_eval.core.errors import UserError
 from ultrabench_eval.corrupt import CorruptedImage
-from ultrabench_eval.features import Store
+from ultrabench_eval.features import Kind, Store
 from ultrabench_eval.grid import Grid
 from ultrabench_eval.plan import Model
 from ultrabench_eval.probes.heads import Head, Probes, at_an_edge
@@ -35,6 +35,7 @@ from ultrabench_eval.stats import bootstrap
 from ultrabench_eval.versions import versions
 
 Stage = Literal["done", "kept", "failed"]
+KINDS: dict[str, Kind] = {"attentive": "tokens"}  # what a probe is trained on, if not "pooled"
 CORRUPTION_SEED = 0  # there is one corrupted test set, the same for all seeds of the probe
 
 
@@ -142,10 +143,15 @@ class _Guard:
 
 
 def _measure(bench: _Bench, places: Sequence[Place], guard: _Guard) -> None:
-    """Features, then probes, then one test set after the other, so that memory holds one."""
-    if not places:
-        return
-    x = bench.features()
+    """Probes on pooled features, then those on tokens, so that memory holds one of them."""
+    for kind, members in _grouped(places, lambda p: KINDS.get(p.at.probe, "pooled")):
+        with guard(members):
+            _measure_kind(bench, kind, members, guard)
+
+
+def _measure_kind(bench: _Bench, kind: Kind, places: Sequence[Place], guard: _Guard) -> None:
+    """Features, then probes, then one test set after the other."""
+    x = bench.features(kind)
     trained: dict[tuple[str, Protocol, int], _Trained] = {}
     for (probe, protocol), members in _grouped(places, lambda p: (p.at.probe, p.protocol)):
         with guard(members):
@@ -154,7 +160,7 @@ def _measure(bench: _Bench, places: Sequence[Place], guard: _Guard) -> None:
                 trained[probe, protocol, fraction] = one
     for condition, members in _grouped(places, lambda p: p.condition):
         with guard(members):
-            test_x = x["test"] if condition[0] == "none" else bench.corrupted(*condition)
+            test_x = x["test"] if condition[0] == "none" else bench.corrupted(*condition, kind)
             for place in filter(guard.is_open, members):
                 with guard([place]):
                     one = trained[place.at.probe, place.protocol, place.at.fraction]
@@ -197,8 +203,8 @@ class _Bench:
 
     # ---- features -------------------------------------------------------------------------------
 
-    def features(self) -> dict[str, Tensor]:
-        """Of the three splits as they are, [N, D] each."""
+    def features(self, kind: Kind) -> dict[str, Tensor]:
+        """Of the three splits as they are, [N, D] or [N, T, D] each."""
         start = time.perf_counter()
         splits = self.task.splits
         images = {
@@ -206,14 +212,14 @@ class _Bench:
             for name in SPLITS
             for digest, image in zip(splits[name].digests, splits[name].images, strict=True)
         }
-        store = self._filled("none", 0, images)
+        store = self._filled("none", 0, kind, images)
         x = {name: store.read(split.digests) for name, split in splits.items()}
         self.made_by = store.made_by(list(images))
         self.seconds = time.perf_counter() - start
         return x
 
-    def corrupted(self, name: str, severity: int) -> Tensor:
-        """Of the corrupted test images, [N, D]."""
+    def corrupted(self, name: str, severity: int, kind: Kind) -> Tensor:
+        """Of the corrupted test images, [N, D] or [N, T, D]."""
         test = self.task.test
         masks = test.scan_masks or (None,) * len(test)
         images: list[Image] = [
@@ -222,15 +228,17 @@ class _Bench:
         ]
         digests = [image.digest() for image in images]
         by_digest = dict(zip(digests, images, strict=True))
-        return self._filled(corrupt.condition(name), severity, by_digest).read(digests)
+        return self._filled(corrupt.condition(name), severity, kind, by_digest).read(digests)
 
-    def _filled(self, corruption: str, severity: int, images: Mapping[str, Image]) -> Store:
+    def _filled(
+        self, corruption: str, severity: int, kind: Kind, images: Mapping[str, Image]
+    ) -> Store:
         """The store of a condition, with all images in it."""
         key = features.key(
             *(self.model.fingerprint, self.model.numerics, self.model.batch_size),
-            *(corruption, severity),
+            *(corruption, severity, kind),
         )
-        store = Store(self.setting.cache / "features" / key)
+        store = Store(self.setting.cache / "features" / key, kind)
         missing = len(store.missing(list(images)))
         if missing:
             done = 0
@@ -330,7 +338,7 @@ class _Bench:
             warnings=self._warnings(trained, at.fraction) if clean else [],
             synthetic=self.task.synthetic,
             random_weights=self.model.random_weights,
-            model={**self.model.info, "dim": test_x.shape[1]},
+            model={**self.model.info, "dim": test_x.shape[-1]},
             task={"title": self.task.card.title, "groups": self.task.card.groups},
             notes=list(self.task.notes),
             protocol=place.protocol.settings(at.probe),

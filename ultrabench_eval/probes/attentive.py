@@ -1,0 +1,206 @@
+"""The attentive probe: a learned query weighs the patch tokens, a linear classifier reads the sum.
+
+For encoders whose mean over tokens hides what a few of them know. Trained as the linear probe is,
+but with autograd: here reading the tokens takes the time, not the steps' overhead.
+
+N is the number of training images, T of tokens, D their width, B the batch size, S the number of
+settings, C of classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from ultrabench_eval.core import hashing
+from ultrabench_eval.core.errors import UserError
+from ultrabench_eval.probes.heads import Data, Head, Scaler, Stream, chosen, one_thread, streams
+from ultrabench_eval.protocol import Protocol
+
+_BLOCK = 256  # images whose tokens are looked at at a time, which bounds the memory
+
+
+@dataclass(frozen=True)
+class AttentiveProbes:
+    """Trained heads; H = subsets x seeds x settings, the last varying fastest.
+
+    Args:
+        query: [H, D], on tokens as the encoder gives them.
+        weight: [H, C, D].
+        bias: [H, C].
+        heads: what each of the H is.
+        history: validation loss (nats) after every epoch, [H, E]; NaN once a head has stopped.
+    """
+
+    query: Tensor
+    weight: Tensor
+    bias: Tensor
+    heads: tuple[Head, ...]
+    history: Tensor
+
+    def predict_proba(self, x: Tensor) -> Tensor:
+        """Class probabilities [H, N, C] of tokens [N, T, D]."""
+        blocks = [
+            _logits(self.query, self.weight, self.bias, block.to(self.query)).softmax(-1)
+            for block in torch.split(x, _BLOCK)
+        ]
+        return torch.cat(blocks, 1)
+
+    def of_subset(self, subset: int) -> AttentiveProbes:
+        """Only the heads of one subset."""
+        return self._only([row for row, head in enumerate(self.heads) if head.subset == subset])
+
+    def chosen(self) -> AttentiveProbes:
+        """Only the setting of lowest validation loss of each subset and seed."""
+        return self._only(chosen(self.heads))
+
+    def _only(self, rows: list[int]) -> AttentiveProbes:
+        return AttentiveProbes(
+            *(self.query[rows], self.weight[rows], self.bias[rows]),
+            tuple(self.heads[row] for row in rows),
+            self.history[rows],
+        )
+
+
+def fit(
+    train_x: Tensor,
+    train_y: Tensor,
+    validation_x: Tensor,
+    validation_y: Tensor,
+    *,
+    classes: int,
+    protocol: Protocol,
+    seeds: Sequence[int],
+    subsets: Sequence[Sequence[Tensor]] | None = None,
+    validation_subsets: Sequence[Sequence[Tensor]] | None = None,
+) -> AttentiveProbes:
+    """Train attentive classifiers: one query, softmax over tokens of x q / sqrt(D), then linear.
+
+    The attentive pooling of V-JEPA (arXiv 2404.08471, section 4) with one head and no block behind
+    it. The query starts at 0, which is the mean over tokens. Optimiser, schedule, early stopping
+    and draws are those of `linear.fit`, as are the arguments but for the features.
+
+    Args:
+        train_x: tokens [N, T, D], of any floating dtype; computed in float32 or, if they have it,
+            float64.
+        train_y: int64 [N].
+        validation_x: [M, T, D].
+        validation_y: int64 [M].
+        classes: C.
+        protocol: see `linear.fit`.
+        seeds: see `linear.fit`.
+        subsets: see `linear.fit`.
+        validation_subsets: see `linear.fit`.
+
+    Raises:
+        UserError: the loss of a head was never finite.
+    """
+    data = Data(train_x, train_y, validation_x, validation_y, classes)
+    draws = streams(len(train_x), len(validation_x), seeds, subsets, validation_subsets)
+    with one_thread():
+        parts = [_train(stream, data, protocol) for stream in draws]
+    return AttentiveProbes(
+        *(torch.cat([getattr(p, name) for p in parts]) for name in ("query", "weight", "bias")),
+        tuple(head for part in parts for head in part.heads),
+        torch.cat([part.history for part in parts]),
+    )
+
+
+def _train(stream: Stream, data: Data, protocol: Protocol) -> AttentiveProbes:
+    """All settings of a stream, on the same batches."""
+    gradient = protocol.gradient
+    dtype = torch.promote_types(data.train_x.dtype, torch.float32)
+    scaler = Scaler.neutral(data.train_x[0].to(dtype))
+    if protocol.standardize:
+        scaler = Scaler.of(data.train_x[stream.rows].to(dtype).flatten(0, 1))
+    groups = [
+        {"params": _initial(stream.seed, data, dtype), "lr": rate, "weight_decay": decay}
+        for rate, decay in gradient.settings
+    ]
+    optimizer = torch.optim.AdamW(groups, fused=True)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, gradient.max_epochs)
+    order = torch.Generator().manual_seed(hashing.seed_for(stream.seed, "probe/order"))
+    loss_at = torch.full((len(groups),), torch.inf, dtype=torch.float64)
+    epoch_at = torch.full((len(groups),), -1)
+    kept = [stacked.detach().clone() for stacked in _stacked(groups)]
+    history = torch.full((len(groups), gradient.max_epochs), torch.nan)
+    for epoch in range(gradient.max_epochs):
+        shuffled = stream.rows[torch.randperm(len(stream.rows), generator=order)]
+        for rows in torch.split(shuffled.to(data.train_x.device), gradient.batch_size):
+            logits = _logits(*_stacked(groups), scaler(data.train_x[rows].to(dtype)))
+            optimizer.zero_grad()
+            torch.autograd.backward(_losses(logits, data.train_y[rows]).sum())
+            optimizer.step()
+        schedule.step()
+        with torch.no_grad():
+            now = _stacked(groups)
+            loss = _validation_losses(now, stream.validation_rows, data, scaler)
+        running = epoch - epoch_at <= gradient.patience
+        history[:, epoch] = torch.where(running, loss, torch.nan).float()
+        better = (loss < loss_at) & running
+        for old, new in zip(kept, now, strict=True):
+            old[better] = new[better]
+        loss_at[better], epoch_at[better] = loss[better], epoch
+        if not (epoch - epoch_at < gradient.patience).any():
+            break
+    if (epoch_at < 0).any():
+        raise UserError(
+            "the probe's validation loss was never finite; look for extreme values in the "
+            "tokens or lower the learning rate"
+        )
+    query, weight, bias = kept
+    heads = tuple(
+        Head(
+            stream.subset,
+            stream.seed,
+            {"learning_rate": rate, "weight_decay": decay},
+            float(loss_at[s]),
+            int(epoch_at[s]),
+        )
+        for s, (rate, decay) in enumerate(gradient.settings)
+    )
+    # The mean's part of the query's product is alike for all tokens, so the softmax drops it.
+    return AttentiveProbes(query / scaler.deviation, *scaler.folded(weight, bias), heads, history)
+
+
+def _initial(seed: int, data: Data, dtype: torch.dtype) -> list[Tensor]:
+    """Query 0; weights and bias as `torch.nn.Linear` draws them."""
+    width = data.train_x.shape[-1]
+    bound = width**-0.5
+    generator = torch.Generator().manual_seed(hashing.seed_for(seed, "probe/initialisation"))
+    draw = torch.rand(data.classes, width + 1, generator=generator) * 2 * bound - bound
+    start = torch.zeros(width), draw[:, :-1].contiguous(), draw[:, -1].contiguous()
+    return [t.to(data.train_x.device, dtype).requires_grad_() for t in start]
+
+
+def _stacked(groups: Sequence[dict[str, list[Tensor]]]) -> list[Tensor]:
+    """Query [S, D], weight [S, C, D] and bias [S, C] of all settings."""
+    return [torch.stack(part) for part in zip(*(g["params"] for g in groups), strict=True)]
+
+
+def _logits(query: Tensor, weight: Tensor, bias: Tensor, x: Tensor) -> Tensor:
+    """[S, B, C] of tokens [B, T, D]."""
+    attention = (x @ query.mT * x.shape[-1] ** -0.5).softmax(1)  # [B, T, S]
+    pooled = attention.mT @ x  # [B, S, D]
+    return torch.baddbmm(bias.unsqueeze(1), pooled.transpose(0, 1), weight.mT)
+
+
+def _losses(logits: Tensor, y: Tensor) -> Tensor:
+    """Mean cross-entropy of each setting, [S]."""
+    flat = cross_entropy(logits.flatten(0, 1), y.repeat(len(logits)), reduction="none")
+    return flat.view(len(logits), -1).mean(1)
+
+
+def _validation_losses(
+    parameters: Sequence[Tensor], rows: Tensor, data: Data, scaler: Scaler
+) -> Tensor:
+    """Of each setting, float64 [S]."""
+    blocks = [
+        _logits(*parameters, scaler(data.validation_x[block].to(parameters[0])))
+        for block in torch.split(rows, _BLOCK)
+    ]
+    return _losses(torch.cat(blocks, 1), data.validation_y[rows]).double().cpu()
