@@ -128,7 +128,7 @@ def test_validation_is_cut_with_the_training_images_if_asked(
 def test_the_whole_sweep_is_kept_and_an_edge_is_told(tmp_path: Path, manifest: Path) -> None:
     run(tmp_path / "out", manifest, protocol="tuned")
     (cell,) = cells(tmp_path / "out")
-    assert len(cell.sweep) == 2 * 15
+    assert len(cell.sweep) == 2 * 16
     for head in cell.heads:
         rivals = [s["validation_loss"] for s in cell.sweep if s["seed"] == head["seed"]]
         assert head["validation_loss"] == min(rivals)

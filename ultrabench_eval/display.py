@@ -104,6 +104,8 @@ def leaderboard(entries: Sequence[tables.Entry]) -> list[Group]:
         for name in wide.header[1:]:
             table.add_column(name.replace(" (", "\n("), justify="right")
         for r, row in enumerate(wide.rows):
+            if 0 < r == len(wide.rows) - wide.floors:
+                table.add_section()
             best = ("bold" if (r, column) in wide.best else "" for column in range(len(row)))
             table.add_row(*map(Text, row, best))  # Text, for "[...]" in a name is no markup
         shown.append(Group(Text(title), table))  # a title of its own may be wider than the table

@@ -71,7 +71,7 @@ class Protocol:
     penalties: _Grid = tuple(10.0**power for power in range(-6, 4))
     """`ridge`: weight of the squared norm, relative to the features' mean variance."""
     neighbours: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] = (
-        *(1, 3, 5, 10, 20, 50),
+        *(1, 3, 5, 10, 20, 50, 100, 200),
     )
     """`knn`: numbers of neighbours."""
 
@@ -101,7 +101,7 @@ TUNED = Protocol(
     name="tuned",
     standardize=True,
     gradient=Gradient(
-        learning_rates=(1e-4, 3e-4, 1e-3, 3e-3, 1e-2), weight_decays=(1e-4, 1e-2, 1.0)
+        learning_rates=(1e-5, 1e-4, 1e-3, 1e-2), weight_decays=(1e-4, 0.1, 1.0, 10.0)
     ),
 )
 PROTOCOLS = {protocol.name: protocol for protocol in (PAPER, TUNED)}

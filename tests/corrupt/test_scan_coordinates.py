@@ -44,6 +44,14 @@ def test_the_apex_of_a_sector_is_found(drawn: dict[str, float]) -> None:
     assert np.abs(scan.lateral - angle / drawn["half"])[mask].mean() < 0.04
 
 
+def test_short_sides_are_told_from_a_long_far_end() -> None:
+    mask = sector((224, 460), (-10, 230), half=1.25, inner=25, outer=225)
+    scan = geometry.of(mask[:150])
+    assert isinstance(scan.shape, Sector)
+    assert scan.shape.row == pytest.approx(-10, abs=2)
+    assert scan.shape.right == pytest.approx(1.25, abs=0.03)
+
+
 def test_a_phased_array_starts_at_its_apex() -> None:
     scan = geometry.of(sector((224, 300), (5, 150), half=0.75, inner=0, outer=210))
     assert isinstance(scan.shape, Sector)
@@ -88,6 +96,9 @@ def test_a_sector_without_its_sides_is_known_by_its_far_end() -> None:
     flat = np.ones((224, 200), bool)
     flat[200:] = False
     assert geometry.of(flat).kind == "linear"
+    rows, columns = np.indices((320, 200))
+    arch = (np.hypot(rows - 100, columns - 100) > 97) & (rows < 100)
+    assert geometry.of(arch).kind == "linear"
 
 
 def test_a_torn_border_does_not_bend_the_sides() -> None:

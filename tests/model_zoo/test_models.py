@@ -342,6 +342,9 @@ def test_the_border_sees_lettering_but_no_tissue() -> None:
     plain, brighter = fan(), fan()
     brighter[40:] = np.where(brighter[40:] > 0, 200, 0)
     assert torch.equal(encoder.prepare(plain), encoder.prepare(brighter))
+    fading = fan()
+    fading[270:] = np.minimum(fading[270:], 11)  # tissue, but as dark as the screen
+    assert torch.equal(encoder.prepare(plain), encoder.prepare(fading))
     lettered = fan()
     lettered[5:25, -60:-10] = (255, 255, 0)
     change = (encoder.prepare(lettered) - encoder.prepare(plain)).abs()

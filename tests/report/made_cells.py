@@ -1,9 +1,15 @@
-"""Cells as a run leaves them, with scores of one's choice."""
+"""Cells as a run leaves them, with scores or predictions of one's choice."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
+
 from ultrabench_eval import metrics
-from ultrabench_eval.cells import Cell, Coordinates, Failure, identity
+from ultrabench_eval.cells import Cell, Cells, Coordinates, Failure, identity
+from ultrabench_eval.core import files, hashing
+from ultrabench_eval.stats import bootstrap
 
 
 def made_of(model: str, task: str, seeds: int) -> dict[str, str | int]:
@@ -45,5 +51,104 @@ def cell(model: str, task: str, *scores: float, **changes: object) -> Cell:
     return made.model_copy(update=changes)
 
 
+def control(model: str, task: str, *scores: float) -> Cell:
+    one = cell(model, task, *scores)
+    return one.model_copy(update={"model": {**one.model, "status": "control"}})
+
+
 def failure(model: str, task: str, reason: str = "image x.png\nis broken | sadly") -> Failure:
     return Failure(coordinates=Coordinates(model, task, "paper-1"), reason=reason)
+
+
+# ---- with predictions ---------------------------------------------------------------------------
+
+
+def put_test(
+    cells: Cells, task: str, labels: np.ndarray, groups: Sequence[str] | None = None
+) -> None:
+    """The test images of the task fingerprint that `cell` gives to a task."""
+    stored = {
+        "task": task,
+        "classes": [str(code) for code in range(int(labels.max()) + 1)],
+        "notes": [],
+        "synthetic": False,
+        "names": [f"{row}.png" for row in range(len(labels))],
+        "labels": labels.tolist(),
+        "groups": None if groups is None else list(groups),
+    }
+    files.write_bytes(cells.out / "tasks" / f"t{task}.json", hashing.canonical_json(stored))
+
+
+def guesses(
+    labels: np.ndarray, accuracy: float, seed: int, seeds: int = 3, classes: int = 2
+) -> np.ndarray:
+    """Class codes [H, N] that are right in about `accuracy` of the images."""
+    rng = np.random.default_rng(seed)
+    other = rng.integers(0, classes, (seeds, len(labels)))
+    return np.where(rng.random((seeds, len(labels))) < accuracy, labels, other)
+
+
+def put(
+    cells: Cells,
+    model: str,
+    task: str,
+    codes: np.ndarray,
+    labels: np.ndarray,
+    /,
+    *,
+    at: dict[str, object] | None = None,
+    **changes: object,
+) -> Cell:
+    """Write a cell whose scores are those of predicted classes [H, N].
+
+    Args:
+        at: coordinates other than model and task, e.g. {"fraction": 10}.
+        changes: fields of the cell.
+    """
+    classes = int(labels.max()) + 1
+    scores = [float(bootstrap.observe([one[None]], labels, classes)[0]) for one in codes]
+    where = {"protocol": "paper-1", **(at or {})}
+    coordinates = Coordinates(model, task, **where)  # type: ignore[arg-type]
+    made = cell(model, task, *scores)
+    made = made.model_copy(update={"coordinates": coordinates, **changes})
+    cells.put(made, np.eye(classes, dtype=np.float32)[codes])
+    return made
+
+
+SIZE = 60
+
+
+def results(
+    cells: Cells,
+    *,
+    models: Sequence[str] = ("good", "fair", "pixels"),
+    tasks: Sequence[str] = ("aul", "busbra", "mmotu"),
+    protocols: Sequence[str] = ("paper-1",),
+    fractions: Sequence[int] = (),
+    corruptions: Sequence[str] = (),
+    **changes: object,
+) -> None:
+    """A results folder of several conditions; "pixels" is a control.
+
+    Args:
+        changes: fields of all cells.
+    """
+    for t, task in enumerate(tasks):
+        labels = np.arange(SIZE) % 2
+        put_test(cells, task, labels, [str(row // 3) for row in range(SIZE)] if t else None)
+        for m, model in enumerate(models):
+            kind = {"title": model, "pooling": "mean", "input_size": 8, "dim": 3, "parameters": 1}
+            fields = {"model": kind | ({"status": "control"} if model == "pixels" else {})}
+            for p, protocol in enumerate(protocols):
+                places: list[tuple[dict[str, object], float]] = [({}, 1.0)]
+                places += [({"fraction": f}, 0.5) for f in fractions]
+                places += [
+                    ({"corruption": name, "severity": severity}, 1 - 0.2 * severity)
+                    for name in corruptions
+                    for severity in (1, 2, 3)
+                ]
+                for n, (at, left) in enumerate(places):
+                    accuracy = left * (0.9 - 0.25 * (m if p == 0 else (m + 1) % 3))
+                    codes = guesses(labels, accuracy, 1000 * t + 100 * m + 30 * p + n)
+                    where = {"protocol": protocol, **at}
+                    put(cells, model, task, codes, labels, at=where, **fields, **changes)

@@ -7,7 +7,7 @@ import io
 import numpy as np
 import pandas as pd
 import pytest
-from made_cells import cell, failure, made_of
+from made_cells import cell, control, failure, made_of
 
 from ultrabench_eval.cells import Coordinates
 from ultrabench_eval.report import tables
@@ -119,9 +119,87 @@ def test_latex_is_escaped_and_balanced() -> None:
             assert line.replace(r"\&", "").count("&") == len(columns) - 1
 
 
-def test_conditions_stand_in_tables_of_their_own() -> None:
-    clean, hazy = cell("a", "aul", 0.5), cell("a", "aul", 0.3)
-    at = Coordinates("a", "aul", "paper-1", corruption="blur", severity=2)
-    both = tables.wide([clean, hazy.model_copy(update={"coordinates": at})])
-    assert [t.rows[0][1] for t in both] == ["50.0", "30.0"]
-    assert "blur severity 2" in both[1].condition
+def test_only_main_conditions_are_in_the_wide_tables_one_a_probe_and_protocol() -> None:
+    def elsewhere(score: float, at: Coordinates) -> Entry:
+        return cell("a", "aul", score).model_copy(update={"coordinates": at})
+
+    entries = [
+        cell("a", "aul", 0.5),
+        elsewhere(0.3, Coordinates("a", "aul", "paper-1", corruption="blur", severity=2)),
+        elsewhere(0.2, Coordinates("a", "aul", "paper-1", fraction=10)),
+        elsewhere(0.6, Coordinates("a", "aul", "tuned-2")),
+        elsewhere(0.4, Coordinates("a", "aul", "paper-3", probe="knn")),
+    ]
+    found = tables.wide(entries)
+    assert [t.rows[0][1] for t in found] == ["40.0", "50.0", "60.0"]
+    assert [t.condition for t in found] == [
+        "knn probe, protocol paper-3",
+        "linear probe, protocol paper-1",
+        "linear probe, protocol tuned-2",
+    ]
+    details = tables.markdown(entries).split("## Details")[1].split("## ")[0]
+    assert "30.0" not in details
+    assert "20.0" not in details
+
+
+# ---- how to read --------------------------------------------------------------------------------
+
+
+def test_floors_stand_last_and_are_marked() -> None:
+    entries: list[Entry] = [
+        control("pixels", "aul", 0.9),
+        cell("a", "aul", 0.5),
+        cell("vit", "aul", 0.4, random_weights=True),
+    ]
+    table = wide(*entries)
+    names = [row[0] for row in table.rows]
+    assert names == ["a", "pixels (floor)", "vit [random weights] (floor)"]
+    assert table.floors == 2
+    assert table.best == {(1, 1)}  # a floor that is best is shown to be best
+    text = tables.latex(entries).splitlines()
+    assert text[text.index(r"\bottomrule") - 3] == r"\midrule"
+    assert "The floor is missing" not in tables.markdown(entries)
+
+
+def test_a_missing_floor_is_said_with_the_command_that_adds_it() -> None:
+    page = tables.markdown([cell("a", "aul", 0.5)])
+    assert "The floor is missing" in page
+    assert "`--model ...,random-vit-tiny,pixels,image-stats,fan-mask,border`" in page
+
+
+def test_one_protocol_is_no_ranking() -> None:
+    one = cell("a", "aul", 0.5)
+    said = "is not called a ranking: add `--protocol paper,tuned`"
+    assert said in tables.markdown([one])
+    at = Coordinates("a", "aul", "tuned-2")
+    assert said not in tables.markdown([one, one.model_copy(update={"coordinates": at})])
+    knn = Coordinates("a", "aul", "tuned-2", probe="knn")
+    assert said in tables.markdown([one, one.model_copy(update={"coordinates": knn})])
+
+
+def test_warnings_name_the_models_that_share_them() -> None:
+    entries: list[Entry] = [
+        cell(model, "aul", 0.5, warnings=["the grid is too narrow"]) for model in "ab"
+    ]
+    page = tables.markdown(entries).split("## Warnings")[1].split("## ")[0]
+    (row,) = [line for line in page.splitlines() if "narrow" in line]
+    assert "a, b" in row
+    assert "linear probe, protocol paper-1: 100 %" in row
+
+
+def test_a_failure_of_all_conditions_is_one_row() -> None:
+    failed = [
+        failure("a", "aul").model_copy(
+            update={"coordinates": Coordinates("a", "aul", "paper-1", fraction=fraction)}
+        )
+        for fraction in (1, 10, 100)
+    ]
+    page = tables.markdown(failed).split("## Errors")[1]
+    (row,) = [line for line in page.splitlines() if "sadly" in line]
+    assert "3 conditions" in row
+
+
+def test_settings_of_a_protocol_are_readable() -> None:
+    settings = {"probe": "linear", "standardize": True, "rates": [1e-4, 0.1], "deep": {"a_b": [1]}}
+    page = tables.markdown([cell("a", "aul", 0.5, protocol=settings)])
+    assert "standardize yes; rates one of 0.0001, 0.1; deep (a b 1)" in page

@@ -13,6 +13,12 @@ if TYPE_CHECKING:
     from tasks.ultrabench import Agreement
 
 
+_PAGES = (
+    *("leaderboard.md", "leaderboard.csv", "leaderboard.tex"),
+    *("statistics.md", "fewshot.md", "robustness.md", "figures"),
+)
+
+
 def results(out: Path, encoded: int) -> None:
     """The leaderboard on screen, what failed, and where the files are."""
     from ultrabench_eval.cells import Cells, Failure
@@ -21,13 +27,14 @@ def results(out: Path, encoded: int) -> None:
     entries = Cells(out).gather()
     for wide in leaderboard(entries):
         console().print(wide)
-    for entry in entries:
-        if isinstance(entry, Failure):
-            at = entry.coordinates
-            print(f"error: {at.model} on {at.task}: {entry.reason}", file=sys.stderr)
+    failures = [entry for entry in entries if isinstance(entry, Failure)]
+    words = (f"{f.coordinates.model} on {f.coordinates.task}: {f.reason}" for f in failures)
+    for error in dict.fromkeys(words):  # once, however many conditions it spoils
+        print(f"error: {error}", file=sys.stderr)
     print(f"images encoded: {encoded}")
-    for suffix in ("md", "csv", "tex"):
-        print(out / f"leaderboard.{suffix}")
+    for name in _PAGES:
+        if (out / name).exists():
+            print(out / name)
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -223,7 +223,8 @@ def _fan_of_far_end(mask: np.ndarray) -> Fan | None:
         off = np.abs(np.hypot(x - column, y - row) - radius)
         kept = off <= max(1.5, 0.01 * height, 2 * float(np.median(off)))
     agree = (off < max(1.5, 0.01 * height)).mean()
-    if agree < 0.7 or radius > 3 * height or row > height / 3:
+    hangs = np.median(y) > row + radius / 2  # else the arc is that of an arch
+    if agree < 0.7 or not hangs or radius > 3 * height or row > height / 3:
         return None
     rows, first, last = _ends(mask)
     below = rows > row + radius / 10

@@ -2,7 +2,8 @@
 
 A grey value v stands for an echo of 60 v / 255 - 60 dB: the usual display range, of which a file
 no longer tells. All take (image, mask, level, rng) as `Corruption.apply` says. A change is worked
-out on the luma and added to all three channels, so that coloured marks stay coloured.
+out on the luma and added to all three channels, so that coloured marks stay coloured. What is
+written over the tissue can't be told from echoes and is changed with them.
 
 What happens to an echo on its way (`attenuation`, `shadow`, `speckle_looks`) happens before the
 receiver's noise is added. That noise is the level of black: only what stands out of it changes, and
@@ -26,7 +27,7 @@ POWER = (10 ** ((np.arange(256) / GREY_PER_DB - RANGE) / 10) - NOISE).astype(np.
 """Power above the noise of each grey value."""
 
 SLIDERS = 8  # of a console's time-gain compensation
-LONGEST, WIDEST = 0.5, 0.2  # where a shadow starts at the latest; half its width, lateral units
+LATEST, WIDEST = 0.5, 0.2  # depth a shadow starts at; half its width, in lateral units
 # Speckle grains, full width at half maximum of the point spread: about two wavelengths of 400 in
 # depth, and a beam as wide as 1.5 % of the field.
 GRAIN = (0.006, 0.015)
@@ -96,7 +97,7 @@ def shadow(
     covered = np.zeros(mask.shape, np.float32)
     for _ in range(rng.integers(1, 4)):
         centre, half = rng.uniform(-0.8, 0.8), rng.uniform(0.4 * WIDEST, WIDEST)
-        start = rng.uniform(0.1, LONGEST)
+        start = rng.uniform(0.1, LATEST)
         across = np.square(np.square((scan.lateral - np.float32(centre)) / np.float32(half)))
         along = np.clip((scan.depth - np.float32(start)) / np.float32(0.03), 0, 1)
         np.maximum(covered, along * np.exp(-across), out=covered)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -44,8 +45,9 @@ class AttentiveProbes:
 
     def predict_proba(self, x: Tensor) -> Tensor:
         """Class probabilities [H, N, C] of tokens [N, T, D]."""
+        parameters = _Parameters(self.query, self.weight, self.bias)
         blocks = [
-            _logits(self.query, self.weight, self.bias, block.to(self.query)).softmax(-1)
+            _logits(parameters, block.to(self.query)).softmax(-1)
             for block in torch.split(x, _BLOCK)
         ]
         return torch.cat(blocks, 1)
@@ -104,7 +106,9 @@ def fit(
     with one_thread():
         parts = [_train(stream, data, protocol) for stream in draws]
     return AttentiveProbes(
-        *(torch.cat([getattr(p, name) for p in parts]) for name in ("query", "weight", "bias")),
+        torch.cat([part.query for part in parts]),
+        torch.cat([part.weight for part in parts]),
+        torch.cat([part.bias for part in parts]),
         tuple(head for part in parts for head in part.heads),
         torch.cat([part.history for part in parts]),
     )
@@ -117,27 +121,30 @@ def _train(stream: Stream, data: Data, protocol: Protocol) -> AttentiveProbes:
     scaler = Scaler.neutral(data.train_x[0].to(dtype))
     if protocol.standardize:
         scaler = Scaler.of(data.train_x[stream.rows].to(dtype).flatten(0, 1))
-    groups = [
-        {"params": _initial(stream.seed, data, dtype), "lr": rate, "weight_decay": decay}
-        for rate, decay in gradient.settings
-    ]
-    optimizer = torch.optim.AdamW(groups, fused=True)
+    settings = [_initial(stream.seed, data, dtype) for _ in gradient.settings]
+    optimizer = torch.optim.AdamW(
+        [
+            {"params": [*parameters], "lr": rate, "weight_decay": decay}
+            for parameters, (rate, decay) in zip(settings, gradient.settings, strict=True)
+        ],
+        fused=True,
+    )
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, gradient.max_epochs)
     order = torch.Generator().manual_seed(hashing.seed_for(stream.seed, "probe/order"))
-    loss_at = torch.full((len(groups),), torch.inf, dtype=torch.float64)
-    epoch_at = torch.full((len(groups),), -1)
-    kept = [stacked.detach().clone() for stacked in _stacked(groups)]
-    history = torch.full((len(groups), gradient.max_epochs), torch.nan)
+    loss_at = torch.full((len(settings),), torch.inf, dtype=torch.float64)
+    epoch_at = torch.full((len(settings),), -1)
+    kept = _Parameters(*(stacked.detach().clone() for stacked in _stacked(settings)))
+    history = torch.full((len(settings), gradient.max_epochs), torch.nan)
     for epoch in range(gradient.max_epochs):
         shuffled = stream.rows[torch.randperm(len(stream.rows), generator=order)]
         for rows in torch.split(shuffled.to(data.train_x.device), gradient.batch_size):
-            logits = _logits(*_stacked(groups), scaler(data.train_x[rows].to(dtype)))
+            logits = _logits(_stacked(settings), scaler(data.train_x[rows].to(dtype)))
             optimizer.zero_grad()
             torch.autograd.backward(_losses(logits, data.train_y[rows]).sum())
             optimizer.step()
         schedule.step()
         with torch.no_grad():
-            now = _stacked(groups)
+            now = _stacked(settings)
             loss = _validation_losses(now, stream.validation_rows, data, scaler)
         running = epoch - epoch_at <= gradient.patience
         history[:, epoch] = torch.where(running, loss, torch.nan).float()
@@ -167,23 +174,32 @@ def _train(stream: Stream, data: Data, protocol: Protocol) -> AttentiveProbes:
     return AttentiveProbes(query / scaler.deviation, *scaler.folded(weight, bias), heads, history)
 
 
-def _initial(seed: int, data: Data, dtype: torch.dtype) -> list[Tensor]:
+class _Parameters(NamedTuple):
+    """Query, weight and bias: [D], [C, D] and [C], or stacked."""
+
+    query: Tensor
+    weight: Tensor
+    bias: Tensor
+
+
+def _initial(seed: int, data: Data, dtype: torch.dtype) -> _Parameters:
     """Query 0; weights and bias as `torch.nn.Linear` draws them."""
     width = data.train_x.shape[-1]
     bound = width**-0.5
     generator = torch.Generator().manual_seed(hashing.seed_for(seed, "probe/initialisation"))
     draw = torch.rand(data.classes, width + 1, generator=generator) * 2 * bound - bound
     start = torch.zeros(width), draw[:, :-1].contiguous(), draw[:, -1].contiguous()
-    return [t.to(data.train_x.device, dtype).requires_grad_() for t in start]
+    return _Parameters(*(t.to(data.train_x.device, dtype).requires_grad_() for t in start))
 
 
-def _stacked(groups: Sequence[dict[str, list[Tensor]]]) -> list[Tensor]:
+def _stacked(settings: Sequence[_Parameters]) -> _Parameters:
     """Query [S, D], weight [S, C, D] and bias [S, C] of all settings."""
-    return [torch.stack(part) for part in zip(*(g["params"] for g in groups), strict=True)]
+    return _Parameters(*(torch.stack(part) for part in zip(*settings, strict=True)))
 
 
-def _logits(query: Tensor, weight: Tensor, bias: Tensor, x: Tensor) -> Tensor:
+def _logits(parameters: _Parameters, x: Tensor) -> Tensor:
     """[S, B, C] of tokens [B, T, D]."""
+    query, weight, bias = parameters
     attention = (x @ query.mT * x.shape[-1] ** -0.5).softmax(1)  # [B, T, S]
     pooled = attention.mT @ x  # [B, S, D]
     return torch.baddbmm(bias.unsqueeze(1), pooled.transpose(0, 1), weight.mT)
@@ -195,12 +211,10 @@ def _losses(logits: Tensor, y: Tensor) -> Tensor:
     return flat.view(len(logits), -1).mean(1)
 
 
-def _validation_losses(
-    parameters: Sequence[Tensor], rows: Tensor, data: Data, scaler: Scaler
-) -> Tensor:
+def _validation_losses(parameters: _Parameters, rows: Tensor, data: Data, scaler: Scaler) -> Tensor:
     """Of each setting, float64 [S]."""
     blocks = [
-        _logits(*parameters, scaler(data.validation_x[block].to(parameters[0])))
+        _logits(parameters, scaler(data.validation_x[block].to(parameters.query)))
         for block in torch.split(rows, _BLOCK)
     ]
     return _losses(torch.cat(blocks, 1), data.validation_y[rows]).double().cpu()

@@ -1,1 +1,1 @@
-"""What a run shows: tables of its cells."""
+"""What a run shows: pages, tables and figures of its cells."""

@@ -1,0 +1,183 @@
+"""Statistics pages agree with the statistics, and say what they leave out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from made_cells import failure, guesses, made_of, put, put_test, results
+from scipy import stats
+
+from ultrabench_eval.cells import Cells, Coordinates
+from ultrabench_eval.report import protocols, significance, tables
+from ultrabench_eval.report.entries import Probing
+from ultrabench_eval.report.evidence import Evidence
+from ultrabench_eval.stats import bootstrap, paired
+
+PAPER = Probing("linear", "paper-1")
+
+
+def evidence(cells: Cells) -> Evidence:
+    return Evidence(cells, cells.gather())
+
+
+def read(cells: Cells, name: str) -> str:
+    return (cells.out / name).read_text()
+
+
+def test_letters_and_pairs_are_those_of_paired_compare(tmp_path: Path) -> None:
+    cells = Cells(tmp_path)
+    labels = np.arange(90) % 2
+    groups = [str(row // 4) for row in range(90)]
+    put_test(cells, "aul", labels, groups)
+    codes = [guesses(labels, accuracy, seed) for seed, accuracy in enumerate((0.9, 0.8, 0.1))]
+    for model, one in zip("abc", codes, strict=True):
+        put(cells, model, "aul", one, labels)
+    resampled = 100 * bootstrap.resample(codes, labels, groups, 2, purpose="aul")["macro_f1"]
+    expected = paired.compare(100 * bootstrap.observe(codes, labels, 2), resampled)
+
+    tables.write(cells)
+    page = read(cells, "leaderboard.md")
+    for model, letters in zip("abc", expected.letters, strict=True):
+        assert any(
+            line.startswith(f"| {model} ") and f" {letters}" in line.split("|")[2].replace("*", "")
+            for line in page.splitlines()
+        )
+    assert "not told apart on that task" in page
+    table = pd.read_csv(tmp_path / "pairs.csv")
+    assert len(table) == 3
+    for row in table.itertuples():
+        a, b = "abc".index(str(row.model_a)), "abc".index(str(row.model_b))
+        assert row.difference == pytest.approx(expected.difference[a, b], abs=1e-4)
+        assert row.p_holm == pytest.approx(expected.p_holm[a, b], abs=1e-4)
+        assert row.low == pytest.approx(expected.low[a, b], abs=1e-4)
+        share = set(expected.letters[a]) & set(expected.letters[b])
+        assert row.told_apart == (not share)
+
+
+def test_ranks_are_over_tasks_that_all_models_have(tmp_path: Path) -> None:
+    cells = Cells(tmp_path)
+    results(cells)
+    cells.fail(failure("fair", "busbra"))
+    found = significance.ranking(evidence(cells).main[PAPER])
+    assert found is not None
+    assert found.tasks == ("aul", "mmotu")
+    tables.write(cells)
+    assert "Not counted, for not all models have it: busbra." in read(cells, "statistics.md")
+    table = pd.read_csv(tmp_path / "ranks.csv")
+    assert set(table.task) == {"aul", "mmotu", "mean of tasks"}
+    assert table.groupby("task")["first"].sum().tolist() == pytest.approx([1, 1, 1], abs=1e-3)
+
+
+def test_a_task_is_judged_by_its_floor(tmp_path: Path) -> None:
+    cells = Cells(tmp_path)
+    results(cells)
+    tables.write(cells)
+    table = pd.read_csv(tmp_path / "informativeness.csv")
+    assert set(table.best_model) == {"good"}
+    assert set(table.best_floor) == {"pixels"}
+    assert (table.tells_apart == (table.low > 0)).all()
+    assert table.images.tolist() == [60] * 3
+    assert table.groups.tolist()[1:] == [20, 20]
+    assert np.isnan(table.groups[0])
+    assert "tells encoders apart" in read(cells, "statistics.md")
+
+
+def test_without_a_floor_a_task_is_not_judged(tmp_path: Path) -> None:
+    cells = Cells(tmp_path)
+    results(cells, models=("good", "fair"))
+    tables.write(cells)
+    assert "tells encoders apart" not in read(cells, "statistics.md")
+    assert "Without a floor" in read(cells, "statistics.md")
+
+
+def test_tau_between_protocols_is_scipys(tmp_path: Path) -> None:
+    cells = Cells(tmp_path)
+    results(cells, protocols=("paper-1", "tuned-2"), models=("good", "fair", "poor", "pixels"))
+    found = evidence(cells)
+    tables.write(cells)
+    table = pd.read_csv(tmp_path / "protocols.csv")
+    frame = tables.frame(cells.gather()).query("metric == 'macro_f1'")
+    wide = frame.pivot_table(index=["task", "model"], columns="protocol", values="mean")
+    mean = wide.groupby("model").mean()
+    for row in table.query("models == 'all'").itertuples():
+        scores = mean if row.task == "mean of tasks" else wide.loc[str(row.task)]
+        a, b = scores["paper-1"].to_numpy(), scores["tuned-2"].to_numpy()
+        assert row.tau == pytest.approx(stats.kendalltau(a, b).statistic, abs=1e-4)
+        turned = sum((a[i] - a[j]) * (b[i] - b[j]) < 0 for i in range(4) for j in range(i))
+        assert row.n_changed == turned
+    assert set(table.query("models == 'encoders'").n_models) == {3}
+    first, second = found.main
+    (change, *_) = protocols.changes(found.main[first], found.main[second])
+    for a, b in change.swapped:
+        assert change.scores[0][a] > change.scores[0][b]
+        assert change.scores[1][a] < change.scores[1][b]
+    assert "Does the order depend on the protocol?" in read(cells, "statistics.md")
+
+
+def test_one_protocol_has_no_sensitivity_and_is_no_ranking(tmp_path: Path) -> None:
+    cells = Cells(tmp_path)
+    results(cells)
+    tables.write(cells)
+    assert "depend on the protocol" not in read(cells, "statistics.md")
+    assert "not yet a ranking" in read(cells, "statistics.md")
+    assert not (tmp_path / "protocols.csv").exists()
+
+
+def test_one_model_leaves_sections_out(tmp_path: Path) -> None:
+    cells = Cells(tmp_path)
+    results(cells, models=("good",))
+    tables.write(cells)
+    page = read(cells, "statistics.md")
+    assert "no task was measured with two models" in page
+    assert "there are fewer than two models" in page
+    assert not (tmp_path / "pairs.csv").exists()
+    assert "Letters" not in read(cells, "leaderboard.md")
+
+
+@pytest.mark.parametrize("broken", ["missing", "damaged", "of another run"])
+def test_predictions_that_are_not_the_cells_are_left_out(tmp_path: Path, broken: str) -> None:
+    cells = Cells(tmp_path)
+    results(cells)
+    path = tmp_path / "cells/fair/aul/linear-paper-1-100-none-0.safetensors"
+    if broken == "missing":
+        path.unlink()
+    elif broken == "damaged":
+        path.write_bytes(path.read_bytes()[:9])
+    else:
+        path.write_bytes(path.with_name(path.name).parents[2].joinpath(
+            "good/aul/linear-paper-1-100-none-0.safetensors").read_bytes())  # fmt: skip
+    found = evidence(cells)
+    assert found.main[PAPER]["aul"].models == ("good", "pixels")
+    assert found.main[PAPER]["mmotu"].models == ("fair", "good", "pixels")
+    (sentence,) = found.left_out
+    assert sentence.startswith("fair on aul (linear probe, protocol paper-1) is left out")
+    tables.write(cells)
+    assert sentence in read(cells, "statistics.md")
+
+
+def test_models_of_another_version_of_the_data_are_left_out(tmp_path: Path) -> None:
+    cells = Cells(tmp_path)
+    results(cells)
+    labels = np.arange(60) % 2
+    codes = guesses(labels, 0.5, 1)
+    put(cells, "fair", "aul", codes, labels, identity=made_of("mfair", "other", 3))
+    found = evidence(cells)
+    assert found.main[PAPER]["aul"].models == ("good", "pixels")
+    assert "another version of the data" in found.left_out[0]
+    assert Coordinates("fair", "aul", "paper-1") not in found.letters()
+
+
+def test_synthetic_tasks_are_marked_in_the_statistics(tmp_path: Path) -> None:
+    cells = Cells(tmp_path)
+    results(cells, protocols=("paper-1", "tuned-2"), synthetic=True)
+    tables.write(cells)
+    page = read(cells, "statistics.md")
+    assert "SYNTHETIC: tasks marked so are simulated images" in page
+    for line in page.splitlines():
+        if line.startswith(("| aul", "| busbra", "| mmotu")):
+            assert "(SYNTHETIC)" in line
+    for name in ("pairs", "ranks", "informativeness", "protocols"):
+        assert pd.read_csv(tmp_path / f"{name}.csv").synthetic.all()

@@ -1,0 +1,181 @@
+"""What all pages share: which cells belong together, and how names and numbers are written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from tabulate import tabulate
+
+import tasks as task_zoo
+from ultrabench_eval import metrics
+from ultrabench_eval.cells import Cell, Coordinates, Failure
+
+Entry = Cell | Failure
+HOLE = "error"
+FLOORS = "random-vit-tiny,pixels,image-stats,fan-mask,border"
+"""The models that show how far one gets without having learned anything about ultrasound."""
+
+
+@dataclass(frozen=True, order=True)
+class Probing:
+    """A probe and a protocol: numbers of different ones never stand in one ranking."""
+
+    probe: str
+    protocol: str
+
+    def __str__(self) -> str:
+        return f"{self.probe} probe, protocol {self.protocol}"
+
+    @classmethod
+    def of(cls, entry: Entry) -> Probing:
+        """That of an entry."""
+        return cls(entry.coordinates.probe, entry.coordinates.protocol)
+
+
+def by_probing(entries: Iterable[Entry]) -> dict[Probing, list[Entry]]:
+    """Entries by probe and protocol, in their order."""
+    groups: dict[Probing, list[Entry]] = {}
+    for entry in entries:
+        groups.setdefault(Probing.of(entry), []).append(entry)
+    return {probing: groups[probing] for probing in sorted(groups)}
+
+
+def is_clean(entry: Entry) -> bool:
+    """Whether its test images are as they were released."""
+    return entry.coordinates.corruption == "none"
+
+
+def is_main(entry: Entry) -> bool:
+    """All training images, no corruption: the condition of the leaderboard."""
+    return is_clean(entry) and entry.coordinates.fraction == 100
+
+
+def at_place(entries: Iterable[Entry]) -> dict[tuple[str, str], Entry]:
+    """Entries of one condition by (model, task)."""
+    return {(e.coordinates.model, e.coordinates.task): e for e in entries}
+
+
+# ---- names --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Labels:
+    """How models and tasks are called on a page, so that nothing goes unmarked.
+
+    Args:
+        random: models with random weights.
+        floors: models that are controls or have random weights.
+        synthetic: tasks of simulated images.
+    """
+
+    random: frozenset[str]
+    floors: frozenset[str]
+    synthetic: frozenset[str]
+
+    @classmethod
+    def of(cls, entries: Sequence[Entry]) -> Labels:
+        """Those of a results folder."""
+        cells = [entry for entry in entries if isinstance(entry, Cell)]
+        random = {c.coordinates.model for c in cells if c.random_weights}
+        controls = {c.coordinates.model for c in cells if c.model.get("status") == "control"}
+        synthetic = {e.coordinates.task for e in entries if e.synthetic}
+        return cls(frozenset(random), frozenset(random | controls), frozenset(synthetic))
+
+    def model(self, name: str) -> str:
+        """With its marks."""
+        random = " [random weights]" if name in self.random else ""
+        return name + random + (" (floor)" if name in self.floors else "")
+
+    def task(self, name: str) -> str:
+        """With its mark."""
+        return name + (" (SYNTHETIC)" if name in self.synthetic else "")
+
+
+def tasks_of(entries: Iterable[Entry]) -> list[str]:
+    """Tasks in the paper's order, others after them by name."""
+    return sorted({e.coordinates.task for e in entries}, key=task_order)
+
+
+def task_order(task: str) -> tuple[int, str]:
+    """Sorts tasks."""
+    known = task_zoo.BUILT_IN
+    return (known.index(task) if task in known else len(known), task)
+
+
+def condition(at: Coordinates) -> str:
+    """A cell's condition in words."""
+    text = str(Probing(at.probe, at.protocol))
+    if at.fraction != 100:
+        text += f", {at.fraction} % of the training images"
+    if at.corruption != "none":
+        text += f", {at.corruption} severity {at.severity}"
+    return text
+
+
+# ---- numbers ------------------------------------------------------------------------------------
+
+
+def mean_sd(values: Sequence[float | None]) -> tuple[float, float]:
+    """Mean and sample deviation; NaN if any value is undefined, or for the sd of one value."""
+    array = np.array([np.nan if v is None else v for v in values])
+    return float(array.mean()), float(array.std(ddof=1)) if len(array) > 1 else float("nan")
+
+
+def main_score(entry: Entry | None) -> tuple[float, float]:
+    """Mean and sd of the main metric in percent; NaN for a hole."""
+    if not isinstance(entry, Cell):
+        return float("nan"), float("nan")
+    mean, sd = mean_sd(entry.scores[metrics.MAIN])
+    return 100 * mean, 100 * sd
+
+
+def score_text(entry: Entry | None) -> str:
+    """The main metric as "mean ± sd"; "error" for a failure, nothing for what was not run."""
+    if isinstance(entry, Failure):
+        return HOLE
+    mean, sd = main_score(entry)
+    return number(mean) if np.isnan(sd) else f"{mean:.1f} ± {sd:.1f}"
+
+
+def number(value: float) -> str:
+    """One decimal; nothing for NaN."""
+    return "" if np.isnan(value) else f"{value:.1f}"
+
+
+def between(value: float, low: float, high: float, places: int = 1) -> str:
+    """A value and its interval; nothing for NaN."""
+    if np.isnan(value):
+        return ""
+    return f"{value:.{places}f} ({low:.{places}f} to {high:.{places}f})"
+
+
+def probability(p: float) -> str:
+    """A p-value; small ones as a bound."""
+    return "< 0.001" if p < 0.001 else f"= {p:.3f}"
+
+
+# ---- Markdown -----------------------------------------------------------------------------------
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table."""
+    cells = [[text.replace("|", "\\|") for text in row] for row in rows]
+    return str(tabulate(cells, list(header), tablefmt="pipe", disable_numparse=True)) + "\n"
+
+
+def section(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """A table under its title; nothing if it has no rows."""
+    return [f"## {title}\n", table(header, rows)] if rows else []
+
+
+def bullets(sentences: Iterable[str]) -> str:
+    """A list."""
+    return "\n".join(f"- {sentence}" for sentence in sentences) + "\n"
+
+
+SYNTHETIC_WORDS = (
+    "**SYNTHETIC: columns marked so are simulated images. Their numbers say nothing about real "
+    "ultrasound.**\n"
+)

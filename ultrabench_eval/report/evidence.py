@@ -1,0 +1,193 @@
+"""What statistics are computed from: the predictions of all models on the same test images.
+
+H is the number of seeds, N of test images, M of models, R of resamples. Of each task, only models
+measured on the same images (the same task fingerprint) are compared; what is left out is said.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+from safetensors import SafetensorError
+
+from ultrabench_eval import metrics
+from ultrabench_eval.cells import Cell, Cells, Coordinates
+from ultrabench_eval.report.entries import (
+    Entry,
+    Labels,
+    Probing,
+    by_probing,
+    is_clean,
+    is_main,
+    mean_sd,
+    tasks_of,
+)
+from ultrabench_eval.stats import bootstrap, effective, paired
+
+
+@dataclass(frozen=True)
+class Truth:
+    """The test images of a task."""
+
+    fingerprint: str
+    labels: np.ndarray
+    """int64 [N]."""
+    groups: list[str] | None
+    classes: int
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Models of one probe and protocol on the test images of one task."""
+
+    task: str
+    test: Truth
+    models: tuple[str, ...]
+    predicted: list[np.ndarray]
+    """Class codes [H, N] of each model."""
+
+    @cached_property
+    def scores(self) -> np.ndarray:
+        """Macro F1 in percent, means over seeds, [M]."""
+        return 100 * bootstrap.observe(self.predicted, self.test.labels, self.test.classes)
+
+    @cached_property
+    def resampled(self) -> np.ndarray:
+        """The same in resamples of test patients and seeds, paired over models, [M, R]."""
+        found = bootstrap.resample(
+            self.predicted, self.test.labels, self.test.groups, self.test.classes, purpose=self.task
+        )
+        return 100 * found[metrics.MAIN]
+
+    @cached_property
+    def pairs(self) -> paired.Pairs:
+        """Every model against every other, in points of macro F1."""
+        return paired.compare(self.scores, self.resampled)
+
+    @cached_property
+    def effective(self) -> effective.Effective:
+        """What the test set is worth in independent images."""
+        return effective.effective_size(self.predicted, self.test.labels, self.test.groups)
+
+    def rows(self, models: Iterable[str]) -> list[int]:
+        """Places of models."""
+        return [self.models.index(model) for model in models]
+
+
+@dataclass
+class Evidence:
+    """All that can be compared in a results folder.
+
+    Args:
+        cells: the folder.
+        entries: its content.
+    """
+
+    cells: Cells
+    entries: Sequence[Entry]
+    left_out: list[str] = field(default_factory=list)
+    """Sentences on what could not be compared and why."""
+    _tests: dict[str, Truth | None] = field(default_factory=dict)
+
+    @cached_property
+    def labels(self) -> Labels:
+        """How models and tasks are called."""
+        return Labels.of(self.entries)
+
+    @cached_property
+    def main(self) -> dict[Probing, dict[str, Comparison]]:
+        """Main conditions: for each probe and protocol, a comparison a task."""
+        mains = [e for e in self.entries if is_main(e)]
+        cells = [e for e in mains if isinstance(e, Cell)]
+        tests = {task: self._common_test(task, cells) for task in tasks_of(cells)}
+        found: dict[Probing, dict[str, Comparison]] = {p: {} for p in by_probing(mains)}
+        for probing, group in by_probing(cells).items():
+            for task, test in tests.items():
+                mine = [e for e in group if isinstance(e, Cell) and e.coordinates.task == task]
+                if test and (one := self._comparison(task, test, mine)):
+                    found[probing][task] = one
+        return found
+
+    def letters(self) -> dict[Coordinates, str]:
+        """Of each compared cell, the letters that it shares with its ties."""
+        return {
+            Coordinates(model, task, probing.protocol, probing.probe): letters
+            for probing, comparisons in self.main.items()
+            for task, one in comparisons.items()
+            if len(one.models) > 1
+            for model, letters in zip(one.models, one.pairs.letters, strict=True)
+        }
+
+    def codes(self, cell: Cell, test: Truth) -> np.ndarray | None:
+        """Predicted classes [H, N] of a cell; None, and a sentence, if they are not what it says.
+
+        They must give the very score of the cell: a page whose statistics and tables disagree
+        would be worse than one without statistics.
+        """
+        at = cell.coordinates
+        try:
+            codes: np.ndarray = self.cells.probabilities(at).argmax(-1)
+        except (OSError, SafetensorError, KeyError):
+            self._leave_out(cell, "its predictions cannot be read; run it again")
+            return None
+        stated, _ = mean_sd(cell.scores[metrics.MAIN])
+        fits = codes.ndim == 2 and codes.shape[1] == len(test.labels)
+        if not fits or not np.isclose(
+            bootstrap.observe([codes], test.labels, test.classes)[0], stated, rtol=0, atol=1e-6
+        ):
+            self._leave_out(cell, "its predictions do not give its score; delete it and run again")
+            return None
+        return codes
+
+    def test_of(self, cell: Cell) -> Truth | None:
+        """The test images of a cell; None, and a sentence, if they are not there."""
+        fingerprint = str(cell.identity["task"])
+        if fingerprint not in self._tests:
+            path = self.cells.out / "tasks" / f"{fingerprint}.json"
+            try:
+                stored = json.loads(path.read_bytes())
+                self._tests[fingerprint] = Truth(
+                    fingerprint,
+                    np.asarray(stored["labels"], np.int64),
+                    stored["groups"],
+                    len(stored["classes"]),
+                )
+            except (OSError, ValueError, KeyError):
+                self._tests[fingerprint] = None
+        if self._tests[fingerprint] is None:
+            self._leave_out(cell, f"tasks/{fingerprint}.json cannot be read; run it again")
+        return self._tests[fingerprint]
+
+    def _common_test(self, task: str, cells: Sequence[Cell]) -> Truth | None:
+        """The test images that most cells of a task were measured on."""
+        mine = [cell for cell in cells if cell.coordinates.task == task]
+        counts = Counter(str(cell.identity["task"]) for cell in mine)
+        (common, _), *_ = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+        for cell in mine:
+            if cell.identity["task"] != common:
+                self._leave_out(
+                    cell, "it was measured on another version of the data than most; run it again"
+                )
+        return self.test_of(next(cell for cell in mine if cell.identity["task"] == common))
+
+    def _comparison(self, task: str, test: Truth, cells: Sequence[Cell]) -> Comparison | None:
+        found = {
+            cell.coordinates.model: codes
+            for cell in cells
+            if cell.identity["task"] == test.fingerprint
+            and (codes := self.codes(cell, test)) is not None
+        }
+        return Comparison(task, test, tuple(found), list(found.values())) if found else None
+
+    def _leave_out(self, cell: Cell, why: str) -> None:
+        at = cell.coordinates
+        where = f"{at.probe} probe, protocol {at.protocol}"
+        where += "" if is_clean(cell) else f", {at.corruption} severity {at.severity}"
+        sentence = f"{at.model} on {at.task} ({where}) is left out: {why}"
+        if sentence not in self.left_out:
+            self.left_out.append(sentence)

@@ -1,0 +1,52 @@
+"""The long form of a results folder: one row a cell and metric."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict
+
+import numpy as np
+import pandas as pd
+
+from ultrabench_eval import metrics
+from ultrabench_eval.cells import Failure
+from ultrabench_eval.report.entries import Entry, mean_sd
+
+COLUMNS = [
+    *("model", "task", "probe", "protocol", "fraction", "corruption", "severity"),
+    *("metric", "mean", "sd", "low", "high", "n_seeds", "n_test", "status"),
+]
+SYNTHETIC = "ok (synthetic)"
+
+
+def frame(entries: Iterable[Entry]) -> pd.DataFrame:
+    """Long form, one row a cell and metric; columns `COLUMNS`, scores in percent.
+
+    `sd` is the sample deviation over seeds (n - 1), empty for one seed; `low` and `high` the 95 %
+    bootstrap interval over test groups and seeds, where the metric has one. A failed cell is one
+    row of the main metric without numbers, whose status is "error: " and the reason.
+    """
+    rows: list[dict[str, object]] = []
+    for entry in entries:
+        where = asdict(entry.coordinates)
+        if isinstance(entry, Failure):
+            status = f"error: {entry.reason}".replace("\n", " ")
+            rows.append({**where, "metric": metrics.MAIN, "status": status})
+            continue
+        for metric, values in entry.scores.items():
+            scale = metrics.scale(metric)
+            low, high = entry.intervals.get(metric, (np.nan, np.nan))
+            mean, sd = mean_sd(values)
+            rows.append(
+                {
+                    **where,
+                    "metric": metric,
+                    **{"mean": mean * scale, "sd": sd * scale},
+                    **{"low": low * scale, "high": high * scale},
+                    "n_seeds": len(values),
+                    "n_test": entry.images["test"],
+                    "status": SYNTHETIC if entry.synthetic else "ok",
+                }
+            )
+    table = pd.DataFrame(rows, columns=COLUMNS)
+    return table.astype({"n_seeds": "Int64", "n_test": "Int64"})

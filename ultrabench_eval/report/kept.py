@@ -1,0 +1,80 @@
+"""Pages and figures are made anew only if a cell, or the code that makes them, has changed.
+
+OUT/.report.json holds what they were made of and the checksum of each. It also tells which files
+are ours, so that those whose section no longer exists can be removed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from importlib.metadata import version
+from pathlib import Path
+
+from ultrabench_eval.core import files, hashing
+from ultrabench_eval.report.entries import Entry
+
+_NAME = ".report.json"
+_PACKAGE = Path(__file__).parents[1]
+# What decides how a page looks, besides the cells.
+_SOURCES = ("report/*.py", "stats/*.py", "metrics.py", "corrupt/__init__.py", "core/hashing.py")
+_LIBRARIES = ("numpy", "scipy", "pandas", "tabulate", "matplotlib")
+
+
+def key(entries: Iterable[Entry]) -> str:
+    """SHA-256 of all that the files are made of: cells, code and libraries."""
+    sources = sorted(path for pattern in _SOURCES for path in _PACKAGE.glob(pattern))
+    parts = [
+        *(f"{name} {version(name)}" for name in _LIBRARIES),
+        *(f"{path.name} {hashing.digest_file(path)}" for path in sources),
+        *(entry.model_dump_json() for entry in entries),
+    ]
+    return hashing.digest_bytes("\n".join(parts).encode())
+
+
+def holds(out: Path, made_of: str) -> bool:
+    """Whether all files are there, as they were made of just this."""
+    known, digests = _read(out)
+    return known == made_of and all(
+        (out / name).is_file() and hashing.digest_file(out / name) == digest
+        for name, digest in digests.items()
+    )
+
+
+def replace(out: Path, made: Mapping[str, bytes], made_of: str) -> None:
+    """Write the files and remove those of before that are not among them.
+
+    Args:
+        out: the results folder.
+        made: file names, relative to it, and contents.
+        made_of: see `key`.
+    """
+    _, before = _read(out)
+    for name, data in made.items():
+        files.write_bytes(out / name, data)
+    for name in before:
+        if name not in made and _may_be_removed(name):
+            (out / name).unlink(missing_ok=True)
+    folder = out / "figures"
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
+    stored = {
+        "made_of": made_of,
+        "files": {name: hashing.digest_bytes(data) for name, data in sorted(made.items())},
+    }
+    files.write_text(out / _NAME, json.dumps(stored, indent=1) + "\n")
+
+
+def _may_be_removed(name: str) -> bool:
+    """Whether it lies where our files lie: an edited list must not reach further."""
+    folder, _, file = name.rpartition("/")
+    return folder in ("", "figures") and file not in ("", ".", "..") and "\\" not in file
+
+
+def _read(out: Path) -> tuple[str, dict[str, str]]:
+    """What was made last, of what; nothing if that cannot be told."""
+    try:
+        stored = json.loads((out / _NAME).read_bytes())
+        return str(stored["made_of"]), dict(stored["files"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return "", {}

@@ -1,0 +1,351 @@
+"""Statistics of the main conditions: which models differ, how sure their order is, and whether a
+task tells encoders apart at all.
+
+Everything is of one probe and protocol at a time. A section that cannot be made says so in one
+sentence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ultrabench_eval.report.entries import (
+    FLOORS,
+    Labels,
+    Probing,
+    between,
+    number,
+    probability,
+    table,
+)
+from ultrabench_eval.report.evidence import Comparison, Evidence
+from ultrabench_eval.stats import informativeness, ranks
+
+LEVEL = 0.95
+MEAN = "mean of tasks"
+
+Row = dict[str, object]
+
+
+@dataclass
+class Section:
+    """A section of the page and the rows of its CSV file.
+
+    Args:
+        title: of the section.
+        answers: the sentence that says what it answers and how to read it.
+        csv: name of the file.
+    """
+
+    title: str
+    answers: str
+    csv: str
+    parts: list[str] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
+
+    def text(self) -> str:
+        """As Markdown."""
+        return "\n".join([f"## {self.title}\n", f"{self.answers}\n", *self.parts])
+
+
+def sections(evidence: Evidence) -> list[Section]:
+    """The sections that look at one protocol at a time."""
+    return [pairs(evidence), rankings(evidence), informative(evidence)]
+
+
+# ---- pairs --------------------------------------------------------------------------------------
+
+
+def pairs(evidence: Evidence) -> Section:
+    """Which two models differ on one task?"""
+    section = Section(
+        "Which models differ on a task?",
+        "Answers whether the better of two models is better by more than the choice of test "
+        "patients and seeds explains: a pair is told apart if its p-value, Holm-corrected over "
+        "the task's pairs, is below 0.05. All pairs with intervals are in pairs.csv.",
+        "pairs.csv",
+    )
+    for probing, comparisons in evidence.main.items():
+        some = [one for one in comparisons.values() if len(one.models) > 1]
+        section.parts.append(f"### {probing}\n")
+        if not some:
+            section.parts.append("Left out: no task was measured with two models.\n")
+            continue
+        rows = []
+        for one in some:
+            rows.append(_pair_summary(one, evidence.labels))
+            section.rows += _pair_rows(probing, one, evidence.labels)
+        section.parts.append(
+            table(["task", "best model", "not told apart from it", "pairs told apart"], rows)
+        )
+    return section
+
+
+def _pair_summary(one: Comparison, labels: Labels) -> list[str]:
+    best = int(np.argmax(one.scores))
+    different = one.pairs.p_holm < 1 - LEVEL
+    order = np.argsort(-one.scores, kind="stable")
+    ties = [labels.model(one.models[m]) for m in order if m != best and not different[best, m]]
+    count = len(one.models) * (len(one.models) - 1) // 2
+    return [
+        labels.task(one.task),
+        f"{labels.model(one.models[best])}, {number(one.scores[best])}",
+        ", ".join(ties) or "none",
+        f"{int(different.sum()) // 2} of {count}",
+    ]
+
+
+def _pair_rows(probing: Probing, one: Comparison, labels: Labels) -> list[Row]:
+    order = np.argsort(-one.scores, kind="stable")
+    return [
+        {
+            **_where(probing, one.task, labels),
+            "model_a": one.models[a],
+            "model_b": one.models[b],
+            "difference": one.pairs.difference[a, b],
+            "low": one.pairs.low[a, b],
+            "high": one.pairs.high[a, b],
+            "p": one.pairs.p[a, b],
+            "p_holm": one.pairs.p_holm[a, b],
+            "told_apart": bool(one.pairs.p_holm[a, b] < 1 - LEVEL),
+        }
+        for place, a in enumerate(order)
+        for b in order[place + 1 :]
+    ]
+
+
+# ---- ranks --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Models on the tasks that all of them have. M models, T tasks, R resamples."""
+
+    models: tuple[str, ...]
+    tasks: tuple[str, ...]
+    scores: np.ndarray
+    """[M, T], percent."""
+    resampled: np.ndarray
+    """[M, T, R], percent."""
+
+
+def ranking(comparisons: Mapping[str, Comparison]) -> Ranking | None:
+    """The models of a probe and protocol over tasks; None if no task has all of them."""
+    models = sorted({model for one in comparisons.values() for model in one.models})
+    whole = {t: one for t, one in comparisons.items() if set(one.models) == set(models)}
+    if not whole:
+        return None
+    rows = {task: one.rows(models) for task, one in whole.items()}
+    return Ranking(
+        tuple(models),
+        tuple(whole),
+        np.stack([one.scores[rows[task]] for task, one in whole.items()], axis=1),
+        np.stack([one.resampled[rows[task]] for task, one in whole.items()], axis=1),
+    )
+
+
+def rankings(evidence: Evidence) -> Section:
+    """Who is first over tasks, and how sure is it?"""
+    section = Section(
+        "Who is first over tasks?",
+        "Answers how sure the order of the models is: ranks are averaged over the tasks that all "
+        "models have, and `first` is the share of resamples (of test patients and seeds) in which "
+        "a model comes first. Ranks on single tasks are in ranks.csv.",
+        "ranks.csv",
+    )
+    for probing, comparisons in evidence.main.items():
+        section.parts.append(f"### {probing}\n")
+        found = ranking(comparisons)
+        if found is None or len(found.models) < 2:
+            why = "no task has all models" if found is None else "there are fewer than two models"
+            section.parts.append(f"Left out: {why}.\n")
+            continue
+        _rank(section, probing, found, evidence.labels)
+        if sum(other.probe == probing.probe for other in evidence.main) == 1:
+            section.parts.append(
+                "This is an order under one protocol, not yet a ranking: another protocol may turn "
+                "it round. Add `--protocol paper,tuned`.\n"
+            )
+        if passed := [task for task in comparisons if task not in found.tasks]:
+            section.parts.append(f"Not counted, for not all models have it: {', '.join(passed)}.\n")
+    return section
+
+
+def _rank(section: Section, probing: Probing, found: Ranking, labels: Labels) -> None:
+    first = ranks.first_share(found.resampled)
+    mean_rank = ranks.average_ranks(found.scores)
+    mean = found.scores.mean(1)
+    tasks = found.tasks
+    header = ["model", MEAN, "mean rank (95 %)", f"first by {MEAN}", "first by mean rank"]
+    header += [f"first on {labels.task(task)}" for task in tasks]
+    rows = []
+    for m in np.lexsort((-mean, mean_rank)):
+        shares = [first.by_mean_score[m], first.by_mean_rank[m], *first.on_task[m]]
+        rows.append(
+            [
+                labels.model(found.models[m]),
+                number(mean[m]),
+                between(mean_rank[m], first.rank_low[m], first.rank_high[m]),
+                *(f"{100 * share:.0f} %" for share in shares),
+            ]
+        )
+    section.parts += [table(header, rows), _overall_test(found) + "\n"]
+
+    on_task = ranks.ranks(found.scores)
+    for m, model in enumerate(found.models):
+        for t, task in enumerate(tasks):
+            section.rows.append(
+                {
+                    **_where(probing, task, labels),
+                    "model": model,
+                    "score": found.scores[m, t],
+                    "rank": on_task[m, t],
+                    "first": first.on_task[m, t],
+                }
+            )
+        section.rows.append(
+            {
+                "probe": probing.probe,
+                "protocol": probing.protocol,
+                "task": MEAN,
+                "synthetic": bool(labels.synthetic & set(tasks)),
+                "model": model,
+                "score": mean[m],
+                "rank": mean_rank[m],
+                "rank_low": first.rank_low[m],
+                "rank_high": first.rank_high[m],
+                "first": first.by_mean_score[m],
+                "first_by_mean_rank": first.by_mean_rank[m],
+            }
+        )
+
+
+def _overall_test(found: Ranking) -> str:
+    """Friedman's test and the critical difference, in a sentence."""
+    models, tasks = found.scores.shape
+    if models < 3 or tasks < 2:
+        return "Friedman's test is left out: it needs three models and two tasks."
+    if (ranks.ranks(found.scores) == (models + 1) / 2).all():
+        return "Friedman's test is left out: all models tie on all tasks."
+    test = ranks.friedman(found.scores)
+    distance = ranks.critical_difference(models, tasks)
+    verdict = "differ" if test.p < 1 - LEVEL else "are not shown to differ"
+    return (
+        f"Over {tasks} tasks the {models} models {verdict} (Friedman's p {probability(test.p)}). "
+        f"Nemenyi's critical difference is {distance:.2f} ranks: only models whose mean ranks lie "
+        "further apart are told apart by ranks alone. So few tasks give these tests little power: "
+        "no difference found is no proof of equality."
+    )
+
+
+# ---- informativeness ----------------------------------------------------------------------------
+
+
+def informative(evidence: Evidence) -> Section:
+    """Does a task tell encoders from what has learned nothing?"""
+    section = Section(
+        "Does a task tell encoders apart from floors?",
+        "Answers whether a task can show anything about encoders: the best model minus the best "
+        "floor (controls and random weights), in points of macro F1 and corrected for having "
+        "picked the best model, and how many independent images its test set is worth (N_eff).",
+        "informativeness.csv",
+    )
+    for probing, comparisons in evidence.main.items():
+        section.parts.append(f"### {probing}\n")
+        if not comparisons:
+            section.parts.append("Left out: no task has predictions that can be compared.\n")
+            continue
+        rows, without = [], []
+        for task, one in comparisons.items():
+            row, gap = _informative_row(probing, one, evidence.labels)
+            section.rows.append(row)
+            rows.append(_informative_cells(row, gap, evidence.labels))
+            without += [] if gap else [task]
+        section.parts.append(table(_INFORMATIVE, rows))
+        if without:
+            section.parts.append(
+                f"Without a floor and a model above it, nothing can be said on {', '.join(without)}"
+                f": add `--model ...,{FLOORS}`.\n"
+            )
+    section.parts.append(
+        "N_eff: images of one patient (frames of one video) are right or wrong together, so ten "
+        "of them tell less than ten images of ten patients. It is estimated from the errors of "
+        "these models; with few patients roughly.\n"
+    )
+    return section
+
+
+_INFORMATIVE = [
+    *("task", "best model", "best floor", "difference", "corrected (95 %)", "the task"),
+    *("test images", "patients or videos", "N_eff"),
+]
+
+
+_GAP = ("best_model", "best_floor", "difference", "optimism", "gain", "low", "high", "tells_apart")
+
+
+def _informative_row(
+    probing: Probing, one: Comparison, labels: Labels
+) -> tuple[Row, informativeness.Informativeness | None]:
+    floors = [model for model in one.models if model in labels.floors]
+    gap = None
+    if 0 < len(floors) < len(one.models):
+        gap = informativeness.informativeness(
+            dict(zip(one.models, one.scores.tolist(), strict=True)),
+            dict(zip(one.models, one.resampled, strict=True)),
+            floors,
+        )
+    row: Row = _where(probing, one.task, labels) | dict.fromkeys(_GAP)
+    if gap:
+        row |= {
+            "best_model": gap.model,
+            "best_floor": gap.floor,
+            "difference": gap.difference,
+            "optimism": gap.optimism,
+            "gain": gap.gain,
+            "low": gap.low,
+            "high": gap.high,
+            "tells_apart": gap.informative,
+        }
+    size = one.effective
+    row |= {
+        "images": size.images,
+        "groups": None if one.test.groups is None else size.clusters,
+        "design_effect": size.design_effect,
+        "n_eff": size.size,
+    }
+    return row, gap
+
+
+def _informative_cells(
+    row: Row, gap: informativeness.Informativeness | None, labels: Labels
+) -> list[str]:
+    named = [""] * 5
+    if gap:
+        named = [
+            labels.model(gap.model),
+            labels.model(gap.floor),
+            f"{gap.difference:+.1f}",
+            between(gap.gain, gap.low, gap.high),
+            "tells encoders apart" if gap.informative else "does not",
+        ]
+    size = float(str(row["n_eff"]))
+    return [
+        labels.task(str(row["task"])),
+        *named,
+        str(row["images"]),
+        "not known" if row["groups"] is None else str(row["groups"]),
+        "" if np.isnan(size) else f"{size:.0f}" if row["groups"] else f"at most {size:.0f}",
+    ]
+
+
+def _where(probing: Probing, task: str, labels: Labels) -> Row:
+    return {
+        "probe": probing.probe,
+        "protocol": probing.protocol,
+        "task": task,
+        "synthetic": task in labels.synthetic,
+    }
