@@ -36,6 +36,7 @@ def test_lists_and_objects_are_the_same_as_text() -> None:
         ({"fractions": "0,10"}, "fraction '0'"),
         ({"fractions": "half"}, "fraction 'half'"),
         ({"corruptions": "blurr"}, "did you mean 'blur'"),
+        ({"fewshot_validation": "half"}, "whole or subset, not 'half'"),
         ({"protocols": [PAPER, Protocol(name="paper", standardize=True)]}, "same name"),
     ],
 )

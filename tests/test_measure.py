@@ -119,8 +119,7 @@ def test_fewer_images_are_used_and_told(tmp_path: Path, manifest: Path) -> None:
 def test_validation_is_cut_with_the_training_images_if_asked(
     tmp_path: Path, manifest: Path
 ) -> None:
-    cut = ultrabench_eval.protocol.Protocol(name="cut", fewshot_validation="subset")
-    run(tmp_path / "out", manifest, protocol=cut, fractions="50,100")
+    run(tmp_path / "out", manifest, fewshot_validation="subset", fractions="50,100")
     sizes = {c.coordinates.fraction: c.images["validation"] for c in cells(tmp_path / "out")}
     assert sizes == {50: 6, 100: 12}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -38,8 +38,17 @@ class Grid:
         protocols: str | Path | Protocol | Sequence[str | Path | Protocol],
         fractions: str | Sequence[int],
         corruptions: str | Sequence[str],
+        fewshot_validation: str | None = None,
     ) -> Grid:
         """The grid that was asked for, each part a list or a comma-separated string.
+
+        Args:
+            probes: see `Grid`.
+            protocols: names, YAML files or objects.
+            fractions: see `Grid`.
+            corruptions: names or families.
+            fewshot_validation: "subset" cuts validation to the same part in all protocols, which
+                are then called NAME_cut; None leaves what they say.
 
         Raises:
             UserError: unknown names, fractions out of range.
@@ -53,6 +62,12 @@ class Grid:
         loaded = [
             one if isinstance(one, Protocol) else protocol.load(one) for one in _parts(protocols)
         ]
+        if fewshot_validation not in (None, "whole", "subset"):
+            raise UserError(f"--fewshot-validation is whole or subset, not '{fewshot_validation}'")
+        if fewshot_validation == "subset":
+            loaded = [
+                replace(one, name=f"{one.name}_cut", fewshot_validation="subset") for one in loaded
+            ]
         if not loaded:
             raise UserError("no protocol is asked for; write --protocol paper")
         by_name = {one.name: one for one in loaded}

@@ -63,6 +63,7 @@ def run(
     protocol: str | Path | Protocol | Sequence[str | Path | Protocol] = "paper",
     fractions: str | Sequence[int] = (100,),
     corruptions: str | Sequence[str] = (),
+    fewshot_validation: str | None = None,
     keep_going: bool = False,
     report: Report = lambda step: None,
 ) -> pd.DataFrame:
@@ -98,13 +99,15 @@ def run(
         fractions: percent of the training images to train on; see `fewshot`.
         corruptions: "paper", "physics", "all", or names, to test on corrupted images at severities
             1 to 3, with probes trained on all images as they are; see `corrupt`.
+        fewshot_validation: "subset" cuts the validation images to the same part; None leaves what
+            the protocols say, which is "whole" as in the paper.
         keep_going: turn problems that are seen before the start into error rows, too.
         report: called at every step, for a progress display.
 
     Returns:
         The leaderboard in long form, one row a metric: columns model, task, probe, protocol,
         fraction, corruption, severity, metric, mean, sd, low, high (95 % bootstrap interval over
-        test groups), n_seeds, n_test, status; scores in percent.
+        test groups and seeds), n_seeds, n_test, status; scores in percent.
 
     Raises:
         Problems: unknown names, missing data or weights, tasks that cannot be trusted: one
@@ -112,7 +115,7 @@ def run(
     """
     if seeds < 1:
         raise UserError(f"--seeds must be at least 1, not {seeds}")
-    grid = Grid.parse(probe, protocol, fractions, corruptions)
+    grid = Grid.parse(probe, protocol, fractions, corruptions, fewshot_validation)
     for file in plugin_files:
         plugins.load_file(Path(file))
     cache = Path(cache) if cache else default_cache()

@@ -70,6 +70,9 @@ def run(
     corruptions: Annotated[
         str, typer.Option(help="Of test images: paper, physics, all, or names (blur, shadow ...).")
     ] = "none",
+    fewshot_validation: Annotated[
+        str | None, typer.Option(help="whole, or subset: cut validation to the same percent.")
+    ] = None,
     keep_going: Annotated[
         bool, typer.Option("--keep-going", help="Run what can be run; problems become error rows.")
     ] = False,
@@ -102,6 +105,7 @@ def run(
             protocol=protocol,
             fractions=fractions,
             corruptions=corruptions,
+            fewshot_validation=fewshot_validation,
             keep_going=keep_going,
             report=progress,
         )
