@@ -175,6 +175,7 @@ def _train(group: Sequence[Stream], data: Data, protocol: Protocol) -> _Trained:
         for stream in group
     ]
     alive = torch.arange(len(group))  # streams that still run
+    validation_x, validation_y = inputs.validation_x, inputs.validation_y  # of these
 
     for epoch in range(gradient.max_epochs):
         annealed = (1 + cos(pi * epoch / gradient.max_epochs)) / 2
@@ -193,13 +194,14 @@ def _train(group: Sequence[Stream], data: Data, protocol: Protocol) -> _Trained:
                 weight_decay=0.0,
                 **_ADAM,
             )
-        loss = _losses(weight, rates, inputs.validation_x[alive], inputs.validation_y[alive])
+        loss = _losses(weight, rates, validation_x, validation_y)
         goes_on = trained.take(alive, epoch, loss, weight * rates.view(-1, 1, 1))
         if not goes_on.any():
             break
         if not goes_on.all():
             alive, weight = alive[goes_on], weight[goes_on]
             moments = [moment[goes_on] for moment in moments]
+            validation_x, validation_y = validation_x[goes_on], validation_y[goes_on]
     return trained
 
 
