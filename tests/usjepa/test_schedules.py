@@ -1,0 +1,67 @@
+"""Schedules: the official code's figures, and their shape at any length."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from usjepa import config, schedules
+from usjepa.config import Train
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize("run", ["us_jepa_paper", "us_jepa_paper_ipe_scale_1_25", "ijepa_vith14"])
+def test_values_are_the_official_ones(shared: Path, run: str) -> None:
+    text = (shared / "conformance" / "ijepa-masks" / "schedules.json").read_text()
+    reference = json.loads(text)[run]
+    train = Train(
+        epochs=reference["epochs"],
+        warmup_epochs=reference["warmup_epochs"],
+        start_learning_rate=reference["start_lr"],
+        learning_rate=reference["ref_lr"],
+        final_learning_rate=reference["final_lr"],
+        weight_decay=reference["weight_decay"],
+        final_weight_decay=reference["final_weight_decay"],
+        ema=tuple(reference["ema"]),
+        stretch=reference["ipe_scale"],
+    )
+    assert len(reference["values"]) == 12
+    for row in reference["values"]:
+        found = schedules.at(row["step"], train, reference["iterations_per_epoch"])
+        wanted = (row["lr"], row["weight_decay"], row["ema_momentum"])
+        assert found == pytest.approx(wanted, rel=1e-9, abs=0)
+
+
+def test_the_papers_run_ends_where_table_5_says() -> None:
+    train = config.load("us_jepa_vitb16").train
+    steps = 37  # an epoch
+    values = [schedules.at(step, train, steps) for step in range(1, 100 * steps + 1)]
+    rates = [one.learning_rate for one in values]
+    assert rates[0] == pytest.approx(5e-6 + 4.5e-5 / 370)
+    assert max(rates) == rates[10 * steps - 1] == 5e-5
+    assert rates[-1] == pytest.approx(5e-7)
+    assert values[-1].weight_decay == pytest.approx(0.4)
+    assert values[0].momentum == 0.996
+    assert values[-1].momentum < 1 == schedules.at(100 * steps + 1, train, steps).momentum
+
+
+@given(st.integers(1, 60), st.floats(0, 40), st.integers(1, 30))
+def test_values_stay_in_their_ranges(epochs: int, warmup: float, steps: int) -> None:
+    train = Train(epochs=epochs, warmup_epochs=warmup)
+    values = [schedules.at(step, train, steps) for step in range(1, epochs * steps + 20)]
+    for one in values:
+        assert 5e-7 <= one.learning_rate <= 5e-5
+        assert 0.04 <= one.weight_decay <= 0.4
+        assert 0.996 <= one.momentum <= 1
+    rates = [one.learning_rate for one in values]
+    top = rates.index(max(rates))
+    assert rates[: top + 1] == sorted(rates[: top + 1])
+    assert rates[top:] == sorted(rates[top:], reverse=True)
+    decays = [one.weight_decay for one in values]
+    assert decays == sorted(decays)
+    if warmup <= epochs:
+        assert values[-1].learning_rate == pytest.approx(5e-7)

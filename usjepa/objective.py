@@ -1,0 +1,346 @@
+"""What is minimised: a frozen teacher (SALT), an averaged one (I-JEPA), or pixels (MAE).
+
+The three have one face, `Objective`, so that a training loop need not know which it runs. Images
+are float32 [B, 3, S, S] in [0, 1], cropped and augmented; student and teacher see the same ones,
+each with its own normalisation. B is the batch, N the image's patches, D the targets' width, and
+C, T, K as in `usjepa.masks`.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import layer_norm, smooth_l1_loss
+
+from model_zoo.transforms import InputRule
+from model_zoo.vit import EPS, Block, initialise, sine_cosine_table
+from ultrabench_eval.core.errors import UserError
+from ultrabench_eval.core.hashing import seed_for
+from usjepa import teacher as teachers
+from usjepa.config import Config, Decoder
+from usjepa.masks import Masks
+from usjepa.predictor import Predictor
+from usjepa.student import Student
+from usjepa.teacher import FrozenTeacher
+
+Logs = dict[str, Tensor]
+
+
+class Objective(nn.Module):
+    """A student and what it is trained for.
+
+    Args:
+        student: the encoder that is kept.
+        image_size: side of its input in pixels.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, student: Student, image_size: int) -> None:
+        super().__init__()
+        self.student = student
+        # ImageNet's, as in the I-JEPA code and as `model_zoo`'s us-jepa expects it.
+        rule = InputRule(image_size)
+        for name, values in (("mean", rule.mean), ("std", rule.std)):
+            self.register_buffer(name, torch.tensor(values).view(3, 1, 1), persistent=False)
+
+    def loss(self, images: Tensor, masks: Masks) -> tuple[Tensor, Logs]:
+        """The scalar to minimise, and scalars to look at, all without gradient.
+
+        Args:
+            images: [B, 3, S, S] in [0, 1].
+            masks: on the same device.
+        """
+        raise NotImplementedError
+
+    def forward(self, images: Tensor, masks: Masks) -> tuple[Tensor, Logs]:
+        """`loss`, under the name that DistributedDataParallel and torch.compile call."""
+        return self.loss(images, masks)
+
+    def trainable(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Names and parameters for the optimiser."""
+        for name, parameter in self.named_parameters():
+            if parameter.requires_grad:
+                yield name, parameter
+
+    def after_step(self, momentum: float) -> None:
+        """What follows each optimiser step; `momentum` is of `usjepa.schedules`."""
+
+    def normalised(self, images: Tensor) -> Tensor:
+        """The student's input."""
+        return (images - self.mean) / self.std
+
+
+class JEPA(Objective):
+    """Predict a teacher's vectors for hidden blocks from the visible ones (eq. 5).
+
+    Args:
+        student: sees the context.
+        image_size: side of the input in pixels.
+        predictor: maps what it saw to the teacher's width.
+        normalise_targets: layer norm, without scale and shift, over the channels of each target.
+    """
+
+    def __init__(
+        self, student: Student, image_size: int, predictor: Predictor, normalise_targets: bool
+    ) -> None:
+        super().__init__(student, image_size)
+        self.predictor = predictor
+        self.normalise_targets = normalise_targets
+
+    def teach(self, images: Tensor) -> Tensor:
+        """The teacher's tokens of whole images, [B, N, D]; see `loss` for `images`."""
+        raise NotImplementedError
+
+    def loss(self, images: Tensor, masks: Masks) -> tuple[Tensor, Logs]:
+        """Smooth L1 with beta 1; see `jepa_loss`.
+
+        Logs: `loss`, and the deviation of targets and predictions over patches, averaged over
+        channels, which goes to zero when a representation collapses.
+        """
+        with torch.no_grad():
+            wanted = self.targets(images, masks)
+        context = self.student.visible(self.normalised(images), masks.context, masks.context_real)
+        predicted = self.predictor(
+            context, masks.context, masks.targets, masks.context_real, masks.targets_real
+        ).float()
+        loss = jepa_loss(predicted, wanted, masks.targets_real)
+        return loss, {
+            "loss": loss.detach(),
+            "target_spread": _spread(wanted, masks.targets_real),
+            "prediction_spread": _spread(predicted.detach(), masks.targets_real),
+        }
+
+    def targets(self, images: Tensor, masks: Masks) -> Tensor:
+        """What is to be predicted, float32 [B, T, K, D]."""
+        tokens = self.teach(images).float()
+        if self.normalise_targets:
+            tokens = layer_norm(tokens, tokens.shape[-1:])
+        index = masks.targets.flatten(1)[..., None].expand(-1, -1, tokens.shape[-1])
+        return tokens.gather(1, index).reshape(*masks.targets.shape, -1)
+
+
+class SALT(JEPA):
+    """US-JEPA: the teacher is frozen (sections 3.2 and 4.1).
+
+    Args:
+        student: as for `JEPA`.
+        image_size: as for `JEPA`.
+        predictor: as for `JEPA`.
+        teacher: an encoder of the zoo. Not among this module's parameters, nor in its state.
+        normalise_targets: as for `JEPA`.
+    """
+
+    def __init__(
+        self,
+        student: Student,
+        image_size: int,
+        predictor: Predictor,
+        teacher: FrozenTeacher,
+        normalise_targets: bool = True,
+    ) -> None:
+        super().__init__(student, image_size, predictor, normalise_targets)
+        self.teacher = teacher
+
+    def teach(self, images: Tensor) -> Tensor:
+        """The frozen teacher's tokens, [B, N, D]."""
+        return self.teacher(images)
+
+
+class IJEPA(JEPA):
+    """Plain I-JEPA: the teacher is a running average of the student (arXiv 2301.08243).
+
+    Args: as for `JEPA`. The teacher starts as a copy of the student.
+    """
+
+    def __init__(
+        self,
+        student: Student,
+        image_size: int,
+        predictor: Predictor,
+        normalise_targets: bool = True,
+    ) -> None:
+        super().__init__(student, image_size, predictor, normalise_targets)
+        self.teacher = copy.deepcopy(student).requires_grad_(False)
+
+    def teach(self, images: Tensor) -> Tensor:
+        """The average's tokens, [B, N, D]."""
+        tokens: Tensor = self.teacher(self.normalised(images))
+        return tokens[:, self.teacher.prefix :]
+
+    @torch.no_grad()
+    def after_step(self, momentum: float) -> None:
+        """Teacher = momentum x teacher + (1 - momentum) x student, every parameter."""
+        pairs = zip(self.teacher.parameters(), self.student.parameters(), strict=True)
+        for average, current in pairs:
+            average.mul_(momentum).add_(current, alpha=1 - momentum)
+
+
+class MAE(Objective):
+    """Masked autoencoder: reconstruct the pixels of hidden patches (arXiv 2111.06377).
+
+    `Masks.context` are the visible patches, `Masks.targets` the hidden ones. Parameters of the
+    decoder have the names of facebookresearch/mae.
+
+    Args:
+        student: the encoder, best with a class token, as MAE has it.
+        image_size: side of the input in pixels.
+        patch_size: side of a patch in pixels, P.
+        decoder: its sizes, and whether pixels are normalised per patch.
+    """
+
+    def __init__(
+        self, student: Student, image_size: int, patch_size: int, decoder: Decoder
+    ) -> None:
+        super().__init__(student, image_size)
+        self.patch_size = patch_size
+        self.normalize_pixels = decoder.normalize_pixels
+        width, table = decoder.width, sine_cosine_table(image_size // patch_size, decoder.width)
+        self.decoder_embed = nn.Linear(student.norm.normalized_shape[0], width)
+        self.mask_token = nn.Parameter(torch.zeros(1, 1, width))
+        self.decoder_pos_embed = nn.Parameter(table[None], requires_grad=False)
+        self.decoder_blocks = nn.ModuleList(
+            Block(width, decoder.heads) for _ in range(decoder.depth)
+        )
+        self.decoder_norm = nn.LayerNorm(width, eps=EPS)
+        self.decoder_pred = nn.Linear(width, 3 * patch_size**2)
+        self.apply(_xavier)
+        for token in (self.mask_token, *([student.cls_token] if student.prefix else [])):
+            nn.init.normal_(token, std=0.02)
+
+    def loss(self, images: Tensor, masks: Masks) -> tuple[Tensor, Logs]:
+        """Mean squared error over the hidden patches' pixels."""
+        x = self.normalised(images)
+        hidden = masks.targets.flatten(1)  # [B, N - C]
+        wanted = patches(x, self.patch_size).float()
+        wanted = wanted.gather(1, hidden[..., None].expand(-1, -1, wanted.shape[-1]))
+        if self.normalize_pixels:
+            variance, mean = torch.var_mean(wanted, dim=-1, keepdim=True)
+            wanted = (wanted - mean) / (variance + 1e-6).sqrt()
+        tokens = self.student(x, masks.context)
+        loss = (self._decoded(tokens, masks.context, hidden).float() - wanted).square().mean()
+        return loss, {"loss": loss.detach()}
+
+    def _decoded(self, tokens: Tensor, visible: Tensor, hidden: Tensor) -> Tensor:
+        """Pixels of the hidden patches, [B, N - C, 3 P P], from the encoder's tokens."""
+        prefix, table = self.student.prefix, self.decoder_pos_embed[0]
+        embedded = self.decoder_embed(tokens)
+        # Attention knows no order, so places need not be put back: the table tells them. MAE's
+        # class token has a position of zeros.
+        seen = embedded[:, prefix:] + table[visible]
+        asked = (self.mask_token + table[hidden]).to(seen.dtype)
+        x = torch.cat([embedded[:, :prefix], seen, asked], dim=1)
+        for block in self.decoder_blocks:
+            x = block(x)
+        pixels: Tensor = self.decoder_pred(self.decoder_norm(x[:, -hidden.shape[1] :]))
+        return pixels
+
+
+def jepa_loss(predicted: Tensor, wanted: Tensor, real: Tensor | None = None) -> Tensor:
+    """Smooth L1 (beta 1): mean over each target block's patches, then over blocks (eq. 5).
+
+    With lists of equal length this is the mean over everything, as in the official code.
+
+    Args:
+        predicted: [B, T, K, D].
+        wanted: [B, T, K, D].
+        real: False where there is only padding, which has no weight, bool [B, T, K]; None if
+            there is none.
+    """
+    if real is None:
+        return smooth_l1_loss(predicted, wanted)
+    apart = smooth_l1_loss(predicted, wanted, reduction="none").mean(-1)  # [B, T, K]
+    apart = apart.masked_fill(~real, 0)
+    return (apart.sum(-1) / real.sum(-1)).mean()
+
+
+def patches(images: Tensor, size: int) -> Tensor:
+    """Pixels of each patch, [B, 3, S, S] -> [B, N, 3 P P]: rows, columns, then colours, as MAE.
+
+    Args:
+        images: S a multiple of `size`.
+        size: side of a patch, P.
+    """
+    batch, colours, side, _ = images.shape
+    grid = side // size
+    apart = images.reshape(batch, colours, grid, size, grid, size)
+    return apart.permute(0, 2, 4, 3, 5, 1).reshape(batch, grid * grid, -1)
+
+
+def optimiser_groups(objective: Objective, weight_decay: float) -> list[dict[str, object]]:
+    """AdamW's groups: weights, and then biases and vectors, which never decay.
+
+    The official code's rule: a name with "bias", or one dimension. A mask token does decay.
+
+    Args:
+        objective: whose trainable parameters.
+        weight_decay: of the first group.
+    """
+    decayed: list[nn.Parameter] = []
+    kept: list[nn.Parameter] = []
+    for name, parameter in objective.trainable():
+        (kept if "bias" in name or parameter.ndim == 1 else decayed).append(parameter)
+    return [
+        {"params": decayed, "weight_decay": weight_decay},
+        {"params": kept, "weight_decay": 0.0},
+    ]
+
+
+def build(config: Config, teacher: FrozenTeacher | None = None, device: str = "auto") -> Objective:
+    """The objective of a run, on the CPU; its first weights follow from `config.seed` alone.
+
+    Args:
+        config: the run's.
+        teacher: for `objective: salt`, in place of the one that the configuration names.
+        device: where a teacher is loaded to.
+
+    Raises:
+        UserError: the teacher is not to be had, or does not fit the student.
+    """
+    model, sizes = config.model, config.predictor
+    target_width = model.width
+    if config.objective == "salt":
+        teacher = teacher or teachers.load(config.teacher, device)
+        target_width = teacher.check(model.image_size, model.grid, sizes.target_width)
+    elif sizes.target_width not in (None, model.width):
+        raise UserError(
+            f"predictor.target_width is {sizes.target_width}, but without a frozen teacher targets "
+            f"are {model.width} wide; leave it out"
+        )
+    with _own_generator(config.seed):
+        student = Student(model)
+        if config.objective == "mae":
+            return MAE(student, model.image_size, model.patch_size, config.decoder)
+        predictor = Predictor(
+            model.grid, model.width, target_width, sizes.depth, sizes.width, sizes.heads
+        )
+    normalise = config.teacher.layer_norm
+    if teacher is None or config.objective == "ijepa":
+        return IJEPA(student, model.image_size, predictor, normalise)
+    return SALT(student, model.image_size, predictor, teacher, normalise)
+
+
+@contextmanager
+def _own_generator(seed: int) -> Iterator[None]:
+    """Seed torch's CPU generator inside, and put its state back afterwards."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed_for(seed, "first weights"))
+        yield
+
+
+def _spread(x: Tensor, real: Tensor | None) -> Tensor:
+    """Deviation over all patches, averaged over channels: [B, T, K, D] -> scalar."""
+    rows = x.flatten(0, 2) if real is None else x[real]
+    return rows.std(0).mean()
+
+
+def _xavier(module: nn.Module) -> None:
+    """Where MAE starts: uniform by Xavier, the patch projection as the linear layer that it is."""
+    initialise(module)
+    if isinstance(module, nn.Linear | nn.Conv2d):
+        nn.init.xavier_uniform_(module.weight.flatten(1))

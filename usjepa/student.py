@@ -1,0 +1,67 @@
+"""The student: the zoo's plain vision transformer, run on the visible patches only.
+
+Its parameters have the names and shapes of `model_zoo.vit.VisionTransformer`, so that what is
+trained here is what the zoo opens.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from model_zoo.vit import VisionTransformer
+from usjepa.config import Model
+
+
+class Student(VisionTransformer):
+    """A vision transformer that can look at lists of patches of unequal length.
+
+    Args:
+        model: its sizes.
+    """
+
+    def __init__(self, model: Model) -> None:
+        super().__init__(
+            model.image_size,
+            model.patch_size,
+            model.width,
+            model.depth,
+            model.heads,
+            model.class_token,
+        )
+
+    def visible(self, images: Tensor, index: Tensor, real: Tensor | None = None) -> Tensor:
+        """Patch tokens [B, C, D] after the final norm, from those patches alone.
+
+        Positions are added before patches are left out, so each keeps its own.
+
+        Args:
+            images: normalised, [B, 3, S, S].
+            index: patch numbers, int64 [B, C].
+            real: False where a number is only padding, bool [B, C]; None if none is. No token
+                attends to padding; its own outputs mean nothing.
+        """
+        if real is None:
+            return self.forward(images, index)[:, self.prefix :]
+        x = self.patch_embed(images) + self.pos_embed[:, self.prefix :]
+        x = x.gather(1, index[..., None].expand(-1, -1, x.shape[-1]))
+        if self.prefix:
+            start = (self.cls_token + self.pos_embed[:, :1]).expand(len(x), -1, -1)
+            x = torch.cat([start, x], dim=1)
+            real = torch.cat([real.new_ones(len(real), self.prefix), real], dim=1)
+        bias = attention_bias(real, x.dtype)
+        for block in self.blocks:
+            x = block(x, bias)
+        normed: Tensor = self.norm(x)
+        return normed[:, self.prefix :]
+
+
+def attention_bias(real: Tensor, dtype: torch.dtype) -> Tensor:
+    """What hides padding when added to attention's logits, [B, 1, 1, L].
+
+    Args:
+        real: False where a token is padding, bool [B, L].
+        dtype: of the tokens.
+    """
+    bias = torch.zeros(real.shape, dtype=dtype, device=real.device)
+    return bias.masked_fill(~real, -torch.inf)[:, None, None]
