@@ -158,10 +158,10 @@ def _measure_kind(bench: _Bench, kind: Kind, places: Sequence[Place], guard: _Gu
             fractions = sorted({place.at.fraction for place in members})
             for fraction, one in bench.train(probe, protocol, fractions, x).items():
                 trained[probe, protocol, fraction] = one
-    for condition, members in _grouped(places, lambda p: p.condition):
+    for condition, members in _grouped(filter(guard.is_open, places), lambda p: p.condition):
         with guard(members):
             test_x = x["test"] if condition[0] == "none" else bench.corrupted(*condition, kind)
-            for place in filter(guard.is_open, members):
+            for place in members:
                 with guard([place]):
                     one = trained[place.at.probe, place.protocol, place.at.fraction]
                     bench.write(place, one, test_x, x["validation"])
