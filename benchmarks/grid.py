@@ -20,6 +20,7 @@ from tabulate import tabulate
 
 import tasks
 from ultrabench_eval import fewshot, metrics, probes, protocol
+from ultrabench_eval.probes.heads import Data, streams
 from ultrabench_eval.protocol import Protocol
 from ultrabench_eval.stats import bootstrap
 
@@ -59,13 +60,9 @@ def measure(card: tasks.TaskCard, probe: str, how: Protocol, width: int, clock: 
             for percent in FRACTIONS[:-1]
         ] + [[torch.arange(len(y))] * SEEDS]
     with clock(f"{probe} probes"):
-        stack = probes.fit(
-            *(probe, x, y, vx, vy),
-            classes=classes,
-            protocol=how,
-            seeds=range(SEEDS),
-            subsets=rows,
-        )
+        data = Data(x, y, vx, vy, classes)
+        draws = streams(len(y), len(vy), range(SEEDS), rows, None)
+        stack = probes.train(probe, data, draws, how)
     cells = [*range(len(FRACTIONS)), *[len(FRACTIONS) - 1] * CORRUPTED]
     for subset in cells:
         chosen = stack.of_subset(subset).chosen()

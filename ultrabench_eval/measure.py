@@ -29,7 +29,7 @@ from ultrabench_eval.corrupt import CorruptedImage
 from ultrabench_eval.features import Kind, Store
 from ultrabench_eval.grid import Grid
 from ultrabench_eval.plan import Model
-from ultrabench_eval.probes.heads import Head, Probes, at_an_edge
+from ultrabench_eval.probes.heads import Data, Head, Probes, at_an_edge, streams
 from ultrabench_eval.protocol import Protocol
 from ultrabench_eval.stats import bootstrap
 from ultrabench_eval.versions import versions
@@ -266,18 +266,16 @@ class _Bench:
         validation_rows = [
             self._rows(validation, "validation", fraction if cut else 100) for fraction in fractions
         ]
-        stack = probes.fit(
-            probe,
+        data = Data(
             x["train"],
             torch.from_numpy(train.labels),
             x["validation"],
             torch.from_numpy(validation.labels),
-            classes=len(self.task.classes),
-            protocol=protocol,
-            seeds=range(self.setting.seeds),
-            subsets=rows,
-            validation_subsets=validation_rows,
+            len(self.task.classes),
         )
+        seeds = range(self.setting.seeds)
+        draws = streams(len(train), len(validation), seeds, rows, validation_rows)
+        stack = probes.train(probe, data, draws, protocol)
         seconds = time.perf_counter() - start
         return {
             fraction: _Trained(stack, place, rows[place], validation_rows[place], seconds)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from arrays import fit
 from torch import nn
 
 from ultrabench_eval.core import hashing
 from ultrabench_eval.core.errors import UserError
-from ultrabench_eval.probes import attentive
 from ultrabench_eval.protocol import Gradient, Protocol
 
 
@@ -70,8 +70,16 @@ def test_each_head_equals_a_plain_module(standardize: bool) -> None:
     )
     protocol = Protocol(standardize=standardize, gradient=gradient)
     rows = torch.arange(0, 90, 2)
-    probes = attentive.fit(
-        x, y, vx, vy, classes=2, seeds=[0, 3], protocol=protocol, subsets=[[rows, rows]]
+    probes = fit(
+        "attentive",
+        x,
+        y,
+        vx,
+        vy,
+        classes=2,
+        seeds=[0, 3],
+        protocol=protocol,
+        subsets=[[rows, rows]],
     )
     mean, deviation = 0.0, 1.0
     if standardize:
@@ -98,10 +106,10 @@ def test_each_head_equals_a_plain_module(standardize: bool) -> None:
 def test_it_finds_the_token_that_tells_where_the_mean_cannot() -> None:
     (x, y), (vx, vy) = spots(400, tokens=64), spots(200, tokens=64, seed=1)
     protocol = Protocol(gradient=Gradient(learning_rates=(0.03,), max_epochs=40))
-    probes = attentive.fit(x, y, vx, vy, classes=2, seeds=[0], protocol=protocol)
+    probes = fit("attentive", x, y, vx, vy, classes=2, seeds=[0], protocol=protocol)
     right = (probes.predict_proba(vx)[0].argmax(-1) == vy).double().mean()
     mean = Protocol(gradient=Gradient(learning_rates=(1e-9,), max_epochs=1))  # a query of 0
-    start = attentive.fit(x, y, vx, vy, classes=2, seeds=[0], protocol=mean)
+    start = fit("attentive", x, y, vx, vy, classes=2, seeds=[0], protocol=mean)
     torch.testing.assert_close(
         start.predict_proba(vx)[0],
         torch.softmax(vx.mean(1) @ start.weight[0].T + start.bias[0], -1),
@@ -114,7 +122,7 @@ def test_it_finds_the_token_that_tells_where_the_mean_cannot() -> None:
 def test_half_precision_tokens_are_computed_in_float32() -> None:
     (x, y), (vx, vy) = spots(), spots(40, seed=1)
     protocol = Protocol(gradient=Gradient(max_epochs=3))
-    probes = attentive.fit(x.half(), y, vx.half(), vy, classes=2, seeds=[0], protocol=protocol)
+    probes = fit("attentive", x.half(), y, vx.half(), vy, classes=2, seeds=[0], protocol=protocol)
     assert probes.weight.dtype == torch.float32
     assert probes.predict_proba(vx.half()).sum(-1).sub(1).abs().max() < 1e-5
 
@@ -122,4 +130,4 @@ def test_half_precision_tokens_are_computed_in_float32() -> None:
 def test_a_loss_that_is_never_finite_is_told() -> None:
     x, y = spots()
     with pytest.raises(UserError, match="never finite"):
-        attentive.fit(x * float("inf"), y, x, y, classes=2, seeds=[0], protocol=Protocol())
+        fit("attentive", x * float("inf"), y, x, y, classes=2, seeds=[0], protocol=Protocol())

@@ -5,20 +5,21 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from arrays import fit
 from clouds import clouds
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import log_loss
 
-from ultrabench_eval.probes import knn, logistic, ridge
+from ultrabench_eval.probes import ridge
 from ultrabench_eval.protocol import Protocol
 
-MODULES = {"logistic": logistic, "ridge": ridge, "knn": knn}
+PROBES = ("logistic", "ridge", "knn")
 
 
 def test_logistic_equals_scikit_learn_for_every_cost() -> None:
     (x, y), (vx, vy) = clouds(), clouds(40, seed=1)
     costs = (0.001, 0.1, 1.0, 100.0)
-    probes = logistic.fit(x, y, vx, vy, classes=3, seeds=[0], protocol=Protocol(costs=costs))
+    probes = fit("logistic", x, y, vx, vy, classes=3, seeds=[0], protocol=Protocol(costs=costs))
     for cost, head, p in zip(costs, probes.heads, probes.predict_proba(vx), strict=True):
         reference = LogisticRegression(C=cost, tol=1e-8, max_iter=5000).fit(x, y)
         np.testing.assert_allclose(p, reference.predict_proba(vx), atol=2e-3)
@@ -29,8 +30,8 @@ def test_logistic_equals_scikit_learn_for_every_cost() -> None:
 @pytest.mark.parametrize("factor", [1e-2, 1.0, 1e2])
 def test_logistic_reaches_the_minimum_whatever_the_scale_of_the_features(factor: float) -> None:
     (x, y), (vx, vy) = clouds(), clouds(40, seed=1)
-    probes = logistic.fit(
-        x * factor, y, vx, vy, classes=3, seeds=[0], protocol=Protocol(costs=(1.0,))
+    probes = fit(
+        "logistic", x * factor, y, vx, vy, classes=3, seeds=[0], protocol=Protocol(costs=(1.0,))
     )
 
     def objective(weight, bias) -> float:
@@ -62,7 +63,7 @@ def test_ridge_weights_are_scikit_learns(count: int) -> None:
 
 def test_ridge_predicts_the_class_of_the_highest_score() -> None:
     (x, y), (vx, vy) = clouds(), clouds(40, seed=1)
-    probes = ridge.fit(x, y, vx, vy, classes=3, seeds=[0], protocol=Protocol(penalties=(0.1,)))
+    probes = fit("ridge", x, y, vx, vy, classes=3, seeds=[0], protocol=Protocol(penalties=(0.1,)))
     target = np.eye(3)[y.numpy()]
     alpha = 0.1 * (x - x.mean(0)).square().mean().item() * len(x)
     scores = Ridge(alpha=alpha).fit(x, target).predict(vx)
@@ -72,7 +73,7 @@ def test_ridge_predicts_the_class_of_the_highest_score() -> None:
 def test_neighbours_vote_as_in_a_plain_loop() -> None:
     (x, y), (vx, vy) = clouds(), clouds(30, seed=1)
     grid = (1, 4, 1000)
-    probes = knn.fit(x, y, vx, vy, classes=3, seeds=[0], protocol=Protocol(neighbours=grid))
+    probes = fit("knn", x, y, vx, vy, classes=3, seeds=[0], protocol=Protocol(neighbours=grid))
     for probabilities, k in zip(probes.predict_proba(vx), grid, strict=True):
         for row, p in zip(vx, probabilities, strict=True):
             cosine = x @ row / (x.norm(dim=1) * row.norm())
@@ -83,43 +84,37 @@ def test_neighbours_vote_as_in_a_plain_loop() -> None:
             torch.testing.assert_close(p, votes / votes.sum())
 
 
-@pytest.mark.parametrize("name", MODULES)
+@pytest.mark.parametrize("name", PROBES)
 @pytest.mark.parametrize("standardize", [False, True])
 def test_a_subset_is_all_a_probe_sees(name: str, standardize: bool) -> None:
     (x, y), (vx, vy) = clouds(), clouds(40, seed=1)
     protocol = Protocol(standardize=standardize)
     rows = [torch.arange(0, 150, 5), torch.arange(1, 150, 4)]
-    together = (
-        MODULES[name]
-        .fit(x, y, vx, vy, classes=3, seeds=[0, 1], protocol=protocol, subsets=[rows])
-        .chosen()
-    )
+    together = fit(
+        name, x, y, vx, vy, classes=3, seeds=[0, 1], protocol=protocol, subsets=[rows]
+    ).chosen()
     assert [head.seed for head in together.heads] == [0, 1]
     other = x.clone()
     other[torch.arange(2, 150, 20)] = 1e3  # in neither subset
     for at, used in enumerate(rows):
         assert not set(used.tolist()) & set(range(2, 150, 20))
-        alone = (
-            MODULES[name]
-            .fit(other[used], y[used], vx, vy, classes=3, seeds=[0], protocol=protocol)
-            .chosen()
-        )
+        alone = fit(
+            name, other[used], y[used], vx, vy, classes=3, seeds=[0], protocol=protocol
+        ).chosen()
         torch.testing.assert_close(
             together.predict_proba(vx)[at], alone.predict_proba(vx)[0], rtol=1e-6, atol=1e-8
         )
         assert together.heads[at].setting == alone.heads[0].setting
 
 
-@pytest.mark.parametrize("name", MODULES)
+@pytest.mark.parametrize("name", PROBES)
 def test_seeds_are_alike_on_all_images_and_probabilities_sum_to_one(name: str) -> None:
     (x, y), (vx, vy) = clouds(), clouds(40, seed=1)
     x[torch.arange(150), y] += 3
     vx[torch.arange(40), vy] += 3
-    probes = (
-        MODULES[name]
-        .fit(x.float(), y, vx.float(), vy, classes=3, seeds=range(3), protocol=Protocol())
-        .chosen()
-    )
+    probes = fit(
+        name, x.float(), y, vx.float(), vy, classes=3, seeds=range(3), protocol=Protocol()
+    ).chosen()
     p = probes.predict_proba(vx.float())
     assert p.shape == (3, 40, 3)
     assert p.dtype == torch.float32
@@ -129,13 +124,12 @@ def test_seeds_are_alike_on_all_images_and_probabilities_sum_to_one(name: str) -
     assert (p[0].argmax(-1) == vy).float().mean() > 0.9
 
 
-@pytest.mark.parametrize("name", MODULES)
+@pytest.mark.parametrize("name", PROBES)
 def test_standardised_probes_do_not_depend_on_the_scale_of_features(name: str) -> None:
     (x, y), (vx, vy) = clouds(), clouds(40, seed=1)
     scale = torch.logspace(-3, 3, x.shape[1]).double()
     results = [
-        MODULES[name]
-        .fit(x * s, y, vx * s, vy, classes=3, seeds=[0], protocol=Protocol(standardize=True))
+        fit(name, x * s, y, vx * s, vy, classes=3, seeds=[0], protocol=Protocol(standardize=True))
         .chosen()
         .predict_proba(vx * s)
         for s in (torch.ones_like(scale), torch.full_like(scale, 50.0))

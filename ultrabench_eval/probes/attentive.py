@@ -18,29 +18,27 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from ultrabench_eval.core import hashing
-from ultrabench_eval.core.errors import UserError
-from ultrabench_eval.probes.heads import Data, Head, Scaler, Stream, chosen, one_thread, streams
+from ultrabench_eval.probes.early_stopping import EarlyStopping
+from ultrabench_eval.probes.heads import Data, Probes, Scaler, Stream, one_thread
 from ultrabench_eval.protocol import Protocol
 
 _BLOCK = 256  # images whose tokens are looked at at a time, which bounds the memory
 
 
 @dataclass(frozen=True)
-class AttentiveProbes:
+class AttentiveProbes(Probes):
     """Trained heads; H = subsets x seeds x settings, the last varying fastest.
 
     Args:
         query: [H, D], on tokens as the encoder gives them.
         weight: [H, C, D].
         bias: [H, C].
-        heads: what each of the H is.
         history: validation loss (nats) after every epoch, [H, E]; NaN once a head has stopped.
     """
 
     query: Tensor
     weight: Tensor
     bias: Tensor
-    heads: tuple[Head, ...]
     history: Tensor
 
     def predict_proba(self, x: Tensor) -> Tensor:
@@ -52,66 +50,26 @@ class AttentiveProbes:
         ]
         return torch.cat(blocks, 1)
 
-    def of_subset(self, subset: int) -> AttentiveProbes:
-        """Only the heads of one subset."""
-        return self._only([row for row, head in enumerate(self.heads) if head.subset == subset])
 
-    def chosen(self) -> AttentiveProbes:
-        """Only the setting of lowest validation loss of each subset and seed."""
-        return self._only(chosen(self.heads))
-
-    def _only(self, rows: list[int]) -> AttentiveProbes:
-        return AttentiveProbes(
-            *(self.query[rows], self.weight[rows], self.bias[rows]),
-            tuple(self.heads[row] for row in rows),
-            self.history[rows],
-        )
-
-
-def fit(
-    train_x: Tensor,
-    train_y: Tensor,
-    validation_x: Tensor,
-    validation_y: Tensor,
-    *,
-    classes: int,
-    protocol: Protocol,
-    seeds: Sequence[int],
-    subsets: Sequence[Sequence[Tensor]] | None = None,
-    validation_subsets: Sequence[Sequence[Tensor]] | None = None,
-) -> AttentiveProbes:
+def train(data: Data, draws: Sequence[Stream], protocol: Protocol) -> AttentiveProbes:
     """Train attentive classifiers: one query, softmax over tokens of x q / sqrt(D), then linear.
 
     The attentive pooling of V-JEPA (arXiv 2404.08471, section 4) with one head and no block behind
-    it. The query starts at 0, which is the mean over tokens. Optimiser, schedule, early stopping
-    and draws are those of `linear.fit`, as are the arguments but for the features.
+    it. The query starts at 0, which is the mean over tokens. Optimiser, schedule and early stopping
+    are those of `linear.fit`.
 
     Args:
-        train_x: tokens [N, T, D], of any floating dtype; computed in float32 or, if they have it,
-            float64.
-        train_y: int64 [N].
-        validation_x: [M, T, D].
-        validation_y: int64 [M].
-        classes: C.
-        protocol: see `linear.fit`.
-        seeds: see `linear.fit`.
-        subsets: see `linear.fit`.
-        validation_subsets: see `linear.fit`.
+        data: its features are tokens [N, T, D] and [M, T, D] of any floating dtype; computed in
+            float32 or, if they have it, float64.
+        draws: the streams.
+        protocol: standardisation, and `gradient` with all else.
 
     Raises:
         UserError: the loss of a head was never finite.
     """
-    data = Data(train_x, train_y, validation_x, validation_y, classes)
-    draws = streams(len(train_x), len(validation_x), seeds, subsets, validation_subsets)
     with one_thread():
         parts = [_train(stream, data, protocol) for stream in draws]
-    return AttentiveProbes(
-        torch.cat([part.query for part in parts]),
-        torch.cat([part.weight for part in parts]),
-        torch.cat([part.bias for part in parts]),
-        tuple(head for part in parts for head in part.heads),
-        torch.cat([part.history for part in parts]),
-    )
+    return AttentiveProbes.joined(parts)
 
 
 def _train(stream: Stream, data: Data, protocol: Protocol) -> AttentiveProbes:
@@ -131,10 +89,9 @@ def _train(stream: Stream, data: Data, protocol: Protocol) -> AttentiveProbes:
     )
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, gradient.max_epochs)
     order = torch.Generator().manual_seed(hashing.seed_for(stream.seed, "probe/order"))
-    loss_at = torch.full((len(settings),), torch.inf, dtype=torch.float64)
-    epoch_at = torch.full((len(settings),), -1)
+    stopping = EarlyStopping([stream], gradient)
+    alone = torch.zeros(1, dtype=torch.int64)  # its position
     kept = _Parameters(*(stacked.detach().clone() for stacked in _stacked(settings)))
-    history = torch.full((len(settings), gradient.max_epochs), torch.nan)
     for epoch in range(gradient.max_epochs):
         shuffled = stream.rows[torch.randperm(len(stream.rows), generator=order)]
         for rows in torch.split(shuffled.to(data.train_x.device), gradient.batch_size):
@@ -146,32 +103,19 @@ def _train(stream: Stream, data: Data, protocol: Protocol) -> AttentiveProbes:
         with torch.no_grad():
             now = _stacked(settings)
             loss = _validation_losses(now, stream.validation_rows, data, scaler)
-        running = epoch - epoch_at <= gradient.patience
-        history[:, epoch] = torch.where(running, loss, torch.nan).float()
-        better = (loss < loss_at) & running
+        (better,), goes_on = stopping.take(alone, epoch, loss.unsqueeze(0))
         for old, new in zip(kept, now, strict=True):
             old[better] = new[better]
-        loss_at[better], epoch_at[better] = loss[better], epoch
-        if not (epoch - epoch_at < gradient.patience).any():
+        if not goes_on.any():
             break
-    if (epoch_at < 0).any():
-        raise UserError(
-            "the probe's validation loss was never finite; look for extreme values in the "
-            "tokens or lower the learning rate"
-        )
     query, weight, bias = kept
-    heads = tuple(
-        Head(
-            stream.subset,
-            stream.seed,
-            {"learning_rate": rate, "weight_decay": decay},
-            float(loss_at[s]),
-            int(epoch_at[s]),
-        )
-        for s, (rate, decay) in enumerate(gradient.settings)
-    )
     # The mean's part of the query's product is alike for all tokens, so the softmax drops it.
-    return AttentiveProbes(query / scaler.deviation, *scaler.folded(weight, bias), heads, history)
+    return AttentiveProbes(
+        stopping.heads(0),
+        query / scaler.deviation,
+        *scaler.folded(weight, bias),
+        stopping.history[0],
+    )
 
 
 class _Parameters(NamedTuple):

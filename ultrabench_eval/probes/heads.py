@@ -6,10 +6,12 @@ validation images.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from typing import Protocol
+from dataclasses import dataclass, fields, replace
+from itertools import chain
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -38,67 +40,67 @@ class Head:
     best_epoch: int | None = None
 
 
-class Probes(Protocol):
-    """What each module's `fit` returns."""
+@dataclass(frozen=True)
+class Probes(ABC):
+    """Trained classifiers. Every field of a subclass has one entry for each of the H heads.
 
-    @property
-    def heads(self) -> tuple[Head, ...]:
-        """What each of the H classifiers is: subsets x seeds x settings, the last fastest."""
+    Args:
+        heads: what each of them is: subsets x seeds x settings, the last varying fastest.
+    """
 
+    heads: tuple[Head, ...]
+
+    @abstractmethod
     def predict_proba(self, x: Tensor) -> Tensor:
-        """Class probabilities [H, N, C] of features [N, D]."""
+        """Class probabilities [H, N, C] of features [N, D], or of tokens [N, T, D]."""
 
-    def of_subset(self, subset: int) -> Probes:
+    def of_subset(self, subset: int) -> Self:
         """Only the heads of one subset."""
+        return self._only([row for row, head in enumerate(self.heads) if head.subset == subset])
 
-    def chosen(self) -> Probes:
+    def chosen(self) -> Self:
         """Only the setting of lowest validation loss of each subset and seed."""
+        return self._only(chosen(self.heads))
+
+    @classmethod
+    def joined(cls, parts: Sequence[Self]) -> Self:
+        """One stack of several."""
+        joined: dict[str, Any] = {}
+        for name in (field.name for field in fields(cls)):
+            columns = [getattr(part, name) for part in parts]
+            tensors = isinstance(columns[0], Tensor)
+            joined[name] = torch.cat(columns) if tensors else tuple(chain.from_iterable(columns))
+        return cls(**joined)
+
+    def _only(self, rows: list[int]) -> Self:
+        kept: dict[str, Any] = {}
+        for name in (field.name for field in fields(self)):
+            column = getattr(self, name)
+            tensor = isinstance(column, Tensor)
+            kept[name] = column[rows] if tensor else tuple(column[row] for row in rows)
+        return type(self)(**kept)
 
 
 @dataclass(frozen=True)
-class LinearProbes:
+class LinearProbes(Probes):
     """Linear classifiers, however they were trained.
 
     Args:
         weight: [H, C, D], on features as the encoder gives them.
         bias: [H, C].
-        heads: what each of the H is.
         history: validation loss (nats) after every epoch, [H, E], NaN once a head has stopped;
             E is 0 for a probe without epochs.
     """
 
     weight: Tensor
     bias: Tensor
-    heads: tuple[Head, ...]
     history: Tensor
-
-    @classmethod
-    def joined(cls, parts: Sequence[LinearProbes]) -> LinearProbes:
-        """One stack of several."""
-        return cls(
-            torch.cat([part.weight for part in parts]),
-            torch.cat([part.bias for part in parts]),
-            tuple(head for part in parts for head in part.heads),
-            torch.cat([part.history for part in parts]),
-        )
 
     def predict_proba(self, x: Tensor) -> Tensor:
         """Class probabilities [H, N, C] of features [N, D]."""
         return torch.baddbmm(
             self.bias.unsqueeze(1), x.expand(len(self.weight), *x.shape), self.weight.mT
         ).softmax(-1)
-
-    def of_subset(self, subset: int) -> LinearProbes:
-        """Only the heads of one subset."""
-        return self._only([row for row, head in enumerate(self.heads) if head.subset == subset])
-
-    def chosen(self) -> LinearProbes:
-        """Only the setting of lowest validation loss of each subset and seed."""
-        return self._only(chosen(self.heads))
-
-    def _only(self, rows: Sequence[int]) -> LinearProbes:
-        heads = tuple(self.heads[row] for row in rows)
-        return LinearProbes(self.weight[rows], self.bias[rows], heads, self.history[rows])
 
 
 @dataclass(frozen=True)
@@ -110,6 +112,29 @@ class Data:
     validation_x: Tensor
     validation_y: Tensor
     classes: int
+
+    def of(self, stream: Stream, standardize: bool) -> Scaled:
+        """What a stream uses."""
+        x = self.train_x[stream.rows].double()
+        scaler = Scaler.of(x) if standardize else Scaler.neutral(x)
+        validation = stream.validation_rows
+        return Scaled(
+            scaler,
+            scaler(x),
+            self.train_y[stream.rows],
+            scaler(self.validation_x[validation].double()),
+            self.validation_y[validation],
+        )
+
+
+class Scaled(NamedTuple):
+    """The images of one stream, float64, standardised if the protocol says so."""
+
+    scaler: Scaler
+    x: Tensor
+    y: Tensor
+    validation_x: Tensor
+    validation_y: Tensor
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize, one_hot
 
-from ultrabench_eval.probes.heads import Head, Scaler, chosen, streams
+from ultrabench_eval.probes.heads import Data, Head, Probes, Scaler, Stream
 from ultrabench_eval.protocol import Protocol
 
 TEMPERATURE = 0.07  # of the votes' weights, exp(cosine / temperature), as in DINO
@@ -47,15 +47,13 @@ class _Memory:
 
 
 @dataclass(frozen=True)
-class NeighbourProbes:
+class NeighbourProbes(Probes):
     """One labelled memory a stream, and the numbers of neighbours.
 
     Args:
-        heads: what each of the H classifiers is.
         memories: that of each head.
     """
 
-    heads: tuple[Head, ...]
     memories: tuple[_Memory, ...]
 
     def predict_proba(self, x: Tensor) -> Tensor:
@@ -75,43 +73,19 @@ class NeighbourProbes:
             ]
         )
 
-    def of_subset(self, subset: int) -> NeighbourProbes:
-        """Only the heads of one subset."""
-        return self._only([row for row, head in enumerate(self.heads) if head.subset == subset])
 
-    def chosen(self) -> NeighbourProbes:
-        """Only the number of neighbours of lowest validation loss of each subset and seed."""
-        return self._only(chosen(self.heads))
-
-    def _only(self, rows: Sequence[int]) -> NeighbourProbes:
-        return NeighbourProbes(
-            tuple(self.heads[row] for row in rows), tuple(self.memories[row] for row in rows)
-        )
-
-
-def fit(
-    train_x: Tensor,
-    train_y: Tensor,
-    validation_x: Tensor,
-    validation_y: Tensor,
-    *,
-    classes: int,
-    protocol: Protocol,
-    seeds: Sequence[int],
-    subsets: Sequence[Sequence[Tensor]] | None = None,
-    validation_subsets: Sequence[Sequence[Tensor]] | None = None,
-) -> NeighbourProbes:
+def train(data: Data, draws: Sequence[Stream], protocol: Protocol) -> NeighbourProbes:
     """Classify by the weighted votes of the k nearest images (DINO, arXiv 2104.14294, 4.1).
 
-    Cosine similarity. Nothing is random: seeds differ by their subsets alone. Arguments as
-    `linear.fit`.
+    Cosine similarity. Nothing is random: seeds differ by their subsets alone.
     """
     memories: dict[tuple[int, int], tuple[_Memory, list[float]]] = {}
     heads, of_heads = [], []
-    for stream in streams(len(train_x), len(validation_x), seeds, subsets, validation_subsets):
+    for stream in draws:
         if stream.images not in memories:
-            memory = _memory(train_x[stream.rows], train_y[stream.rows], classes, protocol)
-            x, y = validation_x[stream.validation_rows], validation_y[stream.validation_rows]
+            memory = _memory(stream, data, protocol)
+            x = data.validation_x[stream.validation_rows]
+            y = data.validation_y[stream.validation_rows]
             probabilities = memory.probabilities(x, protocol.neighbours)
             losses = -probabilities[:, torch.arange(len(y)), y].log().mean(-1)
             memories[stream.images] = memory, losses.tolist()
@@ -122,6 +96,7 @@ def fit(
     return NeighbourProbes(tuple(heads), tuple(of_heads))
 
 
-def _memory(x: Tensor, y: Tensor, classes: int, protocol: Protocol) -> _Memory:
+def _memory(stream: Stream, data: Data, protocol: Protocol) -> _Memory:
+    x, y = data.train_x[stream.rows], data.train_y[stream.rows]
     scaler = Scaler.of(x) if protocol.standardize else Scaler.neutral(x)
-    return _Memory(scaler, normalize(scaler(x)), one_hot(y, classes).to(x))
+    return _Memory(scaler, normalize(scaler(x)), one_hot(y, data.classes).to(x))

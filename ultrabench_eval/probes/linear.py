@@ -23,16 +23,8 @@ from torch.nn.functional import one_hot, pad
 from torch.optim.adamw import adamw
 
 from ultrabench_eval.core import hashing
-from ultrabench_eval.core.errors import UserError
-from ultrabench_eval.probes.heads import (
-    Data,
-    Head,
-    LinearProbes,
-    Scaler,
-    Stream,
-    one_thread,
-    streams,
-)
+from ultrabench_eval.probes.early_stopping import EarlyStopping
+from ultrabench_eval.probes.heads import Data, LinearProbes, Scaler, Stream, one_thread, streams
 from ultrabench_eval.protocol import Protocol
 
 _LANES = 16  # float32 numbers in the widest vector registers
@@ -71,16 +63,21 @@ def fit(
     Raises:
         UserError: the loss of a head was never finite.
     """
-    draws = streams(len(train_x), len(validation_x), seeds, subsets, validation_subsets)
     data = Data(train_x, train_y, validation_x, validation_y, classes)
+    draws = streams(len(train_x), len(validation_x), seeds, subsets, validation_subsets)
+    return train(data, draws, protocol)
+
+
+def train(data: Data, draws: Sequence[Stream], protocol: Protocol) -> LinearProbes:
+    """`fit`, with the images and the streams that use them put together."""
     with one_thread() as threads:
-        groups = _groups(draws, threads if train_x.device.type == "cpu" else 1)
+        groups = _groups(draws, threads if data.train_x.device.type == "cpu" else 1)
         with ThreadPoolExecutor(threads) as pool:
             parts = list(pool.map(lambda group: _train(group, data, protocol), groups))
     trained = {
-        stream: part.of(place)
+        stream: probes
         for group, part in zip(groups, parts, strict=True)
-        for place, stream in enumerate(group)
+        for stream, probes in zip(group, part, strict=True)
     }
     return LinearProbes.joined([trained[stream] for stream in draws])
 
@@ -98,63 +95,8 @@ def _groups(streams: Sequence[Stream], threads: int) -> list[list[Stream]]:
     return groups
 
 
-class _Trained:
-    """A group's best weights so far, [K, S, C, P], and how they came about."""
-
-    def __init__(
-        self,
-        group: Sequence[Stream],
-        protocol: Protocol,
-        scalers: Sequence[Scaler],
-        initial: Tensor,
-        data: Data,
-    ) -> None:
-        self.group, self.scalers, self.gradient = group, scalers, protocol.gradient
-        self.width = data.train_x.shape[1]
-        shape = len(group), len(self.gradient.settings)
-        self.weight = initial.unsqueeze(1).repeat(1, shape[1], 1, 1)
-        self.loss = torch.full(shape, torch.inf, dtype=torch.float64)
-        self.epoch = torch.full(shape, -1)
-        self.history = torch.full((*shape, self.gradient.max_epochs), torch.nan)
-
-    def take(self, streams: Tensor, epoch: int, loss: Tensor, weight: Tensor) -> Tensor:
-        """Take in an epoch of some streams; bool [streams], whether any of their heads goes on."""
-        loss = loss.double().cpu()
-        running = epoch - self.epoch[streams] <= self.gradient.patience
-        self.history[streams, :, epoch] = torch.where(running, loss, torch.nan).float()
-        place, setting = ((loss < self.loss[streams]) & running).nonzero(as_tuple=True)
-        at = streams[place], setting
-        self.weight[at] = weight[place, setting]
-        self.loss[at], self.epoch[at] = loss[place, setting], epoch
-        return (epoch - self.epoch[streams] < self.gradient.patience).any(1)
-
-    def of(self, place: int) -> LinearProbes:
-        """The heads of one stream."""
-        stream = self.group[place]
-        if (self.epoch[place] < 0).any():
-            raise UserError(
-                "the probe's validation loss was never finite; look for extreme values in the "
-                "features or lower the learning rate"
-            )
-        weight = self.weight[place]
-        weight, bias = self.scalers[place].folded(
-            weight[..., : self.width], weight[..., self.width]
-        )
-        heads = tuple(
-            Head(
-                stream.subset,
-                stream.seed,
-                {"learning_rate": rate, "weight_decay": decay},
-                float(self.loss[place, setting]),
-                int(self.epoch[place, setting]),
-            )
-            for setting, (rate, decay) in enumerate(self.gradient.settings)
-        )
-        return LinearProbes(weight, bias, heads, self.history[place])
-
-
-def _train(group: Sequence[Stream], data: Data, protocol: Protocol) -> _Trained:
-    """Train the heads of streams of one length.
+def _train(group: Sequence[Stream], data: Data, protocol: Protocol) -> list[LinearProbes]:
+    """Train the heads of streams of one length; the probes of each stream.
 
     Written out instead of autograd and one optimiser a head, for a step's overhead is what a
     loop over heads pays for. Adam's step depends on the learning rate by a factor only, so the
@@ -166,7 +108,8 @@ def _train(group: Sequence[Stream], data: Data, protocol: Protocol) -> _Trained:
     rates, decays = settings.to(data.train_x).T  # [S] each
 
     initial = torch.stack([_initial(stream.seed, data) for stream in group])
-    trained = _Trained(group, protocol, inputs.scalers, initial, data)
+    best = initial.unsqueeze(1).repeat(1, len(rates), 1, 1)  # [K, S, C, P]
+    stopping = EarlyStopping(group, gradient)
     weight = initial.unsqueeze(1) / rates.view(-1, 1, 1)  # [K, S, C, P]
     moments = [torch.zeros_like(weight) for _ in range(2)]
     step = torch.zeros((), device=weight.device)
@@ -195,14 +138,24 @@ def _train(group: Sequence[Stream], data: Data, protocol: Protocol) -> _Trained:
                 **_ADAM,
             )
         loss = _losses(weight, rates, validation_x, validation_y)
-        goes_on = trained.take(alive, epoch, loss, weight * rates.view(-1, 1, 1))
+        better, goes_on = stopping.take(alive, epoch, loss)
+        place, setting = better.nonzero(as_tuple=True)
+        best[alive[place], setting] = (weight * rates.view(-1, 1, 1))[place, setting]
         if not goes_on.any():
             break
         if not goes_on.all():
             alive, weight = alive[goes_on], weight[goes_on]
             moments = [moment[goes_on] for moment in moments]
             validation_x, validation_y = validation_x[goes_on], validation_y[goes_on]
-    return trained
+    width = data.train_x.shape[1]
+    return [
+        LinearProbes(
+            stopping.heads(k),
+            *inputs.scalers[k].folded(best[k, ..., :width], best[k, ..., width]),
+            stopping.history[k],
+        )
+        for k in range(len(group))
+    ]
 
 
 _ADAM: dict[str, Any] = {  # as torch.optim.AdamW has them

@@ -15,16 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot, pad
 
-from ultrabench_eval.probes.heads import (
-    Data,
-    Head,
-    LinearProbes,
-    Scaler,
-    Stream,
-    fit_each,
-    one_thread,
-    streams,
-)
+from ultrabench_eval.probes.heads import Data, Head, LinearProbes, Stream, fit_each, one_thread
 from ultrabench_eval.protocol import Protocol
 
 TOLERANCE = 1e-5  # largest slope of the mean loss at which a cost has converged
@@ -37,38 +28,19 @@ Objective = Callable[[Tensor], tuple[Tensor, Tensor]]
 """Values [S] and gradients [S, P] of parameters [S, P]."""
 
 
-def fit(
-    train_x: Tensor,
-    train_y: Tensor,
-    validation_x: Tensor,
-    validation_y: Tensor,
-    *,
-    classes: int,
-    protocol: Protocol,
-    seeds: Sequence[int],
-    subsets: Sequence[Sequence[Tensor]] | None = None,
-    validation_subsets: Sequence[Sequence[Tensor]] | None = None,
-) -> LinearProbes:
+def train(data: Data, draws: Sequence[Stream], protocol: Protocol) -> LinearProbes:
     """Fit a multinomial logistic regression for each subset and cost.
 
-    Nothing is random: seeds differ by their subsets alone. Computed in float64. Arguments as
-    `linear.fit`.
+    Nothing is random: seeds differ by their subsets alone. Computed in float64.
     """
-    data = Data(train_x, train_y, validation_x, validation_y, classes)
-    draws = streams(len(train_x), len(validation_x), seeds, subsets, validation_subsets)
     with one_thread():
         return fit_each(draws, lambda stream: _fit(stream, data, protocol))
 
 
 def _fit(stream: Stream, data: Data, protocol: Protocol) -> LinearProbes:
-    rows, validation_rows = stream.rows, stream.validation_rows
-    x, y = data.train_x[rows].double(), data.train_y[rows]
-    validation_x = data.validation_x[validation_rows].double()
-    validation_y = data.validation_y[validation_rows]
-    scaler = Scaler.of(x) if protocol.standardize else Scaler.neutral(x)
+    scaler, x, y, validation_x, validation_y = data.of(stream, protocol.standardize)
     costs = torch.tensor(protocol.costs, dtype=x.dtype, device=x.device)
     # Centred, which changes the bias alone and lets L-BFGS converge in fewer steps.
-    x = scaler(x)
     mean = x.mean(0)
     objective = _objective(x - mean, one_hot(y, data.classes).to(x), costs)
     start = x.new_zeros(len(costs), data.classes * (x.shape[1] + 1))
@@ -76,17 +48,17 @@ def _fit(stream: Stream, data: Data, protocol: Protocol) -> LinearProbes:
     weight, bias = solution[..., :-1], solution[..., -1]
     bias = bias - weight @ mean
 
-    scores = torch.einsum("md,scd->smc", scaler(validation_x), weight) + bias.unsqueeze(1)
+    scores = torch.einsum("md,scd->smc", validation_x, weight) + bias.unsqueeze(1)
     likelihood = scores.log_softmax(-1)
     losses = -likelihood[:, torch.arange(len(validation_y)), validation_y].mean(-1)
     weight, bias = scaler.folded(weight, bias)
     return LinearProbes(
-        weight.to(data.train_x),
-        bias.to(data.train_x),
         tuple(
             Head(stream.subset, stream.seed, {"cost": cost}, float(loss))
             for cost, loss in zip(protocol.costs, losses, strict=True)
         ),
+        weight.to(data.train_x),
+        bias.to(data.train_x),
         torch.empty(len(costs), 0),
     )
 

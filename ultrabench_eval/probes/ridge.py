@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from ultrabench_eval.probes.heads import Data, Head, LinearProbes, Scaler, Stream, fit_each, streams
+from ultrabench_eval.probes.heads import Data, Head, LinearProbes, Stream, fit_each
 from ultrabench_eval.protocol import Protocol
 
 # Scores are about 0 or 1; softmax of a multiple of them is a probability. The multiple is the one
@@ -20,55 +20,37 @@ from ultrabench_eval.protocol import Protocol
 _SHARPNESS = torch.logspace(-1, 2, 31, dtype=torch.float64)
 
 
-def fit(
-    train_x: Tensor,
-    train_y: Tensor,
-    validation_x: Tensor,
-    validation_y: Tensor,
-    *,
-    classes: int,
-    protocol: Protocol,
-    seeds: Sequence[int],
-    subsets: Sequence[Sequence[Tensor]] | None = None,
-    validation_subsets: Sequence[Sequence[Tensor]] | None = None,
-) -> LinearProbes:
+def train(data: Data, draws: Sequence[Stream], protocol: Protocol) -> LinearProbes:
     """Fit a ridge regression (Hoerl & Kennard 1970) for each subset and penalty.
 
     Minimises the mean squared error of the class indicators plus penalty x mean variance x
     squared norm; the mean is not penalised. Nothing is random: seeds differ by their subsets
-    alone. Computed in float64. Arguments as `linear.fit`.
+    alone. Computed in float64.
     """
-    data = Data(train_x, train_y, validation_x, validation_y, classes)
-    draws = streams(len(train_x), len(validation_x), seeds, subsets, validation_subsets)
     return fit_each(draws, lambda stream: _fit(stream, data, protocol))
 
 
 def _fit(stream: Stream, data: Data, protocol: Protocol) -> LinearProbes:
-    rows, validation_rows = stream.rows, stream.validation_rows
-    x, y = data.train_x[rows].double(), data.train_y[rows]
-    validation_x = data.validation_x[validation_rows].double()
-    validation_y = data.validation_y[validation_rows]
-    scaler = Scaler.of(x) if protocol.standardize else Scaler.neutral(x)
-    x = scaler(x)
+    scaler, x, y, validation_x, validation_y = data.of(stream, protocol.standardize)
     target = one_hot(y, data.classes).double()
     mean, target_mean = x.mean(0), target.mean(0)
     penalties = torch.tensor(protocol.penalties, dtype=torch.float64, device=x.device)
     weight = solutions(x - mean, target - target_mean, penalties)  # [P, C, D]
     bias = target_mean - weight @ mean  # [P, C]
 
-    scores = torch.einsum("md,pcd->pmc", scaler(validation_x), weight) + bias.unsqueeze(1)
+    scores = torch.einsum("md,pcd->pmc", validation_x, weight) + bias.unsqueeze(1)
     sharpness = _SHARPNESS.to(x.device)
     likelihood = (scores * sharpness.view(-1, 1, 1, 1)).log_softmax(-1)  # [V, P, M, C]
     losses = -likelihood[..., torch.arange(len(validation_y)), validation_y].mean(-1)  # [V, P]
     loss, place = losses.min(0)
     weight, bias = scaler.folded(weight, bias)
     return LinearProbes(
-        (weight * sharpness[place].view(-1, 1, 1)).to(data.train_x),
-        (bias * sharpness[place].view(-1, 1)).to(data.train_x),
         tuple(
             Head(stream.subset, stream.seed, {"penalty": penalty}, float(value))
             for penalty, value in zip(protocol.penalties, loss, strict=True)
         ),
+        (weight * sharpness[place].view(-1, 1, 1)).to(data.train_x),
+        (bias * sharpness[place].view(-1, 1)).to(data.train_x),
         torch.empty(len(penalties), 0),
     )
 

@@ -14,6 +14,7 @@ from ultrabench_eval.cells import Cell, Coordinates, Failure
 
 Entry = Cell | Failure
 HOLE = "error"
+SYNTHETIC = "ok (synthetic)"
 FLOORS = "random-vit-tiny,pixels,image-stats,fan-mask,border"
 """The models that show how far one gets without having learned anything about ultrasound."""
 
@@ -137,6 +138,13 @@ def score_text(entry: Entry | None) -> str:
         return HOLE
     mean, sd = main_score(entry)
     return number(mean) if np.isnan(sd) else f"{mean:.1f} ± {sd:.1f}"
+
+
+def status(entry: Entry) -> str:
+    """For a CSV file: "ok", `SYNTHETIC`, or "error: " and the reason on one line."""
+    if isinstance(entry, Failure):
+        return f"error: {entry.reason}".replace("\n", " ")
+    return SYNTHETIC if entry.synthetic else "ok"
 
 
 def number(value: float) -> str:

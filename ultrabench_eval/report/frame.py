@@ -10,13 +10,12 @@ import pandas as pd
 
 from ultrabench_eval import metrics
 from ultrabench_eval.cells import Failure
-from ultrabench_eval.report.entries import Entry, mean_sd
+from ultrabench_eval.report.entries import Entry, mean_sd, status
 
 COLUMNS = [
     *("model", "task", "probe", "protocol", "fraction", "corruption", "severity"),
     *("metric", "mean", "sd", "low", "high", "n_seeds", "n_test", "status"),
 ]
-SYNTHETIC = "ok (synthetic)"
 
 
 def frame(entries: Iterable[Entry]) -> pd.DataFrame:
@@ -30,8 +29,7 @@ def frame(entries: Iterable[Entry]) -> pd.DataFrame:
     for entry in entries:
         where = asdict(entry.coordinates)
         if isinstance(entry, Failure):
-            status = f"error: {entry.reason}".replace("\n", " ")
-            rows.append({**where, "metric": metrics.MAIN, "status": status})
+            rows.append({**where, "metric": metrics.MAIN, "status": status(entry)})
             continue
         for metric, values in entry.scores.items():
             scale = metrics.scale(metric)
@@ -45,7 +43,7 @@ def frame(entries: Iterable[Entry]) -> pd.DataFrame:
                     **{"low": low * scale, "high": high * scale},
                     "n_seeds": len(values),
                     "n_test": entry.images["test"],
-                    "status": SYNTHETIC if entry.synthetic else "ok",
+                    "status": status(entry),
                 }
             )
     table = pd.DataFrame(rows, columns=COLUMNS)

@@ -12,7 +12,6 @@ import numpy as np
 
 from ultrabench_eval import corrupt, metrics
 from ultrabench_eval.cells import Cell, Failure
-from ultrabench_eval.core import hashing
 from ultrabench_eval.report.entries import (
     HOLE,
     SYNTHETIC_WORDS,
@@ -27,6 +26,7 @@ from ultrabench_eval.report.entries import (
     is_main,
     main_score,
     score_text,
+    status,
     table,
     tasks_of,
 )
@@ -154,11 +154,6 @@ def _same_probes(clean: Cell, worse: Cell) -> bool:
 def keep(clean: np.ndarray, worse: Sequence[np.ndarray], test: Truth, task: str) -> list[Kept]:
     """Corrupted / clean with paired resamples: the same test patients and the same probes.
 
-    A probe's score on corrupted images belongs to its own score on clean ones, so a resample draws
-    patients and seeds once for both. `bootstrap.resample` draws the seeds of each list entry
-    apart; so each seed is an entry of its own here, and the means over drawn seeds (H - 1 of them,
-    as there) are taken afterwards.
-
     Args:
         clean: class codes [H, N].
         worse: the same for each of K conditions.
@@ -168,19 +163,15 @@ def keep(clean: np.ndarray, worse: Sequence[np.ndarray], test: Truth, task: str)
     if not worse:
         return []
     every = [clean, *worse]
-    seeds = len(clean)
-    scores = bootstrap.resample(
-        [codes[[seed]] for codes in every for seed in range(seeds)],
+    means = bootstrap.resample(
+        every,
         test.labels,
         test.groups,
         test.classes,
         purpose=task,
+        same_probes=True,
         resamples=RESAMPLES,
-    )[metrics.MAIN].reshape(len(every), seeds, RESAMPLES)
-    generator = np.random.default_rng(hashing.seed_for(0, f"robustness/seeds/{task}"))
-    drawn = max(1, seeds - 1)
-    weights = generator.multinomial(drawn, np.full(seeds, 1 / seeds), RESAMPLES).T / drawn  # [H, R]
-    means = (scores * weights).sum(1)  # [1 + K, R]
+    )[metrics.MAIN]  # [1 + K, R]
     observed = bootstrap.observe(every, test.labels, test.classes)
     if not observed[0] or not means[0].all():  # nothing is right: there is nothing to keep
         return [Kept(np.nan, np.full(RESAMPLES, np.nan))] * len(worse)
@@ -306,13 +297,7 @@ def rows(found: Mapping[Probing, Corrupted], labels: Labels) -> list[dict[str, o
                         "relative": kept.ratio if kept else np.nan,
                         "low": float(low),
                         "high": float(high),
-                        "status": _status(entry, task, labels),
+                        "status": status(entry),
                     }
                 )
     return result
-
-
-def _status(entry: Entry, task: str, labels: Labels) -> str:
-    if isinstance(entry, Failure):
-        return f"error: {entry.reason}".replace("\n", " ")
-    return "ok (synthetic)" if task in labels.synthetic else "ok"

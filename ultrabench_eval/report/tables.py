@@ -13,9 +13,9 @@ import pandas as pd
 
 from ultrabench_eval.cells import Cells
 from ultrabench_eval.report import fewshot, figures, kept, protocols, robustness, significance
-from ultrabench_eval.report.entries import HOLE, SYNTHETIC_WORDS, Entry, bullets
+from ultrabench_eval.report.entries import HOLE, SYNTHETIC, SYNTHETIC_WORDS, Entry, bullets
 from ultrabench_eval.report.evidence import Evidence
-from ultrabench_eval.report.frame import COLUMNS, SYNTHETIC, frame
+from ultrabench_eval.report.frame import COLUMNS, frame
 from ultrabench_eval.report.latex import latex
 from ultrabench_eval.report.page import markdown
 from ultrabench_eval.report.wide import Wide, wide

@@ -83,6 +83,7 @@ def resample(
     *,
     names: Sequence[str] = (metrics.MAIN,),
     purpose: str = "",
+    same_probes: bool = False,
     resamples: int | None = None,
 ) -> dict[str, np.ndarray]:
     """Scores of several models in R resamples, paired: column r is one draw of the test set.
@@ -99,6 +100,8 @@ def resample(
         names: which of `metrics.FROM_COUNTS`.
         purpose: what sets these draws apart, e.g. a task's name. Without it two tasks with the
             same number of clusters get the same draws, which results over tasks must not have.
+        same_probes: the entries are one model's probes on other versions of the images (all of H
+            seeds): the same seeds are drawn for all.
         resamples: R; `RESAMPLES` by default.
 
     Returns:
@@ -114,7 +117,7 @@ def resample(
         for name in names:
             blocks[name].append(metrics.FROM_COUNTS[name](block))
     weights = [
-        _seed_weights(count, f"{purpose}/model {model}", resamples)
+        _seed_weights(count, f"{purpose}/model {0 if same_probes else model}", resamples)
         for model, count in enumerate(heads)
     ]
     ends = np.cumsum(heads)[:-1]
