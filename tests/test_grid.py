@@ -32,7 +32,7 @@ def test_lists_and_objects_are_the_same_as_text() -> None:
     ("changes", "words"),
     [
         ({"probes": "svm"}, "no probe 'svm'"),
-        ({"protocols": "papr"}, "no protocol 'papr'; there are paper, tuned"),
+        ({"protocols": "papr"}, "no protocol 'papr'; did you mean 'paper'. there are paper, tuned"),
         ({"fractions": "0,10"}, "fraction '0'"),
         ({"fractions": "half"}, "fraction 'half'"),
         ({"corruptions": "blurr"}, "did you mean 'blur'"),

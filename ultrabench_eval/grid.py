@@ -10,7 +10,7 @@ from typing import Any
 
 from ultrabench_eval import corrupt, protocol
 from ultrabench_eval.cells import Coordinates
-from ultrabench_eval.core.errors import UserError
+from ultrabench_eval.core.errors import UserError, did_you_mean
 from ultrabench_eval.protocol import PROBES, Protocol
 
 
@@ -54,11 +54,14 @@ class Grid:
             UserError: unknown names, fractions out of range.
         """
         names = tuple(dict.fromkeys(_parts(probes)))
-        unknown = [name for name in names if name not in PROBES]
-        if unknown or not names:
-            raise UserError(
-                f"there is no probe '{', '.join(unknown)}'; there are {', '.join(PROBES)}"
-            )
+        for name in names:
+            if name not in PROBES:
+                raise UserError(
+                    f"there is no probe '{name}'{did_you_mean(name, PROBES)} there are "
+                    f"{', '.join(PROBES)}"
+                )
+        if not names:
+            raise UserError(f"no probe is asked for; there are {', '.join(PROBES)}")
         loaded = [
             one if isinstance(one, Protocol) else protocol.load(one) for one in _parts(protocols)
         ]

@@ -14,7 +14,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from ultrabench_eval.core import hashing
-from ultrabench_eval.core.errors import UserError
+from ultrabench_eval.core.errors import UserError, did_you_mean
 
 PROBES = ("linear", "logistic", "ridge", "knn", "attentive")
 
@@ -118,7 +118,8 @@ def load(name: str | Path) -> Protocol:
     path = Path(name)
     if path.suffix not in (".yaml", ".yml"):
         raise UserError(
-            f"there is no protocol '{name}'; there are {', '.join(PROTOCOLS)}, or a .yaml file"
+            f"there is no protocol '{name}'{did_you_mean(str(name), PROTOCOLS)} there are "
+            f"{', '.join(PROTOCOLS)}, or a .yaml file"
         )
     try:
         content = yaml.safe_load(path.read_text())

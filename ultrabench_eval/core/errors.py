@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
 from pathlib import Path
 
 
@@ -16,3 +18,9 @@ class UserError(Exception):
 def not_found(what: str, path: Path | str, mend: str) -> UserError:
     """The commonest sentence: `what` is not at `path`; do `mend`."""
     return UserError(f"{what} not found: {path}; {mend}")
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """What follows a wrong name in a sentence: "; did you mean 'a' or 'b'?", or ";"."""
+    near = difflib.get_close_matches(name.lower(), list(known), n=3, cutoff=0.6)
+    return f"; did you mean {' or '.join(map(repr, near))}?" if near else ";"

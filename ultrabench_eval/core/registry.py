@@ -5,13 +5,12 @@ Nothing is imported until a name is asked for, so listing names is instant.
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import warnings
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-from ultrabench_eval.core.errors import UserError
+from ultrabench_eval.core.errors import UserError, did_you_mean
 
 
 class Registry:
@@ -121,8 +120,7 @@ class Registry:
 
     def unknown(self, name: str) -> str:
         """The sentence for a name that is not registered, with the nearest ones that are."""
-        near = difflib.get_close_matches(name.lower(), self.names(), n=3, cutoff=0.6)
-        hint = f"; did you mean {' or '.join(repr(n) for n in near)}?" if near else ";"
+        hint = did_you_mean(name, self.names())
         return f"unknown {self.kind} '{name}'{hint} `{self.listing}` lists all"
 
 

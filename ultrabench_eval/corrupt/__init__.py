@@ -9,7 +9,6 @@ H, W are an image's height and width.
 
 from __future__ import annotations
 
-import difflib
 import importlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from ultrabench_eval.core import hashing
-from ultrabench_eval.core.errors import UserError
+from ultrabench_eval.core.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
     from tasks.images import Image
@@ -299,6 +298,4 @@ def _check_severity(severity: int) -> None:
 
 def _unknown(name: str) -> str:
     known = [*CORRUPTIONS, *FAMILIES, "all", "none"]
-    near = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.6)
-    hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ";"
-    return f"unknown corruption '{name}'{hint} there are {', '.join(known)}"
+    return f"unknown corruption '{name}'{did_you_mean(name, known)} there are {', '.join(known)}"
