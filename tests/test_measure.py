@@ -237,7 +237,7 @@ def test_nothing_but_the_scores_depends_on_test_images_and_labels(tmp_path: Path
             text[i] = f"{image},{swap[label]},{split},{group}"
     other.write_text("\n".join(text) + "\n")
     for name, path in (("one", manifest), ("other", other)):
-        run(tmp_path / name / "out", path, **EVERYTHING)
+        run(tmp_path / name / "out", path, **(EVERYTHING | {"protocol": "tuned"}))
     for a, b in zip(
         cells(tmp_path / "one" / "out"), cells(tmp_path / "other" / "out"), strict=True
     ):
@@ -247,7 +247,7 @@ def test_nothing_but_the_scores_depends_on_test_images_and_labels(tmp_path: Path
             Cells(tmp_path / "one" / "out").probabilities(a.coordinates),
             Cells(tmp_path / "other" / "out").probabilities(b.coordinates),
         )
-    (clean, _) = cells(tmp_path / "one" / "out", probe="linear", fraction=100, corruption="none")
+    (clean,) = cells(tmp_path / "one" / "out", probe="linear", fraction=100, corruption="none")
     assert clean.scores["log_loss_calibrated"] != clean.scores["log_loss"]
 
 
