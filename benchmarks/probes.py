@@ -8,7 +8,8 @@ early stopping). A smaller number of epochs is timed where the loop would take m
 linear in it.
 
 The last columns say how far the stack is from this machine's limits: of the arithmetic, measured
-with a large matrix product, and of the memory, measured with a copy.
+with a large matrix product, and of the memory, measured with a copy (above 100 %: the caches serve
+part of it).
 """
 
 from __future__ import annotations
