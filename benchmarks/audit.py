@@ -26,11 +26,12 @@ import scipy.ndimage
 import torch
 
 import tasks
-from ultrabench_eval.audit import collection, duplicates, search
-from ultrabench_eval.audit.signatures import Signatures, signature
+from tasks.near_duplicates import duplicates, search
+from tasks.near_duplicates.signatures import Signatures, signature
+from ultrabench_eval.audit import collection
 from ultrabench_eval.core import hashing
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "audit"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "tasks" / "near_duplicates"))
 from changes import CHANGES
 
 IMAGES, SAMPLE = 60_000, 100

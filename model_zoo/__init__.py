@@ -56,9 +56,20 @@ for _name, _target in {
     "us-jepa": "model_zoo.us_jepa:USJEPA",
     "usf-mae": "model_zoo.usf_mae:USFMAE",
     "usfm": "model_zoo.usfm:USFM",
+    "usjepa": "model_zoo.students:Student",
     "usrc-jepa": "model_zoo.us_jepa:USrcJEPA",
 }.items():
     registry.register(_name, _target)
+
+# What this project trained: a name is there if its weights came with the package.
+for _name, _target in {
+    "ijepa-nano": "model_zoo.students:IJEPANano",
+    "mae-nano": "model_zoo.students:MAENano",
+    "us-jepa-nano": "model_zoo.students:USJEPANano",
+    "usrc-jepa-nano": "model_zoo.students:USrcJEPANano",
+}.items():
+    if (Path(__file__).parent / "data" / f"{_name}.safetensors").is_file():
+        registry.register(_name, _target)
 
 
 def names() -> list[str]:

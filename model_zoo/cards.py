@@ -12,6 +12,8 @@ Status = Literal[
     "verified by the authors' code",
     "verified by an equivalent implementation",
     "library code",
+    "trained by this project's trainer",
+    "trained by this project's trainer, nano",  # scaled down from the paper's size
     "control",
     "unverified",
 ]

@@ -8,13 +8,23 @@ the layout of a released file, the input normalisation and the pooling.
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import ClassVar
+
 from torch import nn
 
+from model_zoo import exports
+from model_zoo import weights as checkpoints
 from model_zoo.cards import Card
+from model_zoo.encoder import RANDOM
+from model_zoo.exports import Export, Sizes
 from model_zoo.layouts import Layout
 from model_zoo.released import ViTEncoder
 from model_zoo.transforms import InputRule
 from model_zoo.vit import VisionTransformer
+from ultrabench_eval.core.errors import UserError
+
+SIZES = Sizes(224, 16, 768, 12, 12)
 
 
 def _card(title: str) -> Card:
@@ -45,7 +55,8 @@ class USJEPA(ViTEncoder):
     [B, 196, 768]. Accepted files: a bare state dict, with or without `module.` or `encoder.`
     before its keys, beside a teacher's and a predictor's or not, or a dictionary that holds one, as
     I-JEPA's training writes (`encoder`, `target_encoder`). With a frozen teacher the student is
-    `encoder`, so that is the one; `PATH#target_encoder` names another.
+    `encoder`, so that is the one; `PATH#target_encoder` names another. Also an export of this
+    project's trainer, or its folder, if it is this model; the card is then that of the export.
     """
 
     # Table of preprocessing in the paper: grey, 2nd to 98th percentile to the full range. Its
@@ -56,6 +67,35 @@ class USJEPA(ViTEncoder):
     layouts = (Layout(leftovers=("target_encoder.*", "predictor.*")),)
     prefixes = ("module.", "encoder.")
     card = _card("US-JEPA")
+    region_conditioning: ClassVar[bool] = False
+
+    def build(self, weights: Path | str | None) -> nn.Module:
+        """The network, filled from a released file or from an export of `usjepa`."""
+        if weights == RANDOM:
+            return super().build(weights)
+        source = checkpoints.find(self.name, exports.in_folder(weights))
+        export = exports.look(source.path) if source else None
+        if export is not None:
+            self._check(export)
+            self.card = export.card()
+        return super().build(str(source) if source else None)
+
+    def _check(self, export: Export) -> None:
+        """An export's shapes may fit although heads, input or training are others."""
+        head = export.header
+        found = {
+            "network": (export.sizes, SIZES),
+            "objective": (head.objective, "salt"),
+            "region conditioning": (head.region_conditioning, self.region_conditioning),
+            "input": (head.input, self.input_rule),
+        }
+        for what, (given, wanted) in found.items():
+            if given != wanted:
+                raise UserError(
+                    f"{export.path} is an export of `usjepa`, '{head.name}', but not of the model "
+                    f"'{self.name}', as its {what} is {given} in place of {wanted}; open it as "
+                    f"model 'usjepa': --weights usjepa={export.path}"
+                )
 
     def make(self) -> nn.Module:
         """I-JEPA's ViT-B/16."""
@@ -70,3 +110,4 @@ class USrcJEPA(USJEPA):
     """
 
     card = _card("USrc-JEPA")
+    region_conditioning = True

@@ -20,6 +20,10 @@ from ultrabench_eval.core.errors import UserError
 # 30 frames of 0.2 to 3.5 MB.
 CACHED_VIDEOS = 4
 
+# Of videos that belong to no task.
+SUFFIXES = (".mp4", ".m4v", ".avi", ".mov", ".mpeg", ".mpg", ".mkv", ".webm")
+RATE, LIMIT = 3, 100  # frames a second and frames of each video
+
 
 @dataclass(frozen=True)
 class VideoFrame:
@@ -52,7 +56,7 @@ class VideoFrame:
         return hashing.digest({"file": file, "frame": self.index})
 
 
-def sample(path: Path, rate: int, limit: int) -> range:
+def sample(path: Path, rate: float, limit: int) -> range:
     """Positions of the frames UltraBench takes: `frames[1 :: int(fps / rate)][:limit]`.
 
     fps is rounded to two digits, since UltraBench reads what ffmpeg prints. A video slower than

@@ -185,16 +185,6 @@ def test_phantom_data_is_written_where_it_is_told(tmp_path: Path) -> None:
     assert ubench("data", "phantom", "--out", str(out), "--size", "huge").returncode == 2
 
 
-def test_usjepa_says_that_its_trainer_is_not_there_yet() -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", "from usjepa.cli import main; main()"],
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 2
-    assert "not part of this version" in done.stderr
-
-
 def test_models_as_data_and_as_a_card() -> None:
     listed = json.loads(ubench("models", "--json").stdout)
     assert {"usfm", "sam", "pixels"} <= {one["name"] for one in listed}

@@ -51,7 +51,8 @@ def test_imports_only_what_lies_below(part: str) -> None:
 
 
 def test_nothing_imports_the_command_line_and_only_it_prints() -> None:
-    cli = [*sorted((ROOT / "ultrabench_eval" / "cli").glob("*.py")), ROOT / "usjepa" / "cli.py"]
+    cli = [*sorted((ROOT / "ultrabench_eval" / "cli").glob("*.py"))]
+    cli += [ROOT / "usjepa" / "cli.py", ROOT / "usjepa" / "__main__.py"]
     assert all(path.is_file() for path in cli)
     for package in OURS:
         for path in (ROOT / package).rglob("*.py"):
@@ -71,8 +72,10 @@ def test_nothing_imports_the_command_line_and_only_it_prints() -> None:
         "import tasks; tasks.names()",
         "import sys; sys.argv = ['ubench', '--help']\n"
         "from ultrabench_eval.cli import main\ntry: main()\nexcept SystemExit: pass",
+        "import sys; sys.argv = ['usjepa', '--help']\n"
+        "from usjepa.cli import main\ntry: main()\nexcept SystemExit: pass",
     ],
-    ids=["package", "model names", "task names", "ubench --help"],
+    ids=["package", "model names", "task names", "ubench --help", "usjepa --help"],
 )
 def test_nothing_heavy_is_imported_for(code: str) -> None:
     heavy = ["torch", "timm", "pandas", "sklearn", "scipy", "transformers"]

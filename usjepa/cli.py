@@ -1,15 +1,281 @@
-"""The command `usjepa`."""
+"""The command `usjepa`: a thin skin on the Python functions, and the only place that prints.
+
+Heavy modules are imported inside the commands, so that `--help` answers at once.
+"""
 
 from __future__ import annotations
 
+import importlib
+import os
 import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ultrabench_eval.core.errors import UserError
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from usjepa.config import Config
+    from usjepa.frames import Frames, Settings
+    from usjepa.guard import Guard
+    from usjepa.sources import Source
+    from usjepa.train import Probe
+
+BAD_INPUT, STOPPED = 2, 130
+
+app = typer.Typer(
+    help="Train US-JEPA, USrc-JEPA and their baselines.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+ConfigName = Annotated[
+    str, typer.Option("--config", help="A name that `usjepa configs` lists, or a YAML file.")
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="section.key=value over the configuration; may be repeated."),
+]
+DataRoot = Annotated[
+    Path | None,
+    typer.Option(
+        "--data",
+        envvar="UBENCH_DATA",
+        help="Tasks whose test images must not be trained on; by default those among the frames.",
+    ),
+]
+Unguarded = Annotated[
+    bool, typer.Option("--unguarded", help="Do not look for test images among the frames.")
+]
+
+
+@app.command()
+def train(
+    config: ConfigName,
+    frames: Annotated[
+        Path, typer.Option(help="An index, or a folder of data sets, which is indexed into OUT.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder of the run; one that is begun goes on.")],
+    set: Set = None,
+    data: DataRoot = None,
+    unguarded: Unguarded = False,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    workers: Annotated[int, typer.Option(min=0, help="Processes that make batches.")] = 2,
+    probe: Annotated[
+        str | None,
+        typer.Option(
+            help="MODULE:FUNCTION that scores the encoder while it is trained, such as "
+            "ultrabench_eval.live:ridge."
+        ),
+    ] = None,
+    probe_every: Annotated[int, typer.Option(min=1, help="Epochs between its calls.")] = 5,
+) -> None:
+    """Train an encoder; the same command goes on where it was stopped.
+
+    OUT/encoder.safetensors and its card are there when it is done:
+    `ubench run --model usjepa --weights usjepa=OUT`.
+    Several GPUs: `torchrun --nproc-per-node 8 -m usjepa train ...`.
+    """
+    from usjepa import config as configs
+    from usjepa import train as trainer
+
+    settings = configs.load(config, set or ())
+    execution = trainer.Execution(
+        device=device,
+        workers=workers,
+        probe=_probe(probe),
+        probe_every=probe_every,
+        report=_Steps(settings.train.epochs),
+    )
+    index = _frames(frames, out / "frames", settings, data, unguarded)
+    path = trainer.run(settings, index, out, execution)
+    if _is_first():
+        print(f"{path}\nmeasure it: ubench run --model usjepa --weights usjepa={out}")
+
+
+@app.command()
+def index(
+    sources: Annotated[list[Path], typer.Argument(help="Folders of data sets.")],
+    out: Annotated[Path, typer.Option(help="Folder of the index.")],
+    splits: Annotated[str, typer.Option(help="Splits of tasks among the sources.")] = "train",
+    size: Annotated[int, typer.Option(min=16, help="Shorter side of stored frames.")] = 288,
+    colour: Annotated[bool, typer.Option("--colour", help="Keep colours.")] = False,
+    inpaint_below: Annotated[
+        float, typer.Option(min=0, max=1, help="Share under which coloured marks are painted over.")
+    ] = 0.05,
+    data: DataRoot = None,
+    unguarded: Unguarded = False,
+) -> None:
+    """Read frames once: grey, marks painted over, ultrasound region found, test images left out.
+
+    A folder's sub-folders are data sets: tasks (only their training images), images, videos, DICOM.
+    A set that is there already and has not changed is not read again.
+    """
+    from usjepa.frames import Settings
+
+    settings = Settings(grey=not colour, inpaint_below=inpaint_below, size=size)
+    found = _build(sources, out, settings, tuple(splits.split(",")), data, unguarded)
+    for name, count in zip(found.sets, found.counts.tolist(), strict=True):
+        print(f"{name:24} {count:9,d}")
+    print(f"{'frames in ' + str(out):24} {len(found):9,d}")
+
+
+@app.command()
+def export(
+    run: Annotated[Path, typer.Argument(help="The --out of a training, finished or not.")],
+    out: Annotated[Path, typer.Option(help="Folder for encoder.safetensors and its card.")],
+) -> None:
+    """Write the encoder of least validation loss so far, for `ubench run --model usjepa`."""
+    from usjepa.train import write_export
+
+    print(write_export(run, out))
+
+
+@app.command()
+def configs() -> None:
+    """Names of the configurations that come with the package."""
+    from usjepa import config
+
+    for name in config.names():
+        first = (config.CONFIGS / f"{name}.yaml").read_text().splitlines()[0]
+        print(f"{name:20} {first.removeprefix('# ')}")
 
 
 def main() -> None:
-    """Entry point. The trainer is not part of this version, and says so."""
-    print(
-        "usjepa: the trainer is not part of this version; released US-JEPA weights can be measured "
-        "with `ubench run --model us-jepa --weights us-jepa=PATH`",
-        file=sys.stderr,
-    )
-    sys.exit(2)
+    """Entry point: bad input becomes one sentence and exit code 2."""
+    try:
+        app()
+    except UserError as error:
+        if _is_first():
+            print(f"usjepa: {error}", file=sys.stderr)
+        sys.exit(BAD_INPUT)
+    except KeyboardInterrupt:
+        print("usjepa: stopped; the same command goes on from here", file=sys.stderr)
+        sys.exit(STOPPED)
+
+
+def _is_first() -> bool:
+    """Whether we are the process that prints, should torchrun have started several."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def _frames(
+    source: Path, place: Path, config: Config, data: Path | None, unguarded: bool
+) -> Frames:
+    """The index at `source`, or one at `place` of the data sets at `source`."""
+    from usjepa import frames
+
+    if frames.is_index(source):
+        return frames.open_index(source)
+    settings = frames.Settings(config.data.grey, config.data.inpaint_below)
+    return _build([source], place, settings, ("train",), data, unguarded)
+
+
+def _build(
+    folders: list[Path],
+    out: Path,
+    settings: Settings,
+    splits: tuple[str, ...],
+    data: Path | None,
+    unguarded: bool,
+) -> Frames:
+    from usjepa import index as indexing
+
+    sources = [source for folder in folders for source in indexing.sources_of(folder)]
+    guard = None if unguarded else _guard(sources, data)
+    told: set[tuple[str, int]] = set()
+
+    def progress(name: str, done: int, total: int) -> None:
+        tenth = (name, 10 * done // max(total, 1))
+        if tenth not in told and _is_first():
+            told.add(tenth)
+            print(f"{name}: {done} of {total} files", file=sys.stderr)
+
+    return indexing.build(sources, out, settings, guard, splits, progress=progress)
+
+
+def _guard(sources: list[Source], data: Path | None) -> Guard:
+    """A guard of the tasks at `data`, and of those among the sources."""
+    import tasks
+    from usjepa.guard import Guard, names_at
+
+    found = {source.task.name: source.task for source in sources if source.task is not None}
+    for name in names_at(data) if data is not None else ():
+        if name not in found:
+            found[name] = tasks.load(name, data)
+    if not found:
+        raise UserError(
+            "no task is among the frames, so there are no test images to keep out; give --data "
+            "ROOT with the tasks that you will measure on, or --unguarded"
+        )
+    return Guard.of(list(found.values()))
+
+
+def _probe(name: str | None) -> Probe | None:
+    """The function that MODULE:FUNCTION names."""
+    if name is None:
+        return None
+    module, _, attribute = name.partition(":")
+    try:
+        probe: Probe = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UserError(
+            f"--probe {name} cannot be imported ({error}); write it as MODULE:FUNCTION"
+        ) from error
+    return probe
+
+
+class _Steps:
+    """Shows the log: a bar with the time that is left, and a line for each epoch."""
+
+    def __init__(self, epochs: int) -> None:
+        self.epochs = epochs
+        self.speed = self.loss = 0.0
+        self.bar: Progress | None = None
+        self.first = self.total = 0
+
+    def __call__(self, entry: Mapping[str, Any]) -> None:
+        """Show one line of the log."""
+        kind, step = entry["kind"], entry["step"]
+        if kind == "start":
+            self._start(entry)
+        elif kind == "train" and self.bar is not None:
+            self.speed, self.loss = entry["images_per_second"], entry["loss"]
+            self.bar.update(self.bar.task_ids[0], completed=step)
+            if step == self.total:
+                self.bar.stop()
+        elif kind == "validation":
+            print(
+                f"epoch {entry['epoch']} of {self.epochs}: loss {self.loss:.4f}, on held-out "
+                f"frames {entry['loss']:.4f}, effective rank {entry['effective_rank']:.1f}, "
+                f"{self.speed:.0f} images/s",
+                flush=True,
+            )
+        elif kind == "probe":
+            scores = [f"{name} {value:.4g}" for name, value in entry.items() if name not in _PLACE]
+            print(f"probe at epoch {entry['epoch']}: {', '.join(scores)}", flush=True)
+
+    def _start(self, entry: Mapping[str, Any]) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+        self.total = entry["steps"]
+        print(
+            f"{entry['training_frames']:,d} training frames, {entry['held_out_frames']:,d} held "
+            f"out, {self.total:,d} steps, from step {entry['step']:,d} on {entry['device']}",
+            flush=True,
+        )
+        columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        self.bar = Progress(*columns, console=Console(stderr=True), transient=True)
+        self.bar.add_task("steps", total=self.total, completed=entry["step"])
+        if self.total > entry["step"]:
+            self.bar.start()
+
+
+_PLACE = ("kind", "step", "epoch")

@@ -152,6 +152,9 @@ class Blocks:
     cut to the shortest of the batch, as the official code does, which favours top rows."""
     context: Literal["pad", "truncate"] = "truncate"
     """Likewise the context lists, which are unequal in every batch; padding is not attended to."""
+    context_limit: _Count | None = None
+    """Longer context lists are thinned to so many patches, drawn at random, which saves most of a
+    step's time; null: kept whole, as the paper."""
     redraws: _Count = 20
     """Draws of a block before a fallback."""
 

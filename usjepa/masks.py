@@ -7,7 +7,7 @@ cut to valid patches, M = B and P_valid, and drawn again until |M| >= tau. `Rand
 share of all patches, for MAE.
 
 Every draw comes from (seed, step, what for), and row i of a table of draws belongs to image i, so
-masks are a pure function of (seed, step, rank, place in the batch): they need no state and do not
+masks are a pure function of (seed, step, part, place in the batch): they need no state and do not
 change with the number of workers. Only cutting lists to the shortest of the batch looks at the
 batch companions.
 
@@ -83,24 +83,26 @@ class Masks:
 class Sampler(Protocol):
     """What a training loop asks for masks."""
 
-    def sample(self, batch: int, step: int, rank: int = 0, region: Tensor | None = None) -> Masks:
+    def sample(self, batch: int, step: int, part: int = 0, region: Tensor | None = None) -> Masks:
         """Masks of a batch.
 
         Args:
             batch: B.
             step: number of the batch, from 0; the official sampler's counter.
-            rank: which of several processes; sizes of blocks are the same for all.
+            part: which part of the step's batch (of processes, or of accumulated gradients); sizes
+                of blocks are the same for all.
             region: valid patches, bool [B, H, W]; None for no region conditioning.
         """
         ...
 
 
-def build(config: Config) -> Sampler:
-    """The sampler of a run's objective."""
+def build(config: Config, purpose: str = "training") -> Sampler:
+    """The sampler of a run's objective; for another purpose than training, with other draws."""
     grid = (config.model.grid, config.model.grid)
+    seed = config.seed if purpose == "training" else seed_for(config.seed, f"masks, {purpose}")
     if config.objective == "mae":
-        return RandomPatches(config.decoder.mask_share, grid, config.seed)
-    return MultiBlock(config.masks, grid, config.seed)
+        return RandomPatches(config.decoder.mask_share, grid, seed)
+    return MultiBlock(config.masks, grid, seed)
 
 
 class MultiBlock:
@@ -129,7 +131,7 @@ class MultiBlock:
             self._size(context, self.blocks.context_scale, (1.0, 1.0)),
         )
 
-    def sample(self, batch: int, step: int, rank: int = 0, region: Tensor | None = None) -> Masks:
+    def sample(self, batch: int, step: int, part: int = 0, region: Tensor | None = None) -> Masks:
         """Masks of a batch; see `Sampler.sample`."""
         rows, columns = self.grid
         if region is not None and region.shape != (batch, rows, columns):
@@ -139,11 +141,11 @@ class MultiBlock:
         target_size, context_size = self.block_sizes(step)
         count = self.blocks.target_count
         target_corners = self._corners(
-            f"target places, step {step}, rank {rank}", (batch, count), target_size
+            f"target places, step {step}, part {part}", (batch, count), target_size
         )
         # Draws for each number of targets that the context may end up avoiding.
         context_corners = self._corners(
-            f"context places, step {step}, rank {rank}", (batch, count + 1), context_size
+            f"context places, step {step}, part {part}", (batch, count + 1), context_size
         )
         if region is None:
             valid = np.ones((batch, rows, columns), bool)
@@ -157,6 +159,9 @@ class MultiBlock:
             context, more = self._context_in_region(
                 context_corners, context_size, targets, valid, least
             )
+        limit = self.blocks.context_limit
+        if limit is not None:
+            context = _thinned(context, limit, self._ranks(batch, step, part))
         context_list, context_real = _lists(context, self.blocks.context == "pad")
         target_list, target_real = _lists(targets, self.blocks.targets == "pad")
         return Masks(
@@ -185,6 +190,12 @@ class MultiBlock:
         places = [max(self.grid[axis] - size[axis] + more, 1) for axis in (0, 1)]
         corners = (draws * np.array(places)[:, None, None]).astype(np.int64)
         return np.moveaxis(corners, 1, 0)
+
+    def _ranks(self, batch: int, step: int, part: int) -> np.ndarray:
+        """A random number for each patch of each image, [B, H, W]."""
+        purpose = f"context patches, step {step}, part {part}"
+        generator = torch.Generator().manual_seed(seed_for(self.seed, purpose))
+        return torch.rand(batch, *self.grid, generator=generator, dtype=torch.float64).numpy()
 
     def _targets(
         self, corners: np.ndarray, size: Size, valid: np.ndarray, least: int
@@ -274,10 +285,10 @@ class RandomPatches:
         self.visible = int(self.patches * (1 - share))
         self.seed = seed
 
-    def sample(self, batch: int, step: int, rank: int = 0, region: Tensor | None = None) -> Masks:
+    def sample(self, batch: int, step: int, part: int = 0, region: Tensor | None = None) -> Masks:
         """Masks of a batch; see `Sampler.sample`."""
         generator = torch.Generator().manual_seed(
-            seed_for(self.seed, f"random patches, step {step}, rank {rank}")
+            seed_for(self.seed, f"random patches, step {step}, part {part}")
         )
         draws = torch.rand(batch, self.patches, generator=generator, dtype=torch.float64)
         order = np.argsort(draws.numpy(), axis=1, kind="stable")
@@ -331,6 +342,16 @@ def _drawn(corners: np.ndarray, draw: np.ndarray, size: Size, grid: Size) -> np.
     )
     blocks: np.ndarray = rows[..., None] & columns[..., None, :]
     return blocks
+
+
+def _thinned(mask: np.ndarray, limit: int, ranks: np.ndarray) -> np.ndarray:
+    """The `limit` patches of lowest rank of each image, or all where there are fewer, [B, H, W]."""
+    flat = np.where(mask, ranks, np.inf).reshape(len(mask), -1)
+    if limit >= flat.shape[1]:
+        return mask
+    bound = np.partition(flat, limit, axis=1)[:, limit].reshape(-1, 1, 1)
+    thinned: np.ndarray = mask & (ranks < bound)
+    return thinned
 
 
 def _lists(mask: np.ndarray, pad: bool) -> tuple[Tensor, Tensor | None]:

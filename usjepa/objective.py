@@ -40,6 +40,8 @@ class Objective(nn.Module):
 
     mean: Tensor
     std: Tensor
+    steady = True
+    """Whether losses of different epochs measure the same thing, so that the least is the best."""
 
     def __init__(self, student: Student, image_size: int) -> None:
         super().__init__()
@@ -61,6 +63,11 @@ class Objective(nn.Module):
     def forward(self, images: Tensor, masks: Masks) -> tuple[Tensor, Logs]:
         """`loss`, under the name that DistributedDataParallel and torch.compile call."""
         return self.loss(images, masks)
+
+    @property
+    def encoder(self) -> Student:
+        """The network that is kept when training ends."""
+        return self.student
 
     def trainable(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Names and parameters for the optimiser."""
@@ -158,6 +165,8 @@ class IJEPA(JEPA):
     Args: as for `JEPA`. The teacher starts as a copy of the student.
     """
 
+    steady = False
+
     def __init__(
         self,
         student: Student,
@@ -167,6 +176,11 @@ class IJEPA(JEPA):
     ) -> None:
         super().__init__(student, image_size, predictor, normalise_targets)
         self.teacher = copy.deepcopy(student).requires_grad_(False)
+
+    @property
+    def encoder(self) -> Student:
+        """The average, which the official code evaluates."""
+        return self.teacher
 
     def teach(self, images: Tensor) -> Tensor:
         """The average's tokens, [B, N, D]."""

@@ -182,7 +182,7 @@ def plainly(
     count, redraws = sampler.blocks.target_count, sampler.blocks.redraws
     sizes = sampler.block_sizes(step)
     corners = [
-        sampler._corners(f"{what} places, step {step}, rank 0", (batch, number), size)
+        sampler._corners(f"{what} places, step {step}, part 0", (batch, number), size)
         for what, number, size in zip(("target", "context"), (count, count + 1), sizes, strict=True)
     ]
     tau = sampler.blocks.min_keep + (region is None)
@@ -329,7 +329,7 @@ def test_a_region_of_everything_changes_nothing() -> None:
         assert same(free, sampler.sample(8, step, region=torch.ones(8, *GRID, dtype=torch.bool)))
 
 
-def test_masks_are_a_function_of_seed_step_and_rank() -> None:
+def test_masks_are_a_function_of_seed_step_and_part() -> None:
     torch.manual_seed(1)
     first = MultiBlock(PADDED, GRID, seed=0).sample(8, 4)
     torch.manual_seed(2)
@@ -341,7 +341,7 @@ def test_masks_are_a_function_of_seed_step_and_rank() -> None:
     others = [
         MultiBlock(PADDED, GRID, seed=1).sample(8, 4),
         again.sample(8, 5),
-        again.sample(8, 4, rank=1),
+        again.sample(8, 4, part=1),
     ]
     # Sizes of steps 0, 1, 4, 5 are the same here, so any difference is in the places.
     assert not any(same(first, other) for other in others)
@@ -349,11 +349,11 @@ def test_masks_are_a_function_of_seed_step_and_rank() -> None:
     assert len({str(row) for row in first.targets.tolist()}) == 8
 
 
-def test_all_ranks_have_the_same_block_sizes() -> None:
+def test_all_parts_have_the_same_block_sizes() -> None:
     for edges in (False, True):
         sampler = MultiBlock(Blocks(cover_edges=edges), GRID, seed=3)
         for step in range(10):
-            lengths = {sampler.sample(2, step, rank).targets.shape[-1] for rank in range(3)}
+            lengths = {sampler.sample(2, step, part).targets.shape[-1] for part in range(3)}
             assert len(lengths) == 1
 
 
@@ -398,7 +398,7 @@ def test_random_patches_split_the_image() -> None:
     frequency = torch.bincount(drawn.context.flatten(), minlength=196) / 64
     assert frequency.max() < 0.6  # binomial(64, 1/4): 0.25 +- 0.054
     assert same(sampler.sample(3, 7), Masks(drawn.context[:3], drawn.targets[:3]))
-    others = (sampler.sample(64, 8), sampler.sample(64, 7, rank=1))
+    others = (sampler.sample(64, 8), sampler.sample(64, 7, part=1))
     assert not any(same(drawn, other) for other in others)
 
 

@@ -12,13 +12,14 @@ from pathlib import Path
 import numpy as np
 
 import tasks as task_zoo
+from tasks.near_duplicates import duplicates, signatures
+from tasks.near_duplicates.duplicates import Pair
+from tasks.near_duplicates.signatures import Known, Signatures
 from tasks.split_files import UNUSED
 from tasks.task import SPLITS, Task
 from ultrabench_eval import pipeline, plan, plugins
-from ultrabench_eval.audit import collection, duplicates, signatures
+from ultrabench_eval.audit import collection
 from ultrabench_eval.audit.collection import PRETRAINING, Entry
-from ultrabench_eval.audit.duplicates import Pair
-from ultrabench_eval.audit.signatures import Known, Signatures
 from ultrabench_eval.core.errors import UserError
 from ultrabench_eval.pipeline import Step
 

@@ -16,8 +16,6 @@ from tasks.task import Task
 from ultrabench_eval.core.errors import UserError, not_found
 
 PRETRAINING = "pretraining"
-VIDEO_SUFFIXES = (".mp4", ".m4v", ".avi", ".mov", ".mpeg", ".mpg", ".mkv", ".webm")
-RATE, LIMIT = 3, 100  # frames a second and frames of each pretraining video
 COLUMNS = ("image", "path", "file")  # of a CSV list; the first that is there
 
 
@@ -77,7 +75,7 @@ def of_pretraining(source: Path) -> tuple[list[Entry], list[str]]:
     for path, name in zip(files, names, strict=True):
         suffix = path.suffix.lower()
         images: Sequence[Image] = ()
-        if suffix in VIDEO_SUFFIXES:
+        if suffix in video.SUFFIXES:
             try:
                 images = _frames(path, name)
             except UserError as error:
@@ -97,7 +95,7 @@ def of_pretraining(source: Path) -> tuple[list[Entry], list[str]]:
 
 
 def _frames(path: Path, name: str) -> list[video.VideoFrame]:
-    positions = video.sample(path, RATE, LIMIT)
+    positions = video.sample(path, video.RATE, video.LIMIT)
     return [video.VideoFrame(path, f"{name}#{at}", at, positions) for at in positions]
 
 

@@ -17,7 +17,8 @@ import PIL.ImageOps
 from tabulate import tabulate
 
 from tasks import split_files
-from ultrabench_eval.audit import clean, duplicates
+from tasks.near_duplicates import duplicates
+from ultrabench_eval.audit import clean
 from ultrabench_eval.audit.audit import Audit, Finding
 from ultrabench_eval.audit.clean import Rescored
 from ultrabench_eval.audit.collection import PRETRAINING, Entry

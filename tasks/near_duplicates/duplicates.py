@@ -17,15 +17,16 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from tasks.images import Image
-from ultrabench_eval.audit import search, signatures
-from ultrabench_eval.audit.align import Comparer
-from ultrabench_eval.audit.search import COMPARISONS, Candidates
-from ultrabench_eval.audit.signatures import ORIENTATIONS, Known, Signatures, Store
+from tasks.near_duplicates import search, signatures
+from tasks.near_duplicates.align import Comparer
+from tasks.near_duplicates.search import COMPARISONS, Candidates
+from tasks.near_duplicates.signatures import ORIENTATIONS, Known, Signatures, Store
 
 RADIUS = 14  # bits of 64 by which the hashes of a pair may differ to be looked at
 SAME_SCENE = 0.8  # least correlation of a pair that is reported
 NEAR_DUPLICATE = 0.9  # least correlation of one that is a copy rather than another frame
 GRADES = ("identical", "near duplicate", "same scene")
+_ROWS = 64  # images that are compared with a reference at a time
 
 Advance = Callable[[int, int], None]
 
@@ -73,12 +74,7 @@ def near_duplicates(
             signed.append(known.signature)
     if b is None:
         return find(Signatures.of(signed))
-    side = np.repeat([0, 1], [len(a), len(b)])
-    return [
-        pair._replace(second=pair.second - len(a))
-        for pair in find(Signatures.of(signed), together=side)
-        if side[pair.first] != side[pair.second]
-    ]
+    return Reference(Signatures.of(signed[len(a) :])).find(Signatures.of(signed[: len(a)]))
 
 
 def find(
@@ -98,11 +94,7 @@ def find(
             alike and are a pair only if their pixels are equal; None to compare all.
         advance: called with the number of distinct images done and in all.
     """
-    digests, where = np.unique(np.array(signed.pixels, dtype=str), return_inverse=True)
-    members: list[list[int]] = [[] for _ in digests]
-    for image, content in enumerate(where.tolist()):
-        members[content].append(image)
-    distinct = signed.take(np.array([images[0] for images in members], dtype=np.int64))
+    distinct, members = _contents(signed)
     numbers = np.arange(len(signed)) if together is None else together
 
     pairs = [
@@ -115,15 +107,97 @@ def find(
     for i, j, distance, comparison, value in zip(
         *(column.tolist() for column in candidates), correlation.tolist(), strict=True
     ):
-        grade = GRADES[1] if value >= NEAR_DUPLICATE else GRADES[2]
-        flip = ORIENTATIONS[COMPARISONS[comparison][2]]
+        verdict = _verdict(distance, comparison, value)
         pairs += [
-            Pair(min(one, two), max(one, two), grade, distance, round(value, 4), flip)
+            Pair(min(one, two), max(one, two), *verdict)
             for one in members[i]
             for two in members[j]
             if numbers[one] != numbers[two]
         ]
     return sorted(pairs)
+
+
+class Reference:
+    """N images with which any number of others are compared.
+
+    What is needed of them is made once, and they are not compared with each other.
+
+    Args:
+        signed: signatures of the N images.
+    """
+
+    def __init__(self, signed: Signatures) -> None:
+        self._distinct, self._members = _contents(signed)
+        self._digests = np.array(self._distinct.pixels, dtype=str)
+        with _threads():
+            self._comparer = Comparer.of(self._distinct)
+
+    def find(self, others: Signatures) -> list[Pair]:
+        """Pairs of one of the others (`first`) and one of the N images (`second`), sorted.
+
+        The verdicts are those of the function `find` on all of them together.
+        """
+
+        def work(start: int) -> list[Pair]:
+            rows = np.arange(start, min(start + _ROWS, len(others)))
+            return [p._replace(first=start + p.first) for p in self._block(others.take(rows))]
+
+        with _threads() as pool:
+            return sorted(
+                p for found in pool.map(work, range(0, len(others), _ROWS)) for p in found
+            )
+
+    def _block(self, others: Signatures) -> list[Pair]:
+        """The pairs of a few others."""
+        digests = np.array(others.pixels, dtype=str)
+        equal = np.searchsorted(self._digests, digests)
+        after = np.searchsorted(self._digests, digests, "right")
+        pairs = [
+            Pair(one, two, GRADES[0], 0, 1.0, "")
+            for one in np.flatnonzero(equal < after).tolist()
+            for two in self._members[equal[one]]
+        ]
+        # As in the function `find`, the image whose digest is the smaller is the first of a pair.
+        ours, theirs = self._distinct.hashes, others.hashes
+        smaller = search.across(theirs, ours, RADIUS, lambda i, j: after[i] <= j)
+        greater = search.across(ours, theirs, RADIUS, lambda i, j: i < equal[j])
+        # Only those of the N images that are in a pair are handed on, with the others behind.
+        used = np.unique(np.concatenate([smaller.second, greater.first]))
+        comparer = self._comparer.take(used, Comparer.of(others))
+        some = search.joined(
+            [
+                Candidates(
+                    len(used) + smaller.first, np.searchsorted(used, smaller.second), *smaller[2:]
+                ),
+                Candidates(
+                    np.searchsorted(used, greater.first), len(used) + greater.second, *greater[2:]
+                ),
+            ]
+        )
+        candidates, correlation = _like(comparer, some)
+        for i, j, distance, comparison, value in zip(
+            *(column.tolist() for column in candidates), correlation.tolist(), strict=True
+        ):
+            verdict = _verdict(distance, comparison, value)
+            pairs += [
+                Pair(max(i, j) - len(used), two, *verdict) for two in self._members[used[min(i, j)]]
+            ]
+        return pairs
+
+
+def _contents(signed: Signatures) -> tuple[Signatures, list[list[int]]]:
+    """Images of different pixels, in the order of their digests, and the positions of each."""
+    digests, where = np.unique(np.array(signed.pixels, dtype=str), return_inverse=True)
+    members: list[list[int]] = [[] for _ in digests]
+    for image, content in enumerate(where.tolist()):
+        members[content].append(image)
+    return signed.take(np.array([images[0] for images in members], dtype=np.int64)), members
+
+
+def _verdict(distance: int, comparison: int, value: float) -> tuple[str, int, float, str]:
+    """What a pair says of two images of different pixels: grade, distance, correlation, flip."""
+    grade = GRADES[1] if value >= NEAR_DUPLICATE else GRADES[2]
+    return grade, distance, round(value, 4), ORIENTATIONS[COMPARISONS[comparison][2]]
 
 
 def _together(numbers: np.ndarray, members: list[list[int]]) -> np.ndarray:
@@ -138,21 +212,25 @@ def _compare(
     distinct: Signatures, together: np.ndarray, advance: Advance
 ) -> tuple[Candidates, np.ndarray]:
     """Pairs of images with different pixels, and their correlation."""
-    comparer = Comparer(distinct)
 
     def work(start: int) -> tuple[Candidates, np.ndarray]:
-        found = search.block(distinct.hashes, start, RADIUS, together)
-        candidates = comparer.sift(found)
-        correlation = comparer.correlations(candidates)
-        like = correlation >= SAME_SCENE
-        return Candidates(*(column[like] for column in candidates)), correlation[like]
+        return _like(comparer, search.block(distinct.hashes, start, RADIUS, together))
 
     kept = []
     with _threads() as pool:
+        comparer = Comparer.of(distinct)
         for result in pool.map(work, range(0, len(distinct), search.ROWS)):
             kept.append(result)
             advance(min(len(kept) * search.ROWS, len(distinct)), len(distinct))
     return search.joined([c for c, _ in kept]), np.concatenate([[], *(v for _, v in kept)])
+
+
+def _like(comparer: Comparer, found: Candidates) -> tuple[Candidates, np.ndarray]:
+    """Those of the pairs that show the same, and their correlation."""
+    candidates = comparer.sift(found)
+    correlation = comparer.correlations(candidates)
+    like = correlation >= SAME_SCENE
+    return Candidates(*(column[like] for column in candidates)), correlation[like]
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from scenes import scene
 
 from tasks.images import ImageArray, ImageFile
-from ultrabench_eval.audit.signatures import Known, Signatures, Store, phash, signature, trim
+from tasks.near_duplicates.signatures import Known, Signatures, Store, phash, signature, trim
 from ultrabench_eval.core.errors import UserError
 
 
@@ -41,6 +41,12 @@ def test_trim_takes_plain_borders_of_any_level_off(level: int) -> None:
     framed = np.pad(inside, ((7, 3), (11, 20)), constant_values=level)
     assert trim(framed) == (11, 7, 71, 57)
     assert trim(np.pad(framed, 9, constant_values=255 - level)) == (20, 16, 80, 66)
+
+
+def test_trim_sees_the_end_of_a_wide_border() -> None:
+    for width in (15, 16, 17, 40):
+        framed = np.pad(np.full((70, 70), 90, np.uint8), width)
+        assert trim(framed) == (width, width, 70 + width, 70 + width)
 
 
 def test_trim_leaves_images_without_border_and_flat_ones_alone() -> None:

@@ -8,14 +8,15 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 import pytest
-from changes import CHANGES, cropped
+from changes import CHANGES, cropped, mirrored, stored
 from scenes import scene
 
 import tasks
 from tasks.images import ImageArray, ImageFile
-from ultrabench_eval.audit import collection, duplicates, signatures
-from ultrabench_eval.audit.duplicates import Pair, find, near_duplicates
-from ultrabench_eval.audit.signatures import Signatures, signature
+from tasks.near_duplicates import duplicates, signatures
+from tasks.near_duplicates.duplicates import Pair, Reference, find, near_duplicates
+from tasks.near_duplicates.signatures import Signature, Signatures, signature
+from ultrabench_eval.audit import collection
 from ultrabench_eval.core.errors import UserError
 
 SCENES = 8
@@ -86,6 +87,30 @@ def test_across_two_sequences(originals: list[np.ndarray]) -> None:
     expected = [(1, 1, "identical"), (2, 1, "identical")]
     assert [p[:3] for p in near_duplicates(a, b)] == expected
     assert near_duplicates(a, []) == near_duplicates([], b) == near_duplicates([]) == []
+
+
+def test_a_reference_gives_the_verdicts_of_all_together(
+    originals: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = np.random.default_rng(0)
+    changes = (stored("PNG"), stored("JPEG", quality=50), mirrored, cropped(*[0.025] * 4))
+
+    def signed(seeds: list[int]) -> list[Signature]:
+        images = [
+            np.asarray(change(PIL.Image.fromarray(originals[seed]), generator))
+            for seed in seeds
+            for change in changes
+        ]
+        return [signature(images[i]) for i in generator.permutation(len(images))]
+
+    ours, others = signed([0, 1, 2, 2, 3]), signed([1, 2, 1, 4])
+    n = len(others)
+    together = find(Signatures.of([*others, *ours]), together=np.repeat([0, 1], [n, len(ours)]))
+    expected = [p._replace(second=p.second - n) for p in together if p.first < n <= p.second]
+    assert {p.grade for p in expected} == {"identical", "near duplicate"}
+    for rows in (1, 5, 64):
+        monkeypatch.setattr(duplicates, "_ROWS", rows)
+        assert Reference(Signatures.of(ours)).find(Signatures.of(others)) == expected
 
 
 def test_a_store_gives_the_same(originals: list[np.ndarray], tmp_path: Path) -> None:

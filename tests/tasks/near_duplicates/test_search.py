@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scenes import scene
 
-from ultrabench_eval.audit import search
-from ultrabench_eval.audit.signatures import signature
+from tasks.near_duplicates import search
+from tasks.near_duplicates.signatures import signature
 
 
 def plain(hashes: np.ndarray, radius: int, together: np.ndarray | None) -> list[tuple[int, ...]]:
@@ -52,6 +52,21 @@ def test_search_equals_a_double_loop(
         found = search.search(hashes, radius, together)
     got = sorted(zip(*(column.tolist() for column in found), strict=True))
     assert got == plain(hashes, radius, together)
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 10**6), n=st.integers(0, 20), m=st.integers(0, 20))
+def test_search_across_equals_a_double_loop(seed: int, n: int, m: int) -> None:
+    generator = np.random.default_rng(seed)
+    hashes = generator.integers(0, 2**64, (n + m, 3, 3), dtype=np.uint64)
+    asked = generator.random((n, m)) < 0.7
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(search, "ROWS", 7)
+        patch.setattr(search, "_COLUMNS", 6)
+        found = search.across(hashes[:n], hashes[n:], 26, lambda i, j: asked[i, j])
+    got = sorted(zip(*(column.tolist() for column in found), strict=True))
+    everything = plain(hashes, 26, np.repeat([0, 1], [n, m]))
+    assert got == [(i, j - n, *rest) for i, j, *rest in everything if asked[i, j - n]]
 
 
 def test_kinds_of_numbers() -> None:

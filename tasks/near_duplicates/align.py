@@ -10,6 +10,7 @@ Computer Vision 56:221).
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
@@ -18,9 +19,9 @@ import torch.nn.functional as F
 from scipy import ndimage
 from torch import Tensor
 
-from ultrabench_eval.audit.search import COMPARISONS, INNER, TRIMMED, WHOLE, Candidates
-from ultrabench_eval.audit.signatures import INNER as MARGIN
-from ultrabench_eval.audit.signatures import ORIENTATIONS, Signatures
+from tasks.near_duplicates.search import COMPARISONS, INNER, TRIMMED, WHOLE, Candidates
+from tasks.near_duplicates.signatures import INNER as MARGIN
+from tasks.near_duplicates.signatures import ORIENTATIONS, Signatures
 
 SIEVE = 0.55  # least correlation, before the fit and at a quarter of the size, of a pair worth it
 HALFWAY = 0.65  # least correlation, fitted at smaller size, of a pair worth a closer look
@@ -32,30 +33,50 @@ _OVERLAP = 0.6  # least part of a thumbnail, or of its tissue, that the other on
 _TISSUE = 0.1  # least part of a thumbnail that a verdict may rest on
 
 
+@dataclass(frozen=True, eq=False)
 class Comparer:
     """Correlates pairs of N images, the cheap way first.
 
     Args:
-        signatures: of the N images.
+        boxes: of their signatures.
+        thumbnails: of their signatures.
+        coarse: textures, float16 [N, 32, 32].
+        sieve: textures, float16 [N, 16, 16].
     """
 
-    def __init__(self, signatures: Signatures) -> None:
-        self.signatures = signatures
-        self._coarse = torch.empty(len(signatures), 32, 32, dtype=torch.float16)
+    boxes: np.ndarray
+    thumbnails: np.ndarray
+    coarse: Tensor
+    sieve: Tensor
+
+    @classmethod
+    def of(cls, signatures: Signatures) -> Comparer:
+        """What compares N images."""
+        coarse = torch.empty(len(signatures), 32, 32, dtype=torch.float16)
         for start in range(0, len(signatures), _BATCH):
             rows = slice(start, start + _BATCH)
             half = F.avg_pool2d(_grey(signatures.thumbnails[rows]), 2)
-            self._coarse[rows] = _blur(_normalise(half, torch.ones_like(half), 3), 1).half()
-        quarter = F.avg_pool2d(self._coarse[:, None].float(), 2)  # none is a batch, too
-        self._sieve = quarter[:, 0].half()  # [N, 16, 16]
+            coarse[rows] = _blur(_normalise(half, torch.ones_like(half), 3), 1).half()
+        quarter = F.avg_pool2d(coarse[:, None].float(), 2)  # none is a batch, too
+        return cls(signatures.boxes, signatures.thumbnails, coarse, quarter[:, 0].half())
+
+    def take(self, rows: np.ndarray, others: Comparer) -> Comparer:
+        """What compares the images at `rows` with all `others`, which come behind them."""
+        at = torch.from_numpy(rows)
+        return Comparer(
+            np.concatenate([self.boxes[rows], others.boxes]),
+            np.concatenate([self.thumbnails[rows], others.thumbnails]),
+            torch.cat([self.coarse[at], others.coarse]),
+            torch.cat([self.sieve[at], others.sieve]),
+        )
 
     def sift(self, pairs: Candidates) -> Candidates:
         """The pairs worth fitting: their textures correlate at a quarter of the size already."""
         keep = np.empty(len(pairs.first), bool)
         for start in range(0, len(keep), 8 * _BATCH):
             batch = _rows(pairs, start, 8 * _BATCH)
-            maps = torch.from_numpy(_starts(self.signatures.boxes, batch))
-            a, b = _both(self._sieve, batch)
+            maps = torch.from_numpy(_starts(self.boxes, batch))
+            a, b = _both(self.sieve, batch)
             keep[start : start + 8 * _BATCH] = (_ncc(a, *_warped(b, maps)) >= SIEVE).numpy()
         return Candidates(*(column[keep] for column in pairs))
 
@@ -67,10 +88,10 @@ class Comparer:
         result = np.empty(len(pairs.first), np.float32)
         for start in range(0, len(result), _BATCH):
             batch = _rows(pairs, start, _BATCH)
-            maps = torch.from_numpy(_starts(self.signatures.boxes, batch))
+            maps = torch.from_numpy(_starts(self.boxes, batch))
             ncc = torch.empty(len(maps))
             alive = torch.arange(len(maps))
-            for images in (self._sieve, self._coarse):
+            for images in (self.sieve, self.coarse):
                 near = Candidates(*(column[alive.numpy()] for column in batch))
                 maps[alive], ncc[alive] = _fit(*_both(images, near), maps[alive])
                 alive = alive[ncc[alive] >= HALFWAY]
@@ -85,7 +106,7 @@ class Comparer:
         images, where = np.unique([pairs.first, pairs.second], return_inverse=True)
         first, second = where.reshape(2, -1)
         pairs = pairs._replace(first=first, second=second)
-        thumbnails = self.signatures.thumbnails[images]
+        thumbnails = self.thumbnails[images]
         a, b = _both(_grey(thumbnails), pairs)
         in_a, in_b = _both(_tissue(thumbnails), pairs)
         b, inside = _warped(b, maps)

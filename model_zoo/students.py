@@ -1,0 +1,125 @@
+"""Encoders that this project's trainer (`usjepa`) made."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+from torch import nn
+
+from model_zoo import exports
+from model_zoo import weights as checkpoints
+from model_zoo.cards import Card
+from model_zoo.encoder import RANDOM
+from model_zoo.exports import Export, Sizes
+from model_zoo.released import ViTEncoder
+from model_zoo.transforms import InputRule
+from model_zoo.vit import VisionTransformer
+from ultrabench_eval.core.errors import UserError
+
+_WITHOUT_CLASS_TOKEN = ("mean", "mean_prenorm")
+
+
+class Student(ViTEncoder):
+    """Any network that `usjepa` exports: features [B, D], tokens [B, N, D].
+
+    Sizes, input rule and card are those of the file. Of a file, "cls" is for networks with a class
+    token; `weights="random"` is a network of the nano size, with one where the pooling wants it.
+    """
+
+    sizes: Sizes = Sizes()
+    shipped: ClassVar[str | None] = None
+    """Name of the export in `exports.SHIPPED` that is meant without `weights`."""
+    input_rule = InputRule(224, grey=True, stretch=(2, 98))
+    card = Card(
+        title="Student of `usjepa train`",
+        paper=exports.PAPERS["salt"],
+        code_licence="Apache-2.0",
+        weights_licence="that of your checkpoint",
+        weights_from=exports.TRAINED,
+        pretraining="that of your checkpoint, by the card beside it",
+        parameters=3_744_576,
+        dim=192,
+        status=exports.STATUS[False],
+        note="sizes, input and features are those of the file; stated here: the nano ones",
+    )
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if cls.shipped and (export := exports.look(exports.SHIPPED / f"{cls.shipped}.safetensors")):
+            cls.sizes, cls.input_rule = export.sizes, export.header.input
+            cls.patch_size, cls.card = export.sizes.patch_size, export.card(checked=False)
+            if not export.sizes.class_token:
+                cls.poolings = _WITHOUT_CLASS_TOKEN
+
+    def make(self) -> nn.Module:
+        """The network, untrained."""
+        return VisionTransformer(*self.sizes)
+
+    def build(self, weights: Path | str | None) -> nn.Module:
+        """The network as the file describes it, and filled from that."""
+        if weights == RANDOM:
+            if "cls" in self.pooling:
+                self.sizes = self.sizes._replace(class_token=True)
+            return self.make()
+        if weights is None and self.shipped:
+            weights = exports.SHIPPED / f"{self.shipped}.safetensors"
+        source = checkpoints.find(self.name, exports.in_folder(weights))
+        if source is None:
+            return super().build(None)  # which says where weights are had from
+        self._become(_export(source.path, self.name))
+        return super().build(str(source))
+
+    def _become(self, export: Export) -> None:
+        head, path = export.header, export.path
+        if self.shipped and head.name != self.name:
+            raise UserError(
+                f"{path} was trained as '{head.name}', not as '{self.name}'; open it as model "
+                f"'usjepa': --weights usjepa={path}"
+            )
+        if "cls" in self.pooling and not head.class_token:
+            raise UserError(
+                f"the network in {path} has no class token for the pooling '{self.pooling}' of "
+                f"model '{self.name}'; use the pooling 'mean'"
+            )
+        self.sizes, self.input_rule, self.patch_size = export.sizes, head.input, head.patch_size
+        self.card = export.card()
+
+    def _wrapper_identity(self) -> str:
+        # Heads change features, but no tensor.
+        return f"{super()._wrapper_identity()}, {self.sizes.heads} heads"
+
+
+class USJEPANano(Student):
+    """US-JEPA scaled down: ViT 192 wide and 8 deep, trained here on public frames."""
+
+    shipped = "us-jepa-nano"
+
+
+class USrcJEPANano(Student):
+    """USrc-JEPA scaled down: as `USJEPANano`, masks inside the scanned region."""
+
+    shipped = "usrc-jepa-nano"
+
+
+class IJEPANano(Student):
+    """I-JEPA of the same size on the same frames: the teacher is an average of the student."""
+
+    shipped = "ijepa-nano"
+
+
+class MAENano(Student):
+    """A masked autoencoder's encoder of the same size on the same frames."""
+
+    shipped = "mae-nano"
+
+
+def _export(path: Path, name: str) -> Export:
+    export = exports.look(path)
+    if export is None:
+        checkpoints.read(path)  # tells what is wrong with a file that cannot be read at all
+        raise UserError(
+            f"{path} is no export of `usjepa`, so it does not fit model '{name}'; give the "
+            f"{exports.FILE} that `usjepa train` or `usjepa export` wrote"
+        )
+    return export

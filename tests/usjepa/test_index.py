@@ -1,0 +1,472 @@
+"""Folders become an index: what is taken, what is left out and why, what is not made again."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import sys
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import PIL.Image
+import pytest
+from pydicom.dataset import FileDataset, FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian, UltrasoundMultiFrameImageStorage
+from scipy import ndimage
+
+import tasks
+from tasks import scan_mask
+from tasks.phantom import clip
+from ultrabench_eval.core import hashing
+from ultrabench_eval.core.errors import UserError
+from usjepa import index as indexing
+from usjepa import preprocess
+from usjepa.frames import Frames, Settings, Writer, open_index
+from usjepa.index import build, sources_of
+
+
+def texture(number: int, height: int = 40, width: int = 56) -> np.ndarray:
+    """Something like speckle, uint8 [H, W]."""
+    noise = np.random.default_rng(number).normal(size=(height, width))
+    smooth = ndimage.gaussian_filter(noise, 1.5)
+    return np.interp(smooth, (smooth.min(), smooth.max()), (20, 230)).astype(np.uint8)
+
+
+def save(path: Path, pixels: np.ndarray) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    PIL.Image.fromarray(pixels).save(path)
+    return path
+
+
+def save_video(path: Path, frames: int, number: int = 0, rate: int = 10) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    images = [np.repeat(texture(number + i)[..., None], 3, 2) for i in range(frames)]
+    path.write_bytes(clip.encode(images, path.suffix, rate))
+    return path
+
+
+def names(index: Frames) -> list[str]:
+    return [index.name(i) for i in range(len(index))]
+
+
+def removed(folder: Path) -> list[list[str]]:
+    return list(csv.reader((folder / "removed.csv").open(encoding="utf-8")))[1:]
+
+
+def test_folders_are_sets(tmp_path: Path) -> None:
+    root = tmp_path / "all"
+    save(root / "top.png", texture(0))
+    save(root / "hearts" / "b.png", texture(1))
+    save(root / "hearts" / "deep" / "A.JPG", texture(2))
+    save(root / "livers" / "c.bmp", texture(3, 50, 33))
+    save(root / ".hidden" / "d.png", texture(4))
+    (root / "empty").mkdir()
+    (root / "empty" / "labels.csv").touch()
+    (root / "elsewhere").symlink_to(tmp_path / "linked")
+    save(tmp_path / "linked" / "e.png", texture(5))
+    (tmp_path / "linked" / "round").symlink_to(tmp_path / "linked")
+
+    index = build(root, tmp_path / "index")
+    assert index.sets == ("all", "elsewhere", "hearts", "livers")
+    assert names(index) == [
+        "all/top.png",
+        "elsewhere/e.png",
+        "hearts/b.png",
+        "hearts/deep/A.JPG",
+        "livers/c.bmp",
+    ]
+    np.testing.assert_array_equal(index.read(0).pixels, texture(0))
+    assert index.read(0).region is None
+    assert index.read(4).pixels.shape == (50, 33)
+    assert len(np.unique(index.groups("hearts"))) == 2
+
+
+def test_one_folder_of_images_is_one_set(tmp_path: Path) -> None:
+    save(tmp_path / "scans" / "a.png", texture(0))
+    assert build(tmp_path / "scans", tmp_path / "index").sets == ("scans",)
+
+
+def test_what_is_left_out_is_told(tmp_path: Path) -> None:
+    folder = tmp_path / "root" / "breasts"
+    save(folder / "benign (1).png", texture(0))
+    save(folder / "benign (1)_mask.png", texture(1))
+    save(folder / "benign (1)_mask_1.png", texture(1))
+    save(folder / "x_SEG.png", texture(2))
+    save(folder / "copy.png", texture(0))
+    save(folder / "black.png", np.zeros((40, 50), np.uint8))
+    save(folder / "._benign (1).png", texture(3))
+    (folder / "broken.png").write_bytes((folder / "copy.png").read_bytes()[:300])
+    (folder / "video.mp4").write_bytes(b"no video")
+    (folder / "list.xml").touch()
+
+    index = build(tmp_path / "root", tmp_path / "index")
+    assert names(index) == ["breasts/benign (1).png"]
+    rows = {name: (reason, detail) for name, reason, detail in removed(tmp_path / "index/breasts")}
+    assert {name: reason for name, (reason, _) in rows.items()} == {
+        "._benign (1).png": "hidden",
+        "benign (1)_mask.png": "mask",
+        "benign (1)_mask_1.png": "mask",
+        "x_SEG.png": "mask",
+        "black.png": "no contrast",
+        "broken.png": "corrupt",
+        "copy.png": "duplicate",
+        "list.xml": "neither image nor video",
+        "video.mp4": "corrupt",
+    }
+    assert "cannot read image" in rows["broken.png"][1]
+    told = json.loads((tmp_path / "index/breasts/set.json").read_text())
+    assert told["removed"] == dict(Counter(reason for reason, _ in rows.values()))
+
+
+def test_a_set_without_a_good_frame_is_an_error(tmp_path: Path) -> None:
+    save(tmp_path / "root" / "a" / "fine.png", texture(0))
+    (tmp_path / "root" / "b").mkdir()
+    for i in range(3):
+        (tmp_path / "root" / "b" / f"{i}.png").write_bytes(b"?")
+    with pytest.raises(UserError, match=r"no frame of .*b can be used \(corrupt 3; .*0\.png"):
+        build(tmp_path / "root", tmp_path / "index")
+    assert open_index(tmp_path / "index").sets == ("a",)  # and is not made again
+
+
+def test_video_frames_are_one_group(tmp_path: Path) -> None:
+    save_video(tmp_path / "root" / "lungs" / "a.mp4", 20)
+    save_video(tmp_path / "root" / "lungs" / "b.AVI", 16, number=50)
+    save(tmp_path / "root" / "lungs" / "c.png", texture(99))
+    shutil.copy(tmp_path / "root" / "lungs" / "b.AVI", tmp_path / "root" / "lungs" / "copy.avi")
+    index = build(tmp_path / "root", tmp_path / "index")
+    at_three_a_second = [f"lungs/a.mp4#{i}" for i in range(1, 20, 3)]
+    assert names(index)[:7] == at_three_a_second
+    _, sizes = np.unique(index.groups("lungs"), return_counts=True)
+    assert sorted(sizes.tolist()) == [1, 5, 7]
+    assert Counter(reason for _, reason, _ in removed(tmp_path / "index/lungs")) == {"duplicate": 5}
+
+    index = build(tmp_path / "root", tmp_path / "slow", rate=1, limit=1)
+    assert names(index) == ["lungs/a.mp4#1", "lungs/b.AVI#1", "lungs/c.png"]
+
+
+def test_a_damaged_video_does_not_end_the_run(tmp_path: Path) -> None:
+    whole = save_video(tmp_path / "root" / "lungs" / "a.avi", 30)
+    content = bytearray(whole.read_bytes())
+    content[2000:-1000] = bytes(len(content) - 3000)
+    (whole.parent / "b.avi").write_bytes(content)
+    index = build(tmp_path / "root", tmp_path / "index")
+    assert {name.partition("#")[0] for name in names(index)} == {"lungs/a.avi"}
+    assert {reason for _, reason, _ in removed(tmp_path / "index/lungs")} == {"corrupt"}
+
+
+def test_frames_are_made_grey_and_small(tmp_path: Path) -> None:
+    image = np.repeat(texture(0, 300, 500)[..., None], 3, 2)
+    image[100:110, 200:260] = (230, 220, 60)
+    save(tmp_path / "root" / "a" / "large.png", image)
+    index = build(tmp_path / "root", tmp_path / "index", Settings(size=100))
+    frame = index.read(0)
+    assert frame.pixels.shape == (100, 167)
+    smaller = PIL.Image.fromarray(preprocess.grey(image, 0.05)).resize(
+        (167, 100), PIL.Image.Resampling.BICUBIC
+    )
+    np.testing.assert_array_equal(frame.pixels, smaller)
+
+    colour = build(tmp_path / "root", tmp_path / "colour", Settings(grey=False, size=300))
+    np.testing.assert_array_equal(colour.read(0).pixels, image)
+
+
+def test_the_region_goes_with_the_frame(tmp_path: Path) -> None:
+    image = np.zeros((300, 400), np.uint8)
+    image[60:240, 80:320] = texture(0, 180, 240)
+    save(tmp_path / "root" / "a" / "screen.png", image)
+    frame = build(tmp_path / "root", tmp_path / "index", Settings(size=150)).read(0)
+    assert frame.region is not None
+    assert frame.region.shape == frame.pixels.shape == (150, 200)
+    np.testing.assert_array_equal(frame.region, scan_mask.estimate(image)[1::2, 1::2])
+
+
+def test_odd_shapes_do_not_end_the_run(tmp_path: Path) -> None:
+    shapes = [(1, 1), (1, 70_000), (70_000, 2), (3, 3), (2, 900), (40, 56)]
+    for number, shape in enumerate(shapes):
+        pixels = np.random.default_rng(number).integers(0, 256, shape, dtype=np.uint8)
+        save(tmp_path / "root" / "a" / f"{number}.png", pixels)
+    index = build(tmp_path / "root", tmp_path / "index")
+    assert names(index) == ["a/3.png", "a/4.png", "a/5.png"]
+    assert [row[:2] for row in removed(tmp_path / "index/a")] == [
+        ["0.png", "no contrast"],
+        ["1.png", "too long"],
+        ["2.png", "too long"],
+    ]
+
+
+# Tasks
+
+
+def test_of_a_task_only_training_images_are_taken(phantom_root: Path, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    for name in ("aul", "pocus", "ultrabench_splits"):
+        if (phantom_root / name).exists():
+            (root / name).symlink_to(phantom_root / name)
+    save(root / "hearts" / "a.png", texture(0))
+    index = build(root, tmp_path / "index")
+    assert index.sets == ("aul", "hearts", "pocus")
+    for name in ("aul", "pocus"):
+        task = tasks.load(name, root)
+        first, count = index.first(name), int(index.counts[index.sets.index(name)])
+        taken = {index.name(i) for i in range(first, first + count)}
+        assert taken == {f"{name}/{image.name}" for image in task.train.images}
+        told = json.loads((tmp_path / "index" / name / "set.json").read_text())["source"]
+        assert told["task"] == name
+        assert told["splits"] == ["train"]
+        assert len(np.unique(index.groups(name))) == len(
+            set(task.train.groups or task.train.images)
+        )
+
+    item = tasks.load("aul", root).train.items[0]
+    assert item.scan_mask is not None
+    frame = index.read(index.first("aul"))
+    assert frame.pixels.shape[0] <= 288
+    if frame.pixels.shape == item.image.read().shape[:2]:
+        wanted = item.scan_mask.read()
+        np.testing.assert_array_equal(wanted if frame.region is None else frame.region, wanted)
+
+    # The folder of the task itself is no other data set.
+    alone = sources_of(root / "aul")
+    assert [source.task is not None for source in alone] == [True]
+    more = build(alone, tmp_path / "more", splits=("train", "validation"))
+    assert len(more) > int(index.counts[0])
+
+
+def test_a_folder_named_as_a_task_must_be_one(tmp_path: Path) -> None:
+    save(tmp_path / "root" / "aul" / "a.png", texture(0))
+    with pytest.raises(UserError, match=r"has the name of task 'aul'.*rename the folder"):
+        sources_of(tmp_path / "root")
+
+
+def test_an_empty_region_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for i in range(2):
+        save(tmp_path / "root" / "a" / f"{i}.png", texture(i))
+    monkeypatch.setattr(
+        scan_mask, "estimate", lambda image: np.full((40, 56), image[0, 0, 0] == texture(0)[0, 0])
+    )
+    index = build(tmp_path / "root", tmp_path / "index")
+    assert names(index) == ["a/0.png"]
+    assert removed(tmp_path / "index/a") == [["1.png", "empty region", ""]]
+
+
+# The guard
+
+
+class Matched(NamedTuple):
+    task: str = "aul"
+    image: str = "Benign/image/7.jpg"
+    grade: str = "near duplicate"
+    correlation: float = 0.968
+
+
+@dataclass
+class Watch:
+    """Takes the images with these digests for test images."""
+
+    known: set[str]
+    tasks: tuple[str, ...] = ("aul",)
+    digest: str = "f" * 64
+    seen: list[int] = field(default_factory=list)
+
+    def check(self, images: list[np.ndarray]) -> list[Matched | None]:
+        self.seen.append(len(images))
+        assert all(image.ndim == 3 and image.dtype == np.uint8 for image in images)
+        return [Matched() if digest(image[..., 0]) in self.known else None for image in images]
+
+
+def digest(pixels: np.ndarray) -> str:
+    return hashing.digest_bytes(pixels.tobytes())
+
+
+def test_test_images_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(indexing, "CHUNK", 4)
+    for i in range(10):
+        save(tmp_path / "root" / "a" / f"{i}.png", texture(i))
+    (tmp_path / "root" / "a" / "3x.png").write_bytes(b"?")
+    guard = Watch({digest(texture(i)) for i in (2, 7)})
+    index = build(tmp_path / "root", tmp_path / "index", guard=guard)
+    assert names(index) == [f"a/{i}.png" for i in (0, 1, 3, 4, 5, 6, 8, 9)]
+    detail = "aul test image Benign/image/7.jpg (near duplicate, 0.97)"
+    assert [row for row in removed(tmp_path / "index/a") if row[1] != "corrupt"] == [
+        ["2.png", "evaluation image", detail],
+        ["7.png", "evaluation image", detail],
+    ]
+    assert max(guard.seen) <= 4
+    assert sum(guard.seen) == 10
+    assert index.guard == {"tasks": ["aul"], "digest": "f" * 64}
+
+
+# What is there already
+
+
+def test_only_what_changed_is_made_again(tmp_path: Path) -> None:
+    root, out = tmp_path / "root", tmp_path / "index"
+    for name in ("a", "b"):
+        save(root / name / "0.png", texture(0))
+
+    def made(**options: Any) -> set[str]:
+        """The sets that `build` makes again."""
+        for name in ("a", "b"):
+            if (out / name).exists():
+                (out / name / "old").touch()
+        build(root, out, **options)
+        return {name for name in ("a", "b") if not (out / name / "old").exists()}
+
+    assert made() == {"a", "b"}
+    assert made() == set()
+    save(root / "b" / "1.png", texture(1))
+    assert made() == {"b"}
+    assert made(settings=Settings(size=100)) == {"a", "b"}
+    assert made(settings=Settings(size=100), guard=Watch(set())) == {"a", "b"}
+    assert made(settings=Settings(size=100), guard=Watch(set())) == set()
+    assert made(settings=Settings(size=100), guard=Watch(set(), digest="0")) == {"a", "b"}
+    assert made() == {"a", "b"}
+    assert made(rate=1) == {"a", "b"}
+    (out / "a" / "pixels-00000.bin").unlink()
+    assert made(rate=1) == {"a"}
+
+
+def test_an_interrupted_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root, out = tmp_path / "root", tmp_path / "index"
+    for name in ("a", "b"):
+        for i in range(3):
+            save(root / name / f"{i}.png", texture(i))
+
+    def stop(name: str, done: int, total: int) -> None:
+        assert total == 3
+        if name == "b":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        build(root, out, progress=stop)
+    assert [path.name for path in sorted(out.iterdir())] == [".index.lock", "a"]
+    (out / "a" / "old").touch()
+    assert len(build(root, out)) == 6
+    assert (out / "a" / "old").exists()
+
+
+def test_sets_that_stay_must_agree(tmp_path: Path) -> None:
+    save(tmp_path / "root" / "a" / "0.png", texture(0))
+    with Writer(tmp_path / "index", "z", Settings()) as writer:
+        writer.add("0", "0", "0" * 64, texture(0), None)
+    assert build(tmp_path / "root", tmp_path / "index").sets == ("a", "z")
+    with pytest.raises(UserError, match=r"z was made with other settings"):
+        build(tmp_path / "root", tmp_path / "index", Settings(size=100))
+
+
+def test_what_is_no_source_is_told(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="folder of frames not found"):
+        build(tmp_path / "nowhere", tmp_path / "index")
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root" / "a.csv").touch()
+    with pytest.raises(UserError, match=r"no images, videos or DICOM files in .*root"):
+        build(tmp_path / "root", tmp_path / "index")
+    save(tmp_path / "root" / "a.png", texture(0))
+    with pytest.raises(UserError, match="no such splits: testing"):
+        build(tmp_path / "root", tmp_path / "index", splits=("testing",))
+    with pytest.raises(UserError, match=r"a\.png is a file"):
+        build(tmp_path / "root", tmp_path / "root" / "a.png")
+    assert not (tmp_path / "index").exists()
+
+
+# DICOM
+
+
+def save_dicom(path: Path, pixels: np.ndarray, kind: str = "MONOCHROME2", **tags: Any) -> Path:
+    """A DICOM file of [H, W], of frames [N, H, W], or of colours [H, W, 3]."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID = UltrasoundMultiFrameImageStorage
+    meta.MediaStorageSOPInstanceUID = "1.2.3"
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    data = FileDataset(path, {}, file_meta=meta, preamble=b"\0" * 128)
+    data.SOPClassUID, data.SOPInstanceUID = meta.MediaStorageSOPClassUID, "1.2.3"
+    colour = pixels.shape[-1] == 3
+    data.SamplesPerPixel = 3 if colour else 1
+    if colour:
+        data.PlanarConfiguration = 0
+    elif pixels.ndim == 3:
+        data.NumberOfFrames = len(pixels)
+    data.Rows, data.Columns = pixels.shape[-3:-1] if colour else pixels.shape[-2:]
+    data.PhotometricInterpretation = kind
+    data.BitsAllocated = data.BitsStored = 8 * pixels.dtype.itemsize
+    data.HighBit = data.BitsStored - 1
+    data.PixelRepresentation = 0
+    data.PixelData = pixels.tobytes()
+    for key, value in tags.items():
+        setattr(data, key, value)
+    data.save_as(path, enforce_file_format=True)
+    return path
+
+
+def test_dicom_files_are_read(tmp_path: Path) -> None:
+    folder = tmp_path / "root" / "hearts"
+    image = texture(0)
+    save_dicom(folder / "0.dcm", image)
+    save_dicom(folder / "1.dcm", 255 - image, "MONOCHROME1", PatientName="other")
+    save_dicom(folder / "2.dcm", image.astype(np.uint16) * 16 + 7)
+    window = {"RescaleSlope": 2, "RescaleIntercept": -100, "WindowCenter": 128, "WindowWidth": 256}
+    save_dicom(folder / "3.dcm", image.astype(np.uint16), **window)
+    clip_frames = np.stack([texture(10 + i) for i in range(9)])
+    save_dicom(folder / "4.DCM", clip_frames, CineRate=9)
+    save_dicom(folder / "5.dcm", np.repeat(image[..., None], 3, 2), "RGB")
+    (folder / "6.dcm").write_bytes(b"nothing")
+    save_dicom(folder / "7.dcm", image).write_bytes((folder / "0.dcm").read_bytes()[:-500])
+
+    index = build(tmp_path / "root", tmp_path / "index")
+    assert names(index) == [
+        *(f"hearts/{i}.dcm" for i in range(4)),
+        *(f"hearts/4.DCM#{i}" for i in (0, 3, 6)),
+        "hearts/5.dcm",
+    ]
+    np.testing.assert_array_equal(index.read(0).pixels, image)
+    np.testing.assert_array_equal(index.read(1).pixels, image)
+    full = (image.astype(float) - image.min()) * (255 / float(np.ptp(image)))
+    np.testing.assert_array_equal(index.read(2).pixels, np.rint(full).astype(np.uint8))
+    assert np.corrcoef(index.read(3).pixels.ravel(), image.ravel())[0, 1] > 0.95
+    for i in range(3):
+        np.testing.assert_array_equal(index.read(4 + i).pixels, clip_frames[3 * i])
+    np.testing.assert_array_equal(index.read(7).pixels, image)
+    assert len(np.unique(index.groups("hearts"))) == 6
+    left = removed(tmp_path / "index/hearts")
+    assert [(name, reason) for name, reason, _ in left] == [
+        ("6.dcm", "corrupt"),
+        ("7.dcm", "corrupt"),
+    ]
+    assert all("cannot read DICOM file" in detail for _, _, detail in left)
+
+
+def test_dicom_needs_pydicom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_dicom(tmp_path / "root" / "a" / "0.dcm", texture(0))
+    save(tmp_path / "root" / "a" / "1.png", texture(1))
+    monkeypatch.setitem(sys.modules, "pydicom", None)
+    with pytest.raises(UserError, match=r"pip install 'ultrabench-eval\[dicom\]'"):
+        build(tmp_path / "root", tmp_path / "index")
+
+
+@pytest.mark.shared
+def test_real_files(real_data: Path, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    wanted = {
+        "thyroids": sorted((real_data / "ddti").rglob("*.jpg"))[:3],
+        "ovaries": sorted((real_data / "mmotu").rglob("*.JPG"))[:5],
+        "lungs": sorted((real_data / "pocus").rglob("*.mp4"))[:1],
+    }
+    for name, paths in wanted.items():
+        (root / name).mkdir(parents=True)
+        for path in paths:
+            (root / name / path.name).symlink_to(path)
+    index = build(root, tmp_path / "index")
+    assert index.sets == ("lungs", "ovaries", "thyroids")
+    assert len(np.unique(index.groups("lungs"))) == 1
+    for number in range(len(index)):
+        frame = index.read(number)
+        assert 100 <= min(frame.pixels.shape) <= 288
+        inside = 1.0 if frame.region is None else frame.region.mean()
+        assert 0.2 < inside <= 1
+        assert preprocess.stretch(frame.pixels, (2, 98), frame.region).std() > 20

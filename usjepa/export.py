@@ -1,0 +1,130 @@
+"""The end of a training: one file that `model_zoo` opens, with its card beside it."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save
+from torch import Tensor
+
+import tasks
+from model_zoo.exports import FILE, FORMAT, Header, read_card
+from model_zoo.transforms import InputRule
+from ultrabench_eval.core import files, hashing
+from ultrabench_eval.core.errors import UserError
+from usjepa.config import Config
+from usjepa.student import Student
+
+__all__ = ["export", "input_rule", "read_card"]
+
+_LIBRARIES = ("ultrabench-eval", "torch", "numpy", "pillow")
+
+
+def export(student: Student, config: Config, out: Path, history: Mapping[str, Any]) -> Path:
+    """Write `OUT/encoder.safetensors` and its card, `OUT/encoder.json`.
+
+    Neither holds a date or a path of this machine but what the configuration says: the same run
+    gives the same bytes.
+
+    Args:
+        student: the encoder to keep, on any device; what `config.model` describes.
+        config: of its training.
+        out: a folder; made if it is not there. An export in it is replaced.
+        history: what came of the training, as plain data for the card. Needed: `frames` (what it
+            saw: `sets`, the count of frames by set; `fingerprint` of the index; `guard`, what the
+            sets were searched for, or None), `epoch` and `step` (how many were done) and
+            `validation_loss` (or None). `frames` may name in `saw` the tasks whose images are among
+            them; else they are the sets that are called as a task is. More is kept as it is.
+
+    Returns:
+        The safetensors file.
+
+    Raises:
+        UserError: the student holds NaN or infinite numbers.
+        ValueError: something is missing in `history`.
+    """
+    history = _checked(history)
+    header = _header(config)
+    data = save(_tensors(student, config.name), header.metadata())
+    card = {
+        "format": FORMAT,
+        "name": config.name,
+        "objective": config.objective,
+        "region_conditioning": config.region_conditioning,
+        "model": asdict(config.model),
+        "parameters": sum(parameter.numel() for parameter in student.parameters()),
+        "input": asdict(header.input),
+        **history,
+        "seed": config.seed,
+        "config_id": config.id,
+        "config": asdict(config),
+        "versions": {"python": platform.python_version()} | {n: version(n) for n in _LIBRARIES},
+        "sha256": hashing.digest_bytes(data),
+    }
+    text = json.dumps(card, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    path = out / FILE
+    # Without its card for a moment rather than with that of another file, should we be killed.
+    path.with_suffix(".json").unlink(missing_ok=True)
+    files.write_bytes(path, data)
+    files.write_text(path.with_suffix(".json"), text)
+    return path
+
+
+def input_rule(config: Config) -> InputRule:
+    """How an image becomes the input that training gave to the student.
+
+    Section 4.3 but for two things: an encoder knows no region, so percentiles are those of the
+    whole image; and coloured marks are not painted over. Mean and deviation are ImageNet's, as in
+    `usjepa.objective`.
+    """
+    low, high = config.data.percentiles
+    stretch = float(low), float(high)  # as numbers of one kind, for one fingerprint
+    return InputRule(config.model.image_size, grey=config.data.grey, stretch=stretch)
+
+
+def _header(config: Config) -> Header:
+    model = config.model
+    return Header(
+        name=config.name,
+        objective=config.objective,
+        region_conditioning=config.region_conditioning,
+        image_size=model.image_size,
+        patch_size=model.patch_size,
+        heads=model.heads,
+        class_token=model.class_token,
+        input=input_rule(config),
+        config=config.id,
+    )
+
+
+def _tensors(student: Student, name: str) -> dict[str, Tensor]:
+    tensors = {}
+    for key, value in student.state_dict().items():
+        if not torch.isfinite(value).all():
+            raise UserError(
+                f"{name} is not exported, for {key} holds NaN or infinite numbers: its training "
+                "diverged; train again with a lower train.learning_rate or with train.clip"
+            )
+        tensors[key] = value.detach().to("cpu", torch.float32).contiguous()
+    return tensors
+
+
+def _checked(history: Mapping[str, Any]) -> dict[str, Any]:
+    """The history with `frames.saw`."""
+    frames = history.get("frames", {})
+    wanted = {
+        "history": (history, ("frames", "epoch", "step", "validation_loss")),
+        "history['frames']": (frames, ("sets", "fingerprint", "guard")),
+    }
+    for what, (given, keys) in wanted.items():
+        if missing := [key for key in keys if key not in given]:
+            raise ValueError(f"{what} lacks {', '.join(missing)}")
+    named = {tasks.split_name(name)[0] for name in frames["sets"]}
+    return {**history, "frames": {"saw": sorted(named & set(tasks.names())), **frames}}

@@ -1,0 +1,139 @@
+"""Batches: frames read, cropped, changed and masked in worker processes, ahead of the model.
+
+A step's batch is cut into parts of equal size: one for each process and each accumulated gradient.
+What a part holds depends on (seed, step, part) alone, so that two processes see what one process
+sees that accumulates two parts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from ultrabench_eval.core.hashing import seed_for
+from usjepa import augment, masks
+from usjepa.augment import Seen
+from usjepa.config import Config
+from usjepa.frames import Frames
+from usjepa.masks import Masks
+from usjepa.sampling import CappedSampler
+
+_AHEAD = 3  # batches that each worker holds ready
+
+
+class Batch(NamedTuple):
+    """What one forward pass gets."""
+
+    images: Tensor
+    """uint8 [B, 1, S, S], or [B, 3, S, S] where frames are in colour."""
+    masks: Masks
+
+    def on(self, device: torch.device) -> tuple[Tensor, Masks]:
+        """Images as float32 [B, 3, S, S] in [0, 1], and masks, on a device."""
+        images = self.images.to(device, non_blocking=True).float().div_(255)
+        return images.expand(-1, 3, -1, -1), self.masks.to(device)
+
+
+class Part(NamedTuple):
+    """Which batch is asked for."""
+
+    step: int
+    """From 0."""
+    part: int
+    """Of the step's batch, from 0."""
+
+
+class TrainingParts(Dataset[Batch]):
+    """The parts of all steps.
+
+    Args:
+        frames: the index.
+        sampler: chooses among them.
+        config: of the run.
+        parts: into which a step's batch is cut.
+    """
+
+    def __init__(self, frames: Frames, sampler: CappedSampler, config: Config, parts: int) -> None:
+        self.frames = frames
+        self.sampler = sampler
+        self.config = config
+        self.size = sampler.batch_size // parts
+        self.masks = masks.build(config)
+
+    def __getitem__(self, at: Part) -> Batch:
+        """The batch of a part."""
+        first = at.part * self.size
+        numbers = self.sampler.numbers(at.step)[first : first + self.size]
+        seen = [
+            self._image(number, at.step, place)
+            for place, number in enumerate(numbers.tolist(), first)
+        ]
+        return _batch(seen, self.masks, at.step, at.part)
+
+    def _image(self, number: int, step: int, place: int) -> Seen:
+        seed = seed_for(self.config.seed, f"augmentation, step {step}, place {place}")
+        generator = np.random.default_rng(seed)
+        return augment.training(self.frames.read(number), self.config, generator)
+
+
+class ValidationParts(Dataset[Batch]):
+    """The held-out frames, whole, with masks that are the same in every epoch.
+
+    Args:
+        frames: the index.
+        numbers: which of them are held out, int64 [n].
+        config: of the run.
+        size: frames of a batch; the last may be smaller.
+    """
+
+    def __init__(self, frames: Frames, numbers: np.ndarray, config: Config, size: int) -> None:
+        self.frames = frames
+        self.numbers = numbers
+        self.config = config
+        self.size = size
+        self.masks = masks.build(config, "validation")
+
+    def __len__(self) -> int:
+        return -(-len(self.numbers) // self.size)
+
+    def __getitem__(self, at: int) -> Batch:
+        """Batch number `at`."""
+        numbers = self.numbers[at * self.size : (at + 1) * self.size].tolist()
+        seen = [augment.plain(self.frames.read(number), self.config) for number in numbers]
+        return _batch(seen, self.masks, at, 0)
+
+
+def stream(
+    parts: Dataset[Batch], order: Iterable[Part] | Iterable[int], workers: int
+) -> Iterator[Batch]:
+    """Batches in order, made ahead by worker processes; without any, when asked for.
+
+    Args:
+        parts: where they come from.
+        order: which.
+        workers: processes.
+    """
+    loader = DataLoader(
+        parts,
+        batch_size=None,
+        sampler=order,  # type: ignore[arg-type]  # it takes any iterable of keys
+        num_workers=workers,
+        prefetch_factor=_AHEAD if workers else None,
+        pin_memory=torch.cuda.is_available(),
+        # Forked workers would inherit the locks of torch's threads.
+        multiprocessing_context="forkserver" if workers else None,
+    )
+    return iter(loader)
+
+
+def _batch(seen: list[Seen], sampler: masks.Sampler, step: int, part: int) -> Batch:
+    images = torch.from_numpy(np.stack([one.pixels for one in seen]))
+    images = images[:, None] if images.ndim == 3 else images.permute(0, 3, 1, 2).contiguous()
+    valid = [one.valid for one in seen if one.valid is not None]
+    region = torch.from_numpy(np.stack(valid)) if valid else None
+    return Batch(images, sampler.sample(len(seen), step, part, region))
