@@ -130,11 +130,14 @@ def index(
 def export(
     run: Annotated[Path, typer.Argument(help="The --out of a training, finished or not.")],
     out: Annotated[Path, typer.Option(help="Folder for encoder.safetensors and its card.")],
+    half: Annotated[
+        bool, typer.Option("--half", help="Weights as float16: half the size.")
+    ] = False,
 ) -> None:
     """Write the encoder of least validation loss so far, for `ubench run --model usjepa`."""
     from usjepa.train import write_export
 
-    print(write_export(run, out))
+    print(write_export(run, out, half))
 
 
 @app.command()

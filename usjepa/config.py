@@ -21,7 +21,8 @@ from ultrabench_eval.core import hashing
 from ultrabench_eval.core.errors import UserError
 
 CONFIGS = Path(__file__).parent / "configs"
-_STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
+# Defaults are validated too, so that 2 and 2.0 are one setting wherever they come from.
+_STRICT = ConfigDict(extra="forbid", allow_inf_nan=False, validate_default=True)
 
 
 def _ordered(pair: tuple[float, float]) -> tuple[float, float]:
@@ -63,6 +64,9 @@ class Model:
     heads: _Count = 12
     class_token: bool = False
     """MAE's has one; I-JEPA's has none."""
+    first_weights: Literal["normal", "xavier"] = "normal"
+    """Of linear layers: truncated normal of spread 0.02, as the I-JEPA code, or uniform by Xavier,
+    as MAE, which is larger in narrow networks. `objective: mae` always has the second."""
 
     @validates(mode="after")
     def _fits(self) -> Self:
@@ -87,12 +91,15 @@ class Teacher:
     """A model of the zoo (section 4.1: URFM)."""
     weights: str | None = None
     """Its checkpoint; null: where the zoo looks for it; "random" only if you mean it."""
-    layer: str | None = None
-    """Null: the model's patch tokens. Else the dotted name of a part of its network, whose output
-    (tokens, or a feature map) is the target instead, such as `blocks.8`."""
+    layers: tuple[str, ...] = ()
+    """None: the model's patch tokens. Else dotted names of parts of its network, such as
+    `blocks.8`, whose outputs (tokens, or feature maps) are the targets instead, side by side."""
+    enlarge: bool = False
+    """Feature maps of fewer cells than the student has patches are enlarged to them, bilinearly;
+    else they do not fit."""
     layer_norm: bool = True
-    """Targets are brought to mean 0 and deviation 1 over channels, as the I-JEPA code does; the
-    paper does not say. Also for the averaged teacher of `objective: ijepa`."""
+    """Targets are brought to mean 0 and deviation 1 over the channels of each layer, as the I-JEPA
+    code does; the paper does not say. Also for the averaged teacher of `objective: ijepa`."""
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -152,6 +159,9 @@ class Blocks:
     cut to the shortest of the batch, as the official code does, which favours top rows."""
     context: Literal["pad", "truncate"] = "truncate"
     """Likewise the context lists, which are unequal in every batch; padding is not attended to."""
+    allow_overlap: bool = False
+    """The official sampler's switch of that name: target places stay in the context. With a frozen
+    teacher nothing can collapse, and a small student learns faster."""
     context_limit: _Count | None = None
     """Longer context lists are thinned to so many patches, drawn at random, which saves most of a
     step's time; null: kept whole, as the paper."""

@@ -27,7 +27,9 @@ __all__ = ["export", "input_rule", "read_card"]
 _LIBRARIES = ("ultrabench-eval", "torch", "numpy", "pillow")
 
 
-def export(student: Student, config: Config, out: Path, history: Mapping[str, Any]) -> Path:
+def export(
+    student: Student, config: Config, out: Path, history: Mapping[str, Any], half: bool = False
+) -> Path:
     """Write `OUT/encoder.safetensors` and its card, `OUT/encoder.json`.
 
     Neither holds a date or a path of this machine but what the configuration says: the same run
@@ -42,6 +44,8 @@ def export(student: Student, config: Config, out: Path, history: Mapping[str, An
             sets were searched for, or None), `epoch` and `step` (how many were done) and
             `validation_loss` (or None). `frames` may name in `saw` the tasks whose images are among
             them; else they are the sets that are called as a task is. More is kept as it is.
+        half: weights are rounded to float16, for half the size; they are computed with in float32
+            again, but features differ a little.
 
     Returns:
         The safetensors file.
@@ -52,13 +56,15 @@ def export(student: Student, config: Config, out: Path, history: Mapping[str, An
     """
     history = _checked(history)
     header = _header(config)
-    data = save(_tensors(student, config.name), header.metadata())
+    dtype = torch.float16 if half else torch.float32
+    data = save(_tensors(student, config.name, dtype), header.metadata())
     card = {
         "format": FORMAT,
         "name": config.name,
         "objective": config.objective,
         "region_conditioning": config.region_conditioning,
         "model": asdict(config.model),
+        "stored_as": str(dtype).removeprefix("torch."),
         "parameters": sum(parameter.numel() for parameter in student.parameters()),
         "input": asdict(header.input),
         **history,
@@ -104,15 +110,15 @@ def _header(config: Config) -> Header:
     )
 
 
-def _tensors(student: Student, name: str) -> dict[str, Tensor]:
+def _tensors(student: Student, name: str, dtype: torch.dtype) -> dict[str, Tensor]:
     tensors = {}
     for key, value in student.state_dict().items():
-        if not torch.isfinite(value).all():
+        tensors[key] = value.detach().to("cpu", dtype).contiguous()
+        if not torch.isfinite(tensors[key]).all():
             raise UserError(
                 f"{name} is not exported, for {key} holds NaN or infinite numbers: its training "
                 "diverged; train again with a lower train.learning_rate or with train.clip"
             )
-        tensors[key] = value.detach().to("cpu", torch.float32).contiguous()
     return tensors
 
 

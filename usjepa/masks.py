@@ -222,6 +222,8 @@ class MultiBlock:
         overlapping = 0
         for dropped in range(count + 1):
             allowed = ~np.any(targets[pending, : count - dropped], axis=1)
+            if self.blocks.allow_overlap:
+                allowed = np.ones_like(allowed)
             context[pending], enough, _ = self._one_context(
                 corners[:, pending, dropped], size, allowed, least
             )
@@ -241,6 +243,8 @@ class MultiBlock:
         the block.
         """
         taken = np.any(targets, axis=1)
+        if self.blocks.allow_overlap:
+            taken = np.zeros_like(taken)
         context, enough, some = self._one_context(corners[:, :, 0], size, valid & ~taken, least)
         fallbacks = {"small_contexts": int((some & ~enough).sum())}
         outside = np.flatnonzero(~some)

@@ -90,7 +90,8 @@ class JEPA(Objective):
         student: sees the context.
         image_size: side of the input in pixels.
         predictor: maps what it saw to the teacher's width.
-        normalise_targets: layer norm, without scale and shift, over the channels of each target.
+        normalise_targets: layer norm, without scale and shift, over the channels of each of the
+            teacher's layers.
     """
 
     def __init__(
@@ -103,6 +104,10 @@ class JEPA(Objective):
     def teach(self, images: Tensor) -> Tensor:
         """The teacher's tokens of whole images, [B, N, D]; see `loss` for `images`."""
         raise NotImplementedError
+
+    def layer_widths(self, tokens: Tensor) -> list[int]:
+        """Channels of each of the teacher's layers that its tokens [B, N, D] are joined from."""
+        return [tokens.shape[-1]]
 
     def loss(self, images: Tensor, masks: Masks) -> tuple[Tensor, Logs]:
         """Smooth L1 with beta 1; see `jepa_loss`.
@@ -127,7 +132,8 @@ class JEPA(Objective):
         """What is to be predicted, float32 [B, T, K, D]."""
         tokens = self.teach(images).float()
         if self.normalise_targets:
-            tokens = layer_norm(tokens, tokens.shape[-1:])
+            layers = torch.split(tokens, self.layer_widths(tokens), dim=-1)
+            tokens = torch.cat([layer_norm(one, one.shape[-1:]) for one in layers], dim=-1)
         index = masks.targets.flatten(1)[..., None].expand(-1, -1, tokens.shape[-1])
         return tokens.gather(1, index).reshape(*masks.targets.shape, -1)
 
@@ -157,6 +163,10 @@ class SALT(JEPA):
     def teach(self, images: Tensor) -> Tensor:
         """The frozen teacher's tokens, [B, N, D]."""
         return self.teacher(images)
+
+    def layer_widths(self, tokens: Tensor) -> list[int]:
+        """Channels of each layer."""
+        return list(self.teacher.widths)
 
 
 class IJEPA(JEPA):
@@ -319,7 +329,7 @@ def build(config: Config, teacher: FrozenTeacher | None = None, device: str = "a
     model, sizes = config.model, config.predictor
     target_width = model.width
     if config.objective == "salt":
-        teacher = teacher or teachers.load(config.teacher, device)
+        teacher = teacher or teachers.load(config.teacher, device, model.grid)
         target_width = teacher.check(model.image_size, model.grid, sizes.target_width)
     elif sizes.target_width not in (None, model.width):
         raise UserError(
@@ -333,6 +343,9 @@ def build(config: Config, teacher: FrozenTeacher | None = None, device: str = "a
         predictor = Predictor(
             model.grid, model.width, target_width, sizes.depth, sizes.width, sizes.heads
         )
+        if model.first_weights == "xavier":
+            student.apply(_xavier)
+            predictor.apply(_xavier)
     normalise = config.teacher.layer_norm
     if teacher is None or config.objective == "ijepa":
         return IJEPA(student, model.image_size, predictor, normalise)
@@ -354,7 +367,7 @@ def _spread(x: Tensor, real: Tensor | None) -> Tensor:
 
 
 def _xavier(module: nn.Module) -> None:
-    """Where MAE starts: uniform by Xavier, the patch projection as the linear layer that it is."""
+    """As MAE starts: uniform by Xavier, the patch projection as the linear layer that it is."""
     initialise(module)
     if isinstance(module, nn.Linear | nn.Conv2d):
         nn.init.xavier_uniform_(module.weight.flatten(1))

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import interpolate
 
 import model_zoo
 from model_zoo.encoder import Encoder
@@ -18,18 +23,26 @@ class FrozenTeacher:
     state sees it.
 
     Args:
-        encoder: of the zoo; it does its own normalisation, not the student's.
-        layer: dotted name of a part of the encoder's network, whose output is taken instead of
-            the encoder's patch tokens.
+        encoder: of the zoo; it does its own normalisation, not the student's. A percentile stretch
+            of its own is left out, since frames have been stretched before they were cropped.
+        layers: dotted names of parts of the encoder's network, whose outputs are taken instead of
+            the encoder's patch tokens, side by side. The network is run no further than to them.
+        enlarge_to: cells a side that feature maps with fewer are enlarged to, bilinearly; None:
+            maps stay as they are.
 
     Raises:
-        UserError: the encoder has no patch tokens, or no such part.
+        UserError: the encoder has no such part.
     """
 
-    def __init__(self, encoder: Encoder, layer: str | None = None) -> None:
+    def __init__(
+        self, encoder: Encoder, layers: Sequence[str] = (), enlarge_to: int | None = None
+    ) -> None:
         self.encoder = encoder
-        self.layer = layer
-        self._part = None if layer is None else self._find(layer)
+        self.layers = tuple(layers)
+        self.enlarge_to = enlarge_to
+        self.widths: tuple[int, ...] = ()
+        """Channels of each layer, known after the first call; their sum is D."""
+        self._parts = [self._find(layer) for layer in self.layers]
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Tensor:
@@ -37,20 +50,24 @@ class FrozenTeacher:
 
         Args:
             images: [B, 3, S, S] in [0, 1].
+
+        Raises:
+            UserError: the encoder has no patch tokens, or layers give something else, or differ.
         """
         x = self._prepared(images)
-        if self._part is None:
+        if self.layers:
+            found = self._outputs(x)
+        else:
             try:
-                tokens = self.encoder.tokens_prepared(x)
+                found = [self.encoder.tokens_prepared(x)]
             except NotImplementedError as error:
                 raise UserError(
                     f"teacher '{self.encoder.name}' has no patch tokens; choose another, or one "
-                    "of its layers with teacher.layer"
+                    "of its layers with teacher.layers"
                 ) from error
-        else:
-            tokens = self._output(x, self._part)
+        self.widths = tuple(one.shape[-1] for one in found)
         # A copy, as tensors made in inference mode must not meet autograd.
-        return tokens.to(images.device).clone()
+        return torch.cat(found, dim=-1).to(images.device).clone()
 
     def check(self, image_size: int, grid: int, width: int | None = None) -> int:
         """The teacher's width, if its patches are the student's.
@@ -68,7 +85,8 @@ class FrozenTeacher:
         if places != grid * grid:
             raise UserError(
                 f"teacher '{self.encoder.name}' gives {places} vectors an image, but the student "
-                f"has {grid} x {grid} patches; choose another teacher or teacher.layer"
+                f"has {grid} x {grid} patches; choose another teacher or teacher.layers"
+                + (", or set teacher.enlarge" if self.layers and places < grid * grid else "")
             )
         if width not in (None, found):
             raise UserError(
@@ -80,18 +98,14 @@ class FrozenTeacher:
     def _prepared(self, images: Tensor) -> Tensor:
         """The encoder's input; on the images' device where only the normalisation is left to do."""
         rule = self.encoder.input_rule
-        plain = type(self.encoder)._prepare is Encoder._prepare
-        if rule is None or not plain or rule.stretch is not None:
-            return self._prepared_one_by_one(images)
-        if images.shape[-2:] != (rule.size, rule.size):
-            return self._prepared_one_by_one(images)
-        if rule.grey and not bool((images == images[:, :1]).all()):
-            return self._prepared_one_by_one(images)
+        if rule is None or type(self.encoder)._prepare is not Encoder._prepare:
+            return torch.stack([self.encoder.prepare(image) for image in images])
+        rule = replace(rule, stretch=None)
+        grey = not rule.grey or bool((images == images[:, :1]).all())
+        if not grey or images.shape[-2:] != (rule.size, rule.size):
+            return torch.stack([rule.apply(image) for image in images])
         mean, std = (images.new_tensor(values).view(3, 1, 1) for values in (rule.mean, rule.std))
         return (images - mean) / std
-
-    def _prepared_one_by_one(self, images: Tensor) -> Tensor:
-        return torch.stack([self.encoder.prepare(image) for image in images])
 
     def _find(self, layer: str) -> nn.Module:
         try:
@@ -99,39 +113,77 @@ class FrozenTeacher:
         except AttributeError as error:
             parts = ", ".join(name for name, _ in self.encoder.network.named_children())
             raise UserError(
-                f"teacher '{self.encoder.name}' has no part '{layer}' (teacher.layer); its "
+                f"teacher '{self.encoder.name}' has no part '{layer}' (teacher.layers); its "
                 f"network has {parts}"
             ) from error
 
-    def _output(self, x: Tensor, part: nn.Module) -> Tensor:
-        """What the part gives for prepared images, as tokens [B, N, D]."""
-        caught: list[Tensor] = []
-        handle = part.register_forward_hook(lambda _, __, output: caught.append(output.clone()))
+    def _outputs(self, x: Tensor) -> list[Tensor]:
+        """What each part gives for prepared images, as tokens [B, N, D]."""
+        caught: dict[int, Tensor] = {}
+        rows: list[list[Tensor]] = [[] for _ in self._parts]
+
+        def catch(place: int, output: Tensor) -> None:
+            caught[place] = output.float().clone()
+            if len(caught) == len(self._parts):
+                raise _Enough
+
+        handles = [
+            part.register_forward_hook(lambda _, __, output, at=at: catch(at, output))
+            for at, part in enumerate(self._parts)
+        ]
+        done = 0
         try:
-            self.encoder.encode_prepared(x)
+            # An encoder may go through x in pieces of its own, so one run need not see all of it.
+            while done < len(x):
+                caught.clear()
+                with suppress(_Enough):
+                    self.encoder.encode_prepared(x[done:])
+                for place, parts in enumerate(rows):
+                    parts.append(self._tokens(self.layers[place], caught[place], len(x) - done))
+                done += len(rows[0][-1])
         finally:
-            handle.remove()
-        found = torch.cat(caught).float()  # several where an encoder goes through x in parts
-        if found.ndim == 4 and len(found) == len(x):
-            return found.flatten(2).transpose(1, 2)
-        if found.ndim == 3 and len(found) == len(x):
-            return found[:, int(getattr(self.encoder.network, "prefix", 0)) :]
+            for handle in handles:
+                handle.remove()
+        joined = [torch.cat(parts) for parts in rows]
+        if len({one.shape[1] for one in joined}) > 1:
+            sizes = ", ".join(
+                f"{layer} {one.shape[1]}" for layer, one in zip(self.layers, joined, strict=True)
+            )
+            raise UserError(
+                f"layers of teacher '{self.encoder.name}' differ in their number of vectors "
+                f"({sizes}); take one, or set teacher.enlarge"
+            )
+        return joined
+
+    def _tokens(self, layer: str, output: Tensor, most: int) -> Tensor:
+        """Tokens [B, N, D] of what a part gave for at most so many images."""
+        if output.ndim == 4 and len(output) <= most:
+            if self.enlarge_to is not None and output.shape[-1] < self.enlarge_to:
+                output = interpolate(output, (self.enlarge_to, self.enlarge_to), mode="bilinear")
+            return output.flatten(2).transpose(1, 2)
+        if output.ndim == 3 and len(output) <= most:
+            return output[:, int(getattr(self.encoder.network, "prefix", 0)) :]
         raise UserError(
-            f"part '{self.layer}' of teacher '{self.encoder.name}' gives {tuple(found.shape)} for "
-            f"{len(x)} images, neither tokens [B, N, D] nor a map [B, D, H, W]; choose another "
-            "teacher.layer"
+            f"part '{layer}' of teacher '{self.encoder.name}' gives {tuple(output.shape)} for "
+            f"{most} images, neither tokens [B, N, D] nor a map [B, D, H, W]; choose other "
+            "teacher.layers"
         )
 
 
-def load(settings: config.Teacher, device: str = "auto") -> FrozenTeacher:
+class _Enough(Exception):
+    """Ends a forward pass whose remaining layers nobody needs."""
+
+
+def load(settings: config.Teacher, device: str, grid: int) -> FrozenTeacher:
     """The teacher of a run, in float32.
 
     Args:
         settings: which.
         device: see `model_zoo.load`.
+        grid: the student's patches along a side.
 
     Raises:
         UserError: unknown name, no weights, no such layer.
     """
     encoder = model_zoo.load(settings.name, settings.weights, device, "float32")
-    return FrozenTeacher(encoder, settings.layer)
+    return FrozenTeacher(encoder, settings.layers, grid if settings.enlarge else None)

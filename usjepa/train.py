@@ -383,8 +383,13 @@ class _Run:
         return {"frames": frames, **state}
 
 
-def write_export(run_folder: Path, out: Path) -> Path:
+def write_export(run_folder: Path, out: Path, half: bool = False) -> Path:
     """Export the best encoder of a run, finished or not, with its card.
+
+    Args:
+        run_folder: OUT of the run.
+        out: folder of the export.
+        half: see `usjepa.export.export`.
 
     Raises:
         UserError: the run has no such encoder yet, or the file is damaged.
@@ -399,4 +404,4 @@ def write_export(run_folder: Path, out: Path) -> Path:
     config = configs.validate(content["config"], f"in {path}")
     student = Student(config.model)
     student.load_state_dict(content["encoder"])
-    return export.export(student, config, out, content["about"])
+    return export.export(student, config, out, content["about"], half)

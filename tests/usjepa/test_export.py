@@ -279,6 +279,20 @@ def test_usrc_jepa_at_full_size(tmp_path: Path) -> None:
     assert encoder.card.parameters == encoder.parameter_count == 85_797_120
 
 
+def test_half_the_size_is_nearly_the_same_encoder(tmp_path: Path) -> None:
+    made = settings()
+    student = student_of(made)
+    whole = export.export(student, made, tmp_path / "whole", HISTORY)
+    half = export.export(student, made, tmp_path / "half", HISTORY, half=True)
+    assert half.stat().st_size < 0.6 * whole.stat().st_size
+    encoders = [model_zoo.load("usjepa", path, "cpu", "float32") for path in (whole, half)]
+    assert next(encoders[1].network.parameters()).dtype == torch.float32
+    one, two = (encoder.encode(torch.rand(2, 3, 32, 32) * 0 + 0.5) for encoder in encoders)
+    assert not torch.equal(one, two)
+    torch.testing.assert_close(one, two, atol=5e-3, rtol=0)
+    assert export.read_card(half)["stored_as"] == "float16"
+
+
 # ---- in use -------------------------------------------------------------------------------------
 
 
@@ -286,11 +300,11 @@ def test_an_exported_autoencoder_is_a_teacher(tmp_path: Path) -> None:
     made = settings(objective="mae", **WITH_CLASS_TOKEN)
     export.export(student_of(made), made, tmp_path, HISTORY)
     named = {"name": "usjepa", "weights": str(tmp_path)}
-    loaded = teacher.load(config.Teacher(**named), "cpu")
+    loaded = teacher.load(config.Teacher(**named), "cpu", 4)
     images = torch.rand(3, 3, 32, 32)
     assert loaded.check(32, 4, 24) == 24
     assert torch.equal(loaded(images), loaded.encoder.tokens(images))  # 16 patches, no class token
-    layer = teacher.load(config.Teacher(**named, layer="blocks.0"), "cpu")
+    layer = teacher.load(config.Teacher(**named, layers=("blocks.0",)), "cpu", 4)
     assert layer.check(32, 4) == 24
 
     other = {"width": 16, "heads": 2, "class_token": False}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -417,3 +418,53 @@ def test_masks_move_with_their_device() -> None:
     moved = MultiBlock(PADDED, GRID, 0).sample(2, 0, region=region).to("meta")
     tensors = (moved.context, moved.targets, moved.context_real, moved.targets_real)
     assert all(one is not None and one.device.type == "meta" for one in tensors)
+
+
+@settings(deadline=None, max_examples=40)
+@given(limit=st.integers(1, 250), conditioned=st.booleans(), step=st.integers(0, 1000))
+def test_a_limit_thins_contexts_at_random_and_no_further(
+    limit: int, conditioned: bool, step: int
+) -> None:
+    blocks = Blocks(cover_edges=True, context="pad")
+    region = None
+    if conditioned:
+        region = torch.zeros(6, 14, 14, dtype=torch.bool)
+        region[:, 3:11, 2:12] = True
+    whole = MultiBlock(blocks, (14, 14), 0).sample(6, step, 0, region)
+    thin = MultiBlock(replace(blocks, context_limit=limit), (14, 14), 0).sample(6, step, 0, region)
+    assert torch.equal(thin.targets, whole.targets)
+    for few, many in zip(
+        lists(thin.context, thin.context_real),
+        lists(whole.context, whole.context_real),
+        strict=True,
+    ):
+        assert set(few) <= set(many)
+        assert len(few) == min(limit, len(many))
+
+
+def test_every_context_patch_is_as_likely_to_be_kept_as_another() -> None:
+    blocks = Blocks(context_scale=(1, 1), cover_edges=True, allow_overlap=True, context_limit=49)
+    sampler = MultiBlock(blocks, (14, 14), 0)
+    counts = torch.zeros(196)
+    for step in range(60):
+        counts += sampler.sample(64, step).context.flatten().bincount(minlength=196)
+    expected = 60 * 64 / 4
+    assert (counts - expected).abs().max() < 5 * (expected * 0.75) ** 0.5
+
+
+def test_targets_may_stay_in_the_context() -> None:
+    blocks = Blocks(context_scale=(1, 1), cover_edges=True, context="pad")
+    region = torch.zeros(4, 14, 14, dtype=torch.bool)
+    region[:, :8, :10] = True
+    for seen in (None, region):
+        apart = MultiBlock(blocks, (14, 14), 0).sample(4, 0, 0, seen)
+        over = MultiBlock(replace(blocks, allow_overlap=True), (14, 14), 0).sample(4, 0, 0, seen)
+        assert torch.equal(over.targets, apart.targets)
+        for context, without, targets in zip(
+            lists(over.context, over.context_real),
+            lists(apart.context, apart.context_real),
+            over.targets.flatten(1).tolist(),
+            strict=True,
+        ):
+            assert set(context) >= set(without) | set(targets)
+            assert len(context) == (196 if seen is None else 80)
