@@ -40,6 +40,11 @@ STATUS: dict[bool, Status] = {  # by whether it is nano
     True: "trained by this project's trainer, nano",
 }
 TRAINED = f"a training of one's own: `usjepa train --out DIR` leaves DIR/{FILE}"
+THEIR_TERMS = "that of the data sets it was trained on, and of its teacher"
+OUR_TERMS = (
+    "research only, as the data sets it was trained on: POCUS is in part CC BY-NC, MMOTU and DDTI "
+    "state no terms, BUS-BRA and AUL ask to be cited"
+)
 _Count = Annotated[int, Field(ge=1)]
 
 
@@ -129,13 +134,14 @@ class Export(NamedTuple):
             UserError: the card cannot be read, or is of another file.
         """
         head, told = self.header, self._told(checked)
+        shipped = self.path.parent == SHIPPED
         region = "USrc: " if head.region_conditioning else ""
         return Card(
             title=f"{head.name}, {self.sizes.width} x {self.sizes.depth}",
             paper=region + PAPERS.get(head.objective, NOT_STATED),
             code_licence="Apache-2.0",
-            weights_licence="that of the data sets it was trained on, and of its teacher",
-            weights_from="part of this package" if self.path.parent == SHIPPED else TRAINED,
+            weights_licence=OUR_TERMS if shipped else THEIR_TERMS,
+            weights_from="part of this package" if shipped else TRAINED,
             parameters=self.parameters,
             dim=self.sizes.width,
             pretraining=_pretraining(told.frames) if told else NOT_STATED,

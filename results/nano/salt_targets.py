@@ -1,4 +1,4 @@
-"""What the nano students are taught, as a model: `ubench run --plugin results/nano/salt_targets.py`.
+"""What the nano students are taught, as a model: `--plugin results/nano/salt_targets.py`.
 
 The mean over each of the teacher's two maps (EfficientNet-Lite0, `teacher.layers` of
 `us_jepa_nano`), side by side, of images prepared as in training.

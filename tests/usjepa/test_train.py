@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 from pathlib import Path
 from typing import Any
 
@@ -355,7 +356,36 @@ def test_the_log_is_cut_at_a_step(tmp_path: Path) -> None:
         monitor.Log(path, 2)
 
 
-def test_collapse_shows(frames: Frames) -> None:
+def test_tensorboard_gets_the_numbers_where_it_is_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Any] = []
+
+    class Writer:
+        def __init__(self, folder: str, purge_step: int) -> None:
+            self.folder, self.purge_step = folder, purge_step
+            self.scalars: list[tuple[str, float, int]] = []
+            made.append(self)
+
+        def add_scalar(self, *scalar: Any) -> None:
+            self.scalars.append(scalar)
+
+        def flush(self) -> None:
+            pass
+
+    board = types.ModuleType("torch.utils.tensorboard")
+    board.SummaryWriter = Writer  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", board)
+    log = monitor.Log(tmp_path / "log.jsonl", 7)
+    log.write({"kind": "train", "step": 8, "loss": 0.25})
+    assert made[0].purge_step == 8
+    assert made[0].scalars == [("train/loss", 0.25, 8)]
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    monitor.Log(tmp_path / "log.jsonl", 8).write({"kind": "train", "step": 9, "loss": 0.2})
+    assert [line["step"] for line in logged(tmp_path)] == [8, 9]
+
+
+def test_collapse_shows() -> None:
     generator = torch.Generator().manual_seed(0)
     directions = torch.linalg.qr(torch.randn(50, 50, generator=generator))[0]
     features = directions[:, :3] @ directions[:3]
