@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -20,10 +20,10 @@ import torch
 from torch import Tensor
 
 from tasks.images import Image
-from tasks.task import SPLITS, Split, Task
+from tasks.task import Split, Task
 from ultrabench_eval import corrupt, features, fewshot, metrics, plan, precision, probes
 from ultrabench_eval.cells import Cell, Cells, Coordinates, Failure, identity
-from ultrabench_eval.core import hashing
+from ultrabench_eval.core import files, hashing
 from ultrabench_eval.core.errors import UserError
 from ultrabench_eval.corrupt import CorruptedImage
 from ultrabench_eval.features import Kind, Store
@@ -50,6 +50,7 @@ class Setting:
         grid: the conditions.
         encoding: called with (model, task, images done, of how many, new) while images are encoded.
         probing: called with (model, task) when probes are trained.
+        given_up: cells that failed in another process and are not tried again in this run.
     """
 
     cells: Cells
@@ -58,6 +59,7 @@ class Setting:
     grid: Grid
     encoding: Callable[[str, str, int, int, int], None]
     probing: Callable[[str, str], None]
+    given_up: Container[Coordinates] = ()
 
 
 def measure(
@@ -79,15 +81,24 @@ def measure(
             raise UserError(task)
         if isinstance(model, str):
             raise UserError(model)
-        precision.settle(model, task.test.images, setting.cache)
-        bench = _Bench(model, task, setting)
+        settle(model, task, setting.cache)
+        bench = Bench(model, task, setting)
         for place in places:
             with guard([place]):
                 if setting.cells.get(place.at, bench.identity(place)):
                     guard.kept.add(place)
+                elif place.at in setting.given_up:
+                    guard.failed.add(place)
         _measure(bench, [place for place in places if guard.is_open(place)], guard)
     for place in places:
         yield guard.stage(place)
+
+
+def settle(model: Model, task: Task, cache: Path) -> None:
+    """Decide a model's dtype (`precision.settle`), so that two processes decide the same."""
+    if model.dtype == "auto":
+        with files.locked(cache / "precision" / hashing.short(model.fingerprint)):
+            precision.settle(model, task.test.images, cache)
 
 
 @dataclass(frozen=True)
@@ -101,6 +112,11 @@ class Place:
     def condition(self) -> tuple[str, int]:
         """Corruption and severity."""
         return self.at.corruption, self.at.severity
+
+    @property
+    def kind(self) -> Kind:
+        """What its probe is trained on."""
+        return KINDS.get(self.at.probe, "pooled")
 
 
 class _Guard:
@@ -142,14 +158,14 @@ class _Guard:
             self.failed.add(place)
 
 
-def _measure(bench: _Bench, places: Sequence[Place], guard: _Guard) -> None:
+def _measure(bench: Bench, places: Sequence[Place], guard: _Guard) -> None:
     """Probes on pooled features, then those on tokens, so that memory holds one of them."""
-    for kind, members in _grouped(places, lambda p: KINDS.get(p.at.probe, "pooled")):
+    for kind, members in _grouped(places, lambda p: p.kind):
         with guard(members):
             _measure_kind(bench, kind, members, guard)
 
 
-def _measure_kind(bench: _Bench, kind: Kind, places: Sequence[Place], guard: _Guard) -> None:
+def _measure_kind(bench: Bench, kind: Kind, places: Sequence[Place], guard: _Guard) -> None:
     """Features, then probes, then one test set after the other."""
     x = bench.features(kind)
     trained: dict[tuple[str, Protocol, int], _Trained] = {}
@@ -193,7 +209,7 @@ class _Trained:
         return self.stack.of_subset(self.subset).chosen()
 
 
-class _Bench:
+class Bench:
     """A model and a task, with what is computed once for all conditions."""
 
     def __init__(self, model: Model, task: Task, setting: Setting) -> None:
@@ -206,39 +222,52 @@ class _Bench:
     def features(self, kind: Kind) -> dict[str, Tensor]:
         """Of the three splits as they are, [N, D] or [N, T, D] each."""
         start = time.perf_counter()
-        splits = self.task.splits
-        images = {
-            digest: image
-            for name in SPLITS
-            for digest, image in zip(splits[name].digests, splits[name].images, strict=True)
-        }
+        images = self.images("none", 0)
         store = self._filled("none", 0, kind, images)
-        x = {name: store.read(split.digests) for name, split in splits.items()}
+        x = {name: store.read(split.digests) for name, split in self.task.splits.items()}
         self.made_by = store.made_by(list(images))
         self.seconds = time.perf_counter() - start
         return x
 
     def corrupted(self, name: str, severity: int, kind: Kind) -> Tensor:
         """Of the corrupted test images, [N, D] or [N, T, D]."""
+        images = self._corrupted(name, severity)
+        digests = [image.digest() for image in images]
+        by_digest: dict[str, Image] = dict(zip(digests, images, strict=True))
+        return self._filled(name, severity, kind, by_digest).read(digests)
+
+    def images(self, corruption: str, severity: int) -> dict[str, Image]:
+        """What a condition's features are made of, by digest: the corrupted test images, or those
+        of all splits as they are."""
+        if corruption != "none":
+            return {image.digest(): image for image in self._corrupted(corruption, severity)}
+        return {
+            digest: image
+            for split in self.task.splits.values()
+            for digest, image in zip(split.digests, split.images, strict=True)
+        }
+
+    def store(self, corruption: str, severity: int, kind: Kind) -> Store:
+        """Where the features of a condition are kept."""
+        key = features.key(
+            *(self.model.fingerprint, self.model.numerics, self.model.batch_size),
+            *(_versioned(corruption), severity, kind),
+        )
+        return Store(self.setting.cache / "features" / key, kind)
+
+    def _corrupted(self, name: str, severity: int) -> list[Image]:
         test = self.task.test
         masks = test.scan_masks or (None,) * len(test)
-        images: list[Image] = [
+        return [
             CorruptedImage(image, mask, name, severity, CORRUPTION_SEED)
             for image, mask in zip(test.images, masks, strict=True)
         ]
-        digests = [image.digest() for image in images]
-        by_digest = dict(zip(digests, images, strict=True))
-        return self._filled(corrupt.condition(name), severity, kind, by_digest).read(digests)
 
     def _filled(
         self, corruption: str, severity: int, kind: Kind, images: Mapping[str, Image]
     ) -> Store:
         """The store of a condition, with all images in it."""
-        key = features.key(
-            *(self.model.fingerprint, self.model.numerics, self.model.batch_size),
-            *(corruption, severity, kind),
-        )
-        store = Store(self.setting.cache / "features" / key, kind)
+        store = self.store(corruption, severity, kind)
         missing = len(store.missing(list(images)))
         if missing:
             done = 0
@@ -305,7 +334,7 @@ class _Bench:
             dtype=self.model.numerics,
             seeds=self.setting.seeds,
             fewshot=0 if at.fraction == 100 else fewshot.VERSION,
-            corruption="none" if clean else corrupt.condition(at.corruption),
+            corruption=_versioned(at.corruption),
             masks=self.task.test.mask_fingerprint if masked else "none",
         )
 
@@ -372,6 +401,11 @@ class _Bench:
     def _warnings(self, trained: _Trained, fraction: int) -> list[str]:
         bent = fewshot.bent(self.task.train.labels, self.task.classes, fraction)
         return [*([bent] if bent else []), *at_an_edge(trained.tried, trained.chosen.heads)]
+
+
+def _versioned(corruption: str) -> str:
+    """A corruption as keys name it."""
+    return "none" if corruption == "none" else corrupt.condition(corruption)
 
 
 T = TypeVar("T")

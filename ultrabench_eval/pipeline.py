@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Literal
 
@@ -21,6 +22,7 @@ from ultrabench_eval.measure import Setting, Stage, measure
 from ultrabench_eval.plan import Model, Plan, Problems
 from ultrabench_eval.protocol import Protocol
 from ultrabench_eval.report import tables
+from ultrabench_eval.units import Failures, Shard, Unit, in_turn
 
 PHANTOM = "phantom"  # the data root that is made when it is asked for
 
@@ -64,6 +66,7 @@ def run(
     fractions: str | Sequence[int] = (100,),
     corruptions: str | Sequence[str] = (),
     fewshot_validation: str | None = None,
+    shard: str | None = None,
     keep_going: bool = False,
     report: Report = lambda step: None,
 ) -> pd.DataFrame:
@@ -71,7 +74,8 @@ def run(
 
     What is done already is not done again: features are kept in the cache, cells in `out`. A
     model, task or image that fails spoils its own cells only; they become rows whose status
-    begins with "error".
+    begins with "error". The same call in several processes at once, on one `out`, is one run that
+    they share.
 
     Args:
         models: names of `model_zoo.names()`, a list or comma-separated; "all" for all of them.
@@ -101,6 +105,8 @@ def run(
             1 to 3, with probes trained on all images as they are; see `corrupt`.
         fewshot_validation: "subset" cuts the validation images to the same part; None leaves what
             the protocols say, which is "whole" as in the paper.
+        shard: "2/4" is the second of four shares of the run, which together do every cell once.
+            Only the models and tasks of that share are loaded.
         keep_going: turn problems that are seen before the start into error rows, too.
         report: called at every step, for a progress display.
 
@@ -113,8 +119,81 @@ def run(
         Problems: unknown names, missing data or weights, tasks that cannot be trusted: one
             sentence each, before anything is encoded or written.
     """
+    ready = prepare(
+        models,
+        tasks,
+        seeds=seeds,
+        data=data,
+        out=out,
+        cache=cache,
+        plugin_files=plugin_files,
+        weights=weights,
+        device=device,
+        dtype=dtype,
+        pooling=pooling,
+        accept_license=accept_license,
+        compile=compile,
+        splits=splits,
+        probe=probe,
+        protocol=protocol,
+        fractions=fractions,
+        corruptions=corruptions,
+        fewshot_validation=fewshot_validation,
+        shard=shard,
+        report=report,
+    )
+    if ready.planned.problems and not keep_going:
+        raise Problems(ready.planned.problems, plan.WORKS_NOW)
+    cells = ready.setting.cells
+    files.remove_orphans(cells.out)
+    _measure_all(ready, report)
+    with files.locked(cells.out / "leaderboard"):
+        return tables.write(cells)
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A run that was thought through and not begun."""
+
+    planned: Plan
+    units: list[Unit]
+    """Of this job, in the order in which they are measured."""
+    setting: Setting
+
+
+def prepare(
+    models: str | Sequence[str],
+    tasks: str | Sequence[str] = "all",
+    *,
+    seeds: int = 5,
+    data: Path | str | None = None,
+    out: Path | str = "runs/latest",
+    cache: Path | str | None = None,
+    plugin_files: Iterable[Path | str] = (),
+    weights: Mapping[str, Path | str] | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+    pooling: str | None = None,
+    accept_license: bool = False,
+    compile: bool = False,
+    splits: Path | str | None = None,
+    probe: str | Sequence[str] = "linear",
+    protocol: str | Path | Protocol | Sequence[str | Path | Protocol] = "paper",
+    fractions: str | Sequence[int] = (100,),
+    corruptions: str | Sequence[str] = (),
+    fewshot_validation: str | None = None,
+    shard: str | None = None,
+    report: Report = lambda step: None,
+) -> Ready:
+    """Load and check all that a run needs; arguments as for `run`. Nothing is written into `out`.
+
+    Raises:
+        UserError: words that are not understood, unknown names. Missing data and weights are
+            problems of the plan.
+    """
     if seeds < 1:
         raise UserError(f"--seeds must be at least 1, not {seeds}")
+    share = Shard.parse(shard) if shard else Shard()
     grid = Grid.parse(probe, protocol, fractions, corruptions, fewshot_validation)
     for file in plugin_files:
         plugins.load_file(Path(file))
@@ -126,7 +205,10 @@ def run(
     if splits:
         task_names = [task_zoo.with_splits(name, str(splits)) for name in task_names]
     _check_names(model_names, task_names, weights or {})
+    given_up = Failures(Path(out))  # from now on: to load all that takes a while
 
+    pairs = share.part(list(product(model_names, task_names)))
+    task_names = list(dict.fromkeys(task for _, task in pairs))
     if data == PHANTOM:
         bases = dict.fromkeys(task_zoo.split_name(name)[0] for name in task_names)
         wanted = [name for name in bases if name in task_zoo.BUILT_IN]
@@ -136,7 +218,7 @@ def run(
         root = Path(place) if place else None
     report(Step("plan"))
     planned = plan.make(
-        model_names,
+        list(dict.fromkeys(model for model, _ in pairs)),
         task_names,
         data=root,
         weights={name: str(path) for name, path in (weights or {}).items()},
@@ -145,19 +227,13 @@ def run(
         accept_license=accept_license,
         compile=compile,
     )
-    if planned.problems and not keep_going:
-        raise Problems(planned.problems, plan.WORKS_NOW)
-
-    cells = Cells(Path(out))
-    files.remove_orphans(cells.out)
     setting = Setting(
-        *(cells, cache, seeds, grid),
+        *(Cells(Path(out)), cache, seeds, grid),
         lambda *at: report(Step("encode", *at)),
         lambda *at: report(Step("probe", *at)),
+        given_up,
     )
-    _measure_all(planned, setting, report)
-    with files.locked(cells.out / "leaderboard"):
-        return tables.write(cells)
+    return Ready(planned, [Unit(model, task_zoo.label(task)) for model, task in pairs], setting)
 
 
 def default_cache() -> Path:
@@ -204,13 +280,18 @@ def _check_names(
         raise Problems(problems)
 
 
-def _measure_all(planned: Plan, setting: Setting, report: Report) -> None:
-    total = len(planned.models) * len(planned.tasks) * len(setting.grid)
+def _measure_all(ready: Ready, report: Report) -> None:
+    planned, setting = ready.planned, ready.setting
+    total = len(ready.units) * len(setting.grid)
     done = 0
-    for model_name, model in planned.models.items():
-        for task_name, task in planned.tasks.items():
-            for stage in measure(model_name, model, task_name, task, setting):
-                done += 1
-                report(Step(stage, model_name, task_name, done, total))
-        if isinstance(model, Model):
-            model.release()
+    loaded: Model | None = None
+    for unit in in_turn(ready.units, setting.cells.out):
+        model = planned.models[unit.model]
+        if loaded is not None and loaded is not model:
+            loaded.release()  # memory never holds two
+        loaded = model if isinstance(model, Model) else None
+        for stage in measure(unit.model, model, unit.task, planned.tasks[unit.task], setting):
+            done += 1
+            report(Step(stage, unit.model, unit.task, done, total))
+    if loaded is not None:
+        loaded.release()

@@ -12,7 +12,7 @@ import torch
 
 import model_zoo
 import tasks as task_zoo
-from model_zoo import Encoder
+from model_zoo import Card, Encoder
 from tasks.task import Task
 from ultrabench_eval.core import hashing
 from ultrabench_eval.core.errors import UserError
@@ -51,6 +51,7 @@ class Model:
     compile: bool = False
     fingerprint: str = field(init=False)
     info: dict[str, str | int | None] = field(init=False)
+    card: Card = field(init=False)
     random_weights: bool = field(init=False)
     batch_size: int = field(init=False)
     processor: torch.device = field(init=False)
@@ -59,6 +60,7 @@ class Model:
     def __post_init__(self) -> None:
         encoder = self.encoder()
         self.fingerprint = encoder.fingerprint
+        self.card = encoder.card
         self.random_weights = encoder.random_weights
         self.batch_size = encoder.batch_size
         self.processor = encoder.device

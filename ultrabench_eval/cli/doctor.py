@@ -1,0 +1,40 @@
+"""`ubench doctor`: is this machine ready, and if not, what to type."""
+
+from __future__ import annotations
+
+import json
+
+import typer
+
+from ultrabench_eval.cli import options, show
+
+
+def doctor(
+    data: options.DataRoot = None,
+    cache: options.Cache = None,
+    plugin: options.Plugins = None,
+    as_json: options.Json = False,
+) -> None:
+    """Look at versions, device, weights, data, cache and disk; tell what mends each failed check.
+
+    Takes seconds: no network is loaded, no image read. Exit code 0: nothing essential fails; 1: it
+    does. Weights and data that are not here are told, but not essential: there are models and
+    images that need none.
+    """
+    from ultrabench_eval import doctor as surgery
+
+    options.load_plugins(plugin)
+    checks = surgery.examine(data, cache)
+    ready = surgery.ready(checks)
+    if as_json:
+        print(json.dumps({"ready": ready, "checks": [c.as_dict() for c in checks]}, indent=1))
+        raise typer.Exit(0 if ready else options.SOME_FAILED)
+    rows = []
+    for check in checks:
+        mark = "ok" if check.good else "FAILS" if check.essential else "--"
+        rows.append((mark, check.area, check.name, check.found))
+        if check.command:
+            rows.append(("", "", "", f"> {check.command}"))
+    show.table(("", "area", "what", "found; > what mends it"), rows)
+    print("ready" if ready else "not ready: mend what FAILS")
+    raise typer.Exit(0 if ready else options.SOME_FAILED)

@@ -1,0 +1,143 @@
+"""`ubench plan`: what a run would do, before it does it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ultrabench_eval.cli import options, show
+
+if TYPE_CHECKING:
+    from ultrabench_eval.forecast import Forecast
+
+
+def plan(
+    model: options.Models,
+    task: options.Tasks = "all",
+    seeds: options.Seeds = 5,
+    data: options.DataRoot = None,
+    out: options.Out = Path("runs/latest"),
+    cache: options.Cache = None,
+    plugin: options.Plugins = None,
+    weights: options.Weights = None,
+    device: options.Device = "auto",
+    dtype: options.Dtype = "auto",
+    pooling: options.Pooling = None,
+    accept_license: options.AcceptLicense = False,
+    compile: options.Compile = False,
+    splits: options.Splits = None,
+    probe: options.Probe = "linear",
+    protocol: options.HowTrained = "paper",
+    fractions: options.Fractions = "100",
+    corruptions: options.Corruptions = "none",
+    fewshot_validation: options.FewshotValidation = None,
+    shard: options.ShardOf = None,
+    timing: Annotated[
+        bool, typer.Option("--timing/--no-timing", help="Encode a few images to tell the time.")
+    ] = True,
+    as_json: options.Json = False,
+) -> None:
+    """Tell what `ubench run` would do with the same options: cells, images, time, disk, licences.
+
+    Nothing is measured. Exit code 0: the run can start; 1: something is missing (told with the
+    command that mends it); 2: the options are wrong.
+    """
+    from ultrabench_eval.display import Progress
+    from ultrabench_eval.forecast import forecast
+
+    with Progress() as progress:
+        found = forecast(
+            model,
+            task,
+            timing=timing,
+            seeds=seeds,
+            data=data,
+            out=out,
+            cache=cache,
+            plugin_files=plugin or (),
+            weights=options.weights_of(weights),
+            device=device,
+            dtype=dtype,
+            pooling=pooling,
+            accept_license=accept_license,
+            compile=compile,
+            splits=splits,
+            probe=probe,
+            protocol=protocol,
+            fractions=fractions,
+            corruptions=corruptions,
+            fewshot_validation=fewshot_validation,
+            shard=shard,
+            report=progress,
+        )
+    if as_json:
+        print(json.dumps(found.as_dict(), indent=1))
+    else:
+        _show(found)
+    stuck = any(share.problem for share in found.shares)
+    raise typer.Exit(options.SOME_FAILED if stuck else 0)
+
+
+def _show(found: Forecast) -> None:
+    again = found.total("failed")
+    print(
+        f"cells: {found.total('cells')} in all, {found.total('there')} there, "
+        f"{found.total('to_do')} to do"
+        + (f" ({again} of them failed before and are tried again)" if again else "")
+    )
+    header = ("model", "task", "cells", "to do", "images to encode", "encoding", "probes")
+    rows = []
+    for share in found.shares:
+        stuck = "cannot run" if share.problem else ""
+        rows.append(
+            (
+                *(share.model, share.task, str(share.cells), str(share.to_do)),
+                stuck or str(share.images),
+                "" if stuck or not share.images else _time(share.encode_seconds),
+                "" if stuck else _time(share.probe_seconds),
+            )
+        )
+    show.table(header, rows)
+    if found.seconds is not None:
+        print(
+            f"time: about {_time(found.seconds)}, an estimate for this machine as busy as it is "
+            "now (encoders were timed on a few images, probes are at stated rates)"
+        )
+    else:
+        print("time: not known, for not all encoders were timed")
+    print(
+        f"disk: {_size(found.total('feature_bytes'))} of features in {found.cache}, "
+        f"{_size(found.total('result_bytes'))} in {found.out}"
+    )
+    for note in found.notes:
+        print(f"note: {note}")
+    if found.licences:
+        print("\nLicences that matter, in the words of the cards:")
+        show.table(("of", "name", "kind", "words"), found.licences)
+    if found.missing:
+        print("\nMissing:")
+    for one in found.missing:
+        print(f"- {one.what} of {one.name}: {one.reason}")
+        if one.command:
+            print(f"  {one.command}")
+    known = {one.reason for one in found.missing}
+    for share in found.shares:
+        if share.problem and share.problem not in known:
+            print(f"- {share.model} on {share.task} cannot run: {share.problem}")
+
+
+def _time(seconds: float | None) -> str:
+    """A duration in the unit that suits it."""
+    if seconds is None:
+        return "not timed"
+    for unit, length in (("h", 3600), ("min", 60)):
+        if seconds >= length:
+            return f"{seconds / length:.1f} {unit}"
+    return f"{seconds:.1f} s"
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"

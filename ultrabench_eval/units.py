@@ -1,0 +1,136 @@
+"""Units of work: a model on a task. Which are this job's share, and which are free to be taken.
+
+Jobs on several machines take a share each (`--shard I/N`). Processes on one results folder take
+turns: whoever holds OUT/.units/<model>/<task>.lock works on that unit, and the others go on to the
+next. The operating system frees the lock of a process that dies, so its unit is taken up again.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+from urllib.parse import quote
+
+from filelock import FileLock, Timeout
+
+from ultrabench_eval.cells import Coordinates
+from ultrabench_eval.core.errors import UserError
+
+PAUSE = 0.5  # seconds between two looks at units that are all held by others
+
+T = TypeVar("T")
+
+
+class Unit(NamedTuple):
+    """What is measured in one go."""
+
+    model: str
+    task: str
+    """The task's label."""
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One of `of` shares of a run, counted from 1."""
+
+    number: int = 1
+    of: int = 1
+
+    @classmethod
+    def parse(cls, text: str) -> Shard:
+        """The share that "2/4" means.
+
+        Raises:
+            UserError: not of this form, or out of range.
+        """
+        found = re.fullmatch(r"(\d+)/(\d+)", text.strip())
+        number, of = map(int, found.groups()) if found else (0, 0)
+        if not 1 <= number <= of:
+            raise UserError(
+                f"--shard {text} is not understood; write I/N with I from 1 to N, such as 2/4"
+            )
+        return cls(number, of)
+
+    def part(self, whole: Sequence[T]) -> list[T]:
+        """This share of a list: neighbours, so that a job loads as few models as can be.
+
+        The shares of all numbers are the list, each item once; their lengths differ by one at most.
+        """
+        start, end = (len(whole) * number // self.of for number in (self.number - 1, self.number))
+        return list(whole[start:end])
+
+
+def in_turn(units: Iterable[Unit], out: Path) -> Iterator[Unit]:
+    """Every unit once, held by this process while the caller works on it.
+
+    Those that other processes hold come when they are free: finished by then, or left by a process
+    that was killed.
+
+    Args:
+        units: in the order wanted.
+        out: the results folder that the processes share.
+    """
+    waiting = list(units)
+    while waiting:
+        busy = []
+        for unit in waiting:
+            with _taken(out, unit) as mine:
+                if mine:
+                    yield unit
+                else:
+                    busy.append(unit)
+        if len(busy) == len(waiting):
+            time.sleep(PAUSE)
+        waiting = busy
+
+
+@contextmanager
+def _taken(out: Path, unit: Unit) -> Iterator[bool]:
+    """Hold a unit inside, if it is free; whether it was."""
+    path = out / ".units" / quote(unit.model, safe="") / f"{quote(unit.task, safe='')}.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.release()
+
+
+class Failures:
+    """Which cells failed in another process since this run began, and need no second try here.
+
+    Args:
+        out: the results folder that the processes share.
+    """
+
+    def __init__(self, out: Path) -> None:
+        self._cells = out / "cells"
+        paths = self._cells.glob("*/*/*.error.json")
+        self._before = {path: _stamp(path) for path in paths}
+
+    def __contains__(self, at: object) -> bool:
+        if not isinstance(at, Coordinates):
+            return False
+        path = self._cells / at.path
+        path = path.with_name(f"{path.name}.error.json")
+        found = _stamp(path)
+        return found is not None and found != self._before.get(path)
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    """Changes whenever a file is written anew, whatever the clocks say; None without a file."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_ino, found.st_mtime_ns
