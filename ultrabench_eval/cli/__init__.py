@@ -12,74 +12,52 @@ from typing import Annotated
 
 import typer
 
-from ultrabench_eval.cli import audit, data, options, show
+from ultrabench_eval.cli import audit, data, doctor, merge, options, plan, report, show
 from ultrabench_eval.core.errors import UserError
 
 app = typer.Typer(
     help="Is my ultrasound encoder better, and can I prove it?",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(data.app, name="data")
 app.command()(audit.audit)
+app.command()(report.report)
 
 DEMO_MODELS = "efficientnet-lite0,random-vit-tiny,pixels,image-stats,fan-mask"
 
 
 @app.command()
 def run(
-    model: Annotated[str, typer.Option(help="Models, comma-separated, or 'all'.")],
-    task: Annotated[str, typer.Option(help="Tasks or manifest.csv files, or 'all'.")] = "all",
-    seeds: Annotated[int, typer.Option(help="Probes a cell, with seeds 0 ... n-1.")] = 5,
+    model: options.Models,
+    task: options.Tasks = "all",
+    seeds: options.Seeds = 5,
     data: options.DataRoot = None,
-    out: Annotated[Path, typer.Option(help="Results folder.")] = Path("runs/latest"),
-    cache: Annotated[
-        Path | None, typer.Option(envvar="UBENCH_CACHE", help="Folder for features.")
-    ] = None,
+    out: options.Out = Path("runs/latest"),
+    cache: options.Cache = None,
     plugin: options.Plugins = None,
-    weights: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="MODEL=PATH of a checkpoint, MODEL=random, or random for all; may be repeated."
-        ),
-    ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
-    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16, float16.")] = "auto",
-    pooling: Annotated[
-        str | None, typer.Option(help="For all models; MODEL/POOLING asks for one model's.")
-    ] = None,
-    accept_license: Annotated[
-        bool, typer.Option("--accept-license", help="Fetch weights from the hub, on their terms.")
-    ] = False,
-    compile: Annotated[bool, typer.Option("--compile", help="Use torch.compile.")] = False,
-    splits: Annotated[
-        str | None,
-        typer.Option(help="For all tasks: 'rule' or a split file; TASK@HOW asks for one task's."),
-    ] = None,
-    probe: Annotated[
-        str, typer.Option(help="linear, logistic, ridge, knn, attentive; comma-separated.")
-    ] = "linear",
-    protocol: Annotated[
-        str, typer.Option(help="paper, tuned, or a YAML file; comma-separated.")
-    ] = "paper",
-    fractions: Annotated[
-        str, typer.Option(help="Percent of the training images, e.g. 1,5,10,50,100.")
-    ] = "100",
-    corruptions: Annotated[
-        str, typer.Option(help="Of test images: paper, physics, all, or names (blur, shadow ...).")
-    ] = "none",
-    fewshot_validation: Annotated[
-        str | None, typer.Option(help="whole, or subset: cut validation to the same percent.")
-    ] = None,
+    weights: options.Weights = None,
+    device: options.Device = "auto",
+    dtype: options.Dtype = "auto",
+    pooling: options.Pooling = None,
+    accept_license: options.AcceptLicense = False,
+    compile: options.Compile = False,
+    splits: options.Splits = None,
+    probe: options.Probe = "linear",
+    protocol: options.HowTrained = "paper",
+    fractions: options.Fractions = "100",
+    corruptions: options.Corruptions = "none",
+    fewshot_validation: options.FewshotValidation = None,
+    shard: options.ShardOf = None,
     keep_going: Annotated[
         bool, typer.Option("--keep-going", help="Run what can be run; problems become error rows.")
     ] = False,
 ) -> None:
     """Measure models on tasks and write the leaderboard.
 
-    What is done is not done again. Exit code 0: all cells are there; 1: some failed (error rows
+    What is done is not done again, and the same command in several processes at once shares the
+    work. Exit code 0: all cells are there; 1: some failed (error rows
     say why); 2: nothing was started.
     """
     import ultrabench_eval
@@ -94,7 +72,7 @@ def run(
             out=out,
             cache=cache,
             plugin_files=plugin or (),
-            weights=_weights(weights or []),
+            weights=options.weights_of(weights),
             device=device,
             dtype=dtype,
             pooling=pooling,
@@ -106,6 +84,7 @@ def run(
             fractions=fractions,
             corruptions=corruptions,
             fewshot_validation=fewshot_validation,
+            shard=shard,
             keep_going=keep_going,
             report=progress,
         )
@@ -124,8 +103,13 @@ def demo(
 
 @app.command()
 def models(
-    name: Annotated[str | None, typer.Argument(help="One model, for all that is known.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="As data for programs.")] = False,
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            help="One model, for all that is known.", autocompletion=options.complete_models
+        ),
+    ] = None,
+    as_json: options.Json = False,
     plugin: options.Plugins = None,
 ) -> None:
     """List the models, or tell what is known of one."""
@@ -164,7 +148,7 @@ def models(
 @app.command()
 def verify(
     model: Annotated[str, typer.Argument(help="Models, comma-separated, or 'all'.")] = "all",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    device: options.Device = "auto",
     dtype: Annotated[str, typer.Option(help="float32, bfloat16, float16.")] = "float32",
 ) -> None:
     """Replay the reference vectors of the encoders on this machine, device and dtype.
@@ -197,8 +181,13 @@ def verify(
 
 @app.command()
 def tasks(
-    name: Annotated[str | None, typer.Argument(help="One task, for all that is known.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="As data for programs.")] = False,
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            help="One task, for all that is known.", autocompletion=options.complete_tasks
+        ),
+    ] = None,
+    as_json: options.Json = False,
     data: options.DataRoot = None,
     plugin: options.Plugins = None,
 ) -> None:
@@ -222,6 +211,10 @@ def tasks(
             show.task(task_zoo.load(name, data))
 
 
+for command in (plan.plan, merge.merge, doctor.doctor):
+    app.command()(command)
+
+
 def main() -> None:
     """Entry point: bad input becomes one sentence a problem and exit code 2."""
     try:
@@ -233,12 +226,3 @@ def main() -> None:
     except KeyboardInterrupt:
         print("ubench: stopped; the same command goes on from here", file=sys.stderr)
         sys.exit(options.STOPPED)
-
-
-def _weights(pairs: list[str]) -> dict[str, str]:
-    """MODEL=PATH options as a mapping; "random" alone is for all models."""
-    pairs = ["all=random" if pair == "random" else pair for pair in pairs]
-    for pair in pairs:
-        if not all(pair.partition("=")):
-            raise UserError(f"--weights {pair} is not understood; write MODEL=PATH or MODEL=random")
-    return {name: path for name, _, path in (pair.partition("=") for pair in pairs)}

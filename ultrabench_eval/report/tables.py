@@ -34,16 +34,21 @@ __all__ = [
 ]
 
 
-def write(cells: Cells) -> pd.DataFrame:
-    """Write all pages, tables and figures of OUT from its cells; return leaderboard.csv's frame.
+def write(cells: Cells, out: Path | None = None) -> pd.DataFrame:
+    """Write all pages, tables and figures of cells; return leaderboard.csv's frame.
 
     Files of sections that no longer exist are removed. If no cell has changed, nothing is made.
+
+    Args:
+        cells: of a run.
+        out: where to; None for the folder of the cells.
     """
+    out = out or cells.out
     entries = cells.gather()
     table = frame(entries)
     key = kept.key(entries)
-    if not kept.holds(cells.out, key):
-        kept.replace(cells.out, _files(cells, entries, table), key)
+    if not kept.holds(out, key):
+        kept.replace(out, _files(cells, entries, table), key)
     return table
 
 

@@ -1,0 +1,124 @@
+"""Published figures: read whole or not at all, shown as the paper shows them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from ultrabench_eval.core.errors import UserError
+from ultrabench_eval.report import published
+from ultrabench_eval.report.published import US_JEPA, Layout
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def paper() -> published.Published:
+    return published.load()
+
+
+def check_latex(text: str) -> None:
+    """What a compiler would refuse: braces, environments, counts of cells, bare specials."""
+    assert text.count("{") - text.count(r"\{") == text.count("}") - text.count(r"\}")
+    opened = re.findall(r"\\begin\{([a-z*]+)\}", text)
+    assert opened == list(reversed(re.findall(r"\\end\{([a-z*]+)\}", text)))
+    assert opened == ["table*", "tabular"]
+    columns = re.search(r"\\begin\{tabular\}\{([lr]+)\}", text)
+    assert columns
+    rows = [line for line in text.splitlines() if line.endswith(r"\\")]
+    assert len(rows) > 2
+    for row in rows:
+        assert len(re.findall(r"(?<!\\)&", row)) == len(columns[1]) - 1
+    plain = re.sub(r"\$(\\pm|-|<|>)\$", "", text.split("\n", 1)[1])
+    assert not re.search(r"(?<!\\)[%$#_^~]", plain)
+    assert plain.isascii()
+
+
+def test_every_model_and_task_has_a_score_and_sizes_add_up(paper: published.Published) -> None:
+    assert set(paper.at) == {(m, t) for m in US_JEPA.models for t in US_JEPA.tasks}
+    assert len(paper.sizes) == 8
+    for sizes in paper.sizes:
+        assert sum(sizes.splits) == sizes.total
+    assert paper.sizes_of["pocus"].splits == (1444, 177, 443)
+
+
+def test_scores_stand_as_in_the_paper(paper: published.Published) -> None:
+    layout = published.scores_layout(paper)
+    assert layout.header == [
+        *("Model", "AUL", "BUSBRA", "BUTTERFLY", "FATTY LIV.", "GBCU", "MMOTU", "POCUS", "TN5000"),
+    ]
+    assert [row[0] for row in layout.rows] == [
+        *("DINOv3", "I-JEPA", "UltraSAM", "SAMUS", "EchoCare", "USF-MAE", "USFM", "URFM"),
+        *("US-JEPA", "USrc-JEPA"),
+    ]
+    assert layout.rows[7][1:5] == ["71.5 ± 1.1", "69.5 ± 2.2", "92.1 ± 0.4", "82.6 ± 6.0"]
+
+    def row_of(places: frozenset[tuple[int, int]]) -> list[str]:
+        return [layout.rows[r][0] for r, _ in sorted(places, key=lambda place: place[1])]
+
+    # AUL ... TN5000, by eye from the printed table
+    assert row_of(layout.best) == [
+        *("URFM", "USrc-JEPA", "USFM", "USrc-JEPA", "USrc-JEPA", "US-JEPA", "US-JEPA", "URFM"),
+    ]
+    assert row_of(layout.second) == [
+        *("US-JEPA", "USFM", "URFM", "URFM", "USFM", "USrc-JEPA", "USrc-JEPA", "US-JEPA"),
+    ]
+    markdown = layout.markdown()
+    assert "**71.5 ± 1.1**" in markdown
+    assert "<u>69.6 ± 1.5</u>" in markdown
+    assert "Published" in markdown
+    assert r"\textbf{71.5 $\pm$ 1.1}" in layout.latex()
+    assert r"\underline{69.6 $\pm$ 1.5}" in layout.latex()
+
+
+def test_ties_are_marked_alike_and_holes_are_empty() -> None:
+    best, second = published._best_two([[1.0, None], [3.0, 2.0], [3.0, None], [2.0, None]])
+    assert best == {(1, 1), (2, 1), (1, 2)}
+    assert second == {(3, 1)}
+
+
+def test_latex_is_sound(paper: published.Published) -> None:
+    for layout in (published.scores_layout(paper), published.sizes_layout(paper)):
+        check_latex(layout.latex())
+    awkward = Layout("50% & more_", "a{b}\\c ~^", ["a", *"bcdef"], [["x_1", *"12345"]] * 2)
+    check_latex(awkward.latex())
+
+
+def test_csv_in_the_papers_layout_reads_back_the_same(paper: published.Published) -> None:
+    assert published.scores_of(published.scores_layout(paper).csv()) == list(paper.scores)
+    assert published.sizes_of(published.sizes_layout(paper).csv()) == list(paper.sizes)
+
+
+def test_the_package_carries_the_files_of_the_checkout() -> None:
+    text = (ROOT / "pyproject.toml").read_text()
+    assert '"results/published" = "ultrabench_eval/published"' in text
+    for name in (US_JEPA.scores_file, US_JEPA.sizes_file):
+        assert (ROOT / "results" / "published" / name).is_file()
+
+
+def test_an_unknown_source_is_said_with_what_there_is() -> None:
+    with pytest.raises(UserError, match="did you mean 'us-jepa'"):
+        published.load("usjepa")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("model,task\n", "must have the columns"),
+        ("HEAD\nusfm,aul,sixty,0.1,5\n", "line 2 is not understood"),
+        ("HEAD\nusfm,aul,60.0\n", "line 2 is not understood"),
+        ("HEAD\nusfm,aul,60.0,0.1,5\nusfm,aul,61.0,0.1,5\n", "line 3 has usfm on aul twice"),
+        ("HEAD\nclip,aul,60.0,0.1,5\n", "clip on aul"),
+        (None, "not found"),
+    ],
+)
+def test_a_spoilt_file_is_one_sentence(tmp_path: Path, text: str | None, said: str) -> None:
+    head = "model,task,macro_f1_mean,macro_f1_sd,seeds"
+    if text is not None:
+        (tmp_path / US_JEPA.scores_file).write_text(text.replace("HEAD", head))
+    with pytest.raises(UserError, match=said) as caught:
+        published.load(folder=tmp_path)
+    assert US_JEPA.scores_file in str(caught.value)
+    assert "\n" not in str(caught.value)

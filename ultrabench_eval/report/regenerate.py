@@ -1,0 +1,44 @@
+"""A finished run's tables and figures once more, from its cells alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from ultrabench_eval.cells import Cells
+from ultrabench_eval.core import files
+from ultrabench_eval.core.errors import UserError
+from ultrabench_eval.report import tables
+from ultrabench_eval.report.entries import Entry
+
+
+def gather(run: Path) -> list[Entry]:
+    """The cells of a run.
+
+    Raises:
+        UserError: there are none, or one is damaged.
+    """
+    entries = Cells(run).gather() if run.is_dir() else []
+    if not entries:
+        raise UserError(
+            f"{run} holds no cells; name a folder that `ubench run --out` wrote (with cells/ in it)"
+        )
+    return entries
+
+
+def regenerate(run: Path, out: Path) -> None:
+    """Write what the run wrote, byte for byte.
+
+    Args:
+        run: a results folder; nothing is written there unless it is `out`.
+        out: where to.
+    """
+    with files.locked(out / "leaderboard"):
+        tables.write(Cells(run), out)
+
+
+def write(out: Path, made: Mapping[str, bytes]) -> list[Path]:
+    """Write files by name; return their paths."""
+    for name, data in made.items():
+        files.write_bytes(out / name, data)
+    return [out / name for name in made]
