@@ -145,7 +145,8 @@ def compare(settings: Config, index: Frames, rounds: int) -> None:
         slow.step()
         slow.zero_grad()
         end = time.perf_counter()
-        assert abs(float(loss) - float(again)) < 1e-4 * (1 + step), (float(loss), float(again))
+        apart = abs(float(loss.detach()) - float(again.detach()))
+        assert apart < 1e-4 * (1 + step), apart
         if step:  # the first warms up
             times["ours"].append(middle - start)
             times["plain"].append(end - middle)
