@@ -31,11 +31,12 @@ from torch.nn.functional import interpolate, layer_norm, smooth_l1_loss
 from usjepa import config as configs
 from usjepa import frames, loader, monitor, objective, train
 from usjepa.config import Config
+from usjepa.frame_writer import Writer
 from usjepa.frames import Frames
 from usjepa.loader import Part
 from usjepa.masks import Masks
 from usjepa.objective import SALT
-from usjepa.sampling import CappedSampler
+from usjepa.sampling import CappedSampler, hold_out
 
 
 def synthetic(folder: Path, count: int = 400) -> Frames:
@@ -43,7 +44,7 @@ def synthetic(folder: Path, count: int = 400) -> Frames:
     generator = np.random.default_rng(0)
     rows, columns = np.mgrid[:288, :360]
     inside = (np.hypot(rows, columns - 180) < 280) & (abs(columns - 180) < 0.9 * rows + 20)
-    with frames.Writer(folder, "synthetic", frames.Settings(), {"folder": "drawn"}, None) as writer:
+    with Writer(folder, "synthetic", frames.Settings(), {"folder": "drawn"}, None) as writer:
         for number in range(count):
             pixels = (generator.rayleigh(40, inside.shape) * inside).clip(0, 255).astype(np.uint8)
             writer.add(f"{number}", f"{number}", f"{number:064d}", pixels, inside)
@@ -106,9 +107,12 @@ def main() -> None:
     given = parser.parse_args()
     settings = configs.load(given.config)
     with tempfile.TemporaryDirectory() as folder:
-        index = (
-            frames.open_index(given.frames) if given.frames else synthetic(Path(folder, "index"))
-        )
+        if given.frames:
+            index = frames.open_index(given.frames)
+            print(f"{len(index)} frames of {given.frames.name}")
+        else:
+            index = synthetic(Path(folder, "index"))
+            print(f"{len(index)} SYNTHETIC frames")
         compare(settings, index, given.rounds)
         hidden(settings, index, Path(folder))
 
@@ -119,7 +123,7 @@ def operations(ours: SALT, images: Tensor, drawn: Masks) -> int:
 
 def compare(settings: Config, index: Frames, rounds: int) -> None:
     size = settings.train.batch_size
-    sampler = CappedSampler(frames.hold_out(index, 0.05, 0)[0], 50_000, size, 0)
+    sampler = CappedSampler(hold_out(index, 0.05, 0)[0], 50_000, size, 0)
     parts = loader.TrainingParts(index, sampler, settings, 1)
     ours = objective.build(settings, device="cpu")
     theirs = objective.build(settings, device="cpu")

@@ -117,12 +117,15 @@ def index(
     A folder's sub-folders are data sets: tasks (only their training images), images, videos, DICOM.
     A set that is there already and has not changed is not read again.
     """
-    from usjepa.frames import Settings
+    from usjepa.frames import Settings, about
 
     settings = Settings(grey=not colour, inpaint_below=inpaint_below, size=size)
     found = _build(sources, out, settings, tuple(splits.split(",")), data, unguarded)
     for name, count in zip(found.sets, found.counts.tolist(), strict=True):
-        print(f"{name:24} {count:9,d}")
+        removed = (about(out / name) or {}).get("removed", {})
+        reasons = ", ".join(f"{reason} {times}" for reason, times in removed.items())
+        left_out = f"  left out: {reasons} ({out / name}/removed.csv)" if reasons else ""
+        print(f"{name:24} {count:9,d}{left_out}")
     print(f"{'frames in ' + str(out):24} {len(found):9,d}")
 
 

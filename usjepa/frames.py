@@ -14,24 +14,19 @@ Nothing in a set grows with it in memory, so that millions of frames can be writ
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 import itertools
 import json
 import mmap
-import shutil
-from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, BinaryIO, NamedTuple, Self, TextIO
+from typing import Any, NamedTuple
 
 import numpy as np
 import PIL.Image
 
-from ultrabench_eval.core import files, hashing
+from ultrabench_eval.core import hashing
 from ultrabench_eval.core.errors import UserError, not_found
 
 FORMAT = 1
@@ -52,7 +47,7 @@ RECORD = np.dtype(
     ]
 )
 
-_SET, _RECORDS, _FRAMES, _REMOVED = "set.json", "records.npy", "frames.csv", "removed.csv"
+SET, RECORDS, FRAMES, REMOVED = "set.json", "records.npy", "frames.csv", "removed.csv"
 
 
 @dataclass(frozen=True)
@@ -75,51 +70,6 @@ class Frame(NamedTuple):
     """uint8 [H, W], or [H, W, 3] in colour."""
     region: np.ndarray | None
     """The ultrasound region, bool [H, W]; None: everything."""
-
-
-class Packed(NamedTuple):
-    """A frame as bytes, made by `pack` in any thread."""
-
-    png: bytes
-    mask: bytes
-    height: int
-    width: int
-    digest: bytes
-    """SHA-256 of pixels and region."""
-
-
-def pack(pixels: np.ndarray, region: np.ndarray | None) -> Packed:
-    """Compress a frame.
-
-    Args:
-        pixels: uint8 [H, W] or [H, W, 3]; no side longer than LONGEST_SIDE.
-        region: bool [H, W] with at least one True, or None for everything.
-    """
-    height, width = pixels.shape[:2]
-    if max(height, width) > LONGEST_SIDE:
-        raise ValueError(f"a frame of {width} x {height} pixels is too long for the index")
-    if region is not None and region.shape != (height, width):
-        raise ValueError(f"region {region.shape} is not of the frame's size {(height, width)}")
-    if region is not None and region.all():
-        region = None
-    mask = b"" if region is None else np.packbits(region).tobytes()
-    content = [str(pixels.shape).encode(), pixels.tobytes(), mask]
-    return Packed(
-        png=_png(pixels),
-        mask=b"" if region is None else _png(region),
-        height=height,
-        width=width,
-        digest=bytes.fromhex(hashing.digest_parts(content)),
-    )
-
-
-def _png(pixels: np.ndarray) -> bytes:
-    file = io.BytesIO()
-    PIL.Image.fromarray(pixels).save(file, "PNG", compress_level=1)
-    return file.getvalue()
-
-
-# Reading
 
 
 class _Set:
@@ -158,7 +108,7 @@ class _Set:
         return Frame(pixels, region)
 
     def name(self, row: int) -> str:
-        path = self.folder / _FRAMES
+        path = self.folder / FRAMES
         try:
             with path.open(encoding="utf-8", newline="") as file:
                 return next(itertools.islice(csv.reader(file), row + 1, None))[0]
@@ -166,13 +116,13 @@ class _Set:
             raise self._damaged(path, f"has no row for frame {row}") from error
 
     def _records(self) -> np.ndarray:
-        path = self.folder / _RECORDS
+        path = self.folder / RECORDS
         try:
             records: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
             raise self._damaged(path, f"cannot be read ({error})") from error
         if records.dtype != RECORD or len(records) != self.about["counts"]["kept"]:
-            raise self._damaged(path, f"does not hold the frames that {_SET} counts")
+            raise self._damaged(path, f"does not hold the frames that {SET} counts")
         return records
 
     def _shard(self, number: int) -> mmap.mmap:
@@ -207,7 +157,7 @@ def about(folder: Path) -> dict[str, Any] | None:
 
 
 def _about(folder: Path) -> dict[str, Any]:
-    path = folder / _SET
+    path = folder / SET
     again = f"remove {folder} and run `usjepa index` again"
     try:
         told = json.loads(path.read_text(encoding="utf-8"))
@@ -249,10 +199,10 @@ class Frames:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        found = sorted(place for place in path.iterdir() if _is_set(place))
+        found = sorted(place for place in path.iterdir() if is_set(place))
         if not found:
             raise UserError(
-                f"{path} is no index: none of its folders holds a {_SET}; make one with "
+                f"{path} is no index: none of its folders holds a {SET}; make one with "
                 "`usjepa index`, or give --frames a folder of images"
             )
         self._sets = [_Set(folder) for folder in found]
@@ -330,211 +280,10 @@ def open_index(path: Path | str) -> Frames:
 
 def is_index(path: Path) -> bool:
     """Whether a folder holds sets of frames, as `usjepa index` writes them."""
-    return path.is_dir() and any(_is_set(folder) for folder in path.iterdir())
+    return path.is_dir() and any(is_set(folder) for folder in path.iterdir())
 
 
-def _is_set(folder: Path) -> bool:
-    # Either file tells a set; a hidden folder is one that is being written.
-    files_of_it = (folder / _SET, folder / _RECORDS)
+def is_set(folder: Path) -> bool:
+    """Whether a folder is a set, whole or damaged; a hidden one is being written."""
+    files_of_it = (folder / SET, folder / RECORDS)
     return not folder.name.startswith(".") and any(file.is_file() for file in files_of_it)
-
-
-# Holding out
-
-
-def hold_out(frames: Frames, share: float, seed: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Split each set by whole groups (videos, patients, single stills).
-
-    A set's split depends on its own frames and the seed only. At least one group is held out of a
-    set with two or more if `share` is above 0, and never all of them. Groups of more than twice
-    the wanted frames stay in training if there are smaller ones.
-
-    Args:
-        frames: an index of S sets.
-        share: of each set's frames that are held out, in [0, 1).
-        seed: of the run.
-
-    Returns:
-        Numbers of the training frames, int64 [n], of each of the S sets; likewise of those that
-        are held out. All ascending.
-    """
-    train, held = [], []
-    for name in frames.sets:
-        out = _held_out(frames.groups(name), share, seed)
-        numbers = np.arange(len(out), dtype=np.int64) + frames.first(name)
-        train.append(numbers[~out])
-        held.append(numbers[out])
-    return train, held
-
-
-def _held_out(groups: np.ndarray, share: float, seed: int) -> np.ndarray:
-    """Which frames are held out, bool [n], by their groups, uint64 [n]."""
-    known, member, sizes = np.unique(groups, return_inverse=True, return_counts=True)
-    if share <= 0 or len(known) < 2:
-        return np.zeros(len(groups), bool)
-    wanted = share * len(groups)
-    order = np.argsort(_mixed(known, hashing.seed_for(seed, "held-out groups")), kind="stable")
-    small = sizes[order] <= max(2 * wanted, sizes.min())
-    order = order[small]
-    # Groups in order until taking the next would bring the count no nearer to what is wanted.
-    count = 1 + int(np.abs(sizes[order].cumsum() - wanted).argmin())
-    chosen = np.zeros(len(known), bool)
-    chosen[order[: min(count, len(known) - 1)]] = True
-    return np.asarray(chosen[member])
-
-
-def _mixed(values: np.ndarray, seed: int) -> np.ndarray:
-    """Hashes of 64-bit values that a seed changes throughout, uint64 [n]: SplitMix64's mixer."""
-    mixed = values ^ np.uint64(seed)
-    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
-        mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
-    return np.asarray(mixed ^ (mixed >> np.uint64(31)))
-
-
-# Writing
-
-
-class Writer:
-    """Writes one set of an index, in a `with` block; it is there once the block has ended well.
-
-    A set of the same name is replaced.
-
-    Args:
-        index: folder of the index; made if it is not there.
-        name: of the set, and of its folder.
-        settings: what was done to the frames.
-        source: where they are from, for set.json.
-        guard: what test images they were compared with, for set.json; None if they weren't.
-
-    Raises:
-        UserError: on entering, if a folder of that name is there and is no set.
-    """
-
-    def __init__(
-        self,
-        index: Path,
-        name: str,
-        settings: Settings,
-        source: dict[str, Any] | None = None,
-        guard: dict[str, Any] | None = None,
-    ) -> None:
-        self.target = index / name
-        self.settings = settings
-        self.source = source
-        self.guard = guard
-        self.kept = 0
-        self.removed: Counter[str] = Counter()
-        self.first_removed = ""
-        """Detail of the first that was left out with one."""
-        self._stack = ExitStack()
-        self._hash = hashlib.sha256()
-        self._shards: list[int] = []  # their lengths
-
-    def __enter__(self) -> Self:
-        if self.target.exists() and not _is_set(self.target) and not _is_empty(self.target):
-            raise UserError(
-                f"{self.target} is there and is no set of an index; give another --out folder"
-            )
-        self.target.parent.mkdir(parents=True, exist_ok=True)
-        self._folder = self._stack.enter_context(files.atomic_folder(self.target))
-        self._open = self._stack.enter_context(ExitStack())  # files, closed before the rename
-        self._records = self._open.enter_context((self._folder / _RECORDS).open("wb+"))
-        self._write_header()
-        self._frames = self._table(_FRAMES, ("name", "group", "digest"))
-        self._left_out = self._table(_REMOVED, ("name", "reason", "detail"))
-        self._shard = self._next_shard()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        with self._stack:  # which renames the folder, or removes it after an error
-            if error is not None:
-                raise error
-            self._write_header()
-            self._open.close()
-            (self._folder / _SET).write_text(self._about() + "\n", encoding="utf-8")
-            if self.target.is_dir():
-                shutil.rmtree(self.target)
-
-    def add(
-        self, name: str, group: str, digest: str, pixels: np.ndarray, region: np.ndarray | None
-    ) -> None:
-        """Write a frame.
-
-        Args:
-            name: in its source, unique within the set.
-            group: video or patient; the same for all frames that must stay together.
-            digest: SHA-256 of what it was made from.
-            pixels: uint8 [H, W] or [H, W, 3].
-            region: bool [H, W], or None for everything.
-        """
-        self.add_packed(name, group, digest, pack(pixels, region))
-
-    def add_packed(self, name: str, group: str, digest: str, packed: Packed) -> None:
-        """Write a frame that `pack` has compressed, perhaps in another thread."""
-        if self._shards[-1] >= SHARD_BYTES:
-            self._shard.close()
-            self._shard = self._next_shard()
-        key = int.from_bytes(hashlib.sha256(group.encode()).digest()[:8], "little")
-        record = np.array(
-            (
-                key,
-                len(self._shards) - 1,
-                self._shards[-1],
-                len(packed.png),
-                len(packed.mask),
-                packed.height,
-                packed.width,
-            ),
-            RECORD,
-        )
-        self._shard.write(packed.png + packed.mask)
-        self._shards[-1] += len(packed.png) + len(packed.mask)
-        self._records.write(record.tobytes())
-        csv.writer(self._frames).writerow((name, group, digest))
-        # Not of the PNG's bytes, which depend on the version of zlib.
-        self._hash.update(key.to_bytes(8, "little") + packed.digest)
-        self.kept += 1
-
-    def remove(self, name: str, reason: str, detail: str = "") -> None:
-        """Note a frame or file that is left out, by a `reason` to count and a free `detail`."""
-        self.removed[reason] += 1
-        self.first_removed = self.first_removed or detail
-        csv.writer(self._left_out).writerow((name, reason, detail))
-
-    def _table(self, name: str, columns: tuple[str, ...]) -> TextIO:
-        file = (self._folder / name).open("w", encoding="utf-8", newline="")
-        csv.writer(file).writerow(columns)
-        return self._open.enter_context(file)
-
-    def _next_shard(self) -> BinaryIO:
-        path = self._folder / f"pixels-{len(self._shards):05d}.bin"
-        self._shards.append(0)
-        return self._open.enter_context(path.open("wb"))
-
-    def _write_header(self) -> None:
-        """Begin the file of records; numpy's header has room for any count to be put in later."""
-        self._records.seek(0)
-        about = {"descr": RECORD.descr, "fortran_order": False, "shape": (self.kept,)}
-        np.lib.format.write_array_header_1_0(self._records, about)
-
-    def _about(self) -> str:
-        told = {
-            "format": FORMAT,
-            "settings": asdict(self.settings),
-            "counts": {"kept": self.kept, "removed": sum(self.removed.values())},
-            "removed": dict(sorted(self.removed.items())),
-            "shards": self._shards,
-            "fingerprint": self._hash.hexdigest(),
-            "source": self.source,
-            "guard": self.guard,
-        }
-        return json.dumps(told, indent=2, ensure_ascii=False)
-
-
-def _is_empty(folder: Path) -> bool:
-    return folder.is_dir() and not any(folder.iterdir())

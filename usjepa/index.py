@@ -19,16 +19,8 @@ from ultrabench_eval.core import files
 from ultrabench_eval.core.errors import UserError
 from ultrabench_eval.core.parallel import ordered
 from usjepa import preprocess
-from usjepa.frames import (
-    LONGEST_SIDE,
-    Frames,
-    Packed,
-    Settings,
-    Writer,
-    about,
-    open_index,
-    pack,
-)
+from usjepa.frame_writer import Packed, Writer, pack
+from usjepa.frames import LONGEST_SIDE, Frames, Settings, about, open_index
 from usjepa.sources import Found, LeftOut, Source, sources_of
 
 __all__ = ["Source", "build", "sources_of"]

@@ -1,4 +1,7 @@
-"""Which frames a step sees: sets drawn by their capped size, frames uniformly within a set (eq. 6).
+"""Which frames are trained on, and which of them a step sees.
+
+Some are held out, by whole groups. Of the others, sets are drawn by their capped size and frames
+uniformly within a set (eq. 6):
 
     P(D) = min(|D|, N_t) / sum of the same over all sets
 
@@ -13,6 +16,7 @@ import numpy as np
 
 from ultrabench_eval.core.errors import UserError
 from ultrabench_eval.core.hashing import seed_for
+from usjepa.frames import Frames
 
 
 class CappedSampler:
@@ -59,3 +63,52 @@ class CappedSampler:
         places = (draws[1] * lengths).astype(np.int64)
         pairs = zip(chosen.tolist(), places.tolist(), strict=True)
         return np.array([self.sets[one][place] for one, place in pairs], dtype=np.int64)
+
+
+def hold_out(frames: Frames, share: float, seed: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Split each set by whole groups (videos, patients, single stills).
+
+    A set's split depends on its own frames and the seed only. At least one group is held out of a
+    set with two or more if `share` is above 0, and never all of them. Groups of more than twice
+    the wanted frames stay in training if there are smaller ones.
+
+    Args:
+        frames: an index of S sets.
+        share: of each set's frames that are held out, in [0, 1).
+        seed: of the run.
+
+    Returns:
+        Numbers of the training frames, int64 [n], of each of the S sets; likewise of those that
+        are held out. All ascending.
+    """
+    train, held = [], []
+    for name in frames.sets:
+        out = _held_out(frames.groups(name), share, seed)
+        numbers = np.arange(len(out), dtype=np.int64) + frames.first(name)
+        train.append(numbers[~out])
+        held.append(numbers[out])
+    return train, held
+
+
+def _held_out(groups: np.ndarray, share: float, seed: int) -> np.ndarray:
+    """Which frames are held out, bool [n], by their groups, uint64 [n]."""
+    known, member, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    if share <= 0 or len(known) < 2:
+        return np.zeros(len(groups), bool)
+    wanted = share * len(groups)
+    order = np.argsort(_mixed(known, seed_for(seed, "held-out groups")), kind="stable")
+    small = sizes[order] <= max(2 * wanted, sizes.min())
+    order = order[small]
+    # Groups in order until taking the next would bring the count no nearer to what is wanted.
+    count = 1 + int(np.abs(sizes[order].cumsum() - wanted).argmin())
+    chosen = np.zeros(len(known), bool)
+    chosen[order[: min(count, len(known) - 1)]] = True
+    return np.asarray(chosen[member])
+
+
+def _mixed(values: np.ndarray, seed: int) -> np.ndarray:
+    """Hashes of 64-bit values that a seed changes throughout, uint64 [n]: SplitMix64's mixer."""
+    mixed = values ^ np.uint64(seed)
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
+    return np.asarray(mixed ^ (mixed >> np.uint64(31)))

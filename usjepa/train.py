@@ -33,10 +33,10 @@ from usjepa import config as configs
 from usjepa.checkpoint import BEST, LAST
 from usjepa.config import Config
 from usjepa.distributed import World
-from usjepa.frames import Frames, hold_out
+from usjepa.frames import Frames
 from usjepa.loader import Batch, Part
 from usjepa.monitor import Entry
-from usjepa.sampling import CappedSampler
+from usjepa.sampling import CappedSampler, hold_out
 from usjepa.student import Student
 
 Probe = Callable[[Encoder], Mapping[str, float]]
@@ -82,7 +82,6 @@ def run(config: Config, frames: Frames, out: Path, execution: Execution | None =
     """
     execution = execution or Execution()
     _check_frames(config, frames)
-    out.mkdir(parents=True, exist_ok=True)
     with distributed.joined(execution.device) as world:
         return _Run(config, frames, out, execution, world).go()
 
@@ -166,6 +165,7 @@ class _Run:
     def go(self) -> Path:
         """All steps that are left, and the export."""
         self._resume()
+        self.out.mkdir(parents=True, exist_ok=True)  # only now that all is known to fit
         if self.world.first:
             self.log = monitor.Log(self.out / "log.jsonl", self.step)
         self._write("start", self._about())

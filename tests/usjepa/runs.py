@@ -9,7 +9,8 @@ import numpy as np
 
 from usjepa import config as configs
 from usjepa.config import Config
-from usjepa.frames import Frames, Settings, Writer, open_index
+from usjepa.frame_writer import Writer
+from usjepa.frames import Frames, Settings, open_index
 
 SMALL: dict[str, Any] = {
     "name": "small",

@@ -16,8 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ultrabench_eval.core.errors import UserError
-from usjepa import frames
-from usjepa.frames import Frames, Settings, Writer, hold_out, open_index
+from usjepa import frame_writer, sampling
+from usjepa.frame_writer import Writer
+from usjepa.frames import Frames, Settings, open_index
+from usjepa.sampling import hold_out
 
 SETTINGS = Settings()
 
@@ -105,7 +107,7 @@ def test_a_region_of_all_pixels_is_none(tmp_path: Path) -> None:
 
 
 def test_shards_are_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(frames, "SHARD_BYTES", 2000)
+    monkeypatch.setattr(frame_writer, "SHARD_BYTES", 2000)
     folder = write(tmp_path)
     assert len(list(folder.glob("pixels-*.bin"))) > 2
     check(open_index(tmp_path))
@@ -168,9 +170,9 @@ def test_the_fingerprint_is_of_the_frames(tmp_path: Path) -> None:
 
 def test_frames_of_impossible_size_are_refused() -> None:
     with pytest.raises(ValueError, match="too long"):
-        frames.pack(np.zeros((1, 70_000), np.uint8), None)
+        frame_writer.pack(np.zeros((1, 70_000), np.uint8), None)
     with pytest.raises(ValueError, match="not of the frame's size"):
-        frames.pack(np.zeros((4, 5), np.uint8), np.zeros((5, 4), bool))
+        frame_writer.pack(np.zeros((4, 5), np.uint8), np.zeros((5, 4), bool))
 
 
 # What is told
@@ -276,17 +278,17 @@ def groups_of(sizes: list[int], seed: int = 0) -> np.ndarray:
 @given(group_sizes, shares, st.integers(0, 5))
 def test_groups_are_held_out_whole(sizes: list[int], share: float, seed: int) -> None:
     groups = groups_of(sizes)
-    out = frames._held_out(groups, share, seed)
+    out = sampling._held_out(groups, share, seed)
     assert not set(groups[out].tolist()) & set(groups[~out].tolist())
     assert out.any() == (len(set(groups.tolist())) > 1)
     assert not out.all()
-    np.testing.assert_array_equal(out, frames._held_out(groups, share, seed))
+    np.testing.assert_array_equal(out, sampling._held_out(groups, share, seed))
 
 
 @settings(max_examples=300, deadline=None)
 @given(group_sizes, shares, st.integers(0, 5))
 def test_the_share_is_near(sizes: list[int], share: float, seed: int) -> None:
-    held = frames._held_out(groups_of(sizes), share, seed).sum()
+    held = sampling._held_out(groups_of(sizes), share, seed).sum()
     wanted = share * sum(sizes)
     # One group more would not be nearer, except that one must be held out and one must stay.
     small = [size for size in sizes if size <= max(2 * wanted, min(sizes))]
@@ -295,22 +297,22 @@ def test_the_share_is_near(sizes: list[int], share: float, seed: int) -> None:
 
 
 def test_stills_and_a_long_video() -> None:
-    out = frames._held_out(np.arange(10_000, dtype=np.uint64), 0.05, 0)
+    out = sampling._held_out(np.arange(10_000, dtype=np.uint64), 0.05, 0)
     assert out.sum() == 500
     assert abs(np.flatnonzero(out).mean() - 5000) < 500  # from everywhere
     groups = groups_of([900, *[1] * 100])
     for seed in range(20):
-        assert frames._held_out(groups, 0.05, seed).sum() == 50  # never the long one
-    assert not frames._held_out(groups, 0.0, 0).any()
+        assert sampling._held_out(groups, 0.05, seed).sum() == 50  # never the long one
+    assert not sampling._held_out(groups, 0.0, 0).any()
 
 
 def test_seeds_and_order_of_frames() -> None:
     groups = groups_of([3] * 50)
-    splits = {frames._held_out(groups, 0.1, seed).tobytes() for seed in range(10)}
+    splits = {sampling._held_out(groups, 0.1, seed).tobytes() for seed in range(10)}
     assert len(splits) == 10
     order = np.random.default_rng(1).permutation(len(groups))
     np.testing.assert_array_equal(
-        frames._held_out(groups[order], 0.1, 0), frames._held_out(groups, 0.1, 0)[order]
+        sampling._held_out(groups[order], 0.1, 0), sampling._held_out(groups, 0.1, 0)[order]
     )
 
 
@@ -330,4 +332,4 @@ def test_a_set_is_split_as_if_alone(tmp_path: Path) -> None:
 
 def test_millions_of_frames_are_split_quickly(monkeypatch: pytest.MonkeyPatch) -> None:
     groups = np.random.default_rng(0).integers(0, 2**63, 1_000_000, dtype=np.uint64)
-    assert frames._held_out(groups, 0.05, 0).sum() == 50_000
+    assert sampling._held_out(groups, 0.05, 0).sum() == 50_000

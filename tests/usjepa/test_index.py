@@ -25,7 +25,8 @@ from ultrabench_eval.core import hashing
 from ultrabench_eval.core.errors import UserError
 from usjepa import index as indexing
 from usjepa import preprocess
-from usjepa.frames import Frames, Settings, Writer, open_index
+from usjepa.frame_writer import Writer
+from usjepa.frames import Frames, Settings, open_index
 from usjepa.index import build, sources_of
 
 

@@ -57,8 +57,8 @@ def run(
     """Measure models on tasks and write the leaderboard.
 
     What is done is not done again, and the same command in several processes at once shares the
-    work. Exit code 0: all cells are there; 1: some failed (error rows
-    say why); 2: nothing was started.
+    work. Exit code 0: all cells are there; 1: some failed (error rows say why); 2: nothing was
+    started.
     """
     import ultrabench_eval
     from ultrabench_eval.display import Progress
