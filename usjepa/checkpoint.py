@@ -101,7 +101,9 @@ def check(path: Path, content: Mapping[str, Any], config: Config, frames: str) -
         )
 
 
-def save_best(path: Path, config: Config, encoder: Mapping[str, Any], about: Entry) -> None:
+def save_best(
+    path: Path, config: Config, encoder: Mapping[str, Any], about: Mapping[str, Any]
+) -> None:
     """Write the encoder that will be exported, with what is known of it."""
     _write(
         path,
@@ -129,9 +131,6 @@ def read(path: Path) -> dict[str, Any]:
             "use the version that wrote it"
         )
     return content
-
-
-Entry = Mapping[str, Any]
 
 
 def _write(path: Path, content: Mapping[str, Any]) -> None:
