@@ -112,6 +112,9 @@ class Predictor:
     """Not stated: the I-JEPA code takes the encoder's, 12; SALT has 16."""
     target_width: _Count | None = None
     """What its output is mapped to; null: the teacher's width. Checked against the teacher."""
+    context_weight: _NotNegative = 0.0
+    """Weight of the same loss at the visible patches (arXiv 2603.14482: tokens that are only looked
+    at, never asked for, do not keep what is local). 0: none, as the paper."""
 
     @validates(mode="after")
     def _fits(self) -> Self:

@@ -92,14 +92,21 @@ class JEPA(Objective):
         predictor: maps what it saw to the teacher's width.
         normalise_targets: layer norm, without scale and shift, over the channels of each of the
             teacher's layers.
+        context_weight: of the same loss at the visible patches, beside that at the hidden ones.
     """
 
     def __init__(
-        self, student: Student, image_size: int, predictor: Predictor, normalise_targets: bool
+        self,
+        student: Student,
+        image_size: int,
+        predictor: Predictor,
+        normalise_targets: bool,
+        context_weight: float = 0.0,
     ) -> None:
         super().__init__(student, image_size)
         self.predictor = predictor
         self.normalise_targets = normalise_targets
+        self.context_weight = context_weight
 
     def teach(self, images: Tensor) -> Tensor:
         """The teacher's tokens of whole images, [B, N, D]; see `loss` for `images`."""
@@ -112,30 +119,48 @@ class JEPA(Objective):
     def loss(self, images: Tensor, masks: Masks) -> tuple[Tensor, Logs]:
         """Smooth L1 with beta 1; see `jepa_loss`.
 
-        Logs: `loss`, and the deviation of targets and predictions over patches, averaged over
-        channels, which goes to zero when a representation collapses.
+        Logs: `loss`; its two parts, if the visible patches have a weight; and the deviation of
+        targets and predictions over patches, averaged over channels, which goes to zero when a
+        representation collapses.
         """
         with torch.no_grad():
-            wanted = self.targets(images, masks)
+            tokens = self.targets(images)
+            wanted = _taken(tokens, masks.targets)
         context = self.student.visible(self.normalised(images), masks.context, masks.context_real)
-        predicted = self.predictor(
-            context, masks.context, masks.targets, masks.context_real, masks.targets_real
-        ).float()
-        loss = jepa_loss(predicted, wanted, masks.targets_real)
+        asked = (context, masks.context, masks.targets, masks.context_real, masks.targets_real)
+        parts = {}
+        if self.context_weight:
+            predicted, seen = self.predictor.everywhere(*asked)
+            hidden = jepa_loss(predicted.float(), wanted, masks.targets_real)
+            visible = self._at_context(seen.float(), tokens, masks)
+            loss = hidden + self.context_weight * visible
+            parts = {"hidden_loss": hidden.detach(), "visible_loss": visible.detach()}
+        else:
+            predicted = self.predictor(*asked)
+            loss = jepa_loss(predicted.float(), wanted, masks.targets_real)
         return loss, {
             "loss": loss.detach(),
+            **parts,
             "target_spread": _spread(wanted, masks.targets_real),
-            "prediction_spread": _spread(predicted.detach(), masks.targets_real),
+            "prediction_spread": _spread(predicted.detach().float(), masks.targets_real),
         }
 
-    def targets(self, images: Tensor, masks: Masks) -> Tensor:
-        """What is to be predicted, float32 [B, T, K, D]."""
+    def targets(self, images: Tensor) -> Tensor:
+        """What is to be predicted of whole images, float32 [B, N, D]."""
         tokens = self.teach(images).float()
         if self.normalise_targets:
             layers = torch.split(tokens, self.layer_widths(tokens), dim=-1)
             tokens = torch.cat([layer_norm(one, one.shape[-1:]) for one in layers], dim=-1)
-        index = masks.targets.flatten(1)[..., None].expand(-1, -1, tokens.shape[-1])
-        return tokens.gather(1, index).reshape(*masks.targets.shape, -1)
+        return tokens
+
+    def _at_context(self, predicted: Tensor, tokens: Tensor, masks: Masks) -> Tensor:
+        """The loss at the visible patches, which [B, T, C, D] predicts T times."""
+        count = masks.targets.shape[1]
+        index = masks.context[:, None].expand(-1, count, -1)
+        real = masks.context_real
+        if real is not None:
+            real = real[:, None].expand(-1, count, -1)
+        return jepa_loss(predicted, _taken(tokens, index), real)
 
 
 class SALT(JEPA):
@@ -147,6 +172,7 @@ class SALT(JEPA):
         predictor: as for `JEPA`.
         teacher: an encoder of the zoo. Not among this module's parameters, nor in its state.
         normalise_targets: as for `JEPA`.
+        context_weight: as for `JEPA`.
     """
 
     def __init__(
@@ -156,8 +182,9 @@ class SALT(JEPA):
         predictor: Predictor,
         teacher: FrozenTeacher,
         normalise_targets: bool = True,
+        context_weight: float = 0.0,
     ) -> None:
-        super().__init__(student, image_size, predictor, normalise_targets)
+        super().__init__(student, image_size, predictor, normalise_targets, context_weight)
         self.teacher = teacher
 
     def teach(self, images: Tensor) -> Tensor:
@@ -183,8 +210,9 @@ class IJEPA(JEPA):
         image_size: int,
         predictor: Predictor,
         normalise_targets: bool = True,
+        context_weight: float = 0.0,
     ) -> None:
-        super().__init__(student, image_size, predictor, normalise_targets)
+        super().__init__(student, image_size, predictor, normalise_targets, context_weight)
         self.teacher = copy.deepcopy(student).requires_grad_(False)
 
     @property
@@ -283,6 +311,12 @@ def jepa_loss(predicted: Tensor, wanted: Tensor, real: Tensor | None = None) -> 
     return (apart.sum(-1) / real.sum(-1)).mean()
 
 
+def _taken(tokens: Tensor, index: Tensor) -> Tensor:
+    """Tokens at places: [B, N, D], int64 [B, T, K] -> [B, T, K, D]."""
+    flat = index.flatten(1)[..., None].expand(-1, -1, tokens.shape[-1])
+    return tokens.gather(1, flat).reshape(*index.shape, -1)
+
+
 def patches(images: Tensor, size: int) -> Tensor:
     """Pixels of each patch, [B, 3, S, S] -> [B, N, 3 P P]: rows, columns, then colours, as MAE.
 
@@ -346,10 +380,10 @@ def build(config: Config, teacher: FrozenTeacher | None = None, device: str = "a
         if model.first_weights == "xavier":
             student.apply(_xavier)
             predictor.apply(_xavier)
-    normalise = config.teacher.layer_norm
+    how = (config.teacher.layer_norm, sizes.context_weight)
     if teacher is None or config.objective == "ijepa":
-        return IJEPA(student, model.image_size, predictor, normalise)
-    return SALT(student, model.image_size, predictor, teacher, normalise)
+        return IJEPA(student, model.image_size, predictor, *how)
+    return SALT(student, model.image_size, predictor, teacher, *how)
 
 
 @contextmanager

@@ -6,6 +6,8 @@ adapter to the teacher's width (section 4.4).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -57,8 +59,23 @@ class Predictor(nn.Module):
     ) -> Tensor:
         """Predictions for every target patch, [B, T, K, D].
 
+        See `everywhere` for how, and for the arguments.
+        """
+        x = self._blocks(context, context_index, targets, context_real, targets_real)
+        return self._projected(x[:, -targets.shape[-1] :], targets.shape)
+
+    def everywhere(
+        self,
+        context: Tensor,
+        context_index: Tensor,
+        targets: Tensor,
+        context_real: Tensor | None = None,
+        targets_real: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Predictions for every target patch [B, T, K, D] and every visible one [B, T, C, D].
+
         The context is put before each target block by itself, so that blocks of an image know
-        nothing of each other.
+        nothing of each other, and visible patches are predicted T times.
 
         Args:
             context: the student's tokens, [B, C, D_student].
@@ -68,7 +85,24 @@ class Predictor(nn.Module):
             targets_real: likewise for `targets`, bool [B, T, K]. No token attends to padding, and
                 predictions for padding mean nothing.
         """
+        x = self._blocks(context, context_index, targets, context_real, targets_real)
         batch, count, length = targets.shape
+        seen, asked = x.split([context.shape[1], length], dim=1)
+        return (
+            self._projected(asked, targets.shape),
+            self._projected(seen, (batch, count, context.shape[1])),
+        )
+
+    def _blocks(
+        self,
+        context: Tensor,
+        context_index: Tensor,
+        targets: Tensor,
+        context_real: Tensor | None,
+        targets_real: Tensor | None,
+    ) -> Tensor:
+        """Tokens after the last block, [B * T, C + K, width]: the context before each block."""
+        count = targets.shape[1]
         table = self.predictor_pos_embed[0]
         seen = self.predictor_embed(context) + table[context_index]  # [B, C, width]
         asked = self.mask_token + table[targets.flatten(0, 1)]  # [B * T, K, width]
@@ -85,5 +119,9 @@ class Predictor(nn.Module):
             bias = attention_bias(torch.cat(real, dim=1), x.dtype)
         for block in self.predictor_blocks:
             x = block(x, bias)
-        predicted: Tensor = self.predictor_proj(self.predictor_norm(x[:, -length:]))
-        return predicted.reshape(batch, count, length, -1)
+        return x
+
+    def _projected(self, x: Tensor, shape: Sequence[int]) -> Tensor:
+        """[B * T, L, width] -> [*shape, D], `shape` being [B, T, L]."""
+        predicted: Tensor = self.predictor_proj(self.predictor_norm(x))
+        return predicted.reshape(*shape, -1)

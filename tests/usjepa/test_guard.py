@@ -185,7 +185,7 @@ def test_an_image_that_cannot_be_read_is_told(tmp_path: Path, tiny: Size) -> Non
 
 
 def test_no_task_is_told(tmp_path: Path, loaded: list[Task]) -> None:
-    with pytest.raises(UserError, match=r"no task to guard is in .* give the folder"):
+    with pytest.raises(UserError, match=r"no task is in .* give the folder"):
         Guard.at(tmp_path)
     with pytest.raises(UserError, match=r"data folder not found: .*gone"):
         Guard.at(tmp_path / "gone")

@@ -174,6 +174,36 @@ def test_loss_with_padding_is_the_loss_of_the_unpadded() -> None:
     )
 
 
+@pytest.mark.parametrize("weight", [0.0, 0.5])
+def test_loss_compares_the_teachers_tokens_at_hidden_and_at_weighted_visible_patches(
+    weight: float,
+) -> None:
+    target = made("salt", predictor=Predictor(depth=2, width=16, heads=2, context_weight=weight))
+    assert isinstance(target, SALT)
+    scrambled(target)
+    masked = drawn("salt", region=half())
+    assert masked.context_real is not None
+    assert masked.targets_real is not None
+    found, logs = target.loss(images(), masked)
+    wanted = layer_norm(small().tokens(images()), (20,))
+    hidden, visible = [], []
+    for row, image in enumerate(target.normalised(images())):
+        seen = masked.context[row][masked.context_real[row]]
+        context = target.student.visible(image[None], seen[None])
+        for block, real in zip(masked.targets[row], masked.targets_real[row], strict=True):
+            asked = block[real]
+            at_hidden, at_seen = target.predictor.everywhere(context, seen[None], asked[None, None])
+            plain = target.predictor(context, seen[None], asked[None, None])
+            torch.testing.assert_close(plain, at_hidden)
+            hidden.append(nn.SmoothL1Loss()(at_hidden[0, 0], wanted[row, asked]))
+            visible.append(nn.SmoothL1Loss()(at_seen[0, 0], wanted[row, seen]))
+    parts = torch.stack(hidden).mean(), torch.stack(visible).mean()
+    torch.testing.assert_close(found, parts[0] + weight * parts[1], rtol=1e-5, atol=1e-6)
+    if weight:
+        torch.testing.assert_close(logs["hidden_loss"], parts[0], rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(logs["visible_loss"], parts[1], rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize("kind", ["salt", "ijepa"])
 def test_padded_batch_equals_its_images_one_by_one(kind: str) -> None:
     target = made(kind)
@@ -191,20 +221,15 @@ def test_padded_batch_equals_its_images_one_by_one(kind: str) -> None:
     torch.testing.assert_close(whole, torch.stack(each).mean(), rtol=1e-5, atol=1e-6)
 
 
-def test_targets_are_the_teachers_tokens_at_the_blocks() -> None:
+def test_targets_are_the_teachers_tokens() -> None:
     teacher = small()
-    masked = drawn("salt")
     tokens = teacher.tokens(images()).clone()
     for normalise in (True, False):
         target = made("salt", teacher={"layer_norm": normalise})
         assert isinstance(target, SALT)
-        found = target.targets(images(), masked)
+        found = target.targets(images())
         wanted = layer_norm(tokens, (20,)) if normalise else tokens
-        for row in range(4):
-            for block in range(2):
-                torch.testing.assert_close(
-                    found[row, block], wanted[row, masked.targets[row, block]]
-                )
+        torch.testing.assert_close(found, wanted)
         if normalise:
             assert found.mean(-1).abs().max() < 1e-5
             assert (found.var(-1, correction=0) - 1).abs().max() < 1e-2
