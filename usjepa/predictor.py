@@ -87,7 +87,7 @@ class Predictor(nn.Module):
         """
         x = self._blocks(context, context_index, targets, context_real, targets_real)
         batch, count, length = targets.shape
-        seen, asked = x.split([context.shape[1], length], dim=1)
+        seen, asked = torch.split(x, [context.shape[1], length], dim=1)
         return (
             self._projected(asked, targets.shape),
             self._projected(seen, (batch, count, context.shape[1])),
