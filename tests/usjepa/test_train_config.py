@@ -81,13 +81,18 @@ def test_the_two_models_differ_in_region_conditioning_only(pair: tuple[str, str]
 
 def test_the_nano_students_are_on_equal_terms() -> None:
     salt, averaged = (asdict(config.load(f"{name}_nano")) for name in ("us_jepa", "ijepa"))
-    assert {key for key in salt if salt[key] != averaged[key]} == {"name", "objective", "masks"}
+    differ = {key for key in salt if salt[key] != averaged[key]}
+    assert differ == {"name", "objective", "teacher", "predictor", "masks"}
+    assert salt["teacher"].pop("layer_norm") == averaged["teacher"].pop("layer_norm")  # one used
     # A teacher that learns from the student must not be asked for what the student sees.
     assert (salt["masks"].pop("allow_overlap"), averaged["masks"].pop("allow_overlap")) == (
         True,
         False,
     )
+    weights = [one["predictor"].pop("context_weight") for one in (salt, averaged)]
+    assert weights == [1, 0]
     assert salt["masks"] == averaged["masks"]
+    assert salt["predictor"] == averaged["predictor"]
 
 
 def test_every_configuration_loads_and_says_what_to_expect() -> None:
@@ -161,7 +166,7 @@ def test_ids_tell_runs_apart_but_not_names() -> None:
         ("model.width=190", "model: width 190 is not a multiple of heads 3"),
         ("predictor.width=90", "predictor: width 90 is not a multiple of 4"),
         ("model.image_size=225", "model: image_size 225 is not a multiple of patch_size 16"),
-        ("train.accumulate=3", "train: batch_size 32 is not a multiple of accumulate 3"),
+        ("train.accumulate=3", "train: batch_size 16 is not a multiple of accumulate 3"),
         ("objective=jepa", "objective: input should be 'salt', 'ijepa' or 'mae', not 'jepa'"),
         ("train.learning_rate=.nan", "train.learning_rate: .*finite number"),
         ("name=Bad Name", "name: "),
