@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tasks.release import SYNTHETIC_MARKER
-from ultrabench_eval.core.errors import UserError
+from ultrabench_eval.core.errors import UserError, not_found
 from ultrabench_eval.core.registry import Registry
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ __all__ = [
     "label",
     "load",
     "names",
+    "names_at",
     "problem",
     "register",
     "registry",
@@ -41,6 +42,23 @@ for _name in BUILT_IN:
 def names() -> list[str]:
     """Names of all tasks: the eight of UltraBench and those of installed packages."""
     return registry.names()
+
+
+def names_at(root: Path) -> list[str]:
+    """Names of the known tasks that have a sub-folder in a data root.
+
+    Raises:
+        UserError: no such folder, or no task in it.
+    """
+    if not root.is_dir():
+        raise not_found("data folder", root, "give the one that holds aul, busbra ...")
+    found = [name for name in names() if (root / name).is_dir()]
+    if not found:
+        raise UserError(
+            f"no task is in {root}: it has no sub-folder aul, busbra ...; give the folder that "
+            "holds them"
+        )
+    return found
 
 
 def register(name: str, target: Any = None) -> Any:

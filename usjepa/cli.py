@@ -144,6 +144,31 @@ def export(
 
 
 @app.command()
+def figure(
+    data: Annotated[
+        Path, typer.Option("--data", envvar="UBENCH_DATA", help="Data root: aul, busbra ... in it.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for masks.svg, .png and .pdf.")],
+    config: ConfigName = "usrc_jepa_vitb16",
+    set: Set = None,
+) -> None:
+    """Draw masks on a training image of each task: region, valid patches, blocks with and without.
+
+    Nothing is trained, and nothing is written unless all of it can be drawn.
+    """
+    import tasks
+    from ultrabench_eval.core import files
+    from usjepa import config as configs
+    from usjepa import figure as drawing
+
+    settings = configs.load(config, set or ())
+    made = drawing.masks([tasks.load(name, data) for name in tasks.names_at(data)], settings)
+    for name, content in made.items():
+        files.write_bytes(out / name, content)
+        print(out / name)
+
+
+@app.command()
 def configs() -> None:
     """Names of the configurations that come with the package."""
     from usjepa import config
@@ -209,10 +234,10 @@ def _build(
 def _guard(sources: list[Source], data: Path | None) -> Guard:
     """A guard of the tasks at `data`, and of those among the sources."""
     import tasks
-    from usjepa.guard import Guard, names_at
+    from usjepa.guard import Guard
 
     found = {source.task.name: source.task for source in sources if source.task is not None}
-    for name in names_at(data) if data is not None else ():
+    for name in tasks.names_at(data) if data is not None else ():
         if name not in found:
             found[name] = tasks.load(name, data)
     if not found:

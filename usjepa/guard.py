@@ -17,7 +17,7 @@ from tasks.near_duplicates import align, duplicates, signatures
 from tasks.near_duplicates.signatures import Signatures
 from tasks.task import SPLITS, Task
 from ultrabench_eval.core import hashing, parallel
-from ultrabench_eval.core.errors import UserError, did_you_mean, not_found
+from ultrabench_eval.core.errors import UserError, did_you_mean
 
 THRESHOLDS = {
     "signatures": signatures.FORMAT,
@@ -146,7 +146,7 @@ class Guard:
                 that passed it over would let its images through.
         """
         if names is None:
-            names = names_at(root)
+            names = task_zoo.names_at(root)
         return cls.of([task_zoo.load(name, root) for name in names], splits, grades, advance)
 
     def check(self, images: Sequence[np.ndarray]) -> list[Match | None]:
@@ -183,20 +183,3 @@ def _check(what: str, asked: Sequence[str], known: Sequence[str]) -> None:
             )
     if not asked:
         raise UserError(f"the guard was given no {what}; give one or more of {', '.join(known)}")
-
-
-def names_at(root: Path) -> list[str]:
-    """Names of the known tasks that have a sub-folder in a data root.
-
-    Raises:
-        UserError: no such folder, or no task in it.
-    """
-    if not root.is_dir():
-        raise not_found("data folder", root, "give the one that holds aul, busbra ...")
-    names = [name for name in task_zoo.names() if (root / name).is_dir()]
-    if not names:
-        raise UserError(
-            f"no task to guard is in {root}: it has no sub-folder aul, busbra ...; "
-            "give the folder that holds them"
-        )
-    return names

@@ -9,13 +9,15 @@ import numpy as np
 import pandas as pd
 import pytest
 from made_cells import cell, control, failure, results
+from matplotlib.figure import Figure
 from test_cli import ubench
 from test_published import check_latex
 
 from ultrabench_eval.cells import Cell, Cells, Coordinates
 from ultrabench_eval.protocol import PAPER, TUNED
-from ultrabench_eval.report import against, published, tables
+from ultrabench_eval.report import against, figures, published, tables
 from ultrabench_eval.report.entries import Entry
+from ultrabench_eval.report.marks import marks
 
 PROTOCOL = PAPER.id("linear")
 SIZES = {"train": 529, "validation": 59, "test": 147}  # of AUL, as published
@@ -221,6 +223,74 @@ def test_a_report_gives_the_bytes_of_the_run_and_touches_no_cell(tmp_path: Path)
             name = path.relative_to(tmp_path / "elsewhere")
             assert path.read_bytes() == (cells.out / name).read_bytes(), name
     assert (tmp_path / "elsewhere" / "leaderboard.tex").exists()
+
+
+# ---- figures ------------------------------------------------------------------------------------
+
+
+def with_conditions(tmp_path: Path, **changes: object) -> list[Entry]:
+    """A run of few-shot and corrupted conditions of USFM, a model of ours and a control."""
+    cells = Cells(tmp_path)
+    results(
+        cells,
+        models=("usfm", "good", "pixels"),
+        tasks=("aul", "mmotu"),
+        protocols=(PROTOCOL, "tuned-2"),
+        fractions=(10,),
+        corruptions=("blur", "shadow"),
+        **changes,
+    )
+    return cells.gather()
+
+
+def test_published_scores_stand_at_the_end_of_the_curves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: dict[str, list[tuple[list[float], list[float]]]] = {}
+
+    def files(figure: Figure, name: str) -> dict[str, bytes]:
+        lines = [line for ax in figure.axes for line in ax.get_lines()]
+        seen[name] = [(list(line.get_xdata()), list(line.get_ydata())) for line in lines]
+        assert "published, not measured here: Table 2 of US-JEPA" in figure.get_suptitle()
+        return {name: b""}
+
+    monkeypatch.setattr(figures.canvas, "files", files)
+    entries = with_conditions(tmp_path)
+    against.figures(entries, published.load())
+    assert set(seen) == {
+        *("against_fewshot", "against_corruption_paper", "against_corruption_physics")
+    }
+    for name, own, others in (
+        ("against_fewshot", 140.0, 190.0),
+        ("against_corruption_paper", -0.25, -0.5),
+    ):
+        marked = [y[0] for x, y in seen[name] if x == [own]]
+        assert marked == [61.6, 33.8]  # USFM on AUL and MMOTU
+        rest = [y for x, y in seen[name] if others in x]
+        assert [len(y) for y in rest] == [9, 9]
+        assert 71.5 in rest[0]  # URFM on AUL
+
+
+def test_marks_are_of_the_tasks_that_were_published(tmp_path: Path) -> None:
+    found = marks(with_conditions(tmp_path), published.load())
+    assert found is not None
+    assert set(found.at) == {("usfm", "aul"), ("usfm", "mmotu")}
+    assert found.other_images == {"aul", "mmotu"}
+    assert marks([ours("usfm", "aul", 62, 60, 64)], published.load()).other_images == frozenset()  # type: ignore[union-attr]
+    random = ours("usfm", "aul", 62, 60, 64, random_weights=True)
+    assert marks([random], published.load()).at == {}  # type: ignore[union-attr]
+    for none in (
+        ours("usfm", "aul", 62, 60, 64, synthetic=True),
+        ours("usfm", "aul@rule", 62, 60, 64),
+        ours("usfm", "my scans", 62, 60, 64),
+        ours("usfm", "aul", 62, 60, 64, {"protocol": "tuned-2"}),
+    ):
+        assert marks([none], published.load()) is None
+
+
+def test_without_curves_or_published_tasks_there_is_no_figure(tmp_path: Path) -> None:
+    assert against.figures(list(PLANTED), published.load()) == {}
+    assert against.figures(with_conditions(tmp_path, synthetic=True), published.load()) == {}
 
 
 def test_the_command_sets_ours_beside_the_published(tmp_path: Path) -> None:

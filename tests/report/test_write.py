@@ -11,6 +11,7 @@ import pytest
 from made_cells import cell, results
 
 from ultrabench_eval.cells import Cells
+from ultrabench_eval.core import drawing
 from ultrabench_eval.report import figures, tables
 
 EVERYTHING = {
@@ -38,7 +39,7 @@ def test_two_writes_give_equal_bytes(tmp_path: Path) -> None:
     files = made(first.out)
     assert files == made(second.out)
     suffixes = {Path(name).suffix for name in files}
-    assert suffixes == {".md", ".csv", ".tex", ".svg", ".png", ".json"}
+    assert suffixes == {".md", ".csv", ".tex", ".html", ".svg", ".png", ".pdf", ".json"}
     page = files["leaderboard.md"].decode()
     for name in files:
         if name.endswith((".svg", ".csv")) or name in ("statistics.md", "fewshot.md"):
@@ -88,8 +89,9 @@ def test_stale_files_are_removed_and_others_stay(tmp_path: Path) -> None:
     results(cells, tasks=("aul",))
     tables.write(cells)
     assert sorted(made(cells.out)) == [
-        *(".report.json", "informativeness.csv", "leaderboard.csv", "leaderboard.md"),
-        *("leaderboard.tex", "notes.md", "pairs.csv", "ranks.csv", "statistics.md"),
+        *(".report.json", "informativeness.csv", "leaderboard.csv", "leaderboard.html"),
+        *("leaderboard.md", "leaderboard.tex", "notes.md", "pairs.csv", "ranks.csv"),
+        "statistics.md",
     ]
     assert outside.exists()
     assert not (cells.out / "figures").exists()
@@ -102,10 +104,11 @@ def test_figures_exist_only_where_their_conditions_do(tmp_path: Path) -> None:
         tables.write(cells)
         found = list((cells.out / "figures").glob("*"))
         assert all(path.stat().st_size > 2000 for path in found)
-        assert {path.stem for path in found if path.suffix == ".png"} == {
-            path.stem for path in found if path.suffix == ".svg"
+        stems = {path.stem for path in found}
+        assert {path.name for path in found} == {
+            f"{stem}.{suffix}" for stem in stems for suffix in drawing.SUFFIXES
         }
-        return {path.stem for path in found}
+        return stems
 
     two = ("aul", "busbra")
     assert drawn("few tasks", tasks=two) == set()

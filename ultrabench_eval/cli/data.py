@@ -74,7 +74,7 @@ def download(
         if name not in SOURCES:
             raise UserError(f"no source of '{name}' is known; there are {', '.join(SOURCES)}")
         with progress_bar(f"fetching {name}, bytes of a file") as progress:
-            folder = prepare.download(name, _root(data), accept_license, progress)
+            folder = prepare.download(name, root_folder(data), accept_license, progress)
         print(folder)
         if name in task_zoo.BUILT_IN:
             print(f"next: ubench data prepare {name} --data {folder.parent}")
@@ -106,7 +106,7 @@ def prepare_task(
         raise UserError("--from is for one task; prepare them one by one")
     for name in names:
         with progress_bar(f"preparing {name}") as progress:
-            made = prepare.prepare(name, _root(data), given or (), progress)
+            made = prepare.prepare(name, root_folder(data), given or (), progress)
         failed |= bool(made.report.problems)
         show.check(made.report)
         for path in made.files:
@@ -183,7 +183,7 @@ def export(
     from ultrabench_eval.plan import resolve_names
 
     for name in resolve_names(task, task_zoo.BUILT_IN):
-        loaded = task_zoo.load(name, _root(data))
+        loaded = task_zoo.load(name, root_folder(data))
         with progress_bar(f"writing {name}") as progress:
             print(ultrabench.export(loaded, out, progress))
 
@@ -204,7 +204,7 @@ def masks(
     print(out)
 
 
-def _root(data: str | None) -> Path:
+def root_folder(data: str | None) -> Path:
     """The data root as a folder; "phantom" is made if it must be."""
     if data is None:
         raise UserError(
@@ -225,4 +225,4 @@ def _root_of(task: str, data: str | None) -> Path | None:
     """The data root, or None for a manifest, which needs none."""
     import tasks as task_zoo
 
-    return None if task_zoo.is_manifest(task) else _root(data)
+    return None if task_zoo.is_manifest(task) else root_folder(data)

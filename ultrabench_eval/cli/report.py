@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ultrabench_eval.cli import data as data_root
 from ultrabench_eval.cli import show
 from ultrabench_eval.core.errors import UserError
+
+if TYPE_CHECKING:
+    from ultrabench_eval.report.entries import Entry
 
 
 def report(
@@ -24,44 +29,61 @@ def report(
     published: Annotated[
         bool, typer.Option("--published", help="The paper's tables in their own layout.")
     ] = False,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            help="Data root, or 'phantom': also pictures of its images, corrupted and with their "
+            "regions."
+        ),
+    ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder to write; default: RUN itself, without RUN runs/published."),
+        typer.Option(
+            help="Folder to write; default: RUN itself, without RUN runs/published or "
+            "runs/pictures."
+        ),
     ] = None,
 ) -> None:
     """Make tables and figures of a run again, from its cells alone; nothing is encoded or trained.
 
-    --published needs no run. Exit code 2: nothing was written.
+    --published and --data need no run. Exit code 2: nothing was written.
     """
-    if run is None and (against or not (published or claims)):
+    if run is None and (against or not (published or claims or data)):
         raise UserError(
             "no run to report: write `ubench report RUN`, RUN being the --out of `ubench run`, or "
-            "`ubench report --published`"
+            "`ubench report --published`, or `ubench report --data DATA`"
         )
     from ultrabench_eval.report import against as beside
     from ultrabench_eval.report import claims as ledger
+    from ultrabench_eval.report import datasets, regenerate
     from ultrabench_eval.report import published as paper
-    from ultrabench_eval.report import regenerate
 
     source = paper.find(against) if against else paper.US_JEPA
-    figures = paper.load(source.name) if against or claims or published else None
+    figures = paper.load(source.name) if run or claims or published else None
     entries = regenerate.gather(run) if run else []
-    out = out or run or Path("runs/published")
+    out = out or run or Path("runs/published" if published or claims else "runs/pictures")
     words: list[str] = []
     made: dict[str, bytes] = {}
+    if figures and run:
+        made |= datasets.pages(entries, figures)
     if figures and published:
         made |= paper.pages(figures)
     if figures and against:
         compared = beside.compare(entries, figures)
-        made |= beside.pages(compared)
+        made |= beside.pages(compared) | beside.figures(entries, figures)
         words += [beside.summary(compared), *compared.notes]
     if figures and claims:
         tested = ledger.judge_all(entries, figures)
         made |= ledger.pages(tested, entries, figures)
         words += ledger.summary(tested, figures, run=bool(entries))
+    root = data_root.root_folder(data) if data else None
+    if root:
+        drawn, sentences = _pictures(root, entries if run else None)
+        made |= drawn
+        words += sentences
 
     if run:
-        regenerate.regenerate(run, out)
+        regenerate.regenerate(run, out, root)
     written = regenerate.write(out, made)
     if any(entry.synthetic for entry in entries):
         print("SYNTHETIC images are among these: they say nothing about real ultrasound")
@@ -70,6 +92,27 @@ def report(
         print(layout.title)
         show.table(layout.header, layout.rows)
     for path in [out / "leaderboard.md", *written] if run else written:
-        print(path)
+        if path.suffix not in (".png", ".pdf"):  # a figure's three files are one line
+            print(f"{path}, .png, .pdf" if path.suffix == ".svg" else path)
     for line in words:
         print(line)
+
+
+def _pictures(root: Path, entries: Sequence[Entry] | None) -> tuple[dict[str, bytes], list[str]]:
+    """Pictures of a run's tasks, or of all at a data root; files by name, and what to say."""
+    from rich.console import Console
+
+    from ultrabench_eval.report import pictures
+    from ultrabench_eval.report.entries import tasks_of
+
+    names = None if entries is None else tasks_of(entries)
+    with Console(stderr=True).status("reading the tasks") as status:
+        tasks, words = pictures.load(root, names)
+        made = pictures.pictures(tasks, lambda what: status.update(f"drawing {what}"))
+    if any(task.synthetic for task in tasks):
+        words.append("SYNTHETIC images are in these pictures")
+    words.append(
+        "the pictures show images of the data sets: their terms hold for them (`ubench tasks NAME`)"
+    )
+    words.append(f"masks of region-conditioned training: usjepa figure --data {root} --out DIR")
+    return made, words

@@ -1,4 +1,4 @@
-"""against.md, .csv, .tex: our measurements beside published ones, never mixed with them.
+"""against.md, .csv, .tex, figures: our measurements beside published ones, never mixed with them.
 
 A published number is compared with the 95 % interval of ours as both are printed, to one decimal.
 The interval is of our measurement alone: other test patients, other seeds of the probe.
@@ -16,7 +16,7 @@ import pandas as pd
 
 from ultrabench_eval import metrics
 from ultrabench_eval.cells import Cell
-from ultrabench_eval.report import booktabs
+from ultrabench_eval.report import booktabs, robustness
 from ultrabench_eval.report.comparable import (
     NOT_RUN,
     PROBE,
@@ -36,6 +36,8 @@ from ultrabench_eval.report.entries import (
     score_text,
     table,
 )
+from ultrabench_eval.report.figures import curves
+from ultrabench_eval.report.marks import marks
 from ultrabench_eval.report.published import Published, Score
 
 NOT_PUBLISHED = "not in the paper"
@@ -196,6 +198,15 @@ def pages(against: Against) -> dict[str, bytes]:
     }
 
 
+def figures(entries: Sequence[Entry], published: Published) -> dict[str, bytes]:
+    """Few-shot and corruption curves of a run with the published scores in them, by file name.
+
+    Published is only the end of each curve: all training images, uncorrupted test images.
+    """
+    found = marks(entries, published)
+    return curves(entries, robustness.measured(entries), found) if found else {}
+
+
 def summary(against: Against) -> str:
     """How many numbers agree, in a sentence."""
     verdicts = Counter(pair.verdict for pair in against.pairs if pair.verdict)
@@ -312,7 +323,6 @@ def latex(against: Against) -> str:
         groups,
         booktabs.escape(caption),
         left=2,
-        wide=True,
     )
     return f"{booktabs.NEEDS}\n{made}"
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ultrabench_eval import corrupt
+from ultrabench_eval.core import drawing
 from ultrabench_eval.report import canvas, protocols
 from ultrabench_eval.report.entries import (
     Entry,
@@ -19,6 +20,7 @@ from ultrabench_eval.report.entries import (
 )
 from ultrabench_eval.report.evidence import Evidence
 from ultrabench_eval.report.fewshot import fewshot
+from ultrabench_eval.report.marks import Marks
 from ultrabench_eval.report.robustness import Corrupted
 from ultrabench_eval.report.significance import Ranking, ranking
 from ultrabench_eval.stats import ranks
@@ -37,14 +39,7 @@ def figures(evidence: Evidence, found: Mapping[Probing, Corrupted]) -> dict[str,
         found: its corrupted conditions.
     """
     labels = evidence.labels
-    made: dict[str, bytes] = {}
-    shots = fewshot(evidence.entries)
-    for probing, by_fraction in shots.items():
-        made |= _fewshot(f"fewshot{_suffix(probing, shots)}", probing, by_fraction, labels)
-    for probing, one in found.items():
-        for family in one.families():
-            name = f"corruption_{family}{_suffix(probing, found)}"
-            made |= _corruption(name, probing, family, one, labels)
+    made = curves(evidence.entries, found)
     both = protocols.pairs_of_protocols(evidence)
     for a, b in both:
         changes = protocols.changes(evidence.main[a], evidence.main[b])
@@ -54,6 +49,33 @@ def figures(evidence: Evidence, found: Mapping[Probing, Corrupted]) -> dict[str,
         order = ranking(comparisons)
         if order and len(order.models) >= 3 and len(order.tasks) >= 3:
             made |= _ranks(f"ranks{_suffix(probing, evidence.main)}", probing, order, labels)
+    return made
+
+
+def curves(
+    entries: Sequence[Entry], found: Mapping[Probing, Corrupted], marks: Marks | None = None
+) -> dict[str, bytes]:
+    """Few-shot and corruption curves of all tasks: file name to content.
+
+    Args:
+        entries: of a results folder.
+        found: its corrupted conditions.
+        marks: published scores to set beside ours, only in figures of their own probe and protocol.
+    """
+    labels = Labels.of(entries)
+    made: dict[str, bytes] = {}
+    shots = fewshot(entries)
+    if marks is not None:
+        shots = {probing: one for probing, one in shots.items() if probing == marks.probing}
+        found = {probing: one for probing, one in found.items() if probing == marks.probing}
+    prefix = "against_" if marks else ""
+    for probing, by_fraction in shots.items():
+        name = f"{prefix}fewshot{_suffix(probing, shots)}"
+        made |= _fewshot(name, probing, by_fraction, labels, marks)
+    for probing, one in found.items():
+        for family in one.families():
+            name = f"{prefix}corruption_{family}{_suffix(probing, found)}"
+            made |= _corruption(name, probing, family, one, labels, marks)
     return made
 
 
@@ -78,24 +100,76 @@ def _curve(
 
 
 def _fewshot(
-    name: str, probing: Probing, by_fraction: Mapping[int, Sequence[Entry]], labels: Labels
+    name: str,
+    probing: Probing,
+    by_fraction: Mapping[int, Sequence[Entry]],
+    labels: Labels,
+    marks: Marks | None,
 ) -> dict[str, bytes]:
     """A panel a task, macro F1 against percent of the training images."""
     every = [entry for group in by_fraction.values() for entry in group]
     tasks, models = tasks_of(every), sorted({e.coordinates.model for e in every})
     places = [at_place(group) for group in by_fraction.values()]
     x = list(by_fraction)
+    styles = canvas.styles(models, labels)
 
     def draw(ax: Axes, task: str) -> None:
-        for model, style in canvas.styles(models, labels).items():
+        for model, style in styles.items():
             _curve(ax, x, [at.get((model, task)) for at in places], style)
+        if marks:
+            _marks(ax, task, marks, styles, (140.0, 190.0))
         ax.set_xscale("log")
         ax.set_xticks(x, [f"{percent:g}" for percent in x], minor=False)
         ax.set_xticks([], minor=True)
         ax.set_xlabel("% of training images", fontsize=canvas.FONT)
 
     title = f"Few-shot, {probing}"
-    return _task_panels(name, title, BAND, tasks, models, labels, draw)
+    return _task_panels(name, title, BAND, tasks, models, labels, draw, marks)
+
+
+def _marks(
+    ax: Axes,
+    task: str,
+    marks: Marks,
+    styles: Mapping[str, Mapping[str, Any]],
+    places: tuple[float, float],
+) -> None:
+    """Published scores of the condition at the end of an axis.
+
+    Args:
+        places: on the x axis, beside that condition: of models of the run, and of others.
+    """
+    for model, style in styles.items():
+        if score := marks.at.get((model, task)):
+            ax.errorbar(
+                [places[0]],
+                [score.macro_f1_mean],
+                yerr=[score.macro_f1_sd],
+                **_HOLLOW,
+                marker=style["marker"],
+                color=style["color"],
+            )
+    others = [score.macro_f1_mean for score in marks.others.get(task, ())]
+    ax.plot([places[1]] * len(others), others, **_DASH)
+
+
+_HOLLOW: dict[str, Any] = {
+    **{"markersize": 3.5, "markerfacecolor": "white", "markeredgewidth": 0.8, "zorder": 4},
+    **{"linestyle": "none", "elinewidth": 0.6},
+}
+_DASH: dict[str, Any] = {
+    **{"marker": "_", "markersize": 5, "markeredgewidth": 0.8, "linestyle": "none"},
+    **{"color": "black", "alpha": 0.55, "zorder": 1},
+}
+
+
+def _marks_legend(ax: Axes, marks: Marks) -> None:
+    """What the marks are, for the legend: nothing is seen of these lines."""
+    own, others = map(drawing.plain, marks.words)
+    if marks.at:
+        ax.errorbar([], [], yerr=[], **_HOLLOW, marker="o", color="black", label=own)
+    if any(marks.others.values()):
+        ax.plot([], [], **_DASH, label=others)
 
 
 def _task_panels(
@@ -106,27 +180,46 @@ def _task_panels(
     models: Sequence[str],
     labels: Labels,
     draw: Callable[[Axes, str], None],
+    marks: Marks | None = None,
 ) -> dict[str, bytes]:
     """Small multiples: a panel a task, at most four a row."""
     columns = min(canvas.COLUMNS, len(tasks))
     rows = -(-len(tasks) // columns)
-    figure, axes = canvas.panels(rows, columns, canvas.legend_lines(models, columns))
+    figure, axes = canvas.panels(rows, columns, _legend_lines(models, columns, marks))
     flat = [ax for row in axes for ax in row]
     for place, ax in enumerate(flat):
         if place >= len(tasks):
             ax.set_visible(False)
             continue
         draw(ax, tasks[place])
-        ax.set_title(canvas.plain(labels.task(tasks[place])), fontsize=canvas.FONT)
+        ax.set_title(_task_title(tasks[place], labels, marks), fontsize=canvas.FONT)
         if place % columns == 0:
             ax.set_ylabel("macro F1, %", fontsize=canvas.FONT)
+    if marks:
+        _marks_legend(flat[0], marks)
+        note += marks.note(tasks)
     synthetic = bool(labels.synthetic & set(tasks))
     canvas.finish(figure, flat, title, columns, synthetic=synthetic, note=note)
     return canvas.files(figure, name)
 
 
+def _legend_lines(models: Sequence[str], columns: int, marks: Marks | None) -> int:
+    return canvas.legend_lines(len(models) + (2 if marks else 0), columns)
+
+
+def _task_title(task: str, labels: Labels, marks: Marks | None) -> str:
+    """A panel's title; a star where the images are not the paper's."""
+    star = " *" if marks and task in marks.other_images else ""
+    return drawing.plain(labels.task(task) + star)
+
+
 def _corruption(
-    name: str, probing: Probing, family: str, one: Corrupted, labels: Labels
+    name: str,
+    probing: Probing,
+    family: str,
+    one: Corrupted,
+    labels: Labels,
+    marks: Marks | None,
 ) -> dict[str, bytes]:
     """A row a corruption, a column a task, macro F1 against severity."""
     names = list(dict.fromkeys(corruption for corruption, _ in one.families()[family]))
@@ -134,13 +227,16 @@ def _corruption(
     columns = min(canvas.COLUMNS, len(tasks))
     blocks = -(-len(tasks) // columns)
     rows = blocks * len(names)
-    figure, axes = canvas.panels(rows, columns, canvas.legend_lines(models, columns))
+    figure, axes = canvas.panels(rows, columns, _legend_lines(models, columns, marks))
+    styles = canvas.styles(models, labels)
     for place, task in enumerate(tasks):
         block, column = divmod(place, columns)
         mine = [row[column] for row in axes[block * len(names) :][: len(names)]]
-        mine[0].set_title(canvas.plain(labels.task(task)), fontsize=canvas.FONT)
+        mine[0].set_title(_task_title(task, labels, marks), fontsize=canvas.FONT)
         for corruption, ax in zip(names, mine, strict=True):
-            _severities(ax, corruption, task, one, canvas.styles(models, labels))
+            _severities(ax, corruption, task, one, styles)
+            if marks:
+                _marks(ax, task, marks, styles, (-0.25, -0.5))
             if column == 0:
                 words = f"{corruption.replace('_', ' ')}\nmacro F1, %"
                 ax.set_ylabel(words, fontsize=canvas.FONT)
@@ -150,13 +246,15 @@ def _corruption(
     for row in axes[(blocks - 1) * len(names) :]:
         for ax in row[len(tasks) - (blocks - 1) * columns :]:
             ax.set_visible(False)
+    if marks:
+        _marks_legend(axes[0][0], marks)
     canvas.finish(
         figure,
         [ax for row in axes for ax in row],
         f"Corrupted test images ({family}), {probing}",
         columns,
         synthetic=bool(labels.synthetic & set(tasks)),
-        note=BAND,
+        note=BAND + (marks.note(tasks) if marks else ""),
     )
     return canvas.files(figure, name)
 
@@ -174,7 +272,7 @@ def _severities(
         _curve(ax, (0, *corrupt.SEVERITIES), entries, style)
     levels = [f"{known.level(severity):g}" for severity in corrupt.SEVERITIES]
     ax.set_xticks((0, *corrupt.SEVERITIES), ["clean", *levels])
-    ax.set_xlabel(canvas.plain(known.unit), fontsize=canvas.FONT - 0.5)
+    ax.set_xlabel(drawing.plain(known.unit), fontsize=canvas.FONT - 0.5)
 
 
 def _protocols(
@@ -214,11 +312,18 @@ def _ranks(name: str, probing: Probing, found: Ranking, labels: Labels) -> dict[
     bars = cliques(mean[order], distance)
     half = -(-models // 2)
     height = 1.2 + 0.1 * len(bars) + 0.17 * half
-    figure = canvas.new(canvas.WIDTH * 0.75, height)
+    names = [
+        drawing.plain(f"{labels.model(name)}  {rank:.2f}")
+        for name, rank in zip(found.models, mean, strict=True)
+    ]
+    margin = 0.1 + 0.055 * max(map(len, names))  # inches that a name takes beside the axis
+    width = max(canvas.WIDTH * 0.75, 2 * margin + 2)
+    figure = drawing.new(width, height)
     ax = figure.subplots()
     low, high = 1.0, float(models)
     side = 0.12 * (high - low)
-    ax.set_xlim(low - 3.2 * side, high + 3.2 * side)
+    beside = side + margin * (high - low + 2 * side) / (width - 2 * margin)
+    ax.set_xlim(low - beside, high + beside)
     ax.set_axis_off()
     line: dict[str, Any] = {"color": "black", "linewidth": 0.8}
     ax.plot((low, high), (0, 0), **line)
@@ -246,7 +351,7 @@ def _ranks(name: str, probing: Probing, found: Ranking, labels: Labels) -> dict[
         ax.text(
             x + (-0.1 if left else 0.1) * side,
             y,
-            canvas.plain(f"{labels.model(found.models[model])}  {mean[model]:.2f}"),
+            names[model],
             ha="right" if left else "left",
             va="center",
             fontsize=canvas.FONT,

@@ -17,14 +17,23 @@ from ultrabench_eval.report.entries import Entry
 _NAME = ".report.json"
 _PACKAGE = Path(__file__).parents[1]
 # What decides how a page looks, besides the cells.
-_SOURCES = ("report/*.py", "stats/*.py", "metrics.py", "corrupt/__init__.py", "core/hashing.py")
-_LIBRARIES = ("numpy", "scipy", "pandas", "tabulate", "matplotlib")
+_SOURCES = (
+    *("report/*.py", "report/templates/*", "stats/*.py", "metrics.py", "corrupt/__init__.py"),
+    *("core/hashing.py", "core/drawing.py", "../tasks/*.py"),  # the cards of the tasks
+)
+_LIBRARIES = ("numpy", "scipy", "pandas", "tabulate", "matplotlib", "jinja2", "pillow")
 
 
-def key(entries: Iterable[Entry]) -> str:
-    """SHA-256 of all that the files are made of: cells, code and libraries."""
-    sources = sorted(path for pattern in _SOURCES for path in _PACKAGE.glob(pattern))
+def key(entries: Iterable[Entry], *, pictures: bool = False) -> str:
+    """SHA-256 of all that the files are made of: cells, code and libraries.
+
+    Args:
+        entries: the cells.
+        pictures: whether the page shows test images.
+    """
+    sources = sorted(p for pattern in _SOURCES for p in _PACKAGE.glob(pattern) if p.is_file())
     parts = [
+        f"pictures {pictures}",
         *(f"{name} {version(name)}" for name in _LIBRARIES),
         *(f"{path.name} {hashing.digest_file(path)}" for path in sources),
         *(entry.model_dump_json() for entry in entries),

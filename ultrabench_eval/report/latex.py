@@ -11,18 +11,18 @@ from ultrabench_eval.report.wide import Wide, wide
 
 
 def latex(entries: Sequence[Entry], letters: Mapping[Coordinates, str] | None = None) -> str:
-    """The wide tables in LaTeX; needs the package booktabs.
+    """The wide tables in LaTeX.
 
     Args:
         entries: of a results folder.
         letters: see `wide`.
     """
-    parts = ["% Made by ultrabench_eval from the cells of this folder. \\usepackage{booktabs}\n"]
-    return "\n".join([*parts, *map(_table, wide(entries, letters))])
+    head = f"% Made by ultrabench_eval from the cells of this folder.\n{booktabs.NEEDS}\n"
+    return "\n".join([head, *map(_table, wide(entries, letters))])
 
 
 def _table(table: Wide) -> str:
-    rows = [[booktabs.escape(text) for text in row] for row in table.rows]
+    rows = [[booktabs.escape(model), *map(_score, scores)] for model, *scores in table.rows]
     for r, c in table.best:
         rows[r][c] = booktabs.bold(rows[r][c])
     caption = f"Macro F1 (\\%), mean $\\pm$ sd over seeds; {booktabs.escape(table.condition)}."
@@ -35,3 +35,11 @@ def _table(table: Wide) -> str:
     above = len(rows) - table.floors
     groups = [group for group in (rows[:above], rows[above:]) if group]
     return booktabs.table([booktabs.escape(text) for text in table.header], groups, caption)
+
+
+def _score(text: str) -> str:
+    """A cell, with the letters of its ties raised: that is how they are printed, and narrower."""
+    score, _, letters = text.rpartition(" ")
+    if score and letters.isalpha():
+        return f"{booktabs.escape(score)}\\textsuperscript{{{letters}}}"
+    return booktabs.escape(text)

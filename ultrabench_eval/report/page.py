@@ -56,7 +56,7 @@ def markdown(
     for one in tables:
         parts.append(f"## Macro F1 in percent, mean ± sd over seeds: {one.condition}\n")
         parts.append(table(one.header, one.marked("**{}**")))
-    if sentences := _how_to_read(tables, labels, mains):
+    if sentences := how_to_read(tables, labels, mains):
         parts.append(bullets(sentences))
     parts += section("Errors", ["model", "task", "condition", "why"], error_rows(entries))
     parts += section("Warnings", WARNINGS, warning_rows(mains))
@@ -69,7 +69,7 @@ def markdown(
         "both. All metrics and conditions are in leaderboard.csv.\n"
     )
     protocols = {
-        (c.coordinates.protocol, str(c.protocol.get("probe", ""))): _settings(c.protocol)
+        (c.coordinates.protocol, str(c.protocol.get("probe", ""))): settings(c.protocol)
         for c in cells
     }
     rows = [[name, probe, text] for (name, probe), text in protocols.items()]
@@ -90,7 +90,7 @@ def markdown(
     return "\n".join(parts)
 
 
-def _how_to_read(tables: Sequence[Wide], labels: Labels, mains: Sequence[Cell]) -> list[str]:
+def how_to_read(tables: Sequence[Wide], labels: Labels, mains: Sequence[Cell]) -> list[str]:
     """What a reader must know of the tables above."""
     sentences = ["Bold: the best of a column."] if mains else []
     if any(one.letters for one in tables):
@@ -146,7 +146,7 @@ def _detail(cell: Cell, labels: Labels) -> list[str]:
     ]
 
 
-def _settings(protocol: Mapping[str, Any]) -> str:
+def settings(protocol: Mapping[str, Any]) -> str:
     """Settings in words, whatever is nested in them."""
     return "; ".join(
         f"{name.replace('_', ' ')} {_setting(value)}"
@@ -159,7 +159,7 @@ def _setting(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, Mapping):
-        return f"({_settings(value)})"
+        return f"({settings(value)})"
     if isinstance(value, Sequence) and not isinstance(value, str):
         one_of = "one of " if len(value) > 1 else ""
         return one_of + ", ".join(map(_setting, value))

@@ -244,7 +244,6 @@ class Layout:
             [marked],
             booktabs.escape(f"{self.title}. {self.caption}"),
             left=self.left,
-            wide=len(self.header) > 5,
         )
         return f"{booktabs.NEEDS}\n{table}"
 

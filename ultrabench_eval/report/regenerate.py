@@ -26,15 +26,16 @@ def gather(run: Path) -> list[Entry]:
     return entries
 
 
-def regenerate(run: Path, out: Path) -> None:
+def regenerate(run: Path, out: Path, data: Path | None = None) -> None:
     """Write what the run wrote, byte for byte.
 
     Args:
         run: a results folder; nothing is written there unless it is `out`.
         out: where to.
+        data: data root for small pictures of test images in leaderboard.html; None: without.
     """
     with files.locked(out / "leaderboard"):
-        tables.write(Cells(run), out)
+        tables.write(Cells(run), out, data)
 
 
 def write(out: Path, made: Mapping[str, bytes]) -> list[Path]:

@@ -6,7 +6,7 @@ H is the number of seeds, N of test images, R of resamples, K of conditions.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -99,11 +99,11 @@ class Corrupted:
         }
 
 
-def corrupted(evidence: Evidence) -> dict[Probing, Corrupted]:
-    """Probes and protocols that have corrupted conditions, and what is left of their scores."""
+def measured(entries: Sequence[Entry]) -> dict[Probing, Corrupted]:
+    """Probes and protocols that have corrupted conditions, without what is left of their scores."""
     found = {}
     order = list(corrupt.CORRUPTIONS)
-    for probing, group in by_probing(evidence.entries).items():
+    for probing, group in by_probing(entries).items():
         at = {(e.coordinates.corruption, e.coordinates.severity) for e in group if not is_clean(e)}
         conditions = sorted(at, key=lambda one: (order.index(one[0]), one[1]))
         if conditions:
@@ -115,9 +115,16 @@ def corrupted(evidence: Evidence) -> dict[Probing, Corrupted]:
                 )
                 for name, severity in conditions
             }
-            clean = at_place(e for e in group if is_main(e))
-            found[probing] = Corrupted(clean, places, _ratios(evidence, clean, places))
+            found[probing] = Corrupted(at_place(e for e in group if is_main(e)), places, {})
     return found
+
+
+def corrupted(evidence: Evidence) -> dict[Probing, Corrupted]:
+    """Probes and protocols that have corrupted conditions, and what is left of their scores."""
+    return {
+        probing: replace(one, ratios=_ratios(evidence, one.clean, one.corrupted))
+        for probing, one in measured(evidence.entries).items()
+    }
 
 
 def _ratios(

@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from ultrabench_eval.cells import Cells
-from ultrabench_eval.report import fewshot, figures, kept, protocols, robustness, significance
+from ultrabench_eval.report import fewshot, figures, html, kept, protocols, robustness, significance
 from ultrabench_eval.report.entries import HOLE, SYNTHETIC, SYNTHETIC_WORDS, Entry, bullets
 from ultrabench_eval.report.evidence import Evidence
 from ultrabench_eval.report.frame import COLUMNS, frame
@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 
-def write(cells: Cells, out: Path | None = None) -> pd.DataFrame:
+def write(cells: Cells, out: Path | None = None, pictures: Path | None = None) -> pd.DataFrame:
     """Write all pages, tables and figures of cells; return leaderboard.csv's frame.
 
     Files of sections that no longer exist are removed. If no cell has changed, nothing is made.
@@ -42,17 +42,22 @@ def write(cells: Cells, out: Path | None = None) -> pd.DataFrame:
     Args:
         cells: of a run.
         out: where to; None for the folder of the cells.
+        pictures: data root to take small pictures of test images from, for leaderboard.html; None:
+            it names them only. A later call without it makes the page without pictures again.
     """
     out = out or cells.out
     entries = cells.gather()
     table = frame(entries)
-    key = kept.key(entries)
-    if not kept.holds(out, key):
-        kept.replace(out, _files(cells, entries, table), key)
+    key = kept.key(entries, pictures=pictures is not None)
+    # With pictures always: the data root may hold others than before.
+    if pictures is not None or not kept.holds(out, key):
+        kept.replace(out, _files(cells, entries, table, pictures), key)
     return table
 
 
-def _files(cells: Cells, entries: Sequence[Entry], table: pd.DataFrame) -> dict[str, bytes]:
+def _files(
+    cells: Cells, entries: Sequence[Entry], table: pd.DataFrame, pictures: Path | None
+) -> dict[str, bytes]:
     """All files by name."""
     evidence = Evidence(cells, entries)
     made = {"leaderboard.csv": _csv(table)}
@@ -63,8 +68,10 @@ def _files(cells: Cells, entries: Sequence[Entry], table: pd.DataFrame) -> dict[
     made["statistics.md"] = _statistics(evidence, sections).encode()
     made |= {one.csv: _csv(pd.DataFrame(one.rows)) for one in sections if one.rows}
     links = [
+        f"{_link('leaderboard.html')}: one page to sort, filter, print and pass on, with figures, "
+        "task cards, confusion matrices and where each number comes from",
         f"{_link('statistics.md')}: which models differ, how sure their order is, what a task can "
-        f"tell ({', '.join(_link(one.csv) for one in sections if one.rows) or 'no tables'})"
+        f"tell ({', '.join(_link(one.csv) for one in sections if one.rows) or 'no tables'})",
     ]
     if shots := fewshot.page(entries):
         made["fewshot.md"] = shots.encode()
@@ -80,11 +87,13 @@ def _files(cells: Cells, entries: Sequence[Entry], table: pd.DataFrame) -> dict[
     drawn = figures.figures(evidence, corrupted)
     if drawn:
         shown = [f"[{Path(name).stem}]({name})" for name in drawn if name.endswith(".svg")]
-        links.append(f"figures, also as .png: {', '.join(shown)}")
+        links.append(f"figures, also as .png and .pdf: {', '.join(shown)}")
 
     letters = evidence.letters()
     made["leaderboard.md"] = markdown(entries, letters, links).encode()
     made["leaderboard.tex"] = latex(entries, letters).encode()
+    by_name = {one.csv: one for one in sections}
+    made["leaderboard.html"] = html.page(evidence, by_name, drawn, pictures).encode()
     return made | drawn
 
 

@@ -1,0 +1,192 @@
+"""leaderboard.html: a run as one page to sort, filter, print and pass on.
+
+It needs nothing else, no network and no server: style, script, figures and pictures are inside, and
+its own policy forbids it to load anything. What it shows is prepared here and in the modules
+`html_...`; the template sets it, and escapes every text. Equal cells give equal bytes.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Mapping, Sequence
+from importlib.resources import files as resources
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from ultrabench_eval.cells import Cell
+from ultrabench_eval.report import html_cards, html_confusion, html_drawings, html_origin
+from ultrabench_eval.report.entries import (
+    SYNTHETIC_WORDS,
+    Labels,
+    Probing,
+    is_main,
+    task_order,
+    tasks_of,
+)
+from ultrabench_eval.report.evidence import Evidence
+from ultrabench_eval.report.html_board import MAIN, Board, boards, words
+from ultrabench_eval.report.html_examples import Examples, examples
+from ultrabench_eval.report.html_stored import Stored
+from ultrabench_eval.report.notes import WARNINGS, error_rows, mixtures, warning_rows
+from ultrabench_eval.report.page import how_to_read
+from ultrabench_eval.report.significance import Section
+from ultrabench_eval.report.wide import wide
+
+_TEMPLATES = resources("ultrabench_eval.report") / "templates"
+
+
+def page(
+    evidence: Evidence,
+    sections: Mapping[str, Section],
+    drawn: Mapping[str, bytes],
+    data: Path | None = None,
+) -> str:
+    """The page of a run.
+
+    Args:
+        evidence: of the results folder.
+        sections: of the statistics, by the name of their CSV file.
+        drawn: the run's figures, content by file name.
+        data: data root to take small pictures of test images from; None: their names are listed.
+    """
+    made = boards(evidence.entries, evidence.letters())
+    stored = {
+        (probing, task): Stored.read(evidence.cells.out, one.test.fingerprint)
+        for probing, comparisons in evidence.main.items()
+        for task, one in comparisons.items()
+    }
+    drawings = html_drawings.drawings(drawn, evidence.main)
+    style, script = _text("leaderboard.css"), _text("leaderboard.js")
+    return _render(
+        style=Markup(style),
+        script=Markup(script),
+        script_digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        **_top(evidence, made),
+        **_troubles(evidence),
+        rankings=html_origin.rankings(sections["ranks.csv"], evidence.labels),
+        costs=[
+            chart
+            for board in made
+            if board.condition == MAIN and (chart := html_drawings.cost(board))
+        ],
+        chart_size=(html_drawings.WIDTH, html_drawings.HEIGHT),
+        drawings=drawings,
+        agreements=html_origin.agreements(sections.get("protocols.csv"), evidence.labels),
+        cards=html_cards.cards(evidence, sections["informativeness.csv"]),
+        confusions=_by_task(html_confusion.confusions(evidence, stored)),
+        shades=html_confusion.SHADES,
+        examples=_examples(evidence, stored, data),
+        with_data=data is not None,
+        models=html_origin.models(_cells(evidence), evidence.labels),
+        provenance=html_origin.provenance(evidence.entries, evidence.labels),
+    )
+
+
+def _render(**content: Any) -> str:
+    """The template, filled; jinja2 is imported here, for only reports need it."""
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("ultrabench_eval.report", "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["code"] = code
+    text: str = environment.get_template("leaderboard.html.j2").render(**content)
+    return text
+
+
+def code(sentence: str) -> Markup:
+    """A sentence of the Markdown pages, with what stands between backticks set as code."""
+    parts = [
+        Markup("<code>{}</code>").format(part) if place % 2 else Markup("{}").format(part)
+        for place, part in enumerate(sentence.split("`"))
+    ]
+    return Markup("").join(parts)
+
+
+def _text(name: str) -> str:
+    return (_TEMPLATES / name).read_text("utf-8")
+
+
+def _cells(evidence: Evidence) -> list[Cell]:
+    return [entry for entry in evidence.entries if isinstance(entry, Cell)]
+
+
+# ---- parts --------------------------------------------------------------------------------------
+
+
+def _top(evidence: Evidence, made: Sequence[Board]) -> dict[str, Any]:
+    """The leaderboards, and what to know before one reads them."""
+    entries, labels = evidence.entries, evidence.labels
+    mains = [cell for cell in _cells(evidence) if is_main(cell)]
+    tasks = tasks_of(entries)
+    probings = list(dict.fromkeys(board.probing for board in made))
+    conditions = list(dict.fromkeys(board.condition for board in made))
+    return {
+        "boards": made,
+        "probings": {probing: f"p{place}" for place, probing in enumerate(probings)},
+        "conditions": {one: (f"c{place}", words(one)) for place, one in enumerate(conditions)},
+        "tasks": [(task, task in labels.synthetic) for task in tasks],
+        "model_names": sorted({entry.coordinates.model for entry in entries}),
+        "seeds": sorted({int(cell.identity["seeds"]) for cell in _cells(evidence)}),
+        "synthetic": _synthetic(labels),
+        "any_seen": any(s.seen for b in made for row in b.rows for s in row.scores),
+        "any_letters": any(s.letters for b in made for row in b.rows for s in row.scores),
+        "how_to_read": how_to_read(wide(entries, evidence.letters()), labels, mains),
+    }
+
+
+def _synthetic(labels: Labels) -> str:
+    if not labels.synthetic:
+        return ""
+    return SYNTHETIC_WORDS.strip("*\n").removeprefix("SYNTHETIC: ").replace("columns", "tasks")
+
+
+def _troubles(evidence: Evidence) -> dict[str, Any]:
+    """What failed, what to know before a number is believed, and what is not comparable."""
+    cells = _cells(evidence)
+    rounding = dict.fromkeys(
+        f"{evidence.labels.model(c.coordinates.model)}: {c.model['rounding']}"
+        for c in cells
+        if c.model.get("rounding")
+    )
+    return {
+        "errors": html_origin.Table(
+            "Errors",
+            ("model", "task", "condition", "why"),
+            tuple(map(tuple, error_rows(evidence.entries))),
+        ),
+        "warnings": html_origin.Table(
+            "Warnings", WARNINGS, tuple(map(tuple, warning_rows(filter(is_main, cells))))
+        ),
+        "mixed": mixtures(cells),
+        "left_out": evidence.left_out,
+        "rounding": list(rounding),
+    }
+
+
+def _by_task(
+    found: Sequence[html_confusion.Confusion],
+) -> list[tuple[str, list[html_confusion.Confusion]]]:
+    return [(task, list(group)) for task, group in groupby(found, key=lambda one: one.task)]
+
+
+def _examples(
+    evidence: Evidence, stored: Mapping[tuple[Probing, str], Stored], data: Path | None
+) -> list[Examples]:
+    """Of the first probe and protocol that has any: another one would show much the same."""
+    for probing, comparisons in evidence.main.items():
+        found = [
+            examples(probing, one, stored[probing, task], evidence.labels, data)
+            for task, one in comparisons.items()
+        ]
+        if any(found):
+            return sorted(filter(None, found), key=lambda one: task_order(one.task))
+    return []
