@@ -1,22 +1,29 @@
-# Two commands for a fresh machine; both make .venv and install what they need.
-#   make demo   simulate eight datasets, measure five models, print the leaderboard
+# For a fresh machine; each makes .venv and installs what it needs.
+#   make demo   simulate eight datasets, measure six models, print the leaderboard
 #   make test   run the tests
+#   make lint   look at style and types
+#   make docs   write the API reference into site/
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint docs clean
 
 demo: $(VENV)/.installed
 	$(BIN)/ubench demo --out demo
 
+# Two processes of one thread each take less time than one of two.
 test: $(VENV)/.installed
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: $(VENV)/.installed
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --editable '.[docs]'
+	$(BIN)/python docs/api.py site
 
 $(VENV)/.installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("Python >= 3.11 is needed, this is " + sys.version.split()[0] + "; try make PYTHON=python3.12" if sys.version_info < (3, 11) else 0)'
@@ -25,4 +32,4 @@ $(VENV)/.installed: pyproject.toml
 	touch $@
 
 clean:
-	rm -rf $(VENV) demo
+	rm -rf $(VENV) demo site

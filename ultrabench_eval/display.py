@@ -57,6 +57,7 @@ class Progress:
             "plan": "looking at models and data",
             "phantom": f"simulating {step.task}",
             "audit": step.model,
+            "units": step.model,
             "encode": f"{step.model}: encoding {step.task}",
             "probe": f"{step.model}: training probes on {step.task}",
         }[step.stage]

@@ -124,7 +124,8 @@ class Store:
         for chunk in _batched(images, SHARD):
             if not self.missing(chunk):
                 continue
-            with files.locked(self.folder / "locks" / hashing.short(hashing.digest(chunk), 16)):
+            lock = self.folder / "locks" / hashing.short(hashing.digest(chunk), 16)
+            with files.locked(lock, files.PATIENCE):
                 self._look()
                 wanted = self.missing(chunk)
                 broken += self._encode(encoder, {d: images[d] for d in wanted}, advance)

@@ -97,7 +97,8 @@ def measure(
 def settle(model: Model, task: Task, cache: Path) -> None:
     """Decide a model's dtype (`precision.settle`), so that two processes decide the same."""
     if model.dtype == "auto":
-        with files.locked(cache / "precision" / hashing.short(model.fingerprint)):
+        lock = cache / "precision" / hashing.short(model.fingerprint)
+        with files.locked(lock, files.PATIENCE):
             precision.settle(model, task.test.images, cache)
 
 

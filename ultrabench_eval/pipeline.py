@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pandas as pd
 
 import model_zoo
 import tasks as task_zoo
-from ultrabench_eval import plan, plugins
-from ultrabench_eval.cells import Cells
+from tasks.task import Task
+from ultrabench_eval import executors, plan, plugins
+from ultrabench_eval.cells import Cells, Failure
 from ultrabench_eval.core import files
 from ultrabench_eval.core.errors import UserError
+from ultrabench_eval.executors import Engine, Job, Lost, Outcome
 from ultrabench_eval.grid import Grid
 from ultrabench_eval.measure import Setting, Stage, measure
 from ultrabench_eval.plan import Model, Plan, Problems
 from ultrabench_eval.protocol import Protocol
 from ultrabench_eval.report import tables
-from ultrabench_eval.units import Failures, Shard, Unit, in_turn
+from ultrabench_eval.units import Failures, Shard, Unit, Written, in_turn
 
 PHANTOM = "phantom"  # the data root that is made when it is asked for
 
@@ -31,12 +33,13 @@ PHANTOM = "phantom"  # the data root that is made when it is asked for
 class Step:
     """What the pipeline is at, for a progress display."""
 
-    stage: Literal["phantom", "plan", "audit", "encode", "probe"] | Stage
+    stage: Literal["phantom", "plan", "audit", "encode", "probe", "units"] | Stage
     model: str = ""
-    """In "audit": what is done, in words."""
+    """In "audit" and "units": what is done, in words."""
     task: str = ""
     done: int = 0
-    """Of `total`: images in "encode", "audit" and "phantom", cells in the last three."""
+    """Of `total`: images in "encode", "audit" and "phantom", units that workers have finished in
+    "units", cells in the last three."""
     total: int = 0
     new: int = 0
     """Images encoded since the last step."""
@@ -67,6 +70,9 @@ def run(
     corruptions: str | Sequence[str] = (),
     fewshot_validation: str | None = None,
     shard: str | None = None,
+    executor: str | None = None,
+    workers: int | None = None,
+    executor_options: Mapping[str, object] | None = None,
     keep_going: bool = False,
     report: Report = lambda step: None,
 ) -> pd.DataFrame:
@@ -107,6 +113,10 @@ def run(
             the protocols say, which is "whole" as in the paper.
         shard: "2/4" is the second of four shares of the run, which together do every cell once.
             Only the models and tasks of that share are loaded.
+        executor: "local", "slurm" or "ray", by whose workers the units (a model on a task each)
+            are measured; None for this process, or local ones if `workers` is given.
+        workers: units that are under way at a time.
+        executor_options: gpus_per_worker, cpus_per_worker, and more by executor; see `executors`.
         keep_going: turn problems that are seen before the start into error rows, too.
         report: called at every step, for a progress display.
 
@@ -119,34 +129,38 @@ def run(
         Problems: unknown names, missing data or weights, tasks that cannot be trusted: one
             sentence each, before anything is encoded or written.
     """
-    ready = prepare(
-        models,
-        tasks,
-        seeds=seeds,
-        data=data,
-        out=out,
-        cache=cache,
-        plugin_files=plugin_files,
-        weights=weights,
-        device=device,
-        dtype=dtype,
-        pooling=pooling,
-        accept_license=accept_license,
-        compile=compile,
-        splits=splits,
-        probe=probe,
-        protocol=protocol,
-        fractions=fractions,
-        corruptions=corruptions,
-        fewshot_validation=fewshot_validation,
-        shard=shard,
-        report=report,
-    )
+    engine = executors.engine(executor, workers, executor_options, device)
+    options: dict[str, Any] = {
+        "seeds": seeds,
+        "data": data,
+        "out": out,
+        "cache": cache,
+        "plugin_files": list(plugin_files),
+        "weights": weights,
+        "device": device,
+        "dtype": dtype,
+        "pooling": pooling,
+        "accept_license": accept_license,
+        "compile": compile,
+        "splits": splits,
+        "probe": probe,
+        "protocol": protocol,
+        "fractions": fractions,
+        "corruptions": corruptions,
+        "fewshot_validation": fewshot_validation,
+        "shard": shard,
+    }
+    # GPUs belong to the workers; this process may not even be on a machine that has one.
+    here = options if engine is None else {**options, "device": "cpu"}
+    ready = prepare(models, tasks, **here, report=report)
     if ready.planned.problems and not keep_going:
         raise Problems(ready.planned.problems, plan.WORKS_NOW)
     cells = ready.setting.cells
     files.remove_orphans(cells.out)
-    _measure_all(ready, report)
+    if engine is None:
+        measure_all(ready, report)
+    else:
+        _measure_by_workers(ready, engine, options, report)
     with files.locked(cells.out / "leaderboard"):
         return tables.write(cells)
 
@@ -159,6 +173,8 @@ class Ready:
     units: list[Unit]
     """Of this job, in the order in which they are measured."""
     setting: Setting
+    asked: dict[str, str]
+    """Tasks in the words of whoever asked, by label."""
 
 
 def prepare(
@@ -233,7 +249,8 @@ def prepare(
         lambda *at: report(Step("probe", *at)),
         given_up,
     )
-    return Ready(planned, [Unit(model, task_zoo.label(task)) for model, task in pairs], setting)
+    units = [Unit(model, task_zoo.label(task)) for model, task in pairs]
+    return Ready(planned, units, setting, {task_zoo.label(task): task for _, task in pairs})
 
 
 def default_cache() -> Path:
@@ -280,12 +297,19 @@ def _check_names(
         raise Problems(problems)
 
 
-def _measure_all(ready: Ready, report: Report) -> None:
+def measure_all(ready: Ready, report: Report, patience: float | None = None) -> None:
+    """Measure the units one after the other, in this process.
+
+    Args:
+        ready: the run.
+        report: see `run`.
+        patience: see `units.in_turn`.
+    """
     planned, setting = ready.planned, ready.setting
     total = len(ready.units) * len(setting.grid)
     done = 0
     loaded: Model | None = None
-    for unit in in_turn(ready.units, setting.cells.out):
+    for unit in in_turn(ready.units, setting.cells.out, patience):
         model = planned.models[unit.model]
         if loaded is not None and loaded is not model:
             loaded.release()  # memory never holds two
@@ -295,3 +319,94 @@ def _measure_all(ready: Ready, report: Report) -> None:
             report(Step(stage, unit.model, unit.task, done, total))
     if loaded is not None:
         loaded.release()
+
+
+# ---- by workers ---------------------------------------------------------------------------------
+
+
+def _measure_by_workers(
+    ready: Ready, engine: Engine, options: Mapping[str, Any], report: Report
+) -> None:
+    """As `measure_all`, with every unit in a worker; this process only counts."""
+    out = ready.setting.cells.out
+    written = Written(out)
+    stuck = [unit for unit in ready.units if _problem(ready.planned, unit)]
+    jobs = [_job(ready, unit, options) for unit in _largest_first(ready) if unit not in stuck]
+    total = len(ready.units) * len(ready.setting.grid)
+    done = ended = 0
+
+    def count(unit: Unit, stages: Iterable[Stage], new: int = 0) -> None:
+        nonlocal done
+        for stage in stages:
+            done += 1
+            report(Step(stage, unit.model, unit.task, done, total, new))
+            new = 0
+
+    def tell(words: str) -> None:
+        report(Step("units", words, "", ended, len(jobs)))
+
+    folder = out / executors.FOLDER
+    at_work = f"units, {engine.workers} at a time ({engine.name}); logs in {folder}"
+    with executors.started(engine, folder):
+        for unit in stuck:  # known before the start, and told by --keep-going
+            model, task = ready.planned.models[unit.model], ready.planned.tasks[unit.task]
+            count(unit, measure(unit.model, model, unit.task, task, ready.setting))
+        tell(at_work)
+        for job, end in executors.distribute(jobs, engine):
+            unit = job.unit
+            if isinstance(end, Lost) and not executors.final(job):
+                tell(f"{unit.model} on {unit.task} once more, for {end.reason}")
+                continue
+            ended += 1
+            if isinstance(end, Outcome) and not end.error:
+                count(unit, end.stages, end.encoded)
+            else:
+                count(unit, _given_up(ready, unit, executors.reason(job, end), written))
+            tell(at_work)
+
+
+def _problem(planned: Plan, unit: Unit) -> bool:
+    """Whether its model or its task cannot be had."""
+    return isinstance(planned.models[unit.model], str) or isinstance(planned.tasks[unit.task], str)
+
+
+def _largest_first(ready: Ready) -> list[Unit]:
+    """Units by their number of images, so that none that takes long begins at the end."""
+
+    def size(unit: Unit) -> int:
+        task = ready.planned.tasks[unit.task]
+        return sum(map(len, task.splits.values())) if isinstance(task, Task) else 0
+
+    return sorted(ready.units, key=size, reverse=True)
+
+
+def _job(ready: Ready, unit: Unit, options: Mapping[str, Any]) -> Job:
+    """A unit as a run of its own."""
+    setting = ready.setting
+    names = (unit.model, model_zoo.split(unit.model)[0], "all")
+    weights = {name: path for name, path in (options["weights"] or {}).items() if name in names}
+    log = executors.log_path(setting.cells.out, unit)
+    log.unlink(missing_ok=True)
+    own = {
+        "models": [unit.model],
+        "tasks": [ready.asked[unit.task]],
+        "weights": weights,
+        "data": options["data"] or os.environ.get("UBENCH_DATA"),
+        "cache": setting.cache,
+        "shard": None,
+    }
+    return Job(unit, {**options, **own}, str(Path.cwd()), log)
+
+
+def _given_up(ready: Ready, unit: Unit, reason: str, written: Written) -> Iterator[Stage]:
+    """Error rows for the cells of a unit that its workers have not left behind."""
+    setting, task = ready.setting, ready.planned.tasks[unit.task]
+    for _, at in setting.grid.cells(*unit):
+        if at in setting.given_up:
+            yield "failed"
+        elif at in written:
+            yield "done"
+        else:
+            synthetic = isinstance(task, Task) and task.synthetic
+            setting.cells.fail(Failure(coordinates=at, reason=reason, synthetic=synthetic))
+            yield "failed"

@@ -1,8 +1,9 @@
 """Units of work: a model on a task. Which are this job's share, and which are free to be taken.
 
-Jobs on several machines take a share each (`--shard I/N`). Processes on one results folder take
-turns: whoever holds OUT/.units/<model>/<task>.lock works on that unit, and the others go on to the
-next. The operating system frees the lock of a process that dies, so its unit is taken up again.
+Jobs on several machines take a share each (`--shard I/N`), or are given one unit at a time
+(`executors`). Processes on one results folder take turns: whoever holds
+OUT/.units/<model>/<task>.lock works on that unit, and the others go on to the next. The operating
+system frees the lock of a process that dies, so its unit is taken up again.
 """
 
 from __future__ import annotations
@@ -10,15 +11,13 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 from urllib.parse import quote
 
-from filelock import FileLock, Timeout
-
 from ultrabench_eval.cells import Coordinates
+from ultrabench_eval.core import files
 from ultrabench_eval.core.errors import UserError
 
 PAUSE = 0.5  # seconds between two looks at units that are all held by others
@@ -32,6 +31,11 @@ class Unit(NamedTuple):
     model: str
     task: str
     """The task's label."""
+
+    @property
+    def path(self) -> Path:
+        """Where its files lie under a folder, without suffix; "timm/x" becomes "timm%2Fx"."""
+        return Path(quote(self.model, safe="")) / quote(self.task, safe="")
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,7 @@ class Shard:
         return list(whole[start:end])
 
 
-def in_turn(units: Iterable[Unit], out: Path) -> Iterator[Unit]:
+def in_turn(units: Iterable[Unit], out: Path, patience: float | None = None) -> Iterator[Unit]:
     """Every unit once, held by this process while the caller works on it.
 
     Those that other processes hold come when they are free: finished by then, or left by a process
@@ -74,57 +78,55 @@ def in_turn(units: Iterable[Unit], out: Path) -> Iterator[Unit]:
     Args:
         units: in the order wanted.
         out: the results folder that the processes share.
+        patience: seconds to wait at most for units that are held; then they come all the same. For
+            units that were given to this process by name, where the lock only saves double work.
     """
     waiting = list(units)
+    since = time.monotonic()
     while waiting:
         busy = []
         for unit in waiting:
-            with _taken(out, unit) as mine:
+            with files.locked(out / ".units" / unit.path, patience=0) as mine:
                 if mine:
                     yield unit
+                    since = time.monotonic()
                 else:
                     busy.append(unit)
         if len(busy) == len(waiting):
+            if patience is not None and time.monotonic() - since >= patience:
+                yield from busy
+                return
             time.sleep(PAUSE)
         waiting = busy
 
 
-@contextmanager
-def _taken(out: Path, unit: Unit) -> Iterator[bool]:
-    """Hold a unit inside, if it is free; whether it was."""
-    path = out / ".units" / quote(unit.model, safe="") / f"{quote(unit.task, safe='')}.lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path)
-    try:
-        lock.acquire(blocking=False)
-    except Timeout:
-        yield False
-        return
-    try:
-        yield True
-    finally:
-        lock.release()
-
-
-class Failures:
-    """Which cells failed in another process since this run began, and need no second try here.
+class Written:
+    """Which cells were written since this was made.
 
     Args:
-        out: the results folder that the processes share.
+        out: the results folder, which other processes may share.
     """
+
+    suffix = ".json"
 
     def __init__(self, out: Path) -> None:
         self._cells = out / "cells"
-        paths = self._cells.glob("*/*/*.error.json")
+        paths = self._cells.glob(f"*/*/*{self.suffix}")
         self._before = {path: _stamp(path) for path in paths}
 
     def __contains__(self, at: object) -> bool:
         if not isinstance(at, Coordinates):
             return False
         path = self._cells / at.path
-        path = path.with_name(f"{path.name}.error.json")
+        path = path.with_name(f"{path.name}{self.suffix}")
         found = _stamp(path)
         return found is not None and found != self._before.get(path)
+
+
+class Failures(Written):
+    """Which cells failed in another process since this run began, and need no second try here."""
+
+    suffix = ".error.json"
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:

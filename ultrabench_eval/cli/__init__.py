@@ -25,7 +25,7 @@ app.add_typer(data.app, name="data")
 app.command()(audit.audit)
 app.command()(report.report)
 
-DEMO_MODELS = "efficientnet-lite0,random-vit-tiny,pixels,image-stats,fan-mask"
+DEMO_MODELS = "usrc-jepa-nano,efficientnet-lite0,random-vit-tiny,pixels,image-stats,fan-mask"
 
 
 @app.command()
@@ -50,6 +50,9 @@ def run(
     corruptions: options.Corruptions = "none",
     fewshot_validation: options.FewshotValidation = None,
     shard: options.ShardOf = None,
+    executor: options.Executor = None,
+    workers: options.Workers = None,
+    executor_option: options.ExecutorOptions = None,
     keep_going: Annotated[
         bool, typer.Option("--keep-going", help="Run what can be run; problems become error rows.")
     ] = False,
@@ -85,6 +88,9 @@ def run(
             corruptions=corruptions,
             fewshot_validation=fewshot_validation,
             shard=shard,
+            executor=executor,
+            workers=workers,
+            executor_options=options.executor_options_of(executor_option),
             keep_going=keep_going,
             report=progress,
         )
@@ -223,6 +229,8 @@ def main() -> None:
         for line in str(error).splitlines():
             print(f"ubench: {line}", file=sys.stderr)
         sys.exit(options.BAD_INPUT)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit) as stop:  # typer makes the second of the first
+        if isinstance(stop, SystemExit) and stop.code != options.STOPPED:
+            raise
         print("ubench: stopped; the same command goes on from here", file=sys.stderr)
         sys.exit(options.STOPPED)

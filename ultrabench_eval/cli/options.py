@@ -117,6 +117,24 @@ ShardOf = Annotated[
         "--shard", help="I/N: this job's share of models x tasks, e.g. 2/4 of an array of four."
     ),
 ]
+Executor = Annotated[
+    str | None,
+    typer.Option(
+        "--executor", help="Who measures: local, slurm or ray workers; a model on a task each."
+    ),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option("--workers", help="How many at a time; without --executor on this machine."),
+]
+ExecutorOptions = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--executor-option",
+        help="KEY=VALUE, such as gpus_per_worker=1, cpus_per_worker=8, timeout_min=600, "
+        "slurm_partition=gpu, address=HOST:PORT; may be repeated.",
+    ),
+]
 
 
 def weights_of(pairs: list[str] | None) -> dict[str, str]:
@@ -126,6 +144,14 @@ def weights_of(pairs: list[str] | None) -> dict[str, str]:
         if not all(pair.partition("=")):
             raise UserError(f"--weights {pair} is not understood; write MODEL=PATH or MODEL=random")
     return {name: path for name, _, path in (pair.partition("=") for pair in pairs)}
+
+
+def executor_options_of(pairs: list[str] | None) -> dict[str, object]:
+    """KEY=VALUE options as a mapping."""
+    for pair in pairs or ():
+        if not all(pair.partition("=")):
+            raise UserError(f"--executor-option {pair} is not understood; write KEY=VALUE")
+    return {key: value for key, _, value in (pair.partition("=") for pair in pairs or ())}
 
 
 def load_plugins(paths: list[Path] | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import shutil
@@ -10,8 +11,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
+PATIENCE = 1800.0  # seconds, after which a lock counts as left behind by a machine that is gone
+
+# What file systems without locks answer, NFS without its lock service for instance.
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 _HOST = socket.gethostname()
 _counter = itertools.count()  # two threads of one process may write the same file
 
@@ -73,14 +78,32 @@ def write_text(path: Path, text: str) -> None:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
+def locked(path: Path, patience: float | None = None) -> Iterator[bool]:
     """Hold the lock file `path`.lock; other processes that want it wait.
 
-    The operating system frees the lock when its holder dies, so a killed run blocks nobody.
+    The operating system frees the lock when its holder dies, so a killed run blocks nobody. On a
+    network file system this may take long or never happen, if the holder's whole machine is gone;
+    and there are some without any locks, where the holder is not kept alone.
+
+    Args:
+        path: what is locked.
+        patience: seconds to wait at most; then False is yielded, and the caller goes on without
+            the lock. Only for locks that save double work. None waits as long as it takes.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{path}.lock"):
-        yield
+    lock = FileLock(f"{path}.lock")
+    alone = True
+    try:
+        lock.acquire(timeout=-1 if patience is None else patience)
+    except Timeout:
+        alone = False
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+    try:
+        yield alone
+    finally:
+        lock.release()
 
 
 def remove_orphans(folder: Path) -> int:

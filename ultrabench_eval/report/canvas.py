@@ -23,11 +23,11 @@ MARKERS = "osD^vP*X"
 GREY = "#888888"
 
 
-def panels(rows: int, columns: int, legend_lines: int) -> tuple[Figure, list[list[Axes]]]:
-    """A figure of small panels with room for title and legend, and its axes by row and column."""
+def panels(rows: int, columns: int) -> tuple[Figure, list[list[Axes]]]:
+    """A figure of small panels with room for a title, and its axes by row and column."""
     width = min(WIDTH, max(3.4, 1.9 * columns + 0.4))
     height = PANEL if rows <= 4 else 0.8 * PANEL
-    figure = drawing.new(width, height * rows + 0.5 + 0.16 * legend_lines)
+    figure = drawing.new(width, height * rows + 0.5)
     axes = [list(row) for row in figure.subplots(rows, columns, squeeze=False)]
     for ax in (one for row in axes for one in row):
         ax.tick_params(labelsize=FONT - 1, length=2, pad=1.5)
@@ -59,36 +59,41 @@ def styles(models: Iterable[str], labels: Labels) -> dict[str, dict[str, Any]]:
     return found
 
 
-def legend_lines(entries: int, columns: int) -> int:
-    """Lines of a legend of so many entries below `columns` columns of panels."""
-    return -(-entries // _per_line(columns))
-
-
 def finish(
     figure: Figure, axes: Sequence[Axes], title: str, columns: int, *, synthetic: bool, note: str
 ) -> None:
-    """Title, note and one legend for all panels, below them."""
+    """Title, note and one legend for all panels, below them; the figure grows by what they need."""
     marked = f"SYNTHETIC: {title}" if synthetic else title
     width, height = figure.get_size_inches()
     lines = drawing.wrapped(f"{marked}\n{note}", width, FONT + 0.5)
-    figure.set_figheight(height + LINE * max(len(lines) - 2, 0))  # `panels` left room for two
     figure.suptitle(drawing.plain("\n".join(lines)), fontsize=FONT + 0.5)
     known: dict[str, Any] = {}
     for ax in axes:
         for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
             known.setdefault(str(label), handle)
+    per_line = _per_line(known, columns, width)
+    figure.set_figheight(
+        height
+        + LINE * max(len(lines) - 2, 0)  # `panels` left room for two
+        + 0.16 * -(-len(known) // per_line)
+    )
     figure.legend(
         list(known.values()),
         list(known),
         loc="outside lower center",
-        ncols=min(len(known), _per_line(columns)) or 1,
+        ncols=per_line,
         fontsize=FONT - 0.5,
         frameon=False,
     )
 
 
-def _per_line(columns: int) -> int:
-    return 4 if columns >= 3 else 2
+def _per_line(names: Iterable[str], columns: int, width: float) -> int:
+    """Names in a line of the legend, of a figure `width` inches wide."""
+    lengths = [len(name) for name in names]
+    if not lengths:
+        return 1
+    fitting = int(width / (0.55 + 0.05 * max(lengths)))  # inches: the line's sample, a letter
+    return max(1, min(4 if columns >= 3 else 2, len(lengths), fitting))
 
 
 def files(figure: Figure, name: str, dpi: int = drawing.DPI) -> dict[str, bytes]:

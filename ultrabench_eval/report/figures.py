@@ -185,7 +185,7 @@ def _task_panels(
     """Small multiples: a panel a task, at most four a row."""
     columns = min(canvas.COLUMNS, len(tasks))
     rows = -(-len(tasks) // columns)
-    figure, axes = canvas.panels(rows, columns, _legend_lines(models, columns, marks))
+    figure, axes = canvas.panels(rows, columns)
     flat = [ax for row in axes for ax in row]
     for place, ax in enumerate(flat):
         if place >= len(tasks):
@@ -201,10 +201,6 @@ def _task_panels(
     synthetic = bool(labels.synthetic & set(tasks))
     canvas.finish(figure, flat, title, columns, synthetic=synthetic, note=note)
     return canvas.files(figure, name)
-
-
-def _legend_lines(models: Sequence[str], columns: int, marks: Marks | None) -> int:
-    return canvas.legend_lines(len(models) + (2 if marks else 0), columns)
 
 
 def _task_title(task: str, labels: Labels, marks: Marks | None) -> str:
@@ -227,7 +223,7 @@ def _corruption(
     columns = min(canvas.COLUMNS, len(tasks))
     blocks = -(-len(tasks) // columns)
     rows = blocks * len(names)
-    figure, axes = canvas.panels(rows, columns, _legend_lines(models, columns, marks))
+    figure, axes = canvas.panels(rows, columns)
     styles = canvas.styles(models, labels)
     for place, task in enumerate(tasks):
         block, column = divmod(place, columns)

@@ -1,0 +1,584 @@
+"""README and guides: every command and Python block in them is run, every link leads somewhere.
+
+A page is gone through from top to bottom in a folder of its own, where DATA, FRAMES and what else
+it speaks of are small and simulated. `COMMANDS` says for every command what is put in its place;
+one that cannot be run here is only parsed, so that it and all its options are known to exist. A
+command or block that the tables do not know fails the test of its page.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import re
+import runpy
+import shlex
+import sys
+import tomllib
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+from unittest.mock import patch
+
+import matplotlib
+import numpy as np
+import PIL.Image
+import pytest
+import timm
+import torch
+import typer
+import yaml
+from conftest import forget_plugins, make_manifest
+from test_cli import clean
+
+import model_zoo
+import usjepa.cli
+from tasks import phantom
+from tasks.phantom.plan import Size
+from ultrabench_eval import cli
+from ultrabench_eval.report import claims, published
+from ultrabench_eval.stats import bootstrap
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = ("README.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md"))))
+PROGRAMS = {"ubench": cli, "usjepa": usjepa.cli}
+OF_COMMANDS = ("", "sh", "console")  # languages of blocks
+
+EVERY = "dinov3,ijepa,ultrasam,samus,echocare,usf-mae,usfm,urfm,us-jepa,usrc-jepa"
+
+
+# ---- what is done with each command --------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Run:
+    """Run it here, with some words changed.
+
+    Args:
+        swaps: of an option the value that it gets instead; of another word what stands for it.
+        more: words that are added.
+    """
+
+    swaps: dict[str, str] = field(default_factory=dict)
+    more: tuple[str, ...] = ()
+
+    def words(self, words: Sequence[str]) -> list[str]:
+        """The words that are run in place of a command's."""
+        changed, before = [], ""
+        for word in words:
+            value = self.swaps.get(before) if before.startswith("--") else None
+            changed.append(value or (word if word in self.options else self.swaps.get(word, word)))
+            before = word
+        assert changed != [*words] or not self.swaps, f"nothing to swap in {words}"
+        return [*changed, *self.more]
+
+    @property
+    def options(self) -> set[str]:
+        return {word for word in self.swaps if word.startswith("--")}
+
+
+@dataclass(frozen=True)
+class Parse:
+    """Do not run it: see that it exists with all its options."""
+
+    reason: str
+
+
+def small(**swaps: str) -> Run:
+    """Two controls on one task, by default; `swaps` by name of option."""
+    words = {"model": "pixels,image-stats", "task": "aul", **swaps}
+    return Run({f"--{name}": value for name, value in words.items()})
+
+
+INSTALLS = Parse("installs packages from a network")
+CLUSTER = Parse("wants a cluster; test_executors_slurm and test_executors_ray run the like")
+TRAINED_HERE = ("--workers", "0", "--device", "cpu")
+
+COMMANDS: dict[str, Run | Parse] = {
+    "git clone <this repository>": Parse("wants a network"),
+    "cd ultrabench_eval": Parse("follows it"),
+    "source .venv/bin/activate": Parse("is the shell's"),
+    "make demo": INSTALLS,
+    "make test": INSTALLS,
+    "make docs": INSTALLS,
+    "pip install 'ultrabench-eval[slurm]'": INSTALLS,
+    "pip install 'ultrabench-eval[ray]'": INSTALLS,
+    "export UBENCH_DATA=DATA": Run(),
+    # ---- measuring
+    "ubench run --model efficientnet-lite0,random-vit-tiny,pixels --task aul,mmotu,busbra,pocus "
+    "--data DATA --seeds 5 --out runs/real": small(),
+    "ubench run --model efficientnet-lite0,random-vit-tiny,pixels --task aul,mmotu,busbra,pocus "
+    "--data DATA --fractions 1,5,10,50,100 --corruptions paper --probe linear,knn "
+    "--protocol paper,tuned --out runs/real": small(
+        fractions="50,100", corruptions="blur", probe="ridge"
+    ),
+    "ubench run --plugin their_model.py --model theirs --task their.csv": Run(),
+    "ubench run --model efficientnet-lite0 --task my_scans.csv": small(task="my_scans.csv"),
+    "ubench run --model efficientnet-lite0,random-vit-tiny,pixels,image-stats,fan-mask,border "
+    "--task my_scans.csv --protocol paper,tuned --out runs/my_scans": Run(
+        {"--model": "pixels,border", "--protocol": "paper"}
+    ),
+    "ubench run --model efficientnet-lite0,pixels,random-vit-tiny --task mmotu --data DATA "
+    "--protocol paper,tuned --out runs/protocols": small(),
+    "ubench run --plugin my_task.py --model pixels --task shades --data DATA --out runs/shades": (
+        Run()
+    ),
+    # ---- models
+    "ubench run --plugin my_model.py --model mine,efficientnet-lite0,random-vit-tiny,pixels,"
+    "fan-mask --weights mine=checkpoint.pt --task aul,busbra --data DATA --out runs/mine": small(
+        model="mine,pixels"
+    ),
+    "ubench models mine-tokens --plugin my_model.py": Run(),
+    "ubench run --plugin my_model.py --model mine-tokens,mine-tokens/mean --weights "
+    "mine-tokens=checkpoint.pt --probe linear,attentive --task aul --data DATA --out runs/tokens": (
+        Run({"--model": "mine-tokens/mean", "--probe": "attentive"}, ("--seeds", "1"))
+    ),
+    "ubench run --model timm/vit_small_patch16_224 --weights "
+    "timm/vit_small_patch16_224=checkpoint.pt --task aul --data DATA --out runs/timm": Run(
+        {"--model": "timm/test_vit", "--weights": "timm/test_vit=checkpoint.pt"}
+    ),
+    # ---- data
+    "ubench tasks": Run(),
+    "ubench tasks aul": Run(),
+    "ubench tasks my_scans.csv": Run(),
+    "ubench data list --data DATA": Run(),
+    "ubench data download aul,ultrabench_splits --data DATA": Parse(
+        "wants a network; tests/tasks/test_download.py has one of its own"
+    ),
+    "ubench data prepare aul --data DATA": Run(),
+    "ubench data check all --data DATA": Run({"all": "aul"}),
+    "ubench data check my_scans.csv": Run(),
+    "ubench data masks my_scans.csv --out masks.png": Run(),
+    "ubench data splits pocus --data DATA": Run({"pocus": "aul"}),
+    "ubench data splits aul --data DATA --out my_splits.csv": Run(),
+    "ubench run --model pixels --task aul@my_splits.csv --data DATA --out runs/own_splits": Run(),
+    "ubench data phantom --out PHANTOM --size small": Run(
+        {"--size": "tiny"}, ("--task", "fatty_liver")
+    ),
+    "ubench run --model pixels --task all --data PHANTOM --out runs/phantom": Run(
+        {"--task": "fatty_liver"}
+    ),
+    "ubench audit --task my_scans.csv --out runs/audit": Run(),
+    "ubench audit --task all --data DATA --out runs/audit": Run({"--task": "aul"}),
+    "ubench audit --task aul --data DATA --against PRETRAINING_IMAGES --run runs/real": Run(
+        {"--run": "runs/own_splits"}
+    ),
+    # ---- the paper
+    "ubench verify all": Parse("writes checkpoints of full size; test_cli runs it for one model"),
+    f"ubench plan --model {EVERY} --task all --data DATA": small(),
+    f"ubench run --model {EVERY} --task all --data DATA --seeds 5 --out runs/paper --keep-going": (
+        small()
+    ),
+    "ubench run --model urfm,usfm,us-jepa,usrc-jepa,random-vit-tiny,pixels,image-stats,fan-mask,"
+    "border --task all --data DATA --fractions 1,5,10,50,100 --corruptions paper --protocol "
+    "paper,tuned --out runs/paper --keep-going": small(
+        fractions="100", corruptions="contrast", protocol="paper"
+    ),
+    "ubench report runs/paper --against us-jepa --claims": Run(),
+    "ubench report --published --claims --out runs/published": Run(),
+    # ---- long runs
+    "ubench doctor --data DATA": Run(),
+    "ubench plan --model all --task all --data DATA --corruptions paper": small(),
+    "ubench plan --model all --task all --data DATA --corruptions paper "
+    "--fractions 1,5,10,50,100": small(),
+    "ubench run --model all --task all --data DATA --workers 4 --out runs/whole": Run(
+        {"--model": "pixels", "--task": "aul", "--workers": "1"}
+    ),
+    "ubench run --model all --task all --data DATA --out runs/whole --executor slurm --workers 16 "
+    "--executor-option slurm_partition=gpu --executor-option gpus_per_worker=1 "
+    "--executor-option timeout_min=600": CLUSTER,
+    "ubench run --model all --task all --data DATA --out runs/whole --executor ray --workers 8 "
+    "--executor-option address=auto --executor-option cpus_per_worker=8": CLUSTER,
+    "ubench run --model all --task all --data DATA --shard 2/4 --out runs/part2": small(),
+    "ubench merge runs/whole runs/part1 runs/part2 runs/part3 runs/part4": Run(
+        {"runs/whole": "runs/merged"} | {f"runs/part{n}": "runs/part2" for n in (1, 3, 4)}
+    ),
+    # ---- training
+    "usjepa configs": Run(),
+    "usjepa index FRAMES --out INDEX --data DATA": Run(),
+    "usjepa train --config usrc_jepa_vitb16 --frames INDEX --out runs/usrc "
+    "--set train.epochs=50": Run(
+        {"--config": "small.yaml", "--set": "train.epochs=1"}, TRAINED_HERE
+    ),
+    "torchrun --nproc-per-node 8 -m usjepa train --config usrc_jepa_vitb16 --frames INDEX "
+    "--out runs/usrc": Parse("wants eight GPUs; tests/usjepa/test_train.py starts two processes"),
+    "usjepa export runs/usrc --out my_encoder": Run(),
+    "ubench run --model usjepa --weights usjepa=runs/usrc --task all --data DATA": Run(
+        {"--task": "aul"}
+    ),
+    "usjepa train --config us_jepa_nano --frames FRAMES --out runs/mine --probe "
+    "ultrabench_eval.live:ridge --probe-every 2": Run({"--config": "small.yaml"}, TRAINED_HERE),
+    "usjepa export runs/mine --out runs/mine/export": Run(),
+    "ubench run --model usjepa,pixels,random-vit-tiny --weights usjepa=runs/mine/export --task "
+    "aul,mmotu --data DATA --probe ridge --seeds 1 --out runs/quick": small(model="usjepa,pixels"),
+    "ubench run --model usjepa --weights usjepa=runs/mine --task all --data DATA "
+    "--out runs/final": Run({"--task": "aul"}),
+}
+
+
+class Code(NamedTuple):
+    """What is done with a Python block.
+
+    Args:
+        swaps: texts that are put in place of others.
+        file: that it is added to; "": it is run.
+    """
+
+    swaps: dict[str, str]
+    file: str = ""
+
+
+TINY_VIT = {"vit_small_patch16_224": "test_vit", "224": "160"}
+# By page, in the order of its blocks.
+CODE: dict[str, tuple[Code, ...]] = {
+    "README.md": (
+        Code({}, "their_model.py"),
+        Code({'"efficientnet-lite0"': '"image-stats"'}),
+    ),
+    "docs/add_your_model.md": (
+        Code(TINY_VIT, "my_model.py"),
+        Code({}, "my_model.py"),
+        Code({}),
+    ),
+    "docs/add_your_data.md": (Code({}), Code({}, "my_task.py")),
+    "docs/score_a_checkpoint_during_training.md": (Code({}),),
+}
+
+TRAINING = {
+    "name": "small",
+    "objective": "ijepa",
+    "model": {"image_size": 32, "patch_size": 8, "width": 24, "depth": 2, "heads": 2},
+    "predictor": {"depth": 1, "width": 12, "heads": 1},
+    "masks": {"min_keep": 1, "cover_edges": True, "context": "pad"},
+    "data": {"held_out": 0.2},
+    "train": {"epochs": 2, "warmup_epochs": 1, "batch_size": 8, "precision": "float32"},
+}
+MY_TRAINING = """
+import timm
+epochs, network = 1, timm.create_model("test_vit", num_classes=0)
+def train_one_epoch(network):
+    pass
+"""
+
+
+# ---- pages ---------------------------------------------------------------------------------------
+
+
+class Block(NamedTuple):
+    """Of a page, between fences."""
+
+    language: str
+    text: str
+
+    @property
+    def commands(self) -> list[str]:
+        """One a line, without comments; those joined by && apart."""
+        lines = self.text.replace("\\\n", " ").splitlines()
+        found = [part for line in lines for part in re.sub(r"(^|\s)#.*", "", line).split("&&")]
+        return [" ".join(part.split()) for part in found if part.strip()]
+
+
+def blocks(page: str) -> list[Block]:
+    found = re.findall(r"^```(\w*)\n(.*?)^```$", (ROOT / page).read_text(), re.S | re.M)
+    return [Block(*one) for one in found]
+
+
+def commands(page: str) -> list[str]:
+    return [
+        command for one in blocks(page) if one.language in OF_COMMANDS for command in one.commands
+    ]
+
+
+@pytest.fixture(scope="module")
+def scans(tiny: Size, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data root with a SYNTHETIC AUL."""
+    return phantom.write(tmp_path_factory.mktemp("scans"), size=tiny.name, seed=3, tasks=["aul"])
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def place(
+    tmp_path: Path, scans: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Path]:
+    """A working folder with all that pages speak of."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(bootstrap, "RESAMPLES", 200)
+    for name, content in clean({"UBENCH_CACHE": str(cache)}).items():
+        monkeypatch.setenv(name, content)
+    for name in ("UBENCH_DATA", "UBENCH_WEIGHTS"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("my_scans", "their"):
+        make_manifest(tmp_path / f"{name}.csv")
+    for folder in ("DATA", "FRAMES"):
+        Path(folder).mkdir()
+    for name in ("aul", "ultrabench_splits"):
+        Path("DATA", name).symlink_to(scans / name)
+    Path("FRAMES", "livers").symlink_to(scans / "aul" / "Benign" / "image")
+    (tmp_path / "PRETRAINING_IMAGES").symlink_to(tmp_path / "my_scans_images")
+    _make_shades(tmp_path / "DATA" / "shades")
+    rows = [line.split(",") for line in Path("my_scans.csv").read_text().splitlines()]
+    text = "\n".join(f"{image},{label},{group}" for image, label, _, group in rows)
+    Path("unsplit.csv").write_text(f"{text}\n")
+    Path("small.yaml").write_text(yaml.safe_dump(TRAINING))
+    torch.save(timm.create_model("test_vit", num_classes=0).state_dict(), "checkpoint.pt")
+    Path("my_training.py").write_text(MY_TRAINING)
+    yield tmp_path
+    forget_plugins()
+    sys.modules.pop("my_training", None)
+
+
+def _make_shades(folder: Path) -> None:
+    generator = np.random.default_rng(0)
+    for split, count in (("train", 6), ("validation", 3), ("test", 3)):
+        for word, shade in (("dark", 60), ("bright", 150)):
+            (folder / split / word).mkdir(parents=True)
+            for number in range(count):
+                pixels = generator.normal(shade, 20, (24, 24)).clip(0, 255).astype(np.uint8)
+                PIL.Image.fromarray(pixels).save(folder / split / word / f"{number}.png")
+
+
+SLOW = ("README.md", "docs/long_runs.md")
+
+
+@pytest.mark.parametrize(
+    "page", [pytest.param(page, marks=[pytest.mark.slow] * (page in SLOW)) for page in PAGES]
+)
+def test_the_page_does_what_it_says(
+    page: str, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = iter(CODE.get(page, ()))
+    if page != "docs/add_your_model.md":
+        first = next(one for one in blocks("docs/add_your_model.md") if one.language == "python")
+        do_code(CODE["docs/add_your_model.md"][0], first.text)
+    for block in blocks(page):
+        if block.language == "python":
+            do_code(next(code, None), block.text)
+        elif block.language in OF_COMMANDS:
+            for command in block.commands:
+                do_command(command, monkeypatch)
+    assert next(code, None) is None, f"{page} has fewer Python blocks than CODE"
+    if page == "README.md":
+        check_table_of_files(Path("runs/real"))
+
+
+def do_code(how: Code | None, text: str) -> None:
+    assert how is not None, f"CODE does not say what to do with\n{text}"
+    for old, new in how.swaps.items():
+        assert old in text
+        text = text.replace(old, new)
+    if how.file:
+        with Path(how.file).open("a") as file:
+            file.write(text)
+        return
+    path = Path("block.py")
+    path.write_text(text)
+    with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+        runpy.run_path(str(path))
+
+
+def do_command(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert command in COMMANDS, f"COMMANDS does not say what to do with: {command}"
+    how, words = COMMANDS[command], shlex.split(command, comments=True)
+    parse(words)
+    if isinstance(how, Parse):
+        return
+    words = how.words(words)
+    if words[0] == "export":
+        name, _, value = words[1].partition("=")
+        monkeypatch.setenv(name, value)
+        return
+    forget_plugins()  # as a process of its own would
+    out, err = io.StringIO(), io.StringIO()
+    code: object = 0
+    with patch.object(sys, "argv", words), redirect_stdout(out), redirect_stderr(err):
+        try:
+            PROGRAMS[words[0]].main()
+        except SystemExit as stop:
+            code = stop.code or 0
+    assert code == 0, f"{command}\nas {words}\n{out.getvalue()}\n{err.getvalue()}"
+
+
+def check_table_of_files(run: Path) -> None:
+    """What the README says a run holds is there."""
+    table = (ROOT / "README.md").read_text().partition("| file | what |")[2].partition("\n\n")[0]
+    names = re.findall(r"`([\w./]+(?:\.\w+|/))`", table)
+    assert len(names) >= 12
+    assert [name for name in names if not (run / name).exists()] == []
+
+
+# ---- what exists ---------------------------------------------------------------------------------
+
+
+def parse(words: Sequence[str]) -> None:
+    """See that a command is there and takes its words."""
+    if words[0] in PROGRAMS:
+        command_of(words[0]).make_context(words[0], [*words[1:]])
+        _, parent, rest = below(words)
+        parent.make_context("", rest)
+    elif words[0] == "make":
+        assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(), re.M)
+    elif words[0] == "torchrun":
+        from torch.distributed.run import get_args_parser
+
+        given = get_args_parser().parse_args([*words[1:]])
+        assert given.module
+        parse([given.training_script, *given.training_script_args])
+    elif words[:2] == ["pip", "install"]:
+        extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+        assert (
+            re.fullmatch(r"ultrabench-eval\[(\w+)\]", words[2])[1]
+            in (  # type: ignore[index]
+                extras["optional-dependencies"]
+            )
+        )
+    else:
+        assert words[0] in ("git", "cd", "source", "export"), f"what is {words[0]}?"
+
+
+def command_of(program: str) -> Any:
+    return typer.main.get_command(PROGRAMS[program].app)
+
+
+def below(words: Sequence[str]) -> tuple[str, Any, list[str]]:
+    """The command at the end of `ubench data check ...`, and its words."""
+    name, command, rest = words[0], command_of(words[0]), [*words[1:]]
+    while hasattr(command, "commands"):
+        name = f"{name} {rest[0]}"
+        found = command.commands.get(rest.pop(0))
+        assert found is not None, f"there is no {name}"
+        command = found
+    return name, command, rest
+
+
+def options(command: Any) -> set[str]:
+    if hasattr(command, "commands"):
+        return set().union(*(options(one) for one in command.commands.values()))
+    return {name for one in command.params for name in (*one.opts, *one.secondary_opts)}
+
+
+@pytest.mark.parametrize("page", [*PAGES, "CONTRIBUTING.md", "examples/plugin/README.md"])
+def test_commands_and_options_in_sentences_exist(page: str) -> None:
+    text = re.sub(r"^```.*?^```$", "", (ROOT / page).read_text(), flags=re.S | re.M)
+    every = options(command_of("ubench")) | options(command_of("usjepa"))
+    for span in re.findall(r"`([^`]+)`", text):
+        words = " ".join(span.split()).split(" ")
+        if words[0] in PROGRAMS and len(words) > 1:
+            name, command, rest = below(words)
+            known = options(command)
+        else:
+            name, known, rest = "ubench or usjepa", every, words
+        for word in rest:
+            if re.fullmatch(r"--[a-z][a-z-]*", word):
+                assert word in known, f"{page}: {name} has no {word}"
+
+
+def test_the_tables_know_nothing_that_is_gone() -> None:
+    shown = {command for page in PAGES for command in commands(page)}
+    assert set(COMMANDS) - shown == set()
+    assert set(CODE) <= set(PAGES)
+
+
+def test_the_plugin_shown_is_the_example_and_has_at_most_15_lines() -> None:
+    shown = next(one.text for one in blocks("README.md") if "model_zoo.register" in one.text)
+    assert shown == (ROOT / "examples" / "plugin" / "their_model.py").read_text()
+    guide = next(one.text for one in blocks("docs/add_your_model.md") if one.language == "python")
+    for text in (shown, guide):
+        assert len([line for line in text.splitlines() if line.strip()]) <= 15
+
+
+def test_every_language_of_a_block_is_known() -> None:
+    used = {block.language for page in PAGES for block in blocks(page)}
+    assert used <= {*OF_COMMANDS, "python", "csv", "bibtex"}
+
+
+def test_weights_and_licences_are_those_of_the_cards() -> None:
+    text = (ROOT / "docs" / "reproduce_the_paper.md").read_text()
+    rows = dict(re.findall(r"^\| `([\w-]+)` (\|.*)$", text, re.M))
+    assert list(rows) == EVERY.split(",")
+    for name, row in rows.items():
+        card = model_zoo.card(name)
+        assert row == f"| {card.weights_from} | {card.weights_licence} |"
+
+
+def test_claims_are_counted_as_they_fare() -> None:
+    tested = claims.judge_all([], published.load())
+    fare = Counter(one.tables.verdict for one in tested)
+    text = " ".join((ROOT / "docs" / "reproduce_the_paper.md").read_text().split())
+    assert f"tests {len(tested)} statements of the paper" in text
+    assert (
+        f"{fare['holds']} hold, {fare['fails']} fail, and {fare['not measured']} need numbers"
+    ) in text
+
+
+# ---- links and pictures --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "page", [*PAGES, "CONTRIBUTING.md", "examples/plugin/README.md", "results/README.md"]
+)
+def test_links_lead_somewhere(page: str) -> None:
+    text = (ROOT / page).read_text()
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if target.startswith("https://"):
+            continue
+        file, _, anchor = target.partition("#")
+        path = (ROOT / page).parent / file if file else ROOT / page
+        assert path.resolve().is_relative_to(ROOT), f"{page}: {target}"
+        assert path.exists(), f"{page}: {target}"
+        if anchor:
+            assert anchor in anchors(path), f"{page}: {target}"
+
+
+def anchors(path: Path) -> set[str]:
+    """Names by which a hosting site links to the headings of a page."""
+    titles = re.findall(r"^#+ (.+)$", path.read_text(), re.M)
+    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def test_every_guide_is_in_both_lists() -> None:
+    index, front = ((ROOT / page).read_text() for page in ("docs/README.md", "README.md"))
+    for path in (ROOT / "docs").glob("*.md"):
+        if path.name != "README.md":
+            assert f"]({path.name})" in index
+            assert f"](docs/{path.name})" in front
+
+
+def script(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(Path(name).stem, ROOT / name)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_picture_is_what_its_command_draws(tmp_path: Path) -> None:
+    shown = (ROOT / "docs" / "pictures" / "leaderboard.svg").read_bytes()
+    assert len(shown) < 300_000
+    assert "`python docs/pictures/leaderboard.py`" in (ROOT / "README.md").read_text()
+    script("docs/pictures/leaderboard.py").main(tmp_path / "new.svg")
+    drawn = (tmp_path / "new.svg").read_bytes()
+    if f"Matplotlib v{matplotlib.__version__}".encode() in shown:  # else its lines differ
+        assert drawn == shown
+    assert drawn.startswith(b"<?xml")
+
+
+@pytest.mark.slow
+def test_the_reference_is_written_without_a_warning(
+    tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    pytest.importorskip("pdoc")
+    api = script("docs/api.py")
+    api.main(tmp_path, ["usjepa"])
+    assert [str(one.message) for one in recwarn if "pdoc" in one.filename] == []
+    assert "Train, from the beginning" in (tmp_path / "usjepa" / "train.html").read_text()
+    assert (tmp_path / "search.js").is_file()
