@@ -69,7 +69,7 @@ def test_run_prints_the_leaderboard_and_where_it_is(tmp_path: Path, manifest: Pa
     assert done.stderr == ""  # quiet where it is no terminal
     assert "random-vit-tiny [random weights]" in done.stdout
     assert "images encoded: 120" in done.stdout
-    for name in ("leaderboard.md", "leaderboard.csv", "leaderboard.tex"):
+    for name in ("leaderboard.md", "leaderboard.html", "leaderboard.csv", "leaderboard.tex"):
         assert str(out / name) in done.stdout
         assert (out / name).stat().st_size > 100
 

@@ -15,15 +15,19 @@ from test_cli import ubench
 
 ray = pytest.importorskip("ray", reason="needs Ray: pip install 'ultrabench-eval[ray]'")
 
-# `waits` says on which node it is, and goes on when it may.
+# `waits` says on which node it is, and goes on if that node may: a worker can outlive its node.
 WAITS = """
 import ray
 
 @model_zoo.register("waits")
 class Waits(Counting):
     def _forward(self, x):
-        while not (HERE / "go").exists():
-            (HERE / f"at-{ray.get_runtime_context().get_node_id()}").touch()
+        go = HERE / "go"
+        while ray.is_initialized():
+            node = ray.get_runtime_context().get_node_id()
+            (HERE / f"at-{node}").touch()
+            if go.exists() and go.read_text() == node:
+                break
             time.sleep(0.05)
         return super()._forward(x)
 """
@@ -60,10 +64,10 @@ def test_two_nodes_are_the_single_run_even_if_a_worker_and_a_node_are_killed(
     def remove() -> None:
         deadline = time.monotonic() + 1800
         while len(nodes) < 2 and time.monotonic() < deadline:
-            nodes[:] = [path.name for path in place.folder.glob("at-*")]
+            nodes[:] = [path.name.removeprefix("at-") for path in place.folder.glob("at-*")]
             time.sleep(0.05)
         cluster.remove_node(second, allow_graceful=False)
-        (place.folder / "go").touch()
+        (place.folder / "go").write_text(cluster.head_node.node_id)
 
     place.deaths(1)
     thread = threading.Thread(target=remove)

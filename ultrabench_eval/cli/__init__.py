@@ -103,7 +103,7 @@ def demo(
     out: Annotated[Path, typer.Option(help="Folder for all that the demo makes.")] = Path("demo"),
     seeds: Annotated[int, typer.Option(help="Probes a cell.")] = 5,
 ) -> None:
-    """Run five small models on the eight SYNTHETIC tasks, from simulation to leaderboard."""
+    """Run six small models on the eight SYNTHETIC tasks, from simulation to leaderboard."""
     run(model=DEMO_MODELS, task="all", seeds=seeds, data="phantom", out=out, cache=out / "cache")
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 _PAGES = (
-    *("leaderboard.md", "leaderboard.csv", "leaderboard.tex"),
+    *("leaderboard.md", "leaderboard.html", "leaderboard.csv", "leaderboard.tex"),
     *("statistics.md", "fewshot.md", "robustness.md", "figures"),
 )
 
