@@ -6,7 +6,7 @@ import inspect
 import sys
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,10 +17,14 @@ import pytest
 from tasks import phantom
 from tasks.phantom.plan import SIZES, Size
 from ultrabench_eval import plugins
+from ultrabench_eval.core import sheets
+from ultrabench_eval.core.sheets import Row
 
 if TYPE_CHECKING:
     from fake_host import Host
     from torch import Tensor
+
+Drawn = list[tuple[list[str], list[Row]]]
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -98,6 +102,20 @@ def host() -> Iterator[Host]:
     yield host
     host.server.shutdown()
     host.server.server_close()
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> Drawn:
+    """Titles and rows of the sheets that are made."""
+    found: Drawn = []
+    made = sheets.sheet
+
+    def sheet(title: Sequence[str], rows: Sequence[Row], *rest: object, **how: object) -> object:
+        found.append((list(title), list(rows)))
+        return made(title, rows, *rest, **how)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(sheets, "sheet", sheet)
+    return found
 
 
 @pytest.fixture

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from conftest import COUNTING, make_manifest
+import pytest
+from conftest import COUNTING, forget_plugins, make_manifest
 from test_pipeline import tables
 
 import ultrabench_eval
@@ -99,6 +101,15 @@ class Place(NamedTuple):
 
     def log(self, out: str, model: str, task: str) -> str:
         return log_path(self.folder / out, Unit(model, task)).read_text()
+
+
+@contextmanager
+def place_at(folder: Path, monkeypatch: pytest.MonkeyPatch, more: str = "") -> Iterator[Place]:
+    """A place in which a test is; `more` goes into its plugin, which is forgotten afterwards."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("COUNTING_LOG", str(folder / "images.log"))
+    yield Place.make(folder, more)
+    forget_plugins()
 
 
 def cells(steps: Iterable[Step]) -> list[str]:

@@ -1,9 +1,9 @@
 """README and guides: every command and Python block in them is run, every link leads somewhere.
 
 A page is gone through from top to bottom in a folder of its own, where DATA, FRAMES and what else
-it speaks of are small and simulated. `COMMANDS` says for every command what is put in its place;
-one that cannot be run here is only parsed, so that it and all its options are known to exist. A
-command or block that the tables do not know fails the test of its page.
+it speaks of are small and simulated. `doc_commands.COMMANDS` says for every command what is put in
+its place; one that cannot be run here is only parsed, so that it and all its options are known to
+exist. A command or block that the tables do not know fails the test of its page.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ import tomllib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -33,6 +32,7 @@ import torch
 import typer
 import yaml
 from conftest import forget_plugins, make_manifest
+from doc_commands import CODE, COMMANDS, EVERY, MY_TRAINING, TRAINING, Code, Parse
 from test_cli import clean
 
 import model_zoo
@@ -47,222 +47,6 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = ("README.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md"))))
 PROGRAMS = {"ubench": cli, "usjepa": usjepa.cli}
 OF_COMMANDS = ("", "sh", "console")  # languages of blocks
-
-EVERY = "dinov3,ijepa,ultrasam,samus,echocare,usf-mae,usfm,urfm,us-jepa,usrc-jepa"
-
-
-# ---- what is done with each command --------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Run:
-    """Run it here, with some words changed.
-
-    Args:
-        swaps: of an option the value that it gets instead; of another word what stands for it.
-        more: words that are added.
-    """
-
-    swaps: dict[str, str] = field(default_factory=dict)
-    more: tuple[str, ...] = ()
-
-    def words(self, words: Sequence[str]) -> list[str]:
-        """The words that are run in place of a command's."""
-        changed, before = [], ""
-        for word in words:
-            value = self.swaps.get(before) if before.startswith("--") else None
-            changed.append(value or (word if word in self.options else self.swaps.get(word, word)))
-            before = word
-        assert changed != [*words] or not self.swaps, f"nothing to swap in {words}"
-        return [*changed, *self.more]
-
-    @property
-    def options(self) -> set[str]:
-        return {word for word in self.swaps if word.startswith("--")}
-
-
-@dataclass(frozen=True)
-class Parse:
-    """Do not run it: see that it exists with all its options."""
-
-    reason: str
-
-
-def small(**swaps: str) -> Run:
-    """Two controls on one task, by default; `swaps` by name of option."""
-    words = {"model": "pixels,image-stats", "task": "aul", **swaps}
-    return Run({f"--{name}": value for name, value in words.items()})
-
-
-INSTALLS = Parse("installs packages from a network")
-CLUSTER = Parse("wants a cluster; test_executors_slurm and test_executors_ray run the like")
-TRAINED_HERE = ("--workers", "0", "--device", "cpu")
-
-COMMANDS: dict[str, Run | Parse] = {
-    "git clone <this repository>": Parse("wants a network"),
-    "cd ultrabench_eval": Parse("follows it"),
-    "source .venv/bin/activate": Parse("is the shell's"),
-    "make demo": INSTALLS,
-    "make test": INSTALLS,
-    "make docs": INSTALLS,
-    "pip install 'ultrabench-eval[slurm]'": INSTALLS,
-    "pip install 'ultrabench-eval[ray]'": INSTALLS,
-    "export UBENCH_DATA=DATA": Run(),
-    # ---- measuring
-    "ubench run --model efficientnet-lite0,random-vit-tiny,pixels --task aul,mmotu,busbra,pocus "
-    "--data DATA --seeds 5 --out runs/real": small(),
-    "ubench run --model efficientnet-lite0,random-vit-tiny,pixels --task aul,mmotu,busbra,pocus "
-    "--data DATA --fractions 1,5,10,50,100 --corruptions paper --probe linear,knn "
-    "--protocol paper,tuned --out runs/real": small(
-        fractions="50,100", corruptions="blur", probe="ridge"
-    ),
-    "ubench run --plugin their_model.py --model theirs --task their.csv": Run(),
-    "ubench run --model efficientnet-lite0 --task my_scans.csv": small(task="my_scans.csv"),
-    "ubench run --model efficientnet-lite0,random-vit-tiny,pixels,image-stats,fan-mask,border "
-    "--task my_scans.csv --protocol paper,tuned --out runs/my_scans": Run(
-        {"--model": "pixels,border", "--protocol": "paper"}
-    ),
-    "ubench run --model efficientnet-lite0,pixels,random-vit-tiny --task mmotu --data DATA "
-    "--protocol paper,tuned --out runs/protocols": small(),
-    "ubench run --plugin my_task.py --model pixels --task shades --data DATA --out runs/shades": (
-        Run()
-    ),
-    # ---- models
-    "ubench run --plugin my_model.py --model mine,efficientnet-lite0,random-vit-tiny,pixels,"
-    "fan-mask --weights mine=checkpoint.pt --task aul,busbra --data DATA --out runs/mine": small(
-        model="mine,pixels"
-    ),
-    "ubench models mine-tokens --plugin my_model.py": Run(),
-    "ubench run --plugin my_model.py --model mine-tokens,mine-tokens/mean --weights "
-    "mine-tokens=checkpoint.pt --probe linear,attentive --task aul --data DATA --out runs/tokens": (
-        Run({"--model": "mine-tokens/mean", "--probe": "attentive"}, ("--seeds", "1"))
-    ),
-    "ubench run --model timm/vit_small_patch16_224 --weights "
-    "timm/vit_small_patch16_224=checkpoint.pt --task aul --data DATA --out runs/timm": Run(
-        {"--model": "timm/test_vit", "--weights": "timm/test_vit=checkpoint.pt"}
-    ),
-    # ---- data
-    "ubench tasks": Run(),
-    "ubench tasks aul": Run(),
-    "ubench tasks my_scans.csv": Run(),
-    "ubench data list --data DATA": Run(),
-    "ubench data download aul,ultrabench_splits --data DATA": Parse(
-        "wants a network; tests/tasks/test_download.py has one of its own"
-    ),
-    "ubench data prepare aul --data DATA": Run(),
-    "ubench data check all --data DATA": Run({"all": "aul"}),
-    "ubench data check my_scans.csv": Run(),
-    "ubench data masks my_scans.csv --out masks.png": Run(),
-    "ubench data splits pocus --data DATA": Run({"pocus": "aul"}),
-    "ubench data splits aul --data DATA --out my_splits.csv": Run(),
-    "ubench run --model pixels --task aul@my_splits.csv --data DATA --out runs/own_splits": Run(),
-    "ubench data phantom --out PHANTOM --size small": Run(
-        {"--size": "tiny"}, ("--task", "fatty_liver")
-    ),
-    "ubench run --model pixels --task all --data PHANTOM --out runs/phantom": Run(
-        {"--task": "fatty_liver"}
-    ),
-    "ubench audit --task my_scans.csv --out runs/audit": Run(),
-    "ubench audit --task all --data DATA --out runs/audit": Run({"--task": "aul"}),
-    "ubench audit --task aul --data DATA --against PRETRAINING_IMAGES --run runs/real": Run(
-        {"--run": "runs/own_splits"}
-    ),
-    # ---- the paper
-    "ubench verify all": Parse("writes checkpoints of full size; test_cli runs it for one model"),
-    f"ubench plan --model {EVERY} --task all --data DATA": small(),
-    f"ubench run --model {EVERY} --task all --data DATA --seeds 5 --out runs/paper --keep-going": (
-        small()
-    ),
-    "ubench run --model urfm,usfm,us-jepa,usrc-jepa,random-vit-tiny,pixels,image-stats,fan-mask,"
-    "border --task all --data DATA --fractions 1,5,10,50,100 --corruptions paper --protocol "
-    "paper,tuned --out runs/paper --keep-going": small(
-        fractions="100", corruptions="contrast", protocol="paper"
-    ),
-    "ubench report runs/paper --against us-jepa --claims": Run(),
-    "ubench report --published --claims --out runs/published": Run(),
-    # ---- long runs
-    "ubench doctor --data DATA": Run(),
-    "ubench plan --model all --task all --data DATA --corruptions paper": small(),
-    "ubench plan --model all --task all --data DATA --corruptions paper "
-    "--fractions 1,5,10,50,100": small(),
-    "ubench run --model all --task all --data DATA --workers 4 --out runs/whole": Run(
-        {"--model": "pixels", "--task": "aul", "--workers": "1"}
-    ),
-    "ubench run --model all --task all --data DATA --out runs/whole --executor slurm --workers 16 "
-    "--executor-option slurm_partition=gpu --executor-option gpus_per_worker=1 "
-    "--executor-option timeout_min=600": CLUSTER,
-    "ubench run --model all --task all --data DATA --out runs/whole --executor ray --workers 8 "
-    "--executor-option address=auto --executor-option cpus_per_worker=8": CLUSTER,
-    "ubench run --model all --task all --data DATA --shard 2/4 --out runs/part2": small(),
-    "ubench merge runs/whole runs/part1 runs/part2 runs/part3 runs/part4": Run(
-        {"runs/whole": "runs/merged"} | {f"runs/part{n}": "runs/part2" for n in (1, 3, 4)}
-    ),
-    # ---- training
-    "usjepa configs": Run(),
-    "usjepa index FRAMES --out INDEX --data DATA": Run(),
-    "usjepa train --config usrc_jepa_vitb16 --frames INDEX --out runs/usrc "
-    "--set train.epochs=50": Run(
-        {"--config": "small.yaml", "--set": "train.epochs=1"}, TRAINED_HERE
-    ),
-    "torchrun --nproc-per-node 8 -m usjepa train --config usrc_jepa_vitb16 --frames INDEX "
-    "--out runs/usrc": Parse("wants eight GPUs; tests/usjepa/test_train.py starts two processes"),
-    "usjepa export runs/usrc --out my_encoder": Run(),
-    "ubench run --model usjepa --weights usjepa=runs/usrc --task all --data DATA": Run(
-        {"--task": "aul"}
-    ),
-    "usjepa train --config us_jepa_nano --frames FRAMES --out runs/mine --probe "
-    "ultrabench_eval.live:ridge --probe-every 2": Run({"--config": "small.yaml"}, TRAINED_HERE),
-    "usjepa export runs/mine --out runs/mine/export": Run(),
-    "ubench run --model usjepa,pixels,random-vit-tiny --weights usjepa=runs/mine/export --task "
-    "aul,mmotu --data DATA --probe ridge --seeds 1 --out runs/quick": small(model="usjepa,pixels"),
-    "ubench run --model usjepa --weights usjepa=runs/mine --task all --data DATA "
-    "--out runs/final": Run({"--task": "aul"}),
-}
-
-
-class Code(NamedTuple):
-    """What is done with a Python block.
-
-    Args:
-        swaps: texts that are put in place of others.
-        file: that it is added to; "": it is run.
-    """
-
-    swaps: dict[str, str]
-    file: str = ""
-
-
-TINY_VIT = {"vit_small_patch16_224": "test_vit", "224": "160"}
-# By page, in the order of its blocks.
-CODE: dict[str, tuple[Code, ...]] = {
-    "README.md": (
-        Code({}, "their_model.py"),
-        Code({'"efficientnet-lite0"': '"image-stats"'}),
-    ),
-    "docs/add_your_model.md": (
-        Code(TINY_VIT, "my_model.py"),
-        Code({}, "my_model.py"),
-        Code({}),
-    ),
-    "docs/add_your_data.md": (Code({}), Code({}, "my_task.py")),
-    "docs/score_a_checkpoint_during_training.md": (Code({}),),
-}
-
-TRAINING = {
-    "name": "small",
-    "objective": "ijepa",
-    "model": {"image_size": 32, "patch_size": 8, "width": 24, "depth": 2, "heads": 2},
-    "predictor": {"depth": 1, "width": 12, "heads": 1},
-    "masks": {"min_keep": 1, "cover_edges": True, "context": "pad"},
-    "data": {"held_out": 0.2},
-    "train": {"epochs": 2, "warmup_epochs": 1, "batch_size": 8, "precision": "float32"},
-}
-MY_TRAINING = """
-import timm
-epochs, network = 1, timm.create_model("test_vit", num_classes=0)
-def train_one_epoch(network):
-    pass
-"""
 
 
 # ---- pages ---------------------------------------------------------------------------------------

@@ -16,8 +16,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import forget_plugins
-from executor_runs import Place, cells
+from executor_runs import Place, cells, place_at
 from filelock import FileLock
 from test_cli import ubench
 
@@ -32,19 +31,10 @@ from ultrabench_eval.pipeline import Step
 from ultrabench_eval.units import Unit, Written, in_turn
 
 
-@pytest.fixture(autouse=True)
-def _each_test_has_plugins_of_its_own(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[None]:
-    monkeypatch.setenv("COUNTING_LOG", str(tmp_path / "images.log"))
-    yield
-    forget_plugins()
-
-
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
-    monkeypatch.chdir(tmp_path)
-    return Place.make(tmp_path)
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+    with place_at(tmp_path, monkeypatch) as made:
+        yield made
 
 
 # ---- workers on this machine ---------------------------------------------------------------------

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import forget_plugins
-from executor_runs import Place, cells
+from executor_runs import Place, cells, place_at
 from test_cli import ubench
 
 ray = pytest.importorskip("ray", reason="needs Ray: pip install 'ultrabench-eval[ray]'")
@@ -48,10 +47,8 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COUNTING_LOG", str(tmp_path / "images.log"))
-    yield Place.make(tmp_path, WAITS)
-    forget_plugins()
+    with place_at(tmp_path, monkeypatch, WAITS) as made:
+        yield made
 
 
 @pytest.mark.slow

@@ -8,8 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import forget_plugins
-from executor_runs import Place, cells
+from executor_runs import Place, cells, place_at
 from test_cli import ubench
 
 from ultrabench_eval.core.errors import UserError
@@ -19,19 +18,10 @@ from ultrabench_eval.executors.slurm import Slurm
 pytest.importorskip("submitit", reason="needs submitit: pip install 'ultrabench-eval[slurm]'")
 
 
-@pytest.fixture(autouse=True)
-def _each_test_has_plugins_of_its_own(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[None]:
-    monkeypatch.setenv("COUNTING_LOG", str(tmp_path / "images.log"))
-    yield
-    forget_plugins()
-
-
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
-    monkeypatch.chdir(tmp_path)
-    return Place.make(tmp_path)
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+    with place_at(tmp_path, monkeypatch) as made:
+        yield made
 
 
 def test_the_debug_executor_is_the_single_run(place: Place) -> None:

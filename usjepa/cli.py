@@ -159,10 +159,10 @@ def figure(
     import tasks
     from ultrabench_eval.core import files
     from usjepa import config as configs
-    from usjepa import figure as drawing
+    from usjepa import figure as figures
 
     settings = configs.load(config, set or ())
-    made = drawing.masks([tasks.load(name, data) for name in tasks.names_at(data)], settings)
+    made = figures.masks([tasks.load(name, data) for name in tasks.names_at(data)], settings)
     for name, content in made.items():
         files.write_bytes(out / name, content)
         print(out / name)

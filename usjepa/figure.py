@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
+import PIL.ImageColor
 import torch
 from torch import Tensor
 
@@ -25,7 +26,7 @@ from usjepa.frames import Frame
 from usjepa.masks import Masks, MultiBlock
 
 REGION = "#3cff3c"
-CONTEXT = (0x56, 0xB4, 0xE9)
+CONTEXT = "#56B4E9"
 # One for each target block: apart from the context's and from each other.
 TARGETS = ("#E69F00", "#D55E00", "#F0E442", "#CC79A7")
 HEADERS = ("frame, region", "valid patches", "without region", "with region (USrc)")
@@ -87,7 +88,7 @@ def _title(tasks: Iterable[Task], config: Config) -> list[str]:
 def _legend(config: Config) -> list[tuple[str, str]]:
     count = config.masks.target_count
     blocks = [(TARGETS[n % len(TARGETS)], f"target {n + 1}") for n in range(min(count, 4))]
-    return [(REGION, "region"), ("#56B4E9", "context, seen by the student"), *blocks]
+    return [(REGION, "region"), (CONTEXT, "context, seen by the student"), *blocks]
 
 
 def _mask(task: Task) -> np.ndarray:
@@ -120,7 +121,7 @@ def _blocks(pixels: np.ndarray, drawn: Masks, place: int, grid: int) -> Tile:
     ]
     shown = _colour(pixels).astype(np.float32)
     seen = _enlarged(context, side)
-    shown[seen] = 0.7 * shown[seen] + 0.3 * np.array(CONTEXT, np.float32)
+    shown[seen] = 0.7 * shown[seen] + 0.3 * np.array(PIL.ImageColor.getrgb(CONTEXT), np.float32)
     nobody = _enlarged(~(context | np.any(targets, axis=0)), side)
     shown[nobody] *= 0.35
     counts = sorted(int(block.sum()) for block in targets)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import io
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import PIL.Image
 import pytest
+from conftest import Drawn
 from made_cells import results
 from test_cli import ubench
 
@@ -17,26 +17,9 @@ import tasks
 from tasks.task import Task
 from ultrabench_eval import corrupt
 from ultrabench_eval.cells import Cells
-from ultrabench_eval.core import drawing, sheets
+from ultrabench_eval.core import drawing
 from ultrabench_eval.core.errors import UserError
-from ultrabench_eval.core.sheets import Row
 from ultrabench_eval.report import pictures
-
-Drawn = list[tuple[list[str], list[Row]]]
-
-
-@pytest.fixture
-def drawn(monkeypatch: pytest.MonkeyPatch) -> Drawn:
-    """Titles and rows of the sheets that are made."""
-    found: Drawn = []
-    made = sheets.sheet
-
-    def sheet(title: Sequence[str], rows: Sequence[Row], *rest: object, **how: object) -> object:
-        found.append((list(title), list(rows)))
-        return made(title, rows, *rest, **how)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(sheets, "sheet", sheet)
-    return found
 
 
 @pytest.fixture

@@ -3,35 +3,18 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import Drawn
 
 import tasks
 from tasks.task import Task
-from ultrabench_eval.core import drawing, sheets
+from ultrabench_eval.core import drawing
 from ultrabench_eval.core.errors import UserError
-from ultrabench_eval.core.sheets import Row
 from usjepa import augment, cli, config, figure, masks
 from usjepa.frames import Frame
-
-Drawn = list[tuple[list[str], list[Row]]]
-
-
-@pytest.fixture
-def drawn(monkeypatch: pytest.MonkeyPatch) -> Drawn:
-    """Titles and rows of the sheets that are made."""
-    found: Drawn = []
-    made = sheets.sheet
-
-    def sheet(title: Sequence[str], rows: Sequence[Row], *rest: object, **how: object) -> object:
-        found.append((list(title), list(rows)))
-        return made(title, rows, *rest, **how)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(sheets, "sheet", sheet)
-    return found
 
 
 @pytest.fixture

@@ -140,18 +140,22 @@ ExecutorOptions = Annotated[
 def weights_of(pairs: list[str] | None) -> dict[str, str]:
     """MODEL=PATH options as a mapping; "random" alone is for all models."""
     pairs = ["all=random" if pair == "random" else pair for pair in pairs or ()]
-    for pair in pairs:
-        if not all(pair.partition("=")):
-            raise UserError(f"--weights {pair} is not understood; write MODEL=PATH or MODEL=random")
-    return {name: path for name, _, path in (pair.partition("=") for pair in pairs)}
+    return _by_key(pairs, "--weights", "MODEL=PATH or MODEL=random")
 
 
 def executor_options_of(pairs: list[str] | None) -> dict[str, object]:
     """KEY=VALUE options as a mapping."""
-    for pair in pairs or ():
-        if not all(pair.partition("=")):
-            raise UserError(f"--executor-option {pair} is not understood; write KEY=VALUE")
-    return {key: value for key, _, value in (pair.partition("=") for pair in pairs or ())}
+    return {**_by_key(pairs or (), "--executor-option", "KEY=VALUE")}
+
+
+def _by_key(pairs: Iterable[str], option: str, form: str) -> dict[str, str]:
+    found = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not (key and equals and value):
+            raise UserError(f"{option} {pair} is not understood; write {form}")
+        found[key] = value
+    return found
 
 
 def load_plugins(paths: list[Path] | None) -> None:

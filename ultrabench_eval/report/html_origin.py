@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from ultrabench_eval.cells import FORMAT, Cell
 from ultrabench_eval.report.entries import Entry, Labels, Probing, between, number
-from ultrabench_eval.report.page import settings
+from ultrabench_eval.report.page import MODELS, model_rows, settings
 from ultrabench_eval.report.significance import MEAN, Row, Section
 
 
@@ -27,26 +27,15 @@ class Table:
 
 def models(cells: Iterable[Cell], labels: Labels) -> Table:
     """What each model is."""
-    head = ("model", "what", "pooling", "input", "features", "parameters", "dtype", "wrapper")
-    rows: dict[tuple[str, str], tuple[str, ...]] = {}
-    for cell in cells:
-        info = cell.model
-        size = info["input_size"]
-        rows[cell.coordinates.model, str(cell.identity["model"])] = (
-            labels.model(cell.coordinates.model),
-            str(info["title"]),
-            str(info["pooling"]),
-            f"{size} x {size}" if size else "as it is",
-            str(info["dim"]),
-            f"{info['parameters']:,}",
-            str(cell.identity["dtype"]),
-            str(info.get("status") or ""),
-            "none: random" if cell.random_weights else str(info.get("saw") or "not known"),
-        )
+    # The weights and fingerprints stand in `provenance`, at full length.
+    head = tuple(name for name in MODELS if name not in ("weights", "fingerprint"))
+    rows = [dict(zip(MODELS, row, strict=True)) for row in model_rows(cells, labels)]
+    for row in rows:
+        row[head[-1]] = row[head[-1]] or "not known"
     return Table(
         "Models",
-        (*head, "tasks seen in pretraining"),
-        tuple(rows.values()),
+        head,
+        tuple(tuple(row[name] for name in head) for row in rows),
         numbers=frozenset({"features", "parameters"}),
     )
 

@@ -74,7 +74,7 @@ def markdown(
     }
     rows = [[name, probe, text] for (name, probe), text in protocols.items()]
     parts += section("Protocols", ["protocol", "probe", "settings"], rows)
-    parts += section("Models", _MODELS, _model_rows(cells, labels))
+    parts += section("Models", MODELS, model_rows(cells, labels))
     parts += section("Tasks", _TASKS, _task_rows(cells, labels))
     rounding = {
         f"{labels.model(c.coordinates.model)}: {c.model['rounding']}": None
@@ -120,7 +120,7 @@ _DETAILS = [
     *("model", "task", "probe", "protocol", "macro F1", "sd", "95 % CI", "balanced acc.", "AUROC"),
     *("seeds", "train", "validation", "test"),
 ]
-_MODELS = [
+MODELS = [
     *("model", "what", "pooling", "input", "features", "parameters", "dtype", "weights"),
     *("wrapper", "tasks seen in pretraining", "fingerprint"),
 ]
@@ -166,7 +166,8 @@ def _setting(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _model_rows(cells: Iterable[Cell], labels: Labels) -> list[list[str]]:
+def model_rows(cells: Iterable[Cell], labels: Labels) -> list[list[str]]:
+    """What each model is, a row a fingerprint, in the order of `MODELS`."""
     rows = {}
     for cell in cells:
         info, fingerprint = cell.model, str(cell.identity["model"])
