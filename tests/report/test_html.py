@@ -154,10 +154,10 @@ def test_a_task_that_was_seen_in_pretraining_is_marked_at_its_number() -> None:
     seen = seen.model_copy(update={"model": {**seen.model, "saw": "aul, busbra"}})
     (board,) = boards([seen, cell("b", "aul@rule", 0.8)], {})
     assert [row.scores[0].seen for row in board.rows] == [True, False]
+    assert [row.saw for row in board.rows] == ["aul, busbra", "not known"]
     simulated = seen.model_copy(update={"synthetic": True})
     (board,) = boards([simulated], {})
     assert not board.rows[0].scores[0].seen  # the images it saw were real ones
-    assert [row.saw for row in board.rows] == ["aul, busbra", "not known"]
 
 
 def test_synthetic_random_and_floors_are_marked_wherever_numbers_show(tmp_path: Path) -> None:
