@@ -243,7 +243,8 @@ class Task:
         absent = set(range(len(self.classes))) - set(self.train.labels.tolist())
         for code in sorted(absent):
             held = [name for name in SPLITS[1:] if code in self.splits[name].labels]
-            where = f" although {' and '.join(held)} has some" if held else ""
+            has = "have" if len(held) > 1 else "has"
+            where = f" although {' and '.join(held)} {has} some" if held else ""
             raise UserError(
                 f"class '{self.classes[code]}' of task '{self.name}' has no training image in "
                 f"{self.origin}{where}; a probe cannot learn it: add one or drop the class"

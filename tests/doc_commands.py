@@ -87,6 +87,9 @@ COMMANDS: dict[str, Run | Parse] = {
     "fan-mask --weights mine=checkpoint.pt --task aul,busbra --data DATA --out runs/mine": small(
         model="mine,pixels"
     ),
+    "ubench speed runs/mine --plugin my_model.py --weights mine=checkpoint.pt": Run(
+        more=("--rounds", "1")
+    ),
     "ubench models mine-tokens --plugin my_model.py": Run(),
     "ubench run --plugin my_model.py --model mine-tokens,mine-tokens/mean --weights "
     "mine-tokens=checkpoint.pt --probe linear,attentive --task aul --data DATA --out runs/tokens": (

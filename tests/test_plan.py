@@ -140,6 +140,16 @@ def test_data_that_are_there_in_part_are_mended_otherwise(tmp_path: Path) -> Non
     assert remedies.for_data("theirs", None) == ""
 
 
+def test_where_only_the_published_split_lacks_it_is_what_is_fetched(
+    tmp_path: Path, phantom_root: Path
+) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "aul").symlink_to(phantom_root / "aul")
+    (lacking,) = plan(tmp_path / "out", "aul", data=tmp_path / "data").missing
+    assert "published split of aul not found" in lacking.reason
+    assert lacking.command == f"ubench data download ultrabench_splits --data {tmp_path / 'data'}"
+
+
 @pytest.mark.parametrize(
     ("words", "kind"),
     [

@@ -344,7 +344,7 @@ def _missing(ready: Ready, data: Path | str | None) -> list[Missing]:
         if isinstance(reason, str)
     ]
     images = [
-        Missing("data", label, reason, remedies.for_data(label, root))
+        Missing("data", label, reason, remedies.for_data(label, root, reason))
         for label, reason in ready.planned.tasks.items()
         if isinstance(reason, str)
     ]

@@ -157,7 +157,7 @@ def make(
                 _load_model,
                 alone,
                 name,
-                _weights_of(name, weights),
+                weights_of(name, weights),
                 device,
                 dtype,
                 accept_license,
@@ -172,7 +172,8 @@ def make(
     )
 
 
-def _weights_of(name: str, weights: Mapping[str, str]) -> str | None:
+def weights_of(name: str, weights: Mapping[str, str]) -> str | None:
+    """The checkpoint that is meant for a model: by its name, that without pooling, or "all"."""
     found = (weights.get(key) for key in (name, model_zoo.split(name)[0], "all"))
     return next((path for path in found if path), None)
 

@@ -10,6 +10,7 @@ import model_zoo
 import tasks as task_zoo
 from tasks import prepare
 from tasks.sources import SOURCES, Manual
+from tasks.splits import PUBLISHED
 from ultrabench_eval.core.errors import UserError
 
 EXTRA = "pip install 'ultrabench-eval[imagenet]'"
@@ -45,14 +46,17 @@ def installed(package: str) -> str | None:
         return None
 
 
-def for_data(name: str, root: Path | None) -> str:
+def for_data(name: str, root: Path | None, reason: str = "") -> str:
     """How the images of a task are had, or mended where some are there.
 
     Args:
         name: a task's name, with splits or without.
         root: the data root, if there is one.
+        reason: why the task could not be loaded: its split may lack, and not its images.
     """
     base = task_zoo.split_name(name)[0]
+    if PUBLISHED in reason:
+        return f"ubench data download {PUBLISHED} --data {root or 'FOLDER'}"
     at = f"{base} --data {root or 'FOLDER'}"
     if base not in SOURCES:  # someone's own, of which the sentence tells what is wrong
         return f"ubench tasks {base}" if base in task_zoo.registry else ""

@@ -68,7 +68,7 @@ def test_empty_split_is_refused(name: str) -> None:
 
 
 def test_class_without_training_image_is_refused() -> None:
-    with pytest.raises(UserError, match=r"class 'b' .* although validation and test has some"):
+    with pytest.raises(UserError, match=r"class 'b' .* although validation and test have some"):
         toy(train=split("t", [0, 0]))
 
 

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from ultrabench_eval.cli import audit, data, doctor, merge, options, plan, report, show
+from ultrabench_eval.cli import audit, data, doctor, merge, options, plan, report, show, speed
 from ultrabench_eval.core.errors import UserError
 
 app = typer.Typer(
@@ -217,7 +217,7 @@ def tasks(
             show.task(task_zoo.load(name, data))
 
 
-for command in (plan.plan, merge.merge, doctor.doctor):
+for command in (plan.plan, merge.merge, doctor.doctor, speed.speed):
     app.command()(command)
 
 

@@ -18,7 +18,7 @@ from typing import Any
 from markupsafe import Markup
 
 from ultrabench_eval.cells import Cell
-from ultrabench_eval.report import html_cards, html_confusion, html_drawings, html_origin
+from ultrabench_eval.report import html_cards, html_confusion, html_drawings, html_origin, speeds
 from ultrabench_eval.report.entries import (
     SYNTHETIC_WORDS,
     Labels,
@@ -53,7 +53,7 @@ def page(
         drawn: the run's figures, content by file name.
         data: data root to take small pictures of test images from; None: their names are listed.
     """
-    made = boards(evidence.entries, evidence.letters())
+    made = boards(evidence.entries, evidence.letters(), speeds.read(evidence.cells.out))
     stored = {
         (probing, task): Stored.read(evidence.cells.out, one.test.fingerprint)
         for probing, comparisons in evidence.main.items()
@@ -71,7 +71,8 @@ def page(
         costs=[
             chart
             for board in made
-            if board.condition == MAIN and (chart := html_drawings.cost(board))
+            if board.condition == MAIN
+            for chart in html_drawings.costs(board)
         ],
         chart_size=(html_drawings.WIDTH, html_drawings.HEIGHT),
         drawings=drawings,
@@ -138,6 +139,7 @@ def _top(evidence: Evidence, made: Sequence[Board]) -> dict[str, Any]:
         "seeds": sorted({int(cell.identity["seeds"]) for cell in _cells(evidence)}),
         "synthetic": _synthetic(labels),
         "any_seen": any(s.seen for b in made for row in b.rows for s in row.scores),
+        "timed": any(board.timed for board in made),
         "any_letters": any(s.letters for b in made for row in b.rows for s in row.scores),
         "how_to_read": how_to_read(wide(entries, evidence.letters()), labels, mains),
     }

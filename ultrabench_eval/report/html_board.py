@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -20,6 +21,7 @@ from ultrabench_eval.report.entries import (
     score_text,
     tasks_of,
 )
+from ultrabench_eval.report.speeds import Speed
 
 Condition = tuple[int, str, int]
 """Percent of the training images, corruption of the test images, its severity."""
@@ -64,6 +66,8 @@ class Row:
     saw: str
     """Tasks whose images it was trained on."""
     parameters: int | None
+    speed: Speed | None = None
+    """If it was measured."""
 
     @property
     def floor(self) -> bool:
@@ -94,6 +98,11 @@ class Board:
         return f"mean of {len(self.tasks)} tasks"
 
     @property
+    def timed(self) -> bool:
+        """Whether the speed of any model is known."""
+        return any(row.speed for row in self.rows)
+
+    @property
     def synthetic(self) -> int:
         """How many of the tasks are simulated."""
         return sum(task.synthetic for task in self.tasks)
@@ -110,12 +119,23 @@ def words(condition: Condition) -> str:
     return f"{train}, test images with {corruption} of severity {severity} ({level})"
 
 
-def boards(entries: Sequence[Entry], letters: Mapping[Coordinates, str]) -> list[Board]:
+class Known(NamedTuple):
+    """What is known of a model besides its scores."""
+
+    saw: str = NOT_KNOWN
+    parameters: int | None = None
+    speed: Speed | None = None
+
+
+def boards(
+    entries: Sequence[Entry], letters: Mapping[Coordinates, str], speeds: Iterable[Speed] = ()
+) -> list[Board]:
     """All boards of a folder: by probe and protocol, of each the main condition first.
 
     Args:
         entries: of the folder.
         letters: of compared cells, those they share with their ties.
+        speeds: of encoders; those of others than the folder's are not shown.
     """
     labels = Labels.of(entries)
     groups: dict[tuple[Probing, Condition], list[Entry]] = {}
@@ -123,7 +143,7 @@ def boards(entries: Sequence[Entry], letters: Mapping[Coordinates, str]) -> list
         at = entry.coordinates
         condition = (at.fraction, at.corruption, at.severity)
         groups.setdefault((Probing.of(entry), condition), []).append(entry)
-    known = _models(entries)
+    known = _models(entries, speeds)
     ordered = sorted(groups, key=lambda key: (key[0], _order(key[1])))
     return [_board(*key, groups[key], labels, letters, known) for key in ordered]
 
@@ -135,15 +155,21 @@ def _order(condition: Condition) -> tuple[int, int, int]:
     return rank, -fraction, severity
 
 
-def _models(entries: Iterable[Entry]) -> dict[str, tuple[str, int | None]]:
-    """Of each model, what it saw in pretraining and its parameters."""
-    found: dict[str, tuple[str, int | None]] = {}
+def _models(entries: Iterable[Entry], speeds: Iterable[Speed]) -> dict[str, Known]:
+    """What is known of each model."""
+    timed = {(one.model, one.fingerprint): one for one in speeds}
+    found: dict[str, Known] = {}
     for entry in entries:
         if isinstance(entry, Cell):
+            model = entry.coordinates.model
             saw = "none: random" if entry.random_weights else str(entry.model.get("saw") or "")
             size = entry.model.get("parameters")
-            known = (saw or NOT_KNOWN, None if size is None else int(size))
-            found.setdefault(entry.coordinates.model, known)
+            known = Known(
+                saw or NOT_KNOWN,
+                None if size is None else int(size),
+                timed.get((model, str(entry.identity["model"]))),
+            )
+            found.setdefault(model, known)
     return found
 
 
@@ -153,7 +179,7 @@ def _board(
     entries: Sequence[Entry],
     labels: Labels,
     letters: Mapping[Coordinates, str],
-    known: Mapping[str, tuple[str, int | None]],
+    known: Mapping[str, Known],
 ) -> Board:
     tasks = tasks_of(entries)
     places = at_place(entries)
@@ -175,15 +201,15 @@ def _board(
     rows = []
     for m in order:
         model = models[m]
-        saw, parameters = known.get(model, (NOT_KNOWN, None))
-        seen = {name.strip() for name in saw.split(",")}
+        facts = known.get(model, Known())
+        seen = {name.strip() for name in facts.saw.split(",")}
         scores = [
             _score(places.get((model, task)), values[m, t], marked[m][t], letters, task, seen)
             for t, task in enumerate(tasks)
         ]
         if len(tasks) > 1:
             scores.append(Score(number(means[m]), _value(means[m]), marked[m][-1]))
-        rows.append(Row(model, marks(model, labels), tuple(scores), saw, parameters))
+        rows.append(Row(model, marks(model, labels), tuple(scores), *facts))
     heads = tuple(Head(task, task in labels.synthetic) for task in tasks)
     return Board(probing, condition, heads, tuple(rows))
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
+from typing import NamedTuple
 
 from markupsafe import Markup
 
@@ -118,27 +119,64 @@ class Tick:
     text: str
 
 
+class Measure(NamedTuple):
+    """What a model costs."""
+
+    title: str
+    column: str
+    """Head of the table beside the chart."""
+    of: Callable[[Row], float | None]
+    text: Callable[[Row], str]
+    """Of a model whose number is known."""
+
+
+PARAMETERS = Measure(
+    "parameters of the encoder",
+    "parameters",
+    lambda row: row.parameters,
+    lambda row: f"{row.parameters:,}",
+)
+SPEED = Measure(
+    "images a second (to the right is cheaper)",
+    "images/s",
+    lambda row: row.speed.images_per_second if row.speed else None,
+    lambda row: row.speed.text if row.speed else "",
+)
+
+
 @dataclass(frozen=True)
 class Cost:
-    """Mean score against parameters, drawn in a box of `WIDTH` x `HEIGHT`."""
+    """Mean score against what an encoder costs, drawn in a box of `WIDTH` x `HEIGHT`."""
 
     board: Board
+    measure: Measure
     points: tuple[Point, ...]
     """In the order of the board."""
     x_ticks: tuple[Tick, ...]
     y_ticks: tuple[Tick, ...]
     missing: tuple[str, ...]
-    """Models that lack a mean or a number of parameters."""
+    """Models that lack a mean or this number."""
+
+    @property
+    def where(self) -> str:
+        """Device and versions of a measured cost."""
+        places = (point.row.speed.where for point in self.points if point.row.speed)
+        return "; ".join(dict.fromkeys(places)) if self.measure is SPEED else ""
 
 
-def cost(board: Board) -> Cost | None:
-    """The chart of a board; None if no two models can be drawn, or none has parameters."""
+def costs(board: Board) -> list[Cost]:
+    """The charts of a board: those that have at least two models, and one that costs something."""
+    return [chart for measure in (PARAMETERS, SPEED) if (chart := cost(board, measure))]
+
+
+def cost(board: Board, measure: Measure) -> Cost | None:
+    """A chart; None if no two models can be drawn, or none costs anything."""
     rows = [(row, row.scores[-1].value) for row in board.rows]
     drawn = [
-        (row, value) for row, value in rows if value is not None and row.parameters is not None
+        (row, value) for row, value in rows if value is not None and measure.of(row) is not None
     ]
-    missing = tuple(row.model for row, value in rows if value is None or row.parameters is None)
-    sizes = [row.parameters or 0 for row, _ in drawn]
+    missing = tuple(row.model for row, value in rows if value is None or measure.of(row) is None)
+    sizes = [measure.of(row) or 0 for row, _ in drawn]
     positive = [math.log10(size) for size in sizes if size > 0]
     if len(drawn) < 2 or not positive:
         return None
@@ -146,7 +184,7 @@ def cost(board: Board) -> Cost | None:
     last = max(math.ceil(max(positive)), first + 1)
     start = _LEFT + (_ROOM_FOR_ZERO if 0 in sizes else 0)
 
-    def x_of(size: int) -> float:
+    def x_of(size: float) -> float:
         if size == 0:
             return _LEFT + _ROOM_FOR_ZERO / 3
         return start + 10 + (math.log10(size) - first) / (last - first) * (_RIGHT - start - 20)
@@ -156,14 +194,15 @@ def cost(board: Board) -> Cost | None:
     def y_of(score: float) -> float:
         return _BOTTOM - (score - low) / (high - low) * (_BOTTOM - _TOP)
 
-    x_ticks = [Tick(x_of(10**power), _count(10**power)) for power in range(first, last + 1)]
+    x_ticks = [Tick(x_of(10.0**power), _count(10.0**power)) for power in range(first, last + 1)]
     if 0 in sizes:
         x_ticks.insert(0, Tick(x_of(0), "none"))
     steps = range(round((high - low) / step) + 1)
     return Cost(
         board,
+        measure,
         tuple(
-            Point(place, row, f"{value:.1f}", x_of(row.parameters or 0), y_of(value))
+            Point(place, row, f"{value:.1f}", x_of(measure.of(row) or 0), y_of(value))
             for place, (row, value) in enumerate(drawn, 1)
         ),
         tuple(x_ticks),
@@ -181,9 +220,9 @@ def _round_range(values: Sequence[float]) -> tuple[float, float, float]:
     return low, high, step
 
 
-def _count(number: int) -> str:
+def _count(number: float) -> str:
     """1000 as "1 k", a million as "1 M"."""
     for unit, sign in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
         if number >= unit:
-            return f"{number // unit} {sign}"
-    return str(number)
+            return f"{number / unit:g} {sign}"
+    return f"{number:g}"

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ultrabench_eval.core import files, hashing
 from ultrabench_eval.report.entries import Entry
+from ultrabench_eval.report.speeds import Speed
 
 _NAME = ".report.json"
 _PACKAGE = Path(__file__).parents[1]
@@ -24,11 +25,12 @@ _SOURCES = (
 _LIBRARIES = ("numpy", "scipy", "pandas", "tabulate", "matplotlib", "jinja2", "pillow")
 
 
-def key(entries: Iterable[Entry], *, pictures: bool = False) -> str:
-    """SHA-256 of all that the files are made of: cells, code and libraries.
+def key(entries: Iterable[Entry], speeds: Iterable[Speed] = (), *, pictures: bool = False) -> str:
+    """SHA-256 of all that the files are made of: cells, speeds, code and libraries.
 
     Args:
         entries: the cells.
+        speeds: of the encoders.
         pictures: whether the page shows test images.
     """
     sources = sorted(p for pattern in _SOURCES for p in _PACKAGE.glob(pattern) if p.is_file())
@@ -37,6 +39,7 @@ def key(entries: Iterable[Entry], *, pictures: bool = False) -> str:
         *(f"{name} {version(name)}" for name in _LIBRARIES),
         *(f"{path.name} {hashing.digest_file(path)}" for path in sources),
         *(entry.model_dump_json() for entry in entries),
+        *(speed.model_dump_json() for speed in speeds),
     ]
     return hashing.digest_bytes("\n".join(parts).encode())
 

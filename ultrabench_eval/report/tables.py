@@ -12,7 +12,16 @@ from pathlib import Path
 import pandas as pd
 
 from ultrabench_eval.cells import Cells
-from ultrabench_eval.report import fewshot, figures, html, kept, protocols, robustness, significance
+from ultrabench_eval.report import (
+    fewshot,
+    figures,
+    html,
+    kept,
+    protocols,
+    robustness,
+    significance,
+    speeds,
+)
 from ultrabench_eval.report.entries import HOLE, SYNTHETIC, SYNTHETIC_WORDS, Entry, bullets
 from ultrabench_eval.report.evidence import Evidence
 from ultrabench_eval.report.frame import COLUMNS, frame
@@ -48,7 +57,7 @@ def write(cells: Cells, out: Path | None = None, pictures: Path | None = None) -
     out = out or cells.out
     entries = cells.gather()
     table = frame(entries)
-    key = kept.key(entries, pictures=pictures is not None)
+    key = kept.key(entries, speeds.read(cells.out), pictures=pictures is not None)
     # With pictures always: the data root may hold others than before.
     if pictures is not None or not kept.holds(out, key):
         kept.replace(out, _files(cells, entries, table, pictures), key)
