@@ -187,6 +187,9 @@ class SALT(JEPA):
         super().__init__(student, image_size, predictor, normalise_targets, context_weight)
         self.teacher = teacher
 
+    # The compiler would start anew at each block of a teacher whose layers are read by hooks, and
+    # give up after some: minutes before the first step.
+    @torch.compiler.disable
     def teach(self, images: Tensor) -> Tensor:
         """The frozen teacher's tokens, [B, N, D]."""
         return self.teacher(images)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import types
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,30 @@ def test_a_finished_run_is_only_exported_again(frames: Frames, tmp_path: Path) -
     assert again == first
     assert [line["kind"] for line in lines] == ["start"]
     assert lines[0]["step"] == 8
+
+
+@pytest.mark.slow
+def test_a_compiled_step_trains_alike_and_leaves_the_teacher_alone(
+    frames: Frames, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    teaching, compiling = FrozenTeacher(small()), []
+    asked = teaching.encoder.network.forward
+
+    def forward(*args: Any, **options: Any) -> Any:
+        compiling.append(torch.compiler.is_compiling())
+        return asked(*args, **options)
+
+    monkeypatch.setattr(teaching.encoder.network, "forward", forward)
+    monkeypatch.setattr(teacher, "load", lambda *_: teaching)
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))  # traced only
+    losses = []
+    for compiled in (False, True):
+        settings = config(objective="salt", train={"epochs": 1, "compile": compiled})
+        _, lines = run(settings, frames, tmp_path / str(compiled))
+        losses.append([line["loss"] for line in lines if line["kind"] == "train"])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+    assert compiling
+    assert not any(compiling)
 
 
 def test_another_seed_gives_other_weights(frames: Frames, tmp_path: Path) -> None:
