@@ -117,6 +117,11 @@ def test_figures_exist_only_where_their_conditions_do(tmp_path: Path) -> None:
     assert drawn("shots", tasks=two, fractions=(10,)) == {"fewshot"}
     assert drawn("blur", tasks=two, corruptions=("blur",)) == {"corruption_paper"}
     assert drawn("shadow", tasks=two, corruptions=("shadow",)) == {"corruption_physics"}
+    five = ("aul", "busbra", "gbcu", "mmotu", "pocus")
+    many = ("shadow", "gain", "attenuation", "dynamic_range")
+    assert drawn("more than a page", tasks=five, models=("good", "pixels"), corruptions=many) == {
+        *("corruption_physics_1", "corruption_physics_2"),
+    }
     assert drawn("protocols", tasks=two, protocols=("paper-1", "tuned-2")) == {"protocols"}
     assert drawn("both", tasks=two, protocols=("paper-1", "tuned-2"), fractions=(10,)) == {
         *("fewshot-linear-paper-1", "fewshot-linear-tuned-2", "protocols"),

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 WIDTH = 7.0  # inches: both columns of a paper
 PANEL = 1.75  # inches: height of a panel
 COLUMNS = 4  # panels a row
+PAGE = 6  # rows of panels that a page takes
 FONT = 7.0  # points
 LINE = 0.125  # inches: height of a line of the title
 # Okabe & Ito's colours, which colour-blind readers can tell apart; without yellow, too faint here.

@@ -74,8 +74,11 @@ def curves(
         made |= _fewshot(name, probing, by_fraction, labels, marks)
     for probing, one in found.items():
         for family in one.families():
-            name = f"{prefix}corruption_{family}{_suffix(probing, found)}"
-            made |= _corruption(name, probing, family, one, labels, marks)
+            sheets = _sheets(one, family)
+            for place, tasks in enumerate(sheets, 1):
+                part = f"_{place}" if len(sheets) > 1 else ""
+                name = f"{prefix}corruption_{family}{part}{_suffix(probing, found)}"
+                made |= _corruption(name, probing, family, tasks, one, labels, marks)
     return made
 
 
@@ -209,17 +212,30 @@ def _task_title(task: str, labels: Labels, marks: Marks | None) -> str:
     return drawing.plain(labels.task(task) + star)
 
 
+def _names(one: Corrupted, family: str) -> list[str]:
+    """The corruptions of a family that were measured."""
+    return list(dict.fromkeys(corruption for corruption, _ in one.families()[family]))
+
+
+def _sheets(one: Corrupted, family: str) -> list[Sequence[str]]:
+    """The tasks of each sheet of corruption curves: all on one if that fits on a page."""
+    tasks, rows = one.tasks, len(_names(one, family))
+    if rows * -(-len(tasks) // canvas.COLUMNS) <= canvas.PAGE:
+        return [tasks]
+    return [tasks[at : at + canvas.COLUMNS] for at in range(0, len(tasks), canvas.COLUMNS)]
+
+
 def _corruption(
     name: str,
     probing: Probing,
     family: str,
+    tasks: Sequence[str],
     one: Corrupted,
     labels: Labels,
     marks: Marks | None,
 ) -> dict[str, bytes]:
     """A row a corruption, a column a task, macro F1 against severity."""
-    names = list(dict.fromkeys(corruption for corruption, _ in one.families()[family]))
-    tasks, models = one.tasks, sorted(one.models)
+    names, models = _names(one, family), sorted(one.models)
     columns = min(canvas.COLUMNS, len(tasks))
     blocks = -(-len(tasks) // columns)
     rows = blocks * len(names)
