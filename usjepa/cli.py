@@ -249,10 +249,11 @@ def _guard(sources: list[Source], data: Path | None) -> Guard:
 
 
 def _probe(name: str | None) -> Probe | None:
-    """The function that MODULE:FUNCTION names."""
+    """The function that MODULE:FUNCTION names, of an installed module or one in this folder."""
     if name is None:
         return None
     module, _, attribute = name.partition(":")
+    sys.path.append(str(Path.cwd()))  # last: nothing installed gives way to a file here
     try:
         probe: Probe = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError, ValueError) as error:

@@ -23,7 +23,7 @@ from small_teacher import small
 import model_zoo
 from model_zoo.encoder import Encoder
 from ultrabench_eval.core.errors import UserError
-from usjepa import checkpoint, monitor, objective, teacher, train
+from usjepa import checkpoint, cli, monitor, objective, teacher, train
 from usjepa.config import Config
 from usjepa.frames import Frames
 from usjepa.teacher import FrozenTeacher
@@ -366,6 +366,19 @@ def test_bad_input_is_one_sentence(frames: Frames, tmp_path: Path) -> None:
         assert said in done.stderr
         assert len(done.stderr.splitlines()) == 1
         assert not (tmp_path / "out").exists()
+
+
+def test_a_probe_may_stand_in_a_file_of_this_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "probe_of_this_folder.py").write_text(
+        "def count(encoder):\n    return {'one': 1.0}\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    probe = cli._probe("probe_of_this_folder:count")
+    assert probe is not None
+    assert probe(None) == {"one": 1.0}  # type: ignore[arg-type]
 
 
 def test_the_log_is_cut_at_a_step(tmp_path: Path) -> None:
