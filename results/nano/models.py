@@ -39,3 +39,13 @@ class SaltTargets(Lite0):
 @model_zoo.register("us-jepa-nano-from-mae")
 class FromMAE(Student):
     """As us-jepa-nano, but taught by mae-nano: `--weights us-jepa-nano-from-mae=RUN`."""
+
+
+@model_zoo.register("us-jepa-nano-12-epochs")
+class Short(Student):
+    """As us-jepa-nano, trained as long as ijepa-nano and mae-nano: `--weights NAME=RUN`."""
+
+
+@model_zoo.register("usrc-jepa-nano-12-epochs")
+class ShortWithRegions(Student):
+    """As usrc-jepa-nano, trained as long as ijepa-nano and mae-nano: `--weights NAME=RUN`."""
