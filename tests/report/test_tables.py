@@ -131,11 +131,11 @@ def test_only_main_conditions_are_in_the_wide_tables_one_a_probe_and_protocol() 
         elsewhere(0.4, Coordinates("a", "aul", "paper-3", probe="knn")),
     ]
     found = tables.wide(entries)
-    assert [t.rows[0][1] for t in found] == ["40.0", "50.0", "60.0"]
-    assert [t.condition for t in found] == [
-        "knn probe, protocol paper-3",
+    assert [t.rows[0][1] for t in found] == ["50.0", "60.0", "40.0"]
+    assert [t.condition for t in found] == [  # the paper's probe first
         "linear probe, protocol paper-1",
         "linear probe, protocol tuned-2",
+        "knn probe, protocol paper-3",
     ]
     details = tables.markdown(entries).split("## Details")[1].split("## ")[0]
     assert "30.0" not in details
