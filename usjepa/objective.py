@@ -189,7 +189,7 @@ class SALT(JEPA):
 
     # The compiler would start anew at each block of a teacher whose layers are read by hooks, and
     # give up after some: minutes before the first step.
-    @torch.compiler.disable
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def teach(self, images: Tensor) -> Tensor:
         """The frozen teacher's tokens, [B, N, D]."""
         return self.teacher(images)
