@@ -16,7 +16,7 @@ import tasks as task_zoo
 from tasks.task import Task
 from ultrabench_eval import executors, plan, plugins
 from ultrabench_eval.cells import Cells, Failure
-from ultrabench_eval.core import files
+from ultrabench_eval.core import files, memory
 from ultrabench_eval.core.errors import UserError
 from ultrabench_eval.executors import Engine, Job, Lost, Outcome
 from ultrabench_eval.grid import Grid
@@ -207,6 +207,7 @@ def prepare(
         UserError: words that are not understood, unknown names. Missing data and weights are
             problems of the plan.
     """
+    memory.keep_freed()
     if seeds < 1:
         raise UserError(f"--seeds must be at least 1, not {seeds}")
     share = Shard.parse(shard) if shard else Shard()

@@ -20,7 +20,7 @@ from torch import Tensor
 from model_zoo import Encoder
 from ultrabench_eval import features, plan, plugins
 from ultrabench_eval.cells import Cell
-from ultrabench_eval.core import files
+from ultrabench_eval.core import files, memory
 from ultrabench_eval.core.errors import UserError
 from ultrabench_eval.plan import Model
 from ultrabench_eval.report import regenerate, speeds
@@ -64,6 +64,7 @@ def measure(
     Raises:
         UserError: no cells; no model could be timed. Nothing is written then.
     """
+    memory.keep_freed()  # as a run does
     folder = Path(run)
     if rounds < 1:
         raise UserError(f"--rounds must be at least 1, not {rounds}")
