@@ -27,7 +27,6 @@ from torch.nn.parallel import DistributedDataParallel
 import model_zoo
 from model_zoo.encoder import Encoder
 from model_zoo.exports import FILE
-from ultrabench_eval.core import memory
 from ultrabench_eval.core.errors import UserError
 from usjepa import checkpoint, distributed, export, loader, monitor, objective, schedules
 from usjepa import config as configs
@@ -81,7 +80,6 @@ def run(config: Config, frames: Frames, out: Path, execution: Execution | None =
         UserError: frames, teacher, checkpoint and configuration do not fit one another, or the
             loss is no number any more.
     """
-    memory.keep_freed()
     execution = execution or Execution()
     _check_frames(config, frames)
     with distributed.joined(execution.device) as world:
