@@ -3,7 +3,7 @@
     python benchmarks/memory.py --model efficientnet-lite0,us-jepa-nano
 
 Each is a process of its own, for what is kept cannot be let go of again; they take turns, and the
-ratio is that of the medians. Faults are pages that the kernel cleared, an image.
+ratio is that of the medians. Faults are pages that the kernel cleared, about, an image.
 """
 
 from __future__ import annotations
@@ -14,33 +14,23 @@ import resource
 import statistics
 import subprocess
 import sys
-import time
 
-import numpy as np
 import torch
 from tabulate import tabulate
 
 import model_zoo
+from ultrabench_eval import throughput
 from ultrabench_eval.core import memory
-from ultrabench_eval.features import encode_batch
-
-SECONDS = 3.0
 
 
 def one(model: str, dtype: str) -> dict[str, float]:
     """Of this process."""
     encoder = model_zoo.load(model, device="cpu", dtype=dtype)
-    pixels = np.random.default_rng(0).integers(0, 256, (256, 256, 3), dtype=np.uint8)
-    inputs = [encoder.prepare(pixels)] * encoder.batch_size
-    encode_batch(encoder, inputs)
-    faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    start, images = time.perf_counter(), 0
-    while time.perf_counter() - start < SECONDS:
-        encode_batch(encoder, inputs)
-        images += len(inputs)
-    rate = images / (time.perf_counter() - start)
-    faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - faults
-    return {"rate": rate, "faults": faults / images}
+    throughput.rate(encoder)  # what is done once only
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    rate = throughput.rate(encoder)
+    faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+    return {"rate": rate, "faults": faults / (rate * throughput.SECONDS)}
 
 
 def main() -> None:

@@ -84,7 +84,7 @@ def measure(
             report(turn, name)
             try:
                 model = loaded.get(name) or _load(used[name], chosen, device)
-                turns.setdefault(name, []).append(_rate(model.encoder()))
+                turns.setdefault(name, []).append(rate(model.encoder()))
             except Exception as error:  # a model may be anyone's code
                 problems.append(f"{name}: {plan.reason(error)}")
                 loaded.pop(name, None)
@@ -117,8 +117,8 @@ def _load(cell: Cell, weights: Mapping[str, str], device: str) -> Model:
     return model
 
 
-def _rate(encoder: Encoder) -> float:
-    """Images a second of one turn, full batches."""
+def rate(encoder: Encoder) -> float:
+    """Images a second of one turn of at least `SECONDS`, in full batches of prepared noise."""
     inputs = _inputs(encoder)
     features.encode_batch(encoder, inputs)  # what is done once only
     start, count = time.perf_counter(), 0

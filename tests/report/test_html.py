@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import shutil
 from collections import Counter
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import PIL.Image
 import pytest
 from conftest import make_manifest
+from html_page import Page, read
 from made_cells import SIZE, cell, failure, guesses, put, put_test, results
 
 import tasks as task_zoo
@@ -19,8 +19,7 @@ from tasks.manifest import read as read_manifest
 from tasks.task import Task
 from ultrabench_eval.cells import Cells
 from ultrabench_eval.core import hashing
-from ultrabench_eval.core.errors import UserError
-from ultrabench_eval.report import html, html_drawings, html_examples, significance, speeds, tables
+from ultrabench_eval.report import html, html_examples, significance, tables
 from ultrabench_eval.report.evidence import Evidence
 from ultrabench_eval.report.html_board import boards, words
 from ultrabench_eval.report.html_confusion import shares
@@ -28,45 +27,6 @@ from ultrabench_eval.report.html_confusion import shares
 EIGHT = ("aul", "busbra", "butterfly", "fatty_liver", "gbcu", "mmotu", "pocus", "tn5000")
 TEN = ("good", "fair", "pixels", *(f"timm/encoder_number_{n}.of_seven" for n in range(7)))
 FIVE_MB = 5_000_000
-
-
-class Page(HTMLParser):
-    """Tags, attributes and texts of a page; `rows` are the texts of table rows."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__(convert_charrefs=True)
-        self.tags: list[tuple[str, dict[str, str]]] = []
-        self.texts: list[str] = []
-        self.rows: list[list[str]] = []
-        self._open: list[str] = []
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, {name: value or "" for name, value in attrs}))
-        self._open.append(tag)
-        if tag == "tr":
-            self.rows.append([])
-        elif tag in ("td", "th") and self.rows:
-            self.rows[-1].append("")
-
-    def handle_endtag(self, tag: str) -> None:
-        while self._open and self._open.pop() != tag:
-            pass
-
-    def handle_data(self, data: str) -> None:
-        if {"style", "script"} & set(self._open):
-            return
-        self.texts.append(data)
-        if {"td", "th"} & set(self._open):
-            self.rows[-1][-1] += data
-
-    @property
-    def text(self) -> str:
-        return " ".join(" ".join(self.texts).split())
-
-    def values(self, name: str) -> list[str]:
-        """Of an attribute, in all tags."""
-        return [attrs[name] for _, attrs in self.tags if name in attrs]
 
 
 def page_of(cells: Cells, data: Path | None = None) -> str:
@@ -83,10 +43,6 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     results(cells, protocols=("paper-1", "tuned-2"), fractions=(10,), corruptions=("blur",))
     tables.write(cells)
     return cells.out
-
-
-def read(out: Path) -> Page:
-    return Page((out / "leaderboard.html").read_text("utf-8"))
 
 
 def test_the_page_needs_nothing_from_elsewhere(whole: Path) -> None:
@@ -418,87 +374,6 @@ def test_the_figures_of_the_run_are_in_the_page_once_each(whole: Path) -> None:
     assert len(drawn) == len(files)
     for file in files:
         assert sum(f"({file.stem})" in attrs["aria-label"] for attrs in drawn) == 1
-
-
-def test_an_inline_drawing_keeps_its_own_ids() -> None:
-    svg = (
-        '<?xml version="1.0"?>\n<!DOCTYPE svg>\n<svg xmlns:xlink="http://x" width="36pt" '
-        'height="18pt" viewBox="0 0 36 18" xmlns="http://y">\n<metadata>no</metadata>'
-        '<!-- <b>name</b> -->\n<defs><path id="m" d="M 1.23456 2 \nL 0.5 7.9999" '
-        'transform="scale(0.0625)"/></defs>\n'
-        '<use xlink:href="#m" clip-path="url(#p)"/>\n</svg>\n'
-    )
-    assert html_drawings.inline(svg, "f1", 'a "word"').split("\n") == [
-        '<svg role="img" aria-label="a &#34;word&#34;" style="--width:48px" viewBox="0 0 36 18">',
-        "",
-        '<defs><path id="f1-m" d="M 1.23 2 L 0.5 7.99" transform="scale(0.0625)"/></defs>',
-        '<use href="#f1-m" clip-path="url(#f1-p)"/>',
-        "</svg>",
-    ]
-
-
-def test_the_cost_chart_has_a_place_for_models_without_parameters(tmp_path: Path) -> None:
-    def sized(model: str, score: float, parameters: int | None) -> object:
-        one = cell(model, "aul", score)
-        return one.model_copy(update={"model": {**one.model, "parameters": parameters}})
-
-    entries = [sized("a", 0.9, 86_000_000), sized("b", 0.8, 5_000_000), sized("c", 0.4, 0)]
-    entries += [sized("unknown", 0.5, None), failure("broken", "aul")]
-    (board,) = boards(entries, {})  # type: ignore[arg-type]
-    (chart,) = html_drawings.costs(board)  # of parameters alone: no speed was measured
-    assert [tick.text for tick in chart.x_ticks] == ["none", "1 M", "10 M", "100 M"]
-    at = {point.row.model: point for point in chart.points}
-    assert at["c"].x < chart.x_ticks[1].at < at["b"].x < at["a"].x
-    assert at["a"].y < at["b"].y < at["c"].y  # y falls on a screen
-    assert chart.missing == ("unknown", "broken")
-    (alone,) = boards([sized("a", 0.9, 1)], {})  # type: ignore[list-item]
-    assert html_drawings.costs(alone) == []
-
-
-def timed(model: str, rate: float, **changes: object) -> speeds.Speed:
-    """A speed of the model that `made_cells.cell` makes."""
-    return speeds.Speed(
-        model=model,
-        fingerprint=f"m{model}",
-        numerics="float32",
-        device="Some GPU",
-        threads=4,
-        batch=32,
-        images_per_second=rate,
-        slowest=rate - 1,
-        fastest=rate + 1,
-        torch="2.0",
-    ).model_copy(update=changes)
-
-
-def test_measured_speeds_are_shown_beside_their_models_alone(tmp_path: Path) -> None:
-    cells = Cells(tmp_path)
-    results(cells)
-    tables.write(cells)
-    assert "images/s" not in read(tmp_path).rows[0]
-    measured = [timed("good", 1234.0), timed("fair", 87.65), timed("stranger", 5.0)]
-    (tmp_path / speeds.FILE).write_bytes(speeds.table(measured))
-    tables.write(cells)
-    page = read(tmp_path)
-    assert page.rows[0][-1] == "images/s"
-    shown = {row[0].split()[0]: row[-1] for row in page.rows[1:4]}
-    assert shown == {"good": "1,234", "fair": "87.7", "pixels": ""}
-    assert "Measured on: Some GPU, torch 2.0." in page.text
-    assert "Not drawn, for a score or the number of images/s is missing: pixels." in page.text
-    # Other weights under the same name: their speed says nothing about these.
-    (tmp_path / speeds.FILE).write_bytes(speeds.table([timed("good", 9.0, fingerprint="other")]))
-    tables.write(cells)
-    assert "images/s" not in read(tmp_path).rows[0]
-
-
-def test_a_damaged_speed_file_is_one_sentence(tmp_path: Path) -> None:
-    kept = [timed("good", 12.0), timed("a,b", 3.5)]
-    (tmp_path / speeds.FILE).write_bytes(speeds.table(kept))
-    assert speeds.read(tmp_path) == kept
-    for wrong in ("", "model,fast\na,1\n", speeds.table(kept).decode().replace("3.5", "quick")):
-        (tmp_path / speeds.FILE).write_text(wrong)
-        with pytest.raises(UserError, match=r"speed\.csv is damaged; delete it"):
-            speeds.read(tmp_path)
 
 
 def test_code_in_sentences_is_set_as_code() -> None:

@@ -70,6 +70,8 @@ def read(run: Path) -> list[Speed]:
     path = run / FILE
     try:
         rows = pd.read_csv(io.BytesIO(path.read_bytes()), dtype=str, keep_default_na=False)
+        if list(rows) != list(Speed.model_fields):
+            raise ValueError("other columns")
         return [Speed.model_validate(row) for row in rows.to_dict("records")]
     except FileNotFoundError:
         return []
