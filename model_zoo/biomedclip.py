@@ -37,7 +37,7 @@ class BiomedCLIP(ViTEncoder):
     """
 
     input_rule = InputRule(224, _MEAN, _STD)
-    poolings = ("projected", "cls", "mean", "cls+mean", "mean_prenorm")
+    poolings = ("projected", "cls", "mean", "cls+mean", "mean_prenorm", "last4")
     layouts = (Layout("open_clip", _visual, leftovers=("text.*", "logit_scale", "logit_bias")),)
     card = Card(
         title="BiomedCLIP",

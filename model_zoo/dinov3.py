@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -37,14 +38,19 @@ class RotaryViT(nn.Module):
         self.norm = nn.LayerNorm(_WIDTH, eps=_EPS)
         self.apply(initialise)
 
-    def unnormed(self, images: Tensor) -> Tensor:
-        """Tokens [B, 5 + N, 768] before the final norm: class, registers, patches."""
+    def unnormed(self, images: Tensor, each: Callable[[Tensor], object] | None = None) -> Tensor:
+        """Tokens [B, 5 + N, 768] before the final norm: class, registers, patches.
+
+        `each` is handed the tokens after each block, the last one's included.
+        """
         x: Tensor = self.patch_embed(images)
         rotation = Rotation(images.shape[-2] // 16, images.shape[-1] // 16, self.prefix, x.device)
         start = torch.cat([self.cls_token, self.registers], dim=1).expand(len(x), -1, -1)
         x = torch.cat([start, x], dim=1)
         for block in self.blocks:
             x = block(x, rotate=rotation)
+            if each is not None:
+                each(x)
         return x
 
 
@@ -136,7 +142,7 @@ class DINOv3(ViTEncoder):
 
     input_rule = InputRule(224, interpolation="bilinear", resizer="torchvision")
     version = "2"
-    poolings = ("cls", "mean", "cls+mean", "mean_prenorm")
+    poolings = ("cls", "mean", "cls+mean", "mean_prenorm", "last4")
     prefixes = ("module.", "model.")
     layouts = (
         Layout(

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from model_zoo import pooling
 from model_zoo.cards import Card, HubFile
 from model_zoo.layouts import Layout, Recipe
 from model_zoo.released import ViTEncoder
@@ -42,8 +40,7 @@ class IJEPA(ViTEncoder):
 
     The official file (10 GB with its optimiser; memory-mapped) holds the target encoder, which
     the paper evaluates, and the context encoder: `PATH#encoder`. The hub's conversion holds the
-    context encoder only. Pooling `last4`: means over the tokens after each of the last four
-    blocks, before the final norm, side by side [B, 5120].
+    context encoder only.
     """
 
     input_rule = InputRule(224, interpolation="bilinear")
@@ -82,15 +79,6 @@ class IJEPA(ViTEncoder):
     def make(self) -> nn.Module:
         """I-JEPA's ViT-H/14."""
         return VisionTransformer(224, 14, 1280, 32, 16)
-
-    def _forward(self, x: Tensor) -> Tensor:
-        if self.pooling != "last4":
-            return super()._forward(x)
-        means: list[Tensor] = []
-        self.network.unnormed(  # type: ignore[operator]
-            x, each=lambda tokens: means.append(pooling.mean(tokens, self._prefix))
-        )
-        return torch.cat(means[-4:], dim=1)
 
 
 class IJEPAViTB16(IJEPA):

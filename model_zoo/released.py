@@ -66,17 +66,29 @@ class ReleasedEncoder(Encoder):
 class ViTEncoder(ReleasedEncoder):
     """A vision transformer: its network gives tokens [B, P + N, D], the P prefix tokens first.
 
-    The network has `unnormed(x)`, the tokens before the final norm, `norm` and `prefix`.
+    The network has `unnormed(x, each=...)`, the tokens before the final norm, `norm` and `prefix`.
+    Poolings are of tokens after that norm, but `mean_prenorm`, and `last4`: the means over the
+    patch tokens after each of the last four blocks, before the norm, side by side [B, 4 D], as
+    I-JEPA's linear evaluation takes them.
     """
 
-    poolings: ClassVar[tuple[str, ...]] = ("mean", "cls", "cls+mean", "mean_prenorm")
+    poolings: ClassVar[tuple[str, ...]] = ("mean", "cls", "cls+mean", "mean_prenorm", "last4")
     patch_size = 16
 
     def _forward(self, x: Tensor) -> Tensor:
+        if self.pooling == "last4":
+            return self._last_four(x)
         tokens: Tensor = self.network.unnormed(x)  # type: ignore[operator]
         if self.pooling == "mean_prenorm":
             return pooling.mean(tokens, self._prefix)
         return pooling.pool(self.pooling, self._normed(tokens), self._prefix)
+
+    def _last_four(self, x: Tensor) -> Tensor:
+        means: list[Tensor] = []
+        self.network.unnormed(  # type: ignore[operator]
+            x, each=lambda tokens: means.append(pooling.mean(tokens, self._prefix))
+        )
+        return torch.cat(means[-4:], dim=1)
 
     def _tokens(self, x: Tensor) -> Tensor:
         return self._normed(self.network.unnormed(x))[:, self._prefix :]  # type: ignore[operator]

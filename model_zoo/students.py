@@ -17,7 +17,7 @@ from model_zoo.transforms import InputRule
 from model_zoo.vit import VisionTransformer
 from ultrabench_eval.core.errors import UserError
 
-_WITHOUT_CLASS_TOKEN = ("mean", "mean_prenorm")
+_WITHOUT_CLASS_TOKEN = ("mean", "mean_prenorm", "last4")
 
 
 class Student(ViTEncoder):

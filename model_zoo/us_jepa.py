@@ -62,7 +62,7 @@ class USJEPA(ViTEncoder):
     # Table of preprocessing in the paper: grey, 2nd to 98th percentile to the full range. Its
     # normalisation is not stated; the code it builds on uses ImageNet's.
     input_rule = InputRule(224, grey=True, stretch=(2, 98))
-    poolings = ("mean", "mean_prenorm")
+    poolings = ("mean", "mean_prenorm", "last4")
     entries = ("encoder", "state_dict", "model", "")
     layouts = (Layout(leftovers=("target_encoder.*", "predictor.*")),)
     prefixes = ("module.", "encoder.")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -36,13 +38,18 @@ class RelativePositionViT(nn.Module):
         self.register_buffer("offsets", offset_index(self.grid), persistent=False)
         self.apply(initialise)
 
-    def unnormed(self, images: Tensor) -> Tensor:
-        """Tokens [B, 1 + 196, 768] before the final norm, class token first."""
+    def unnormed(self, images: Tensor, each: Callable[[Tensor], object] | None = None) -> Tensor:
+        """Tokens [B, 1 + 196, 768] before the final norm, class token first.
+
+        `each` is handed the tokens after each block, the last one's included.
+        """
         x: Tensor = self.patch_embed(images)
         x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], dim=1)
         bias = self.bias_table[self.offsets].permute(2, 0, 1)  # [heads, N, N]
         for block in self.blocks:
             x = block(x, bias=bias)
+            if each is not None:
+                each(x)
         return x
 
 

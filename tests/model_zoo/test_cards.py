@@ -64,7 +64,7 @@ def test_names_with_a_pooling() -> None:
         assert model_zoo.split(whole) == (whole, None)
     assert model_zoo.problem("usfm/cls") is None
     assert model_zoo.problem("usfm/neck") == (
-        "model 'usfm' has no pooling 'neck'; it has mean, cls, cls+mean, mean_prenorm"
+        "model 'usfm' has no pooling 'neck'; it has mean, cls, cls+mean, mean_prenorm, last4"
     )
     assert "did you mean 'usfm'" in str(model_zoo.problem("usfn"))
     assert model_zoo.card("usfm/cls") == model_zoo.card("usfm")

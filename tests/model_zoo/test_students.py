@@ -242,7 +242,7 @@ def test_how_a_file_is_shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         shipped = "us-jepa-nano"
 
     # Known without loading.
-    assert (Shipped.sizes, Shipped.poolings) == (SIZES, ("mean", "mean_prenorm"))
+    assert (Shipped.sizes, Shipped.poolings) == (SIZES, ("mean", "mean_prenorm", "last4"))
     assert (Shipped.card.saw, Shipped.card.dim) == (("aul",), 24)
     assert Shipped.card.weights_from == "part of this package"
     assert Shipped.patch_size == 8

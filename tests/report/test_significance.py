@@ -71,6 +71,39 @@ def test_ranks_are_over_tasks_that_all_models_have(tmp_path: Path) -> None:
     assert table.groupby("task")["first"].sum().tolist() == pytest.approx([1, 1, 1], abs=1e-3)
 
 
+def test_pairs_are_compared_by_their_mean_over_tasks_too(tmp_path: Path) -> None:
+    cells = Cells(tmp_path)
+    results(cells)
+    tables.write(cells)
+    table = pd.read_csv(tmp_path / "pairs.csv")
+    over = table[table.task == "mean of tasks"]
+    assert len(over) == len(table[table.task == "aul"])
+    pair = ["model_a", "model_b"]
+    alone = table[table.task != "mean of tasks"]
+    swapped = alone.rename(columns={"model_a": "model_b", "model_b": "model_a"})
+    for column in ("difference", "low", "high"):
+        swapped[column] = -alone[column]
+    both_ways = pd.concat([alone, swapped.assign(low=swapped.high, high=swapped.low)])
+    expected = both_ways.groupby(pair).difference.mean()
+    # Tasks are independent: the mean of T differences varies as the root of their summed squares.
+    width = (both_ways.high - both_ways.low).groupby([both_ways[key] for key in pair])
+    wide = width.apply(lambda one: np.sqrt((one**2).sum()) / len(one))
+    for row in over.itertuples():
+        key = (row.model_a, row.model_b)
+        assert row.difference == pytest.approx(expected[key], abs=1e-3)
+        assert row.low < row.difference < row.high
+        assert row.high - row.low == pytest.approx(wide[key], rel=0.1)
+        assert row.told_apart == (row.p_holm < 0.05)
+    assert "| mean of tasks | good, " in " ".join(read(cells, "statistics.md").split())
+
+
+def test_one_task_has_no_mean_of_tasks(tmp_path: Path) -> None:
+    cells = Cells(tmp_path)
+    results(cells, tasks=("aul",))
+    tables.write(cells)
+    assert set(pd.read_csv(tmp_path / "pairs.csv").task) == {"aul"}
+
+
 def test_a_task_is_judged_by_its_floor(tmp_path: Path) -> None:
     cells = Cells(tmp_path)
     results(cells)

@@ -7,7 +7,7 @@ sentence.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -22,7 +22,7 @@ from ultrabench_eval.report.entries import (
     table,
 )
 from ultrabench_eval.report.evidence import Comparison, Evidence
-from ultrabench_eval.stats import informativeness, ranks
+from ultrabench_eval.stats import informativeness, paired, ranks
 
 LEVEL = 0.95
 MEAN = "mean of tasks"
@@ -60,12 +60,14 @@ def sections(evidence: Evidence) -> list[Section]:
 
 
 def pairs(evidence: Evidence) -> Section:
-    """Which two models differ on one task?"""
+    """Which two models differ on one task, and by their mean over tasks?"""
     section = Section(
         "Which models differ on a task?",
         "Answers whether the better of two models is better by more than the choice of test "
         "patients and seeds explains: a pair is told apart if its p-value, Holm-corrected over "
-        "the task's pairs, is below 0.05. All pairs with intervals are in pairs.csv.",
+        f"the task's pairs, is below 0.05. The {MEAN}, of those that all models have, counts as "
+        "one more task: another choice of tasks is not part of its p-values. All pairs with "
+        "intervals are in pairs.csv.",
         "pairs.csv",
     )
     for probing, comparisons in evidence.main.items():
@@ -76,41 +78,56 @@ def pairs(evidence: Evidence) -> Section:
             continue
         rows = []
         for one in some:
-            rows.append(_pair_summary(one, evidence.labels))
-            section.rows += _pair_rows(probing, one, evidence.labels)
+            where = _where(probing, one.task, evidence.labels)
+            name = evidence.labels.task(one.task)
+            rows.append(_pair_summary(name, one.models, one.scores, one.pairs, evidence.labels))
+            section.rows += _pair_rows(where, one.models, one.scores, one.pairs)
+        found = ranking(comparisons)
+        if found is not None and len(found.tasks) > 1:
+            mean = found.scores.mean(1)
+            # Tasks are resampled apart from each other, so the mean of their resamples is one.
+            apart = paired.compare(mean, found.resampled.mean(1))
+            rows.append(_pair_summary(MEAN, found.models, mean, apart, evidence.labels))
+            section.rows += _pair_rows(
+                _over_tasks(probing, found, evidence.labels), found.models, mean, apart
+            )
         section.parts.append(
             table(["task", "best model", "not told apart from it", "pairs told apart"], rows)
         )
     return section
 
 
-def _pair_summary(one: Comparison, labels: Labels) -> list[str]:
-    best = int(np.argmax(one.scores))
-    different = one.pairs.p_holm < 1 - LEVEL
-    order = np.argsort(-one.scores, kind="stable")
-    ties = [labels.model(one.models[m]) for m in order if m != best and not different[best, m]]
-    count = len(one.models) * (len(one.models) - 1) // 2
+def _pair_summary(
+    task: str, models: Sequence[str], scores: np.ndarray, found: paired.Pairs, labels: Labels
+) -> list[str]:
+    best = int(np.argmax(scores))
+    different = found.p_holm < 1 - LEVEL
+    order = np.argsort(-scores, kind="stable")
+    ties = [labels.model(models[m]) for m in order if m != best and not different[best, m]]
+    count = len(models) * (len(models) - 1) // 2
     return [
-        labels.task(one.task),
-        f"{labels.model(one.models[best])}, {number(one.scores[best])}",
+        task,
+        f"{labels.model(models[best])}, {number(scores[best])}",
         ", ".join(ties) or "none",
         f"{int(different.sum()) // 2} of {count}",
     ]
 
 
-def _pair_rows(probing: Probing, one: Comparison, labels: Labels) -> list[Row]:
-    order = np.argsort(-one.scores, kind="stable")
+def _pair_rows(
+    where: Row, models: Sequence[str], scores: np.ndarray, found: paired.Pairs
+) -> list[Row]:
+    order = np.argsort(-scores, kind="stable")
     return [
         {
-            **_where(probing, one.task, labels),
-            "model_a": one.models[a],
-            "model_b": one.models[b],
-            "difference": one.pairs.difference[a, b],
-            "low": one.pairs.low[a, b],
-            "high": one.pairs.high[a, b],
-            "p": one.pairs.p[a, b],
-            "p_holm": one.pairs.p_holm[a, b],
-            "told_apart": bool(one.pairs.p_holm[a, b] < 1 - LEVEL),
+            **where,
+            "model_a": models[a],
+            "model_b": models[b],
+            "difference": found.difference[a, b],
+            "low": found.low[a, b],
+            "high": found.high[a, b],
+            "p": found.p[a, b],
+            "p_holm": found.p_holm[a, b],
+            "told_apart": bool(found.p_holm[a, b] < 1 - LEVEL),
         }
         for place, a in enumerate(order)
         for b in order[place + 1 :]
@@ -208,10 +225,7 @@ def _rank(section: Section, probing: Probing, found: Ranking, labels: Labels) ->
             )
         section.rows.append(
             {
-                "probe": probing.probe,
-                "protocol": probing.protocol,
-                "task": MEAN,
-                "synthetic": bool(labels.synthetic & set(tasks)),
+                **_over_tasks(probing, found, labels),
                 "model": model,
                 "score": mean[m],
                 "rank": mean_rank[m],
@@ -348,4 +362,13 @@ def _where(probing: Probing, task: str, labels: Labels) -> Row:
         "protocol": probing.protocol,
         "task": task,
         "synthetic": task in labels.synthetic,
+    }
+
+
+def _over_tasks(probing: Probing, found: Ranking, labels: Labels) -> Row:
+    return {
+        "probe": probing.probe,
+        "protocol": probing.protocol,
+        "task": MEAN,
+        "synthetic": bool(labels.synthetic & set(found.tasks)),
     }
