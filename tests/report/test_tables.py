@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -28,6 +29,18 @@ def test_frame_is_in_percent_with_the_sample_deviation() -> None:
     loss = frame[frame.metric == "log_loss"].iloc[0]
     assert loss["mean"] == pytest.approx(0.6)  # nats
     assert np.isnan(loss.low)
+
+
+def test_what_probes_were_chosen_by_is_told_once_for_all_corruptions() -> None:
+    clean = cell("a", "aul", 0.5, 0.6, 0.7)
+    blurred = replace(clean.coordinates, corruption="blur", severity=2)
+    frame = tables.frame([clean, clean.model_copy(update={"coordinates": blurred})])
+    (row,) = frame[frame.metric == "validation_loss"].itertuples()
+    assert row.corruption == "none"
+    assert row.mean == pytest.approx(0.4)  # nats
+    assert row.sd == pytest.approx(0.1)
+    assert row.n_seeds == 3
+    assert pd.isna(row.n_test)
 
 
 def test_a_seed_without_a_value_leaves_the_mean_empty() -> None:

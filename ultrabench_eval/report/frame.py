@@ -22,8 +22,10 @@ def frame(entries: Iterable[Entry]) -> pd.DataFrame:
     """Long form, one row a cell and metric; columns `COLUMNS`, scores in percent.
 
     `sd` is the sample deviation over seeds (n - 1), empty for one seed; `low` and `high` the 95 %
-    bootstrap interval over test groups and seeds, where the metric has one. A failed cell is one
-    row of the main metric without numbers, whose status is "error: " and the reason.
+    bootstrap interval over test groups and seeds, where the metric has one. `validation_loss` is
+    the cross-entropy (nats) by which a protocol chose its probes: with it a pooling or checkpoint
+    is chosen without looking at test images; one row for all corruptions. A failed cell is one row
+    of the main metric without numbers, whose status is "error: " and the reason.
     """
     rows: list[dict[str, object]] = []
     for entry in entries:
@@ -43,6 +45,17 @@ def frame(entries: Iterable[Entry]) -> pd.DataFrame:
                     **{"low": low * scale, "high": high * scale},
                     "n_seeds": len(values),
                     "n_test": entry.images["test"],
+                    "status": status(entry),
+                }
+            )
+        if entry.coordinates.corruption == "none":
+            mean, sd = mean_sd([float(head["validation_loss"]) for head in entry.heads])
+            rows.append(
+                {
+                    **where,
+                    "metric": "validation_loss",
+                    **{"mean": mean, "sd": sd},
+                    "n_seeds": len(entry.heads),
                     "status": status(entry),
                 }
             )
