@@ -1,4 +1,4 @@
-"""Two models that only this comparison needs: `--plugin results/nano/models.py`."""
+"""Three models that only this comparison needs: `--plugin results/nano/models.py`."""
 
 import torch
 
@@ -38,14 +38,9 @@ class SaltTargets(Lite0):
 
 @model_zoo.register("us-jepa-nano-from-mae")
 class FromMAE(Student):
-    """As us-jepa-nano, but taught by mae-nano: `--weights us-jepa-nano-from-mae=RUN`."""
+    """As us-jepa-nano, but taught by mae-nano: `--weights NAME=RUN`."""
 
 
-@model_zoo.register("us-jepa-nano-12-epochs")
-class Short(Student):
-    """As us-jepa-nano, trained as long as ijepa-nano and mae-nano: `--weights NAME=RUN`."""
-
-
-@model_zoo.register("usrc-jepa-nano-12-epochs")
-class ShortWithRegions(Student):
-    """As usrc-jepa-nano, trained as long as ijepa-nano and mae-nano: `--weights NAME=RUN`."""
+@model_zoo.register("usrc-jepa-nano-from-mae")
+class FromMAEWithRegions(Student):
+    """As usrc-jepa-nano, but taught by mae-nano: `--weights NAME=RUN`."""

@@ -80,9 +80,7 @@ def test_the_two_models_differ_in_region_conditioning_only(pair: tuple[str, str]
 
 
 def test_the_nano_students_are_on_equal_terms() -> None:
-    # At the length and weight decay of ijepa_nano, by which results/nano compares the objectives.
-    short = ["train.epochs=12", "train.final_weight_decay=0.4"]
-    salt = asdict(config.load("us_jepa_nano", short))
+    salt = asdict(config.load("us_jepa_nano"))
     averaged = asdict(config.load("ijepa_nano"))
     differ = {key for key in salt if salt[key] != averaged[key]}
     assert differ == {"name", "objective", "teacher", "predictor", "masks"}
@@ -96,6 +94,11 @@ def test_the_nano_students_are_on_equal_terms() -> None:
     assert weights == [1, 0]
     assert salt["masks"] == averaged["masks"]
     assert salt["predictor"] == averaged["predictor"]
+    mae = config.load("mae_nano")  # which has a recipe of its own, on as many images
+    assert (mae.train.epochs, mae.train.batch_size) == (
+        salt["train"]["epochs"],
+        salt["train"]["batch_size"],
+    )
 
 
 def test_every_configuration_loads_and_says_what_to_expect() -> None:
