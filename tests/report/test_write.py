@@ -165,6 +165,19 @@ def test_few_shot_tables_say_how_many_images_and_how_many_were_needed(tmp_path: 
     assert "at least one image" in page.split("### Warnings")[1]
 
 
+def test_few_shot_scores_are_of_models_that_have_more_than_one(tmp_path: Path) -> None:
+    cells = Cells(tmp_path)
+    results(cells, models=("good", "pixels"), tasks=("aul",))
+    results(cells, models=("fair",), tasks=("aul",), fractions=(10,))
+    tables.write(cells)
+    page = (tmp_path / "fewshot.md").read_text()
+    scores = page.split("### Training images in use")[0]
+    assert [line.split("|")[1].strip() for line in scores.splitlines() if " % " in line] == [
+        "fair",
+        "fair",
+    ]
+
+
 def test_cliques_are_the_longest_runs_within_the_distance() -> None:
     assert figures.cliques(np.array([1.0, 1.5, 2.2, 4.0]), 1.0) == [(0, 1), (1, 2)]
     assert figures.cliques(np.array([1.0, 2.0, 3.0]), 5.0) == [(0, 2)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -60,10 +61,15 @@ def page(entries: Sequence[Entry]) -> str | None:
 
 
 def _scores(by_fraction: dict[int, list[Entry]], labels: Labels) -> str:
-    """Rows model x fraction; encoders first."""
+    """Rows model x fraction; encoders first, none that was measured with one fraction alone."""
     every = [entry for group in by_fraction.values() for entry in group]
     tasks = tasks_of(every)
-    models = sorted({e.coordinates.model for e in every}, key=lambda m: (m in labels.floors, m))
+    times = Counter(
+        model
+        for group in by_fraction.values()
+        for model in {entry.coordinates.model for entry in group}
+    )
+    models = sorted((m for m in times if times[m] > 1), key=lambda m: (m in labels.floors, m))
     places = {fraction: at_place(group) for fraction, group in by_fraction.items()}
     rows = [
         [
