@@ -176,6 +176,10 @@ def test_few_shot_scores_are_of_models_that_have_more_than_one(tmp_path: Path) -
         "fair",
         "fair",
     ]
+    assert "| good" not in page  # nor is it told how many labels it needs
+    drawn = (tmp_path / "figures" / "fewshot.svg").read_text()
+    assert "<!-- fair -->" in drawn
+    assert "<!-- good -->" not in drawn
 
 
 def test_cliques_are_the_longest_runs_within_the_distance() -> None:

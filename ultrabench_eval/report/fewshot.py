@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -37,6 +37,16 @@ def fewshot(entries: Sequence[Entry]) -> dict[Probing, dict[int, list[Entry]]]:
     return found
 
 
+def with_several(by_fraction: Mapping[int, Sequence[Entry]]) -> set[str]:
+    """Models that were measured with more than one fraction; the others have no curve."""
+    times = Counter(
+        model
+        for group in by_fraction.values()
+        for model in {entry.coordinates.model for entry in group}
+    )
+    return {model for model, number in times.items() if number > 1}
+
+
 def page(entries: Sequence[Entry]) -> str | None:
     """The page; None if nothing was measured with a part of the training images."""
     found = fewshot(entries)
@@ -64,12 +74,7 @@ def _scores(by_fraction: dict[int, list[Entry]], labels: Labels) -> str:
     """Rows model x fraction; encoders first, none that was measured with one fraction alone."""
     every = [entry for group in by_fraction.values() for entry in group]
     tasks = tasks_of(every)
-    times = Counter(
-        model
-        for group in by_fraction.values()
-        for model in {entry.coordinates.model for entry in group}
-    )
-    models = sorted((m for m in times if times[m] > 1), key=lambda m: (m in labels.floors, m))
+    models = sorted(with_several(by_fraction), key=lambda m: (m in labels.floors, m))
     places = {fraction: at_place(group) for fraction, group in by_fraction.items()}
     rows = [
         [
@@ -110,7 +115,7 @@ def _needed(by_fraction: dict[int, list[Entry]], labels: Labels) -> list[str]:
     for task in tasks:
         known = [main_score(whole.get((floor, task)))[0] for floor in sorted(labels.floors)]
         floors[task] = np.nanmax(known) if not np.isnan(known).all() else np.nan
-    models = sorted({e.coordinates.model for e in every} - labels.floors)
+    models = sorted(with_several(by_fraction) - labels.floors)
     if not models or np.isnan(list(floors.values())).all():
         return []
     places = {fraction: at_place(group) for fraction, group in by_fraction.items()}

@@ -19,7 +19,7 @@ from ultrabench_eval.report.entries import (
     tasks_of,
 )
 from ultrabench_eval.report.evidence import Evidence
-from ultrabench_eval.report.fewshot import fewshot
+from ultrabench_eval.report.fewshot import fewshot, with_several
 from ultrabench_eval.report.marks import Marks
 from ultrabench_eval.report.robustness import Corrupted
 from ultrabench_eval.report.significance import Ranking, ranking
@@ -111,7 +111,9 @@ def _fewshot(
 ) -> dict[str, bytes]:
     """A panel a task, macro F1 against percent of the training images."""
     every = [entry for group in by_fraction.values() for entry in group]
-    tasks, models = tasks_of(every), sorted({e.coordinates.model for e in every})
+    tasks, models = tasks_of(every), sorted(with_several(by_fraction))
+    if marks:  # a published score stands beside ours also where ours is a single point
+        models = sorted({entry.coordinates.model for entry in every})
     places = [at_place(group) for group in by_fraction.values()]
     x = list(by_fraction)
     styles = canvas.styles(models, labels)
