@@ -9,18 +9,21 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from ultrabench_eval.core import hashing
+from ultrabench_eval.core import hashing, yaml_file
 from ultrabench_eval.core.errors import UserError, did_you_mean
 
 PROBES = ("linear", "logistic", "ridge", "knn", "attentive")
 
-_STRICT = ConfigDict(extra="forbid")
-_Grid = Annotated[tuple[float, ...], Field(min_length=1)]
-_Positive = Annotated[float, Field(gt=0)]
+_STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
+# Within these bounds a probe computes with finite numbers; the widest grids in use are far inside.
+_NUMBER = BeforeValidator(yaml_file.not_a_switch)
+_Count = Annotated[int, _NUMBER, Field(ge=1, le=10**6)]
+_Positive = Annotated[float, _NUMBER, Field(ge=1e-12, le=1e12)]
+_NotNegative = Annotated[float, _NUMBER, Field(ge=0, le=1e12)]
+_Grid = Annotated[tuple[_Positive, ...], Field(min_length=1, max_length=1000)]
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -32,14 +35,14 @@ class Gradient:
     """
 
     optimizer: Literal["adamw"] = "adamw"
-    learning_rates: Annotated[tuple[_Positive, ...], Field(min_length=1)] = (1e-3,)
-    weight_decays: Annotated[tuple[Annotated[float, Field(ge=0)], ...], Field(min_length=1)] = (
+    learning_rates: _Grid = (1e-3,)
+    weight_decays: Annotated[tuple[_NotNegative, ...], Field(min_length=1, max_length=1000)] = (
         1e-4,
     )
-    batch_size: Annotated[int, Field(ge=1)] = 32
-    max_epochs: Annotated[int, Field(ge=1)] = 150
+    batch_size: _Count = 32
+    max_epochs: _Count = 150
     """Also the length of the cosine annealing of the learning rate, which ends at 0."""
-    patience: Annotated[int, Field(ge=1)] = 15
+    patience: _Count = 15
     """Training stops after so many epochs without a lower validation loss; the best epoch's
     weights are kept."""
 
@@ -70,7 +73,7 @@ class Protocol:
     """`logistic`: C, the weight of the data against the squared norm (scikit-learn's C)."""
     penalties: _Grid = tuple(10.0**power for power in range(-6, 4))
     """`ridge`: weight of the squared norm, relative to the features' mean variance."""
-    neighbours: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] = (
+    neighbours: Annotated[tuple[_Count, ...], Field(min_length=1, max_length=1000)] = (
         *(1, 3, 5, 10, 20, 50, 100, 200),
     )
     """`knn`: numbers of neighbours."""
@@ -121,17 +124,16 @@ def load(name: str | Path) -> Protocol:
             f"there is no protocol '{name}'{did_you_mean(str(name), PROTOCOLS)} there are "
             f"{', '.join(PROTOCOLS)}, or a .yaml file"
         )
+    content = yaml_file.read(path, "protocol")
     try:
-        content = yaml.safe_load(path.read_text())
-        protocol: Protocol = TypeAdapter(Protocol).validate_python(
-            {"name": path.stem, **(content or {})}
-        )
-    except (OSError, yaml.YAMLError, TypeError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read protocol {path} ({error}); mend the file") from error
+        protocol: Protocol = TypeAdapter(Protocol).validate_python({"name": path.stem, **content})
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
-        raise UserError(f"protocol {path}: {where}: {first['msg']}; mend the file") from error
+        reason = first["msg"].removeprefix("Value error, ")
+        raise UserError(
+            f"protocol {path}: {where}: {reason[:1].lower()}{reason[1:]}; fix the file"
+        ) from error
     if protocol.name in PROTOCOLS and protocol != PROTOCOLS[protocol.name]:
         raise UserError(
             f"protocol {path} is called '{protocol.name}' as a built-in one; give it another name"

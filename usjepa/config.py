@@ -12,12 +12,18 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_type_hints
 
-import yaml
-from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+)
 from pydantic import model_validator as validates
 from pydantic.dataclasses import dataclass
 
-from ultrabench_eval.core import hashing
+from ultrabench_eval.core import hashing, yaml_file
 from ultrabench_eval.core.errors import UserError
 
 CONFIGS = Path(__file__).parent / "configs"
@@ -31,17 +37,28 @@ def _ordered(pair: tuple[float, float]) -> tuple[float, float]:
     return pair
 
 
-_Count = Annotated[int, Field(ge=1)]
-_NotNegative = Annotated[float, Field(ge=0)]
-_Positive = Annotated[float, Field(gt=0)]
-_Share = Annotated[float, Field(ge=0, le=1)]
-_PositiveShare = Annotated[float, Field(gt=0, le=1)]
+def _apart(pair: tuple[float, float]) -> tuple[float, float]:
+    if pair[0] == pair[1]:
+        raise ValueError(f"the two must differ, or every image becomes black; both are {pair[0]:g}")
+    return pair
+
+
+# Bounds are far outside of what anyone trains with; within them nothing overflows.
+_NUMBER = BeforeValidator(yaml_file.not_a_switch)
+_Count = Annotated[int, _NUMBER, Field(ge=1, le=10**6)]
+_Size = Annotated[int, _NUMBER, Field(ge=1, le=2**14)]
+_NotNegative = Annotated[float, _NUMBER, Field(ge=0, le=1e30)]
+_Positive = Annotated[float, _NUMBER, Field(ge=1e-30, le=1e30)]
+_Moderate = Annotated[float, _NUMBER, Field(ge=1e-3, le=1e3)]
+_Share = Annotated[float, _NUMBER, Field(ge=0, le=1)]
+_PositiveShare = Annotated[float, _NUMBER, Field(gt=0, le=1)]
 _ShareRange = Annotated[tuple[_PositiveShare, _PositiveShare], AfterValidator(_ordered)]
-_PositiveRange = Annotated[tuple[_Positive, _Positive], AfterValidator(_ordered)]
-_Range = Annotated[tuple[_NotNegative, _NotNegative], AfterValidator(_ordered)]
+_ModerateRange = Annotated[tuple[_Moderate, _Moderate], AfterValidator(_ordered)]
+_Spread = Annotated[float, _NUMBER, Field(ge=0, le=1e3)]
+_SpreadRange = Annotated[tuple[_Spread, _Spread], AfterValidator(_ordered)]
 _Momenta = Annotated[tuple[_Share, _Share], AfterValidator(_ordered)]
-_Beta = Annotated[float, Field(ge=0, lt=1)]
-_Percentile = Annotated[float, Field(ge=0, le=100)]
+_Beta = Annotated[float, _NUMBER, Field(ge=0, lt=1)]
+_Percentile = Annotated[float, _NUMBER, Field(ge=0, le=100)]
 
 
 def _check_width(width: int, heads: int) -> None:
@@ -55,13 +72,13 @@ def _check_width(width: int, heads: int) -> None:
 class Model:
     """The student, a plain vision transformer. Table 5: ViT-Base, patch 16, input 224 x 224."""
 
-    image_size: _Count = 224
+    image_size: _Size = 224
     """Side of the square input in pixels."""
-    patch_size: _Count = 16
+    patch_size: _Size = 16
     """Side of a patch in pixels."""
-    width: _Count = 768
-    depth: _Count = 12
-    heads: _Count = 12
+    width: _Size = 768
+    depth: _Size = 12
+    heads: _Size = 12
     class_token: bool = False
     """MAE's has one; I-JEPA's has none."""
     first_weights: Literal["normal", "xavier"] = "normal"
@@ -106,11 +123,11 @@ class Teacher:
 class Predictor:
     """The narrow transformer of the JEPA objectives. Table 5: depth 12, width 384, output 768."""
 
-    depth: _Count = 12
-    width: _Count = 384
-    heads: _Count = 12
+    depth: _Size = 12
+    width: _Size = 384
+    heads: _Size = 12
     """Not stated: the I-JEPA code takes the encoder's, 12; SALT has 16."""
-    target_width: _Count | None = None
+    target_width: _Size | None = None
     """What its output is mapped to; null: the teacher's width. Checked against the teacher."""
     context_weight: _NotNegative = 0.0
     """Weight of the same loss at the visible patches (arXiv 2603.14482: tokens that are only looked
@@ -126,10 +143,10 @@ class Predictor:
 class Decoder:
     """The pixel decoder of `objective: mae` (arXiv 2111.06377, Table 8 and section 4)."""
 
-    depth: _Count = 8
-    width: _Count = 512
-    heads: _Count = 16
-    mask_share: Annotated[float, Field(gt=0, lt=1)] = 0.75
+    depth: _Size = 8
+    width: _Size = 512
+    heads: _Size = 16
+    mask_share: Annotated[float, _NUMBER, Field(gt=0, lt=1)] = 0.75
     """Share of the patches that are hidden and reconstructed."""
     normalize_pixels: bool = True
     """Each patch is brought to mean 0 and deviation 1 before it becomes the target."""
@@ -147,16 +164,16 @@ class Blocks:
     context_count: Literal[1] = 1
     context_scale: _ShareRange = (0.85, 1.0)
     """Area of the context block over that of the grid."""
-    target_count: _Count = 4
+    target_count: Annotated[int, _NUMBER, Field(ge=1, le=10**3)] = 4
     target_scale: _ShareRange = (0.075, 0.125)
     """Area of each target block over that of the grid."""
-    aspect_ratio: _PositiveRange = (0.75, 1.5)
+    aspect_ratio: _ModerateRange = (0.75, 1.5)
     """Height over width of the target blocks; the context block is square."""
-    min_keep: Annotated[int, Field(ge=0)] = 10
+    min_keep: Annotated[int, _NUMBER, Field(ge=0)] = 10
     """tau: patches that must be left of a block (at least so many with a region, more without)."""
     cover_edges: bool = False
     """False: as the official sampler, which never covers the last row and column of the grid and
-    takes block sizes from the step alone. True: both mended."""
+    takes block sizes from the step alone. True: both fixed."""
     targets: Literal["pad", "truncate"] = "pad"
     """Target lists of unequal length (only with regions): padded, without weight in the loss, or
     cut to the shortest of the batch, as the official code does, which favours top rows."""
@@ -168,7 +185,7 @@ class Blocks:
     context_limit: _Count | None = None
     """Longer context lists are thinned to so many patches, drawn at random, which saves most of a
     step's time; null: kept whole, as the paper."""
-    redraws: _Count = 20
+    redraws: Annotated[int, _NUMBER, Field(ge=1, le=10**4)] = 20
     """Draws of a block before a fallback."""
 
 
@@ -181,13 +198,13 @@ class Augment:
     """A probability, as are the next and all called so."""
     flip_vertical: _Share = 0.5
     blur_probability: _Share = 0.5
-    blur_sigma: _PositiveRange = (0.1, 1.0)
+    blur_sigma: _ModerateRange = (0.1, 1.0)
     """Deviation of the Gaussian, in pixels of the cropped image."""
     speckle_probability: _Share = 0.5
-    speckle_sigma: _Range = (0.0, 0.2)
+    speckle_sigma: _SpreadRange = (0.0, 0.2)
     """Deviation of the multiplicative noise."""
     contrast_probability: _Share = 0.5
-    contrast_factor: _PositiveRange = (0.75, 1.25)
+    contrast_factor: _ModerateRange = (0.75, 1.25)
     """Distances from the median are multiplied by it."""
 
 
@@ -198,15 +215,17 @@ class Data:
     grey: bool = True
     inpaint_below: _Share = 0.05
     """Coloured marks are painted over if they take less than this share of the image."""
-    percentiles: Annotated[tuple[_Percentile, _Percentile], AfterValidator(_ordered)] = (2, 98)
+    percentiles: Annotated[
+        tuple[_Percentile, _Percentile], AfterValidator(_ordered), AfterValidator(_apart)
+    ] = (2, 98)
     """They become 0 and 1; inside the ultrasound region with `region_conditioning`."""
-    dataset_cap: _Count = 50_000
+    dataset_cap: Annotated[int, _NUMBER, Field(ge=1, le=10**12)] = 50_000
     """N_t: frames of a set that count in an epoch, at most."""
-    held_out: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    held_out: Annotated[float, _NUMBER, Field(ge=0, lt=1)] = 0.05
     """Share of the frames, whole videos at a time, for the validation loss."""
     crop_scale: _ShareRange = (0.6, 1.0)
     """Area of the random crop over that of the image."""
-    crop_aspect: _PositiveRange = (0.75, 4 / 3)
+    crop_aspect: _ModerateRange = (0.75, 4 / 3)
     """Width over height of the crop; not stated, torchvision's default as in the I-JEPA code."""
     augment: Augment = Augment()
 
@@ -216,7 +235,7 @@ class Train:
     """Optimisation (Table 5). Rates are those of the whole batch: nothing is scaled by its size."""
 
     epochs: _Count = 100
-    warmup_epochs: _NotNegative = 10
+    warmup_epochs: Annotated[float, _NUMBER, Field(ge=0, le=10**6)] = 10
     """May be more than `epochs`: a run cut short sees the first part of its warm-up."""
     batch_size: _Count = 128
     """Images of one optimiser step, over all processes and accumulated parts."""
@@ -235,7 +254,7 @@ class Train:
     final_weight_decay: _NotNegative = 0.4
     ema: _Momenta = (0.996, 1.0)
     """Momentum of the averaged teacher, first and last; only `objective: ijepa` has one."""
-    stretch: Annotated[float, Field(ge=1)] = 1.0
+    stretch: Annotated[float, _NUMBER, Field(ge=1, le=10**6)] = 1.0
     """`ipe_scale` of the I-JEPA code: schedules as if training were so many times as long."""
     clip: _Positive | None = None
     """Largest norm of the gradient; null: any, as I-JEPA. SALT has 0.02."""
@@ -255,14 +274,14 @@ class Train:
 class Config:
     """A training run."""
 
-    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=100)]
     """What the exported model is called."""
     objective: Literal["salt", "ijepa", "mae"] = "salt"
     """"salt": predict a frozen teacher (US-JEPA). "ijepa": predict the student's own running
     average. "mae": reconstruct pixels."""
     region_conditioning: bool = False
     """USrc (section 4.2): masks, and the intensity stretch, keep to the ultrasound region."""
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, _NUMBER, Field(ge=0, lt=2**63)] = 0
     model: Model = Model()
     teacher: Teacher = Teacher()
     predictor: Predictor = Predictor()
@@ -270,6 +289,21 @@ class Config:
     masks: Blocks = Blocks()
     data: Data = Data()
     train: Train = Train()
+
+    @validates(mode="after")
+    def _leaves_something(self) -> Self:
+        patches = self.model.grid**2
+        if self.objective != "mae" and self.masks.min_keep >= patches:
+            raise ValueError(
+                f"masks.min_keep {self.masks.min_keep} can never be reached, because an image has "
+                f"only {patches} patches"
+            )
+        if self.objective == "mae" and not 0 < int(patches * (1 - self.decoder.mask_share)):
+            raise ValueError(
+                f"decoder.mask_share {self.decoder.mask_share:g} leaves none of the {patches} "
+                "patches to see"
+            )
+        return self
 
     @property
     def id(self) -> str:
@@ -302,14 +336,8 @@ def load(source: str | Path, overrides: Sequence[str] = ()) -> Config:
                 f"{', '.join(names())}, or a .yaml file"
             )
         path = CONFIGS / f"{source}.yaml"
-    try:
-        content = yaml.safe_load(path.read_text())
-    except FileNotFoundError as error:
-        raise UserError(f"configuration not found: {path}; name an existing file") from error
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"cannot read configuration {path} ({reason}); mend the file") from error
-    if not isinstance(content, dict):
+    content = yaml_file.read(path, "configuration")
+    if not content:
         raise UserError(f"configuration {path} holds no keys; write `name: ...` and more into it")
     for override in overrides:
         _override(content, override)
@@ -340,9 +368,11 @@ def _override(content: dict[str, Any], override: str) -> None:
     if not equals or not all(path):
         raise UserError(f"cannot read override '{override}'; write it as section.key=value")
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UserError(f"the value of override '{override}' is no YAML; quote it") from error
+        value = yaml_file.parse(text)
+    except ValueError as error:
+        raise UserError(
+            f"cannot read the value of override '{override}' ({error}); put texts in quotes"
+        ) from error
     *parents, last = path
     for parent in parents:
         inner = content.setdefault(parent, {})
@@ -368,8 +398,10 @@ def _sentence(error: ValidationError) -> str:
     message = message[:1].lower() + message[1:]
     # A whole section, or what a check of ours has told already, is not repeated.
     if first["type"] != "value_error" and not isinstance(first["input"], dict):
-        message += f", not {first['input']!r}"
-    return f"{dotted}: {message}; mend it"
+        given = repr(first["input"])
+        message += f", not {given if len(given) <= 60 else given[:60] + '...'}"
+    place = f"{dotted}: " if dotted else ""
+    return f"{place}{message}; fix it"
 
 
 def _keys(path: list[str]) -> list[str]:
