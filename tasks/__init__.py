@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tasks.release import SYNTHETIC_MARKER
 from ultrabench_eval.core.errors import UserError, not_found
+from ultrabench_eval.core.names import printable
 from ultrabench_eval.core.registry import Registry
 
 if TYPE_CHECKING:
@@ -103,8 +104,13 @@ def label(name: str) -> str:
     """What a task is called in tables: its name, of files the name without folder and suffix."""
     base, how = split_name(name)
     if how is None:
-        return Path(name).stem if is_manifest(name) else name
-    return f"{base}@{Path(how).stem if _is_file(how) else how}"
+        return _file_label(name) if is_manifest(name) else name
+    return f"{base}@{_file_label(how) if _is_file(how) else how}"
+
+
+def _file_label(path: str) -> str:
+    """A file's name without ".csv", as UTF-8 can hold it."""
+    return printable(Path(path).name[: -len(".csv")])
 
 
 def is_manifest(name: str) -> bool:
@@ -118,6 +124,10 @@ def _is_file(name: str) -> bool:
 
 def problem(name: str) -> str | None:
     """What is wrong with a task's name, in a sentence; None if nothing is. Files are not opened."""
+    called = label(name)
+    if called in ("", ".", "..") or not called.isprintable():
+        where = f"manifest {name!a}" if is_manifest(name) else f"task {name!a}"
+        return f"{where} would be called {called!a}, which is not a name; rename it"
     if is_manifest(name):
         return None
     base, how = split_name(name)
@@ -149,12 +159,12 @@ def load(name: str, root: Path | str | None = None) -> Task:
     Raises:
         UserError: unknown name, missing folder or files, or a task that cannot be trusted.
     """
+    if wrong := problem(name):
+        raise UserError(wrong)
     if is_manifest(name):
         from tasks.manifest import read as read_manifest
 
         return read_manifest(Path(name))
-    if wrong := problem(name):
-        raise UserError(wrong)
     base, how = split_name(name)
     if root is None:
         raise UserError(

@@ -34,6 +34,9 @@ SUFFIXES = (
 # shrink when packed, tables of numbers some twentyfold.
 MAX_RATIO = 200
 FREE_EXPANSION = 256 << 20
+MAX_DEPTH = 100  # folders inside one another; releases have five
+
+TAKEN = (errno.ENOTEMPTY, errno.EEXIST)  # of a folder that another process has put there
 
 _DAMAGED = (  # what the standard library raises while it reads a damaged archive
     *(zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, struct.error),
@@ -88,10 +91,28 @@ def unpack(
         with files.atomic_folder(folder) as temporary:
             _fill(temporary, archives, nested, progress)
     except OSError as error:  # those of single members are told apart in `_add`
-        raise UserError(
-            f"{error.filename or folder} cannot be written ({error.strerror or error}); unpack "
-            "into another folder"
-        ) from error
+        if error.errno in TAKEN and _is_unpacked(folder, archives, nested):
+            return  # another process has just unpacked the same
+        raise not_written(error, folder) from error
+
+
+def not_written(error: OSError, path: Path, what: str = "") -> UserError:
+    """The sentence for what this machine cannot write; a full disk is told as such.
+
+    Args:
+        error: as the system raised it.
+        path: what was to be written, if the error does not say.
+        what: what is therefore not done.
+    """
+    undone = f"{what} is not unpacked: " if what else ""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return UserError(
+            f"{undone}the disk is full at {error.filename or path}; make room and run again"
+        )
+    return UserError(
+        f"{undone}{error.filename or path} cannot be written ({error.strerror or error}); use "
+        "another folder or disk"
+    )
 
 
 def _fill(folder: Path, archives: list[Path], nested: bool, progress: Progress | None) -> None:
@@ -174,6 +195,8 @@ class _Tree:
 
     def claim(self, parts: list[str], folder: bool) -> None:
         """Note a path and the folders above it; refuse what a system could confuse."""
+        if len(parts) > MAX_DEPTH:
+            raise Refused(f"lies in more than {MAX_DEPTH} folders, one inside the other")
         for depth in range(1, len(parts) + 1):
             path, is_folder = "/".join(parts[:depth]), folder or depth < len(parts)
             key = folded(path)
@@ -245,7 +268,7 @@ def _take(
     parts = [*above, *inner]
     tree.claim(parts, folder=member.kind == "folder")
     path, target = "/".join(parts), tree.root.joinpath(*parts)
-    with _writing(shown, member):
+    with _writing(shown, member, target):
         (target if member.kind == "folder" else target.parent).mkdir(parents=True, exist_ok=True)
     if member.kind == "file":
         tree.expect(member.size)
@@ -257,14 +280,15 @@ def _take(
 
 def _write(member: Member, target: Path, shown: str) -> None:
     with member.open() as source:
-        with _writing(shown, member):
+        with _writing(shown, member, target):
             file = target.open("xb")
-        with file:
+        try:
             while block := source.read(BLOCK):
-                with _writing(shown, member):
+                with _writing(shown, member, target):
                     file.write(block)
-            with _writing(shown, member):
-                file.flush()
+        finally:
+            with _writing(shown, member, target):
+                file.close()  # writes what is left, and may find the disk full
 
 
 def _copy(tree: _Tree, link: str, links: dict[str, tuple[Member, str]], shown: str) -> None:
@@ -276,22 +300,15 @@ def _copy(tree: _Tree, link: str, links: dict[str, tuple[Member, str]], shown: s
     if not source.is_file():
         raise Refused(f"is a link to {member.target!r}, which is no file of the archive")
     tree.expect(source.stat().st_size)
-    with _writing(shown, member):
+    with _writing(shown, member, tree.root / link):
         shutil.copyfile(source, tree.root / link)
     tree.files.append(link)
 
 
 @contextmanager
-def _writing(shown: str, member: Member) -> Iterator[None]:
+def _writing(shown: str, member: Member, target: Path) -> Iterator[None]:
     """Tell what goes wrong on this machine from what is wrong with the archive."""
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise UserError(
-                f"the disk is full: {shown} is not unpacked; make room and run again"
-            ) from error
-        raise UserError(
-            f"{shown} is not unpacked: its member {member.name!r} cannot be written "
-            f"({error.strerror}); unpack into another folder or on another disk"
-        ) from error
+        raise not_written(error, target, f"{shown} (at its member {member.name!r})") from error

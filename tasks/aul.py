@@ -6,7 +6,6 @@ import re
 from pathlib import Path
 
 from tasks import release, splits
-from tasks.images import ImageFile
 from tasks.scan_mask import OutlineMask
 from tasks.task import Item, Rule, Task, TaskCard
 from ultrabench_eval.core.errors import UserError
@@ -89,7 +88,7 @@ def read(folder: Path, how: str = "published") -> Task:
 
 def _item(images: release.Folder, label: int, file: str) -> Item:
     """The item of <n>.jpg; its name is that of the release, whatever the case of the file."""
-    image = ImageFile(images / file, f"{FOLDERS[label]}/image/{file.lower()}")
+    image = release.image(images / file, f"{FOLDERS[label]}/image/{file.lower()}")
     number = Path(file).stem
     outline = release.inside(images.path.parent, f"segmentation/outline/{number}.json")
     drawn = number not in LIVER_AS_OUTLINE and outline.is_file()

@@ -6,7 +6,6 @@ import csv
 from pathlib import Path
 
 from tasks import release, splits
-from tasks.images import ImageFile
 from tasks.task import Item, Rule, Task, TaskCard
 from ultrabench_eval.core.errors import UserError
 
@@ -102,6 +101,6 @@ def _rows(base: Path) -> list[Item]:
                 f"{table}, line {reader.line_num}: ID, Case or Pathology (benign or "
                 "malignant) is not there; copy the file again from the release"
             )
-        file = ImageFile(images / f"{image}.png", f"Images/{image}.png")
+        file = release.image(images / f"{image}.png", f"Images/{image}.png")
         items.append(Item(file, CARD.classes.index(pathology), group=patient))
     return items

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from tasks import release, splits
-from tasks.images import ImageFile
 from tasks.task import Item, Rule, Task, TaskCard
 from ultrabench_eval.core.errors import UserError
 
@@ -68,7 +67,7 @@ def read(folder: Path) -> Task:
             other.append(below)
             continue
         name = f"{subset}/{patient}/{class_name}/{file}"
-        item = Item(ImageFile(path, name), CARD.classes.index(class_name), str(int(patient)))
+        item = Item(release.image(path, name), CARD.classes.index(class_name), str(int(patient)))
         (pool if "training" in subset else test).append(item)
     for items in (pool, test):
         items.sort(key=lambda item: item.image.name)

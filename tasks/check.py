@@ -102,7 +102,7 @@ def check(
         tuple(sizes),
         tuple(unreadable),
         tuple(_repeated(rows)),
-        tuple(_changed(rows, before, record)) if before is not None else (),
+        tuple(changed(rows, before, record)) if before is not None else (),
     )
 
 
@@ -134,7 +134,14 @@ def _repeated(rows: list[Row]) -> list[str]:
     return sentences
 
 
-def _changed(rows: list[Row], before: dict[str, Row], record: Path | None) -> list[str]:
+def changed(rows: list[Row], before: dict[str, Row], record: Path | None) -> list[str]:
+    """How rows with hashes differ from those of a record, one sentence each.
+
+    Args:
+        rows: as they are now.
+        before: rows of the record by image.
+        record: its file, for the sentences.
+    """
     now = {row.image: row for row in rows}
     sentences = []
     for name, old in before.items():

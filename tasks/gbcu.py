@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from tasks import release, splits
-from tasks.images import ImageFile
 from tasks.task import Item, Rule, Task, TaskCard
 
 CARD = TaskCard(
@@ -48,4 +47,4 @@ def read(folder: Path) -> Task:
 def _items(base: Path, list_name: str) -> list[Item]:
     rows = release.labelled_list(release.inside(base, list_name), ",", len(CARD.classes))
     folder = release.Folder(release.inside(base, "imgs"))
-    return [Item(ImageFile(folder / name, f"imgs/{name}"), code) for name, code in rows]
+    return [Item(release.image(folder / name, f"imgs/{name}"), code) for name, code in rows]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from tasks import release, splits
-from tasks.images import ImageFile
 from tasks.task import Item, Rule, Task, TaskCard
 
 CARD = TaskCard(
@@ -59,4 +58,4 @@ def read(folder: Path) -> Task:
 def _items(base: Path, list_name: str) -> list[Item]:
     rows = release.labelled_list(release.inside(base, list_name), None, len(CARD.classes))
     folder = release.Folder(release.inside(base, "images"))
-    return [Item(ImageFile(folder / name, f"images/{name}"), code) for name, code in rows]
+    return [Item(release.image(folder / name, f"images/{name}"), code) for name, code in rows]

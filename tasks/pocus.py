@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from tasks import release, splits, video
-from tasks.images import ImageFile
 from tasks.scan_mask import ClipMask
 from tasks.task import SPLITS, Item, Rule, Task, TaskCard
 
@@ -70,7 +69,7 @@ def read(folder: Path, how: str = "published") -> Task:
     items: list[Item] = []
     notes: list[str] = []
     for path, label in _files(release.inside(base, "pocus_images/convex"), IMAGE_SUFFIXES, notes):
-        image = ImageFile(path, f"pocus_images/convex/{path.name}")
+        image = release.image(path, f"pocus_images/convex/{path.name}")
         items.append(Item(image, label, path.name))
     for path, label in _files(release.inside(base, "pocus_videos/convex"), VIDEO_SUFFIXES, notes):
         frames = _frames(path)

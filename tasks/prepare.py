@@ -19,9 +19,10 @@ from tabulate import tabulate
 
 import tasks
 from tasks import archives, contact_sheet, split_files, ultrabench
-from tasks.check import Report, check
+from tasks.check import Report, changed, check
 from tasks.download import SOURCES, fetch
 from tasks.sources import Manual
+from tasks.split_files import UNUSED, Row
 from tasks.task import Task
 from ultrabench_eval.core import files
 from ultrabench_eval.core.errors import UserError, not_found
@@ -107,6 +108,29 @@ def record(name: str, root: Path) -> Path:
     return root / PREPARED / tasks.label(name) / "splits.csv"
 
 
+def differences(task: Task, root: Path) -> list[str]:
+    """How a task's images differ from the record that `prepare` wrote, one sentence each.
+
+    Only what the splits hold is compared; images that are not used are not read. Empty if the task
+    has not been prepared.
+    """
+    path = record(task.name, root)
+    if tasks.split_name(task.name)[0] not in tasks.registry or not path.is_file():
+        return []
+    try:
+        before = split_files.read(path)
+    except UserError as error:
+        return [str(error)]
+    rows = [
+        Row(image.name, task.classes[label], name, group or "", digest)
+        for name, split in task.splits.items()
+        for (image, label, group, _), digest in zip(split.items, split.digests, strict=True)
+    ]
+    here = {row.image for row in rows}
+    used = {name: row for name, row in before.items() if row.split != UNUSED or name in here}
+    return changed(rows, used, path)
+
+
 def prepare(
     name: str,
     root: Path,
@@ -165,12 +189,20 @@ def _copy(path: Path, target: Path) -> None:
     """Copy a file or folder that is no archive, whole or not at all; once."""
     if target.exists():
         return
-    if path.is_dir():
-        with files.atomic_folder(target) as temporary:
-            shutil.copytree(path, temporary, dirs_exist_ok=True)
-    else:
-        with files.atomic_path(target) as temporary:
-            shutil.copyfile(path, temporary)
+    try:
+        if path.is_dir():
+            with files.atomic_folder(target) as temporary:
+                shutil.copytree(path, temporary, dirs_exist_ok=True)
+        else:
+            with files.atomic_path(target) as temporary:
+                shutil.copyfile(path, temporary)
+    except shutil.Error as error:  # of a folder: what went wrong with each file
+        first = error.args[0][0][-1] if error.args and error.args[0] else error
+        raise UserError(f"{path} cannot be copied to {target} ({first}); run again") from error
+    except OSError as error:
+        if target.exists() and error.errno in archives.TAKEN:
+            return  # another process has just copied it
+        raise archives.not_written(error, target) from error
 
 
 # ---- the report ---------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from tasks import archives
+from tasks.images import RELEASE, ImageFile
 from ultrabench_eval.core.errors import UserError
 
 SYNTHETIC_MARKER = "SYNTHETIC.json"  # the phantom suite writes it beside every release it makes
@@ -125,6 +126,11 @@ def without_masks(paths: Iterable[Path]) -> list[Path]:
     ]
 
 
+def image(path: Path, name: str) -> ImageFile:
+    """An image of a release, from which a damaged copy can be made good again."""
+    return ImageFile(path, name, RELEASE)
+
+
 def read_text(path: Path) -> str:
     """Text of a release's file, UTF-8 with or without byte order mark.
 
@@ -155,11 +161,12 @@ def labelled_list(path: Path, separator: str | None, n_classes: int) -> list[tup
         UserError: a row is not of this form; it is named by its line number.
     """
     rows = []
+    known = {str(code) for code in range(n_classes)}
     for number, line in enumerate(read_text(path).splitlines(), start=1):
         if not line.strip():
             continue
         name, *code = (part.strip() for part in line.rsplit(separator, 1))
-        if not name or not code or not code[0].isdecimal() or int(code[0]) >= n_classes:
+        if not name or not code or code[0].lstrip("0").zfill(1) not in known:
             raise UserError(
                 f"{path}, line {number}: '{line.strip()}' is not an image name and a class code "
                 f"from 0 to {n_classes - 1}; copy the file again from the release"

@@ -22,7 +22,7 @@ import PIL.Image
 import PIL.ImageDraw
 from scipy import ndimage
 
-from tasks.images import Image, decode
+from tasks.images import RELEASE, Image, decode
 from tasks.scan_geometry import BEYOND, Edges, fit
 from ultrabench_eval.core import hashing
 from ultrabench_eval.core.errors import UserError
@@ -267,7 +267,7 @@ class MaskFile:
         Raises:
             UserError: not an image, of more than two levels, or all 0.
         """
-        levels = decode(self.path)[..., 0]
+        levels = decode(self.path, origin=RELEASE)[..., 0]
         if self.path.suffix.lower() in (".jpg", ".jpeg"):  # UltraBench's of GBCU are blurred so
             return _marked(levels > levels.max() // 2, self.path)
         if not set(np.unique(levels)) <= {0, 1, 255}:

@@ -25,7 +25,7 @@ from typing import NamedTuple
 from tasks.images import Image
 from tasks.release import missing_note
 from tasks.task import SPLITS, Item, Split, Task
-from ultrabench_eval.core import files
+from ultrabench_eval.core import files, names
 from ultrabench_eval.core.errors import UserError
 
 UNUSED = "unused"
@@ -80,6 +80,7 @@ def apply(task: Task, path: Path) -> Task:
             f"not have (first: {foreign[0]}); `ubench data splits {task.name}` writes a file with "
             "the right names"
         )
+    _check_groups(named, known, path)
     parts: dict[str, list[Item]] = {name: [] for name in (*SPLITS, UNUSED)}
     for name, row in named.items():
         if name in known:
@@ -98,6 +99,22 @@ def apply(task: Task, path: Path) -> Task:
             *([f"{len(unnamed)} images are not named in {path.name}: not used"] * bool(unnamed)),
         ),
     )
+
+
+def _check_groups(named: dict[str, Row], known: dict[str, Item], path: Path) -> None:
+    """Refuse groups of the file's own that are one word in two spellings; a release may have such.
+
+    Raises:
+        UserError: there are some.
+    """
+    groups = {name: row.group for name, row in named.items() if row.group and name in known}
+    own = {group for name, group in groups.items() if group != known[name].group}
+    for one, other in names.alike(groups.values(), names.group_key):
+        if one in own or other in own:
+            raise UserError(
+                f"groups {one!a} and {other!a} of {path} are the same but for their spelling; "
+                "write them alike if they are one group, else change one of them"
+            )
 
 
 def _checked(task: Task, item: Item, row: Row, path: Path) -> Item:
@@ -125,16 +142,17 @@ def read(path: Path) -> dict[str, Row]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file, strict=True)
+            columns = reader.fieldnames or ()
             lines = [(reader.line_num, row) for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(
             f"cannot read split file {path} ({error}); give a CSV file in UTF-8 with the columns "
             f"{','.join(COLUMNS)}"
         ) from error
-    lacking = [name for name in REQUIRED if name not in (reader.fieldnames or ())]
+    lacking = [name for name in REQUIRED if name not in columns]
     if lacking:
         raise UserError(
-            f"{path} lacks the column {lacking[0]}; its first line must name {','.join(REQUIRED)} "
+            f"{path} {f'lacks the column {lacking[0]}' if columns else 'is empty'}; its first line must name {','.join(REQUIRED)} "
             f"and may name {', '.join(name for name in COLUMNS if name not in REQUIRED)}"
         )
     named: dict[str, Row] = {}
@@ -145,6 +163,11 @@ def read(path: Path) -> dict[str, Row]:
             raise UserError(
                 f"{path}, line {line}: split '{row.split}' is none of "
                 f"{', '.join((*SPLITS, UNUSED))}; correct the line"
+            )
+        if row.group and (why := names.fault(row.group)):
+            raise UserError(
+                f"{path}, line {line}: group {row.group!r} {why}; write the patient or video, or "
+                "leave the cell empty if it is not known"
             )
         if row.image in named:
             raise UserError(

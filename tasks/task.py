@@ -14,7 +14,7 @@ import numpy as np
 
 from tasks.images import Image
 from tasks.scan_mask import EstimatedMask
-from ultrabench_eval.core import hashing
+from ultrabench_eval.core import hashing, names
 from ultrabench_eval.core.errors import UserError
 
 SPLITS = ("train", "validation", "test")
@@ -119,7 +119,7 @@ class Split:
     @classmethod
     def of(cls, items: Sequence[Item]) -> Split:
         """The split that holds `items`; it has groups if every item has one."""
-        groups = tuple(item.group for item in items if item.group is not None)
+        groups = tuple(names.printable(item.group) for item in items if item.group is not None)
         return cls(
             images=tuple(item.image for item in items),
             labels=np.array([item.label for item in items], dtype=np.int64),
@@ -214,6 +214,22 @@ class Task:
                 **{name: split.fingerprint for name, split in self.splits.items()},
             }
         )
+
+    def seen_in_training(self) -> dict[str, tuple[str, ...]]:
+        """Names of the validation and test images whose content is that of a training image too.
+
+        Of files with the same bytes only, from the digests; `ubench audit` finds near-duplicates.
+        """
+        known = set(self.train.digests)
+        return {
+            name: tuple(
+                image.name
+                for image, digest in zip(split.images, split.digests, strict=True)
+                if digest in known
+            )
+            for name, split in self.splits.items()
+            if name != "train"
+        }
 
     def counts(self) -> dict[str, list[int]]:
         """Images per class (a list of C) for each split."""

@@ -6,7 +6,6 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from tasks import release, splits
-from tasks.images import ImageFile
 from tasks.task import Item, Task, TaskCard
 from ultrabench_eval.core.errors import UserError
 
@@ -67,7 +66,7 @@ def _items(base: Path, part: str, mixed: list[str]) -> list[Item]:
         labels = _nodules(annotations / f"{number}.xml")
         if len(labels) > 1:
             mixed.append(name)
-        items.append(Item(ImageFile(images / f"{number}.jpg", name), max(labels)))
+        items.append(Item(release.image(images / f"{number}.jpg", name), max(labels)))
     return items
 
 

@@ -166,7 +166,7 @@ def _items(name: str, folder: Path, part: str, n_classes: int) -> list[Item]:
             )
         items.append(
             Item(
-                ImageFile(folder / image, image),
+                release.image(folder / image, image),
                 label,
                 str(row[form.group]) if form.group else None,
                 MaskFile(folder / mask, mask) if mask and (folder / mask).is_file() else None,

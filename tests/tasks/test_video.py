@@ -79,14 +79,14 @@ def test_threads_that_read_in_order_decode_each_video_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threads: int
 ) -> None:
     decoded: Counter[Path] = Counter()
-    lock, decode = threading.Lock(), video.decode
+    lock, decode = threading.Lock(), video.read_clip
 
-    def counted(path: Path, positions: range) -> list[np.ndarray]:
+    def counted(path: Path, positions: range) -> video.Clip:
         with lock:
             decoded[path] += 1
         return decode(path, positions)
 
-    monkeypatch.setattr(video, "decode", counted)
+    monkeypatch.setattr(video, "read_clip", counted)
     monkeypatch.setattr(video, "_cache", video._Cache(video.CACHED_VIDEOS))
     frames = [f for i in range(8) for f in frames_of(write(tmp_path / f"{i}.avi", 60, 6))]
     with ThreadPoolExecutor(threads) as pool:
