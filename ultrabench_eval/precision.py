@@ -18,7 +18,7 @@ from torch.nn.functional import cosine_similarity
 from model_zoo import Encoder
 from tasks.images import Image
 from ultrabench_eval import features
-from ultrabench_eval.core import files, hashing
+from ultrabench_eval.core import files, hashing, processor
 from ultrabench_eval.plan import Model
 
 COSINE = 0.999
@@ -40,13 +40,16 @@ def settle(model: Model, images: Sequence[Image], cache: Path) -> None:
     if not fast(model.processor):
         model.settle("float32")
         return
-    place = [model.fingerprint, features.device_name(model.processor), model.compile]
+    place: list[object] = [model.fingerprint, features.device_name(model.processor), model.compile]
     path = cache / "precision" / f"{hashing.short(hashing.digest(place), 32)}.json"
-    if path.exists():
-        cosine = float(json.loads(path.read_bytes())["cosine"])
-    else:
-        cosine = _compare(model.encoder(), images[: model.batch_size])
-        files.write_text(path, json.dumps({"cosine": cosine}) + "\n")
+    cosine = _known(path, place)
+    if cosine is None:
+        with files.locked(path, files.PATIENCE):  # so that two processes decide the same
+            cosine = _known(path, place)
+            if cosine is None:
+                cosine = _compare(model.encoder(), images[: model.batch_size])
+                verdict = hashing.seal({"of": place, "cosine": cosine})
+                files.write_text(path, json.dumps(verdict) + "\n")
     if cosine >= COSINE:
         model.settle("bfloat16")
         return
@@ -57,14 +60,20 @@ def settle(model: Model, images: Sequence[Image], cache: Path) -> None:
     )
 
 
+def _known(path: Path, place: list[object]) -> float | None:
+    """A verdict of before; None if there is none that is whole and of this model."""
+    try:
+        verdict = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
+    if not isinstance(verdict, dict) or not hashing.sealed(verdict) or verdict["of"] != place:
+        return None
+    return float(verdict["cosine"])
+
+
 def fast(device: torch.device) -> bool:
     """Whether the processor multiplies bfloat16 matrices in hardware."""
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    if device.type != "cpu":
-        return False
-    capabilities = torch.cpu.get_capabilities()
-    return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+    return processor.multiplies_bfloat16(device)
 
 
 def _compare(encoder: Encoder, images: Sequence[Image]) -> float:

@@ -6,7 +6,6 @@ Heavy modules are imported inside the commands, so that `--help` answers at once
 from __future__ import annotations
 
 import importlib
-import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ultrabench_eval.core import command, files
 from ultrabench_eval.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from usjepa.guard import Guard
     from usjepa.sources import Source
     from usjepa.train import Probe
-
-BAD_INPUT, STOPPED = 2, 130
 
 app = typer.Typer(
     help="Train US-JEPA, USrc-JEPA and their baselines.",
@@ -61,7 +59,7 @@ def train(
     frames: Annotated[
         Path, typer.Option(help="An index, or a folder of data sets, which is indexed into OUT.")
     ],
-    out: Annotated[Path, typer.Option(help="Folder of the run; one that is begun goes on.")],
+    out: Annotated[Path, typer.Option(help="Folder of the run; one that was started is resumed.")],
     set: Set = None,
     data: DataRoot = None,
     unguarded: Unguarded = False,
@@ -86,6 +84,7 @@ def train(
     from usjepa import train as trainer
 
     settings = configs.load(config, set or ())
+    files.check_writable(out, "the folder of the run (--out)")
     execution = trainer.Execution(
         device=device,
         workers=workers,
@@ -119,6 +118,7 @@ def index(
     """
     from usjepa.frames import Settings, about
 
+    files.check_writable(out, "the folder of the index (--out)")
     settings = Settings(grey=not colour, inpaint_below=inpaint_below, size=size)
     found = _build(sources, out, settings, tuple(splits.split(",")), data, unguarded)
     for name, count in zip(found.sets, found.counts.tolist(), strict=True):
@@ -140,6 +140,7 @@ def export(
     """Write the encoder of least validation loss so far, for `ubench run --model usjepa`."""
     from usjepa.train import write_export
 
+    files.check_writable(out, "the folder of the export (--out)")
     print(write_export(run, out, half))
 
 
@@ -157,10 +158,10 @@ def figure(
     Nothing is trained, and nothing is written unless all of it can be drawn.
     """
     import tasks
-    from ultrabench_eval.core import files
     from usjepa import config as configs
     from usjepa import figure as figures
 
+    files.check_writable(out, "the folder of the figure (--out)")
     settings = configs.load(config, set or ())
     made = figures.masks([tasks.load(name, data) for name in tasks.names_at(data)], settings)
     for name, content in made.items():
@@ -179,21 +180,19 @@ def configs() -> None:
 
 
 def main() -> None:
-    """Entry point: bad input becomes one sentence and exit code 2."""
-    try:
-        app()
-    except UserError as error:
-        if _is_first():
-            print(f"usjepa: {error}", file=sys.stderr)
-        sys.exit(BAD_INPUT)
-    except KeyboardInterrupt:
-        print("usjepa: stopped; the same command goes on from here", file=sys.stderr)
-        sys.exit(STOPPED)
+    """Entry point: whatever goes wrong becomes one sentence and an exit code."""
+    command.main("usjepa", app)
 
 
 def _is_first() -> bool:
-    """Whether we are the process that prints, should torchrun have started several."""
-    return os.environ.get("RANK", "0") == "0"
+    """Whether we are the process that shows progress, should torchrun have started several.
+
+    Errors are shown by each: one process may have a reason of its own.
+    """
+    from usjepa import distributed
+
+    rank, _ = distributed.rank_and_size()
+    return rank == 0
 
 
 def _frames(
@@ -228,7 +227,10 @@ def _build(
             told.add(tenth)
             print(f"{name}: {done} of {total} files", file=sys.stderr)
 
-    return indexing.build(sources, out, settings, guard, splits, progress=progress)
+    def tell(text: str) -> None:
+        print(text, file=sys.stderr)
+
+    return indexing.build(sources, out, settings, guard, splits, progress=progress, tell=tell)
 
 
 def _guard(sources: list[Source], data: Path | None) -> Guard:
@@ -256,10 +258,16 @@ def _probe(name: str | None) -> Probe | None:
     sys.path.append(str(Path.cwd()))  # last: nothing installed gives way to a file here
     try:
         probe: Probe = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # whatever a module of the user's does, sys.exit() included
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise UserError(
-            f"--probe {name} cannot be imported ({error}); write it as MODULE:FUNCTION"
+            f"--probe {name} cannot be imported ({reason}); write it as MODULE:FUNCTION, and see "
+            "that `python -c 'import MODULE'` works"
         ) from error
+    if not callable(probe):
+        raise UserError(f"--probe {name} is not a function; write it as MODULE:FUNCTION")
     return probe
 
 
@@ -275,7 +283,9 @@ class _Steps:
     def __call__(self, entry: Mapping[str, Any]) -> None:
         """Show one line of the log."""
         kind, step = entry["kind"], entry["step"]
-        if kind == "start":
+        if kind == "note":
+            print(f"usjepa: {entry['text']}", file=sys.stderr, flush=True)
+        elif kind == "start":
             self._start(entry)
         elif kind == "train" and self.bar is not None:
             self.speed, self.loss = entry["images_per_second"], entry["loss"]

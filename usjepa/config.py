@@ -298,7 +298,7 @@ class Config:
                 f"masks.min_keep {self.masks.min_keep} can never be reached, because an image has "
                 f"only {patches} patches"
             )
-        if self.objective == "mae" and not 0 < int(patches * (1 - self.decoder.mask_share)):
+        if self.objective == "mae" and int(patches * (1 - self.decoder.mask_share)) < 1:
             raise ValueError(
                 f"decoder.mask_share {self.decoder.mask_share:g} leaves none of the {patches} "
                 "patches to see"

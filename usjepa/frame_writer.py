@@ -29,9 +29,11 @@ from usjepa.frames import (
     RECORD,
     RECORDS,
     REMOVED,
+    SEALED,
     SET,
     SHARD_BYTES,
     Settings,
+    frame_digest,
     is_set,
 )
 
@@ -163,7 +165,10 @@ class Writer:
         if self._shards[-1] >= SHARD_BYTES:
             self._shard.close()
             self._shard = self._next_shard()
-        key = int.from_bytes(hashlib.sha256(group.encode()).digest()[:8], "little")
+        # Names of files need not be text, and then have surrogates in them.
+        named = group.encode(errors="surrogateescape")
+        key = int.from_bytes(hashlib.sha256(named).digest()[:8], "little")
+        stored = packed.png + packed.mask
         record = np.array(
             (
                 key,
@@ -173,11 +178,12 @@ class Writer:
                 len(packed.mask),
                 packed.height,
                 packed.width,
+                np.void(frame_digest(stored)),
             ),
             RECORD,
         )
-        self._shard.write(packed.png + packed.mask)
-        self._shards[-1] += len(packed.png) + len(packed.mask)
+        self._shard.write(stored)
+        self._shards[-1] += len(stored)
         self._records.write(record.tobytes())
         csv.writer(self._frames).writerow((name, group, digest))
         # Not of the PNG's bytes, which depend on the version of zlib.
@@ -191,7 +197,8 @@ class Writer:
         csv.writer(self._left_out).writerow((name, reason, detail))
 
     def _table(self, name: str, columns: tuple[str, ...]) -> TextIO:
-        file = (self._folder / name).open("w", encoding="utf-8", newline="")
+        path = self._folder / name
+        file = path.open("w", encoding="utf-8", errors="backslashreplace", newline="")
         csv.writer(file).writerow(columns)
         return self._open.enter_context(file)
 
@@ -209,6 +216,7 @@ class Writer:
     def _about(self) -> str:
         told = {
             "format": FORMAT,
+            "name": self.target.name,
             "settings": asdict(self.settings),
             "counts": {"kept": self.kept, "removed": sum(self.removed.values())},
             "removed": dict(sorted(self.removed.items())),
@@ -216,8 +224,9 @@ class Writer:
             "fingerprint": self._hash.hexdigest(),
             "source": self.source,
             "guard": self.guard,
+            "files": {name: hashing.digest_file(self._folder / name) for name in SEALED},
         }
-        return json.dumps(told, indent=2, ensure_ascii=False)
+        return json.dumps(hashing.seal(told), indent=2, ensure_ascii=False)
 
 
 def _is_empty(folder: Path) -> bool:

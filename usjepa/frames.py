@@ -2,23 +2,26 @@
 
 One folder a set, written aside and renamed when it is whole:
 
-    INDEX/<set>/set.json           format, settings, counts, source, fingerprint, guard
-    INDEX/<set>/records.npy        where each frame's bytes are (memory-mapped)
+    INDEX/<set>/set.json           format, name, settings, counts, source, fingerprint, guard, and
+                                   the digests of itself and of the next three
+    INDEX/<set>/records.npy        where each frame's bytes are, and their digest (memory-mapped)
     INDEX/<set>/frames.csv         name, group and digest of each frame, in the records' order
     INDEX/<set>/removed.csv        name, reason and detail of what was left out
     INDEX/<set>/pixels-00000.bin   PNGs end to end: a frame, then its region where it has one
 
+What is read is compared with these digests: the small files on opening, a frame when it is read.
 Nothing in a set grows with it in memory, so that millions of frames can be written and read.
 """
 
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import itertools
 import json
 import mmap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,8 +32,8 @@ import PIL.Image
 from ultrabench_eval.core import hashing
 from ultrabench_eval.core.errors import UserError, not_found
 
-FORMAT = 1
-"""Raised whenever an older reader would misread a set."""
+FORMAT = 2
+"""Raised whenever an older reader would misread a set. Format 1 had no digests."""
 
 SHARD_BYTES = 2**30  # a new shard is begun behind so many
 LONGEST_SIDE = 2**16 - 1  # of a frame, for `height` and `width` have two bytes
@@ -44,10 +47,13 @@ RECORD = np.dtype(
         ("mask", "<u4"),  # of the region's PNG behind it; 0: the region is everything
         ("height", "<u2"),
         ("width", "<u2"),
+        ("digest", "V16"),  # see `frame_digest`
     ]
 )
 
 SET, RECORDS, FRAMES, REMOVED = "set.json", "records.npy", "frames.csv", "removed.csv"
+SEALED = (RECORDS, FRAMES, REMOVED)
+"""Files whose digests are in set.json."""
 
 
 @dataclass(frozen=True)
@@ -72,13 +78,24 @@ class Frame(NamedTuple):
     """The ultrasound region, bool [H, W]; None: everything."""
 
 
+def frame_digest(stored: bytes) -> bytes:
+    """Half of the SHA-256 of a frame's bytes in its shard, those of its region included."""
+    return hashlib.sha256(stored).digest()[:16]
+
+
 class _Set:
     """One set, opened; files of frames are mapped into memory when first asked for."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.about = _about(folder)
-        self.records = self._records()
+        for name, known in self.about["files"].items():
+            path = folder / name
+            if not path.is_file():
+                raise self._damaged(path, "is missing")
+            if hashing.digest_file(path) != known:
+                raise self._damaged(path, "is not as it was written")
+        self.records: np.ndarray = np.load(folder / RECORDS, mmap_mode="r", allow_pickle=False)
         self._shards: dict[int, mmap.mmap] = {}
         for number, length in enumerate(self.about["shards"]):
             path = self._shard_path(number)
@@ -87,25 +104,33 @@ class _Set:
                 raise self._damaged(path, what)
 
     def read(self, row: int) -> Frame:
+        stored, length = self._stored(row)
+        pixels = _decoded(stored[:length])
+        return Frame(pixels, _decoded(stored[length:]) if len(stored) > length else None)
+
+    def _stored(self, row: int) -> tuple[bytes, int]:
+        """A frame's bytes, and how many of them are not its region's."""
         record = self.records[row]
-        number, start = int(record["shard"]), int(record["offset"])
-        middle = start + int(record["length"])
-        end = middle + int(record["mask"])
-        shape = int(record["height"]), int(record["width"])
+        number, start, length = (int(record[name]) for name in ("shard", "offset", "length"))
         path = self._shard_path(number)
         try:
-            shard = self._shard(number)
-            if end > len(shard):
-                raise ValueError(f"it ends at byte {len(shard)}")
-            pixels = _decoded(shard[start:middle])
-            region = _decoded(shard[middle:end]) if end > middle else None
+            stored = self._shard(number)[start : start + length + int(record["mask"])]
         except FileNotFoundError as error:
             raise self._damaged(path, "is missing") from error
-        except (OSError, SyntaxError, ValueError) as error:
+        except (OSError, ValueError) as error:
             raise self._damaged(path, f"cannot be read at frame {row} ({error})") from error
-        if pixels.shape[:2] != shape or (region is not None and region.shape != shape):
-            raise self._damaged(path, f"holds another frame than it should at frame {row}")
-        return Frame(pixels, region)
+        if frame_digest(stored) != record["digest"].tobytes():
+            raise self._damaged(path, f"is not as it was written at frame {row}")
+        return stored, length
+
+    def check(self) -> None:
+        """Compare all frames with their digests, without decoding them.
+
+        Raises:
+            UserError: one is not as it was written.
+        """
+        for row in range(len(self.records)):
+            self._stored(row)
 
     def name(self, row: int) -> str:
         path = self.folder / FRAMES
@@ -114,16 +139,6 @@ class _Set:
                 return next(itertools.islice(csv.reader(file), row + 1, None))[0]
         except (OSError, StopIteration, UnicodeDecodeError, csv.Error, IndexError) as error:
             raise self._damaged(path, f"has no row for frame {row}") from error
-
-    def _records(self) -> np.ndarray:
-        path = self.folder / RECORDS
-        try:
-            records: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise self._damaged(path, f"cannot be read ({error})") from error
-        if records.dtype != RECORD or len(records) != self.about["counts"]["kept"]:
-            raise self._damaged(path, f"does not hold the frames that {SET} counts")
-        return records
 
     def _shard(self, number: int) -> mmap.mmap:
         # Maps have no position that threads and forked processes could fight over. Two threads
@@ -137,10 +152,7 @@ class _Set:
         return self.folder / f"pixels-{number:05d}.bin"
 
     def _damaged(self, path: Path, what: str) -> UserError:
-        return UserError(
-            f"{path} {what}; remove {self.folder} and run `usjepa index` again to have the set "
-            "made anew"
-        )
+        return UserError(f"{path} {what}; {_again(self.folder, self.about)}")
 
 
 def _decoded(png: bytes) -> np.ndarray:
@@ -148,37 +160,56 @@ def _decoded(png: bytes) -> np.ndarray:
         return np.asarray(image)
 
 
-def about(folder: Path) -> dict[str, Any] | None:
-    """What a folder's set.json says; None if it is no whole set that this version can read."""
+def about(folder: Path, thorough: bool = False) -> dict[str, Any] | None:
+    """What a folder's set.json says; None if it is no whole set that this version can read.
+
+    Args:
+        folder: of the set.
+        thorough: whether to look at every frame, too.
+    """
     try:
-        return _Set(folder).about
+        one = _Set(folder)
+        if thorough:
+            one.check()
     except UserError:
         return None
+    return one.about
 
 
 def _about(folder: Path) -> dict[str, Any]:
     path = folder / SET
-    again = f"remove {folder} and run `usjepa index` again"
+    again = _again(folder)
     try:
         told = json.loads(path.read_text(encoding="utf-8"))
         form = int(told["format"])
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise UserError(f"cannot read {path} ({error}); {again}") from error
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+        raise UserError(f"cannot read {path} ({type(error).__name__}: {error}); {again}") from error
     if form > FORMAT:
         raise UserError(
             f"{path} is of format {form}, newer than the {FORMAT} that this version reads; "
             f"update ultrabench-eval, or {again}"
         )
-    try:
-        Settings(**told["settings"])
-        kept, shards, fingerprint = told["counts"]["kept"], told["shards"], told["fingerprint"]
-        if not (isinstance(kept, int) and isinstance(fingerprint, str) and list(shards) == shards):
-            raise TypeError("a value is of another kind")
-        if kept < 1:
-            raise TypeError("it counts no frame")
-    except (TypeError, KeyError) as error:
-        raise UserError(f"{path} is not as it was written ({error}); {again}") from error
+    if form < FORMAT:
+        raise UserError(
+            f"{path} was written by an earlier version, whose sets hold no digests to check; "
+            f"{_again(folder, told)}"
+        )
+    if not hashing.sealed(told):
+        raise UserError(f"{path} is not as it was written; {again}")
+    if told["name"] != folder.name:
+        raise UserError(
+            f"{path} is of a set called '{told['name']}', not '{folder.name}'; give the folder "
+            f"that name, or {again}"
+        )
     return dict(told)
+
+
+def _again(folder: Path, told: Mapping[str, Any] | None = None) -> str:
+    """How a set is made again."""
+    source = told.get("source") if told else None
+    where = source.get("folder") if isinstance(source, dict) else None
+    named = f"`usjepa index {where} --out {folder.parent}`" if where else "`usjepa index`"
+    return f"run {named} again, which makes the set again, or remove {folder}"
 
 
 class Frames:
@@ -260,7 +291,7 @@ class Frames:
             if one.about["settings"] != first.about["settings"]:
                 raise UserError(
                     f"{one.folder} was made with {one.about['settings']}, but {first.folder} with "
-                    f"{first.about['settings']}; run `usjepa index` again to have all made alike"
+                    f"{first.about['settings']}; run `usjepa index` again for both with one --size"
                 )
         return Settings(**first.about["settings"])
 

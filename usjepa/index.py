@@ -6,7 +6,9 @@ of another frame, a damaged or empty one, an image of a test set) is listed with
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -20,13 +22,14 @@ from ultrabench_eval.core.errors import UserError
 from ultrabench_eval.core.parallel import ordered
 from usjepa import preprocess
 from usjepa.frame_writer import Packed, Writer, pack
-from usjepa.frames import LONGEST_SIDE, Frames, Settings, about, open_index
+from usjepa.frames import LONGEST_SIDE, Frames, Settings, about, is_set, open_index
 from usjepa.sources import Found, LeftOut, Source, sources_of
 
 __all__ = ["Source", "build", "sources_of"]
 
 CHUNK = 256  # frames that a guard looks at together, at most
 CHUNK_BYTES = 2**28
+_PATIENCE = 1.0  # seconds before waiting for another process is told
 
 Progress = Callable[[str, int, int], None]
 """Called with the set's name, the files of it that are done, and how many there are."""
@@ -80,11 +83,13 @@ def build(
     rate: float = video.RATE,
     limit: int = video.LIMIT,
     progress: Progress | None = None,
+    tell: Callable[[str], None] = lambda text: None,
 ) -> Frames:
     """Make an index, or bring it up to date.
 
-    A set that was made of the same files in the same way is not made again. Sets of the index that
-    are not among the sources stay.
+    A set that was made of the same files in the same way is not made again, unless it is damaged:
+    all of its frames are compared with their digests. Sets of the index that are not among the
+    sources stay.
 
     Args:
         sources: data sets, or the folder that `sources_of` finds them in.
@@ -95,6 +100,7 @@ def build(
         rate: frames a second of a video.
         limit: frames of a video at most.
         progress: told how far it is.
+        tell: given a sentence on what takes time or is done again.
 
     Raises:
         UserError: a source cannot be read, nothing of it is left, or `out` holds something else.
@@ -109,7 +115,7 @@ def build(
     _check_out(out, sources, settings)
     guarded = None if guard is None else {"tasks": list(guard.tasks), "digest": guard.digest}
     out.mkdir(parents=True, exist_ok=True)
-    with files.locked(out / ".index"):
+    with _alone(out, tell):
         for source in sources:
             told: dict[str, Any] = {
                 **source.about(splits, rate, limit),
@@ -117,14 +123,27 @@ def build(
                 "region": scan_mask.VERSION,
             }
             report = _of_files(progress, source.name, told["files"])
-            if not _is_made(out / source.name, settings, told, guarded):
-                described = {"folder": str(source.folder), **told}
+            if not _is_made(out / source.name, settings, told, guarded, tell):
+                folder = os.fsencode(source.folder).decode(errors="backslashreplace")
+                described = {"folder": folder, **told}
                 with Writer(out, source.name, settings, described, guarded) as writer:
                     frames = _prepared(source.frames(splits, rate, limit), settings, guard, report)
                     _write(writer, frames)
                     _check_any(writer, source)
             report(told["files"])
     return open_index(out)
+
+
+@contextmanager
+def _alone(out: Path, tell: Callable[[str], None]) -> Iterator[None]:
+    """Keep other processes from writing to an index."""
+    with files.locked(out / ".index", patience=_PATIENCE) as alone:
+        if alone:
+            yield
+            return
+    tell(f"another process makes the index {out}; waiting until it is done")
+    with files.locked(out / ".index"):
+        yield
 
 
 def _check_out(out: Path, sources: Iterable[Source], settings: Settings) -> None:
@@ -142,9 +161,15 @@ def _check_out(out: Path, sources: Iterable[Source], settings: Settings) -> None
 
 
 def _is_made(
-    folder: Path, settings: Settings, told: dict[str, Any], guarded: dict[str, Any] | None
+    folder: Path,
+    settings: Settings,
+    told: dict[str, Any],
+    guarded: dict[str, Any] | None,
+    tell: Callable[[str], None],
 ) -> bool:
-    known = about(folder)
+    known = about(folder, thorough=True)
+    if known is None and is_set(folder):
+        tell(f"{folder} is damaged or of an earlier version; it is made again")
     if known is None or Settings(**known["settings"]) != settings:
         return False
     source = {key: value for key, value in (known["source"] or {}).items() if key != "folder"}
@@ -197,10 +222,17 @@ def _prepared(
 
 
 def _prepare(frame: Found, settings: Settings, keep_image: bool) -> _Done | LeftOut:
+    try:
+        return _decoded(frame, settings, keep_image)
+    except MemoryError as error:  # a few bytes can claim to be thousands of megapixels
+        return LeftOut(frame.image.name, "too large", f"it does not fit into memory: {error}")
+
+
+def _decoded(frame: Found, settings: Settings, keep_image: bool) -> _Done | LeftOut:
     name = frame.image.name
     try:
         digest = frame.image.digest()
-        image = frame.image.read()
+        image = frame.image.read(digest)
     except UserError as error:
         return LeftOut(name, "corrupt", str(error))
     try:
@@ -281,5 +313,5 @@ def _check_any(writer: Writer, source: Source) -> None:
         reasons = ", ".join(f"{reason} {count}" for reason, count in writer.removed.most_common())
         first = f"; the first: {writer.first_removed}" if writer.first_removed else ""
         raise UserError(
-            f"no frame of {source.folder} can be used ({reasons}{first}); mend or remove the folder"
+            f"no frame of {source.folder} can be used ({reasons}{first}); fix or remove the folder"
         )

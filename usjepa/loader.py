@@ -8,13 +8,15 @@ sees that accumulates two parts.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from ultrabench_eval.core.command import sentence
+from ultrabench_eval.core.errors import UserError
 from ultrabench_eval.core.hashing import seed_for
 from usjepa import augment, masks
 from usjepa.augment import Seen
@@ -117,9 +119,12 @@ def stream(
         parts: where they come from.
         order: which.
         workers: processes.
+
+    Raises:
+        UserError: a frame cannot be read, or a worker process was killed.
     """
     loader = DataLoader(
-        parts,
+        _Told(parts),
         batch_size=None,
         sampler=order,  # type: ignore[arg-type]  # it takes any iterable of keys
         num_workers=workers,
@@ -127,8 +132,44 @@ def stream(
         pin_memory=torch.cuda.is_available(),
         # Forked workers would inherit the locks of torch's threads.
         multiprocessing_context="forkserver" if workers else None,
+        # Else each start would draw from torch's own generator.
+        generator=torch.Generator().manual_seed(0),
     )
-    return iter(loader)
+    try:
+        for batch in loader:
+            if isinstance(batch, _Failed):
+                raise UserError(batch.sentence)
+            yield batch
+    except RuntimeError as error:  # what torch makes of a killed process
+        if "DataLoader worker" not in str(error):
+            raise
+        raise UserError(
+            f"a process that makes batches was killed ({' '.join(str(error).split())[:120]}), as "
+            "the system does when memory runs out; give fewer --workers and run the same command "
+            "again"
+        ) from error
+
+
+class _Failed(NamedTuple):
+    """Why there is no batch. Errors themselves lose their words on the way out of a worker."""
+
+    sentence: str
+
+
+class _Told(Dataset[Batch | _Failed]):
+    """The same batches, or why there is none."""
+
+    def __init__(self, parts: Dataset[Batch]) -> None:
+        self.parts = parts
+
+    def __getitem__(self, at: Any) -> Batch | _Failed:
+        """A batch."""
+        try:
+            return self.parts[at]
+        except UserError as error:
+            return _Failed(str(error))
+        except OSError as error:
+            return _Failed(sentence(error))
 
 
 def _batch(seen: list[Seen], sampler: masks.Sampler, step: int, part: int) -> Batch:

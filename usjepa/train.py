@@ -2,10 +2,12 @@
 
 A run lives in a folder, OUT:
 
-    OUT/log.jsonl            what was watched
-    OUT/checkpoint.pt        where a killed run goes on
-    OUT/best.pt              the encoder of least validation loss
-    OUT/encoder.safetensors  the same, once training is done, with its card, encoder.json
+    OUT/log.jsonl              what was watched
+    OUT/checkpoint.pt          where a killed run resumes; checkpoint.previous.pt is the one before
+    OUT/best.pt                the encoder of least validation loss
+    OUT/encoder.safetensors    the same, once training is done, with its card, encoder.json
+
+One process, or those that one torchrun started, train in a folder at a time.
 """
 
 from __future__ import annotations
@@ -14,8 +16,8 @@ import math
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +29,12 @@ from torch.nn.parallel import DistributedDataParallel
 import model_zoo
 from model_zoo.encoder import Encoder
 from model_zoo.exports import FILE
+from ultrabench_eval.core import files, processor
 from ultrabench_eval.core.errors import UserError
+from ultrabench_eval.core.hashing import seed_for
 from usjepa import checkpoint, distributed, export, loader, monitor, objective, schedules
 from usjepa import config as configs
-from usjepa.checkpoint import BEST, LAST
+from usjepa.checkpoint import Best, Place, Progress
 from usjepa.config import Config
 from usjepa.distributed import World
 from usjepa.frames import Frames
@@ -77,13 +81,42 @@ def run(config: Config, frames: Frames, out: Path, execution: Execution | None =
         OUT/encoder.safetensors.
 
     Raises:
-        UserError: frames, teacher, checkpoint and configuration do not fit one another, or the
-            loss is no number any more.
+        UserError: frames, teacher, checkpoint and configuration do not fit one another, another
+            process trains in `out`, or the loss is no number any more.
     """
     execution = execution or Execution()
+    out = out.absolute()  # a probe of one's own may change the working directory
     _check_frames(config, frames)
-    with distributed.joined(execution.device) as world:
-        return _Run(config, frames, out, execution, world).go()
+    try:
+        with distributed.joined(execution.device) as world, _held(out, world):
+            return _Run(config, frames, out, execution, world).go()
+    except torch.OutOfMemoryError as error:
+        raise UserError(
+            f"the memory of the GPU does not suffice to train into {out}; set a larger "
+            "train.accumulate with another --out, or free the GPU"
+        ) from error
+
+
+@contextmanager
+def _held(out: Path, world: World) -> Iterator[None]:
+    """Keep other trainings out of a folder while this one runs."""
+    if not world.first:
+        if not world.all(True):
+            raise UserError(_busy(out))
+        yield
+        return
+    with files.locked(out / ".train", patience=_PATIENCE) as alone:
+        if not world.all(alone):
+            raise UserError(_busy(out))
+        files.remove_orphans(out)
+        yield
+
+
+def _busy(out: Path) -> str:
+    return (
+        f"another process trains in {out}; wait until it is done, or give another --out (several "
+        "processes train together only under torchrun)"
+    )
 
 
 def _check_frames(config: Config, frames: Frames) -> None:
@@ -95,6 +128,9 @@ def _check_frames(config: Config, frames: Frames) -> None:
                 f"index {frames.path} was made with {name} {then}, but data.{name} is {now}; set "
                 f"it to {then}, or make another index"
             )
+
+
+_PATIENCE = 1.0  # seconds that a process which was just killed may take to let go
 
 
 @dataclass
@@ -146,6 +182,10 @@ class _Run:
         )
         self.step = 0
         self.best = math.inf
+        self.kept: Best | None = None
+        self.place = Place.of(config, frames.fingerprint, self.objective)
+        self.found, self.notes = checkpoint.find(out, self.place, self.steps)
+        self.precision = self._precision()
         self.window = _Window()
         self.parts_of_steps = loader.TrainingParts(frames, self.sampler, config, self.parts)
         self.work, self.ceiling = self._cost()
@@ -165,9 +205,12 @@ class _Run:
     def go(self) -> Path:
         """All steps that are left, and the export."""
         self._resume()
-        self.out.mkdir(parents=True, exist_ok=True)  # only now that all is known to fit
         if self.world.first:
             self.log = monitor.Log(self.out / "log.jsonl", self.step)
+            if self.log.damaged is not None:
+                self.notes.append(f"the unreadable lines of the log are in {self.log.damaged}")
+        for note in self.notes:
+            self._write("note", {"text": note})
         self._write("start", self._about())
         saved = time.monotonic()
         self.window = _Window()
@@ -181,11 +224,11 @@ class _Run:
             if ends or time.monotonic() - saved > 60 * self.execution.checkpoint_minutes:
                 self._save()
                 saved = time.monotonic()
-        path = self.out / FILE
         if self.world.first:
-            path = write_export(self.out, self.out)
+            assert self.kept is not None  # a run has at least one epoch
+            _export(self.kept, self.out)
         self.world.wait()
-        return path
+        return self.out / FILE
 
     def _steps(self) -> Iterator[list[Batch]]:
         """The batches of each step that is left for this process."""
@@ -201,6 +244,7 @@ class _Run:
     def _train_step(self, parts: list[Batch]) -> None:
         train = self.config.train
         values = schedules.at(self.step + 1, train, self.steps_per_epoch)
+        self._draw(f"step {self.step}")
         for group in self.optimizer.param_groups:
             group["lr"] = values.learning_rate
         self.optimizer.param_groups[0]["weight_decay"] = values.weight_decay
@@ -224,7 +268,7 @@ class _Run:
         self.window.steps += 1
 
     def _autocast(self) -> torch.autocast:
-        enabled = self.config.train.precision == "bfloat16"
+        enabled = self.precision == "bfloat16"
         return torch.autocast(self.world.device.type, torch.bfloat16, enabled)
 
     def _exchange(self, last: bool) -> AbstractContextManager[None]:
@@ -242,11 +286,7 @@ class _Run:
         train = self.config.train
         values = schedules.at(self.step, train, self.steps_per_epoch)
         means = window.means()
-        if not math.isfinite(means["loss"]):
-            raise UserError(
-                f"the loss is {means['loss']} at step {self.step}; lower train.learning_rate or "
-                "set train.clip, and begin anew in another --out"
-            )
+        self._check(means["loss"], "the loss")
         speed = window.steps / seconds
         self._write(
             "train",
@@ -270,8 +310,7 @@ class _Run:
 
         count = monitor.operations(work)
         self.optimizer.zero_grad()
-        narrow = self.config.train.precision == "bfloat16"
-        dtype = torch.bfloat16 if narrow else torch.float32
+        dtype = torch.bfloat16 if self.precision == "bfloat16" else torch.float32
         return count, monitor.ceiling(self.world.device, dtype)
 
     def _end_epoch(self) -> None:
@@ -279,23 +318,26 @@ class _Run:
         epoch = self.step // self.steps_per_epoch
         found = self._validated()
         if found:
+            self._check(found["loss"], "the validation loss")
             self._write("validation", {"epoch": epoch, **found})
         loss = found.get("loss", math.nan)
         better = not found or not self.objective.steady or loss < self.best
         if better:
             self.best = loss if found else self.best
             if self.world.first:
-                self._save_best(epoch, loss if found else None)
+                self.kept = self._best(epoch, loss if found else None)
+                checkpoint.save_best(self.out, self.kept)
         probe, every = self.execution.probe, self.execution.probe_every
         if probe is not None and (epoch % every == 0 or self.step == self.steps):
             if self.world.first:
-                self._write("probe", {"epoch": epoch, **probe(self._encoder(epoch))})
+                self._write("probe", {"epoch": epoch, **self._probed(probe, epoch)})
             self.world.wait()
         self.window = _Window()
 
     @torch.no_grad()
     def _validated(self) -> dict[str, float]:
         """Loss on held-out frames, and what their features look like; empty without frames."""
+        self._draw(f"validation, step {self.step}")
         order = range(len(self.validation))[self.world.rank :: self.world.size]
         enough = len(order) > 8 * self.execution.workers  # else starting workers takes longer
         sums = torch.zeros(2, dtype=torch.float64)
@@ -311,12 +353,35 @@ class _Run:
         total, count = self.world.total(sums.to(self.world.device).float()).tolist()
         if not count:
             return {}
+        self._check(total, "the validation loss")
         mine = torch.cat(features)
         return {
             "loss": total / count,
             "effective_rank": monitor.effective_rank(mine),
             "feature_spread": monitor.spread(mine),
         }
+
+    def _check(self, loss: float, what: str) -> None:
+        """Raise, and leave the last good checkpoint, once a loss is not a number any more."""
+        if not math.isfinite(loss):
+            raise UserError(
+                f"{what} is {loss} at step {self.step}, so {self.out} is not trained further; "
+                "lower train.learning_rate or set train.clip, and start again with another --out"
+            )
+
+    def _probed(self, probe: Probe, epoch: int) -> dict[str, float]:
+        """What a probe gives; whatever goes wrong in one is told as its user's."""
+        try:
+            return {str(name): float(value) for name, value in probe(self._encoder(epoch)).items()}
+        except (UserError, KeyboardInterrupt):
+            raise
+        except (Exception, SystemExit) as error:
+            name = f"{getattr(probe, '__module__', '')}:{getattr(probe, '__qualname__', probe)}"
+            raise UserError(
+                f"the probe {name} failed after epoch {epoch} ({type(error).__name__}: "
+                f"{' '.join(str(error).split())[:200]}); fix it, or leave out --probe, and run the "
+                "same command to resume"
+            ) from error
 
     def _encoder(self, epoch: int) -> Encoder:
         """The encoder as the zoo opens it."""
@@ -327,7 +392,8 @@ class _Run:
             return model_zoo.load("usjepa", str(path), device=device, dtype="float32")
 
     def _write(self, kind: str, entry: Mapping[str, Any]) -> None:
-        line = {"kind": kind, "step": self.step, **entry}
+        here = {"kind": kind, "step": self.step}
+        line = {**here, **entry, **here}  # names of a probe's numbers replace neither
         if self.log is not None:
             self.log.write(line)
             self.execution.report(line)
@@ -344,35 +410,70 @@ class _Run:
             "parts": self.parts,
             "threads": torch.get_num_threads(),
             "device": str(self.world.device),
+            "precision": self.precision,
         }
 
     # ---- what is kept -------------------------------------------------------------------------
 
     def _resume(self) -> None:
-        path = self.out / LAST
-        if not path.exists():
-            return
-        progress = checkpoint.resume(
-            path, self.config, self.frames.fingerprint, self.objective, self.optimizer
-        )
-        self.step, self.best = progress["step"], progress["best"]
+        """Take up the checkpoint that was found, if any."""
+        if self.found is not None:
+            checkpoint.restore(self.found, self.objective, self.optimizer)
+            self.step, self.best = self.found.progress.step, self.found.progress.best
+            self.kept = self.found.progress.kept
+        self.world.wait()  # all have read what is there
+        if self.world.first:
+            if self.found is None or self.found.path.name != checkpoint.LAST:
+                checkpoint.set_aside(self.out)
+            if self.kept is not None:  # it may be damaged, or of a later step than the checkpoint
+                checkpoint.save_best(self.out, self.kept)
+        self.found = None  # a second copy of the weights
+
+    def _precision(self) -> str:
+        """In which this run computes, whatever the machine it is resumed on."""
+        wanted: str = self.config.train.precision
+        fast = self.world.all(processor.multiplies_bfloat16(self.world.device))
+        if self.found is not None:
+            made = self.found.progress.precision
+            if made == "bfloat16" and not fast:
+                self.notes.append(
+                    "this run was started in bfloat16 and is resumed so, but this processor has no "
+                    "bfloat16 in hardware, which makes it slow"
+                )
+            elif made != wanted:
+                self.notes.append(
+                    f"this run was started in {made}, on a processor without bfloat16 in hardware, "
+                    "and is resumed so"
+                )
+            return made
+        if wanted == "bfloat16" and not fast:
+            self.notes.append(
+                "this processor has no bfloat16 in hardware, so this run computes in float32 in "
+                "place of train.precision bfloat16"
+            )
+            return "float32"
+        return wanted
+
+    def _draw(self, purpose: str) -> None:
+        """Seed torch's own generators, for what an objective of one's own may draw.
+
+        So its draws follow from the step, too, and need not be stored.
+        """
+        torch.manual_seed(seed_for(self.config.seed, f"{purpose}, process {self.world.rank}"))
 
     def _save(self) -> None:
         if self.world.first:
-            checkpoint.save(
-                self.out / LAST,
-                self.config,
-                self.frames.fingerprint,
-                self.objective,
-                self.optimizer,
-                {"step": self.step, "best": self.best},
-            )
+            progress = Progress(self.step, self.best, self.precision, self.kept)
+            checkpoint.save(self.out, self.place, self.objective, self.optimizer, progress)
         self.world.wait()
 
-    def _save_best(self, epoch: int, loss: float | None) -> None:
-        about = self._history({"epoch": epoch, "step": self.step, "validation_loss": loss})
-        weights = self.objective.encoder.state_dict()
-        checkpoint.save_best(self.out / BEST, self.config, weights, about)
+    def _best(self, epoch: int, loss: float | None) -> Best:
+        state = self.objective.encoder.state_dict()
+        return {
+            "config": asdict(self.config),
+            "encoder": {name: value.detach().cpu().clone() for name, value in state.items()},
+            "about": self._history({"epoch": epoch, "step": self.step, "validation_loss": loss}),
+        }
 
     def _history(self, state: Mapping[str, Any]) -> dict[str, Any]:
         frames = {
@@ -380,7 +481,7 @@ class _Run:
             "fingerprint": self.frames.fingerprint,
             "guard": self.frames.guard,
         }
-        return {"frames": frames, **state}
+        return {"frames": frames, "precision": self.precision, **state}
 
 
 def write_export(run_folder: Path, out: Path, half: bool = False) -> Path:
@@ -392,16 +493,13 @@ def write_export(run_folder: Path, out: Path, half: bool = False) -> Path:
         half: see `usjepa.export.export`.
 
     Raises:
-        UserError: the run has no such encoder yet, or the file is damaged.
+        UserError: the run has no such encoder yet, or its files are damaged or of two runs.
     """
-    path = run_folder / BEST
-    if not path.is_file():
-        raise UserError(
-            f"{run_folder} holds no {BEST}, which is written after the first epoch; give the --out "
-            "of a run that has come so far"
-        )
-    content = checkpoint.read(path)
-    config = configs.validate(content["config"], f"in {path}")
+    return _export(checkpoint.best(run_folder), out, half)
+
+
+def _export(kept: Best, out: Path, half: bool = False) -> Path:
+    config = configs.validate(kept["config"])
     student = Student(config.model)
-    student.load_state_dict(content["encoder"])
-    return export.export(student, config, out, content["about"], half)
+    student.load_state_dict(kept["encoder"])
+    return export.export(student, config, out, kept["about"], half)

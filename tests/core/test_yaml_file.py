@@ -71,9 +71,9 @@ def test_files_that_are_no_text_are_told(tmp_path: Path) -> None:
     path.write_bytes(b"#" * (2**20 + 1))
     with pytest.raises(UserError, match=r"mine\.yaml \(it has more than 1048576 bytes\)"):
         yaml_file.read(path, "protocol")
-    with pytest.raises(UserError, match="protocol not found: .*none.yaml"):
+    with pytest.raises(UserError, match=r"protocol not found: .*none\.yaml"):
         yaml_file.read(tmp_path / "none.yaml", "protocol")
-    with pytest.raises(UserError, match="cannot read protocol .*check the path"):
+    with pytest.raises(UserError, match=r"cannot read protocol .*check the path"):
         yaml_file.read(tmp_path, "protocol")
 
 

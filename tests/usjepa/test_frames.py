@@ -6,6 +6,7 @@ import csv
 import json
 import multiprocessing
 import pickle
+import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,12 +17,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ultrabench_eval.core.errors import UserError
-from usjepa import frame_writer, sampling
+from usjepa import frame_writer, frames, sampling
 from usjepa.frame_writer import Writer
 from usjepa.frames import Frames, Settings, open_index
 from usjepa.sampling import hold_out
 
 SETTINGS = Settings()
+FINGERPRINT = "1d969829172cd9681b7dbe59bd01497f6ac2f54dc4bf159c02fda5f8b270f73f"
 
 
 def picture(number: int) -> np.ndarray:
@@ -195,17 +197,41 @@ def replaced(name: str, old: bytes, new: bytes) -> Callable[[Path], None]:
     return replace
 
 
+def written(name: str, content: bytes) -> Callable[[Path], None]:
+    def write(folder: Path) -> None:
+        (folder / name).write_bytes(content)
+
+    return write
+
+
+def flipped(name: str, at: int) -> Callable[[Path], None]:
+    def flip(folder: Path) -> None:
+        content = bytearray((folder / name).read_bytes())
+        content[at] ^= 1
+        (folder / name).write_bytes(content)
+
+    return flip
+
+
 @pytest.mark.parametrize(
     ("damage", "told"),
     [
         (remove("set.json"), r"cannot read .*set\.json"),
         (cut("set.json"), r"cannot read .*set\.json"),
-        (replaced("set.json", b'"format": 1', b'"format": 2'), r"format 2, newer than the 1"),
+        (written("set.json", b"[]"), r"cannot read .*set\.json"),
+        (written("set.json", b"[" * 100_000), r"cannot read .*set\.json"),
+        (replaced("set.json", b'"format": 2', b'"format": 3'), r"format 3, newer than the 2"),
+        (replaced("set.json", b'"format": 2', b'"format": 1'), r"written by an earlier version"),
         (replaced("set.json", b'"grey"', b'"gray"'), r"set\.json is not as it was written"),
-        (replaced("set.json", b'"kept": 12', b'"kept": 0'), r"set\.json is not as it was written"),
-        (replaced("set.json", b'"kept": 12', b'"kept": 13'), r"records\.npy does not hold"),
-        (remove("records.npy"), r"records\.npy cannot be read"),
-        (cut("records.npy"), r"records\.npy cannot be read"),
+        (replaced("set.json", b'"kept": 12', b'"kept": 13'), r"set\.json is not as it was written"),
+        (replaced("set.json", b'"guard": null', b'"guard": 1'), r"set\.json is not as it was"),
+        (remove("records.npy"), r"records\.npy is missing"),
+        (cut("records.npy"), r"records\.npy is not as it was written"),
+        (written("records.npy", b"\x93NUMPY\x01\x00\x06\x00{'"), r"records\.npy is not as it"),
+        (flipped("records.npy", 128), r"records\.npy is not as it was written"),
+        (replaced("frames.csv", b"video 1", b"video 0"), r"frames\.csv is not as it was written"),
+        (remove("removed.csv"), r"removed\.csv is missing"),
+        (replaced("removed.csv", b"corrupt", b"correct"), r"removed\.csv is not as it was"),
         (remove("pixels-00000.bin"), r"pixels-00000\.bin is missing"),
         (cut("pixels-00000.bin"), r"pixels-00000\.bin is not of the length"),
     ],
@@ -224,11 +250,12 @@ def test_damage_is_told_on_reading(tmp_path: Path) -> None:
     shard = folder / "pixels-00000.bin"
     content = bytearray(shard.read_bytes())
     start, length = (int(index._sets[0].records[4][key]) for key in ("offset", "length"))
-    content[start + 60 : start + length - 20] = bytes(length - 80)
+    content[start + length // 2] ^= 1  # the picture could still be decoded, perhaps
     shard.write_bytes(content)
     index = open_index(tmp_path)
     index.read(3)
-    with pytest.raises(UserError, match=r"pixels-00000\.bin cannot be read at frame 4 .*remove"):
+    told = r"pixels-00000\.bin is not as it was written at frame 4; run `usjepa index` again"
+    with pytest.raises(UserError, match=told):
         index.read(4)
     (folder / "frames.csv").unlink()
     with pytest.raises(UserError, match=r"frames\.csv has no row for frame 4"):
@@ -237,6 +264,66 @@ def test_damage_is_told_on_reading(tmp_path: Path) -> None:
     shard.unlink()
     with pytest.raises(UserError, match=r"pixels-00000\.bin is missing"):
         index.read(3)
+
+
+def test_a_whole_set_in_the_wrong_place_is_told(tmp_path: Path) -> None:
+    hearts, livers = write(tmp_path, "hearts", 12), write(tmp_path, "livers", 12)
+    hearts.rename(tmp_path / "x")
+    livers.rename(hearts)
+    (tmp_path / "x").rename(livers)
+    with pytest.raises(UserError, match=r"hearts/set\.json is of a set called 'livers'"):
+        open_index(tmp_path)
+    shutil.copytree(livers, tmp_path / "copy")
+    with pytest.raises(UserError, match=r"copy/set\.json is of a set called 'hearts', not 'copy'"):
+        frames._Set(tmp_path / "copy")
+
+
+def test_files_of_another_time_are_told(tmp_path: Path) -> None:
+    old = write(tmp_path / "old", count=12)
+    now = tmp_path / "now"
+    with Writer(now, "hearts", SETTINGS) as writer:  # as many frames, of the same sizes
+        for i in range(12):
+            writer.add(f"{i}.png", f"{i}", f"{i:064x}", picture(i)[::-1], region(i))
+    for name in ("records.npy", "frames.csv", "set.json"):
+        before = (now / "hearts" / name).read_bytes()
+        (now / "hearts" / name).write_bytes((old / name).read_bytes())
+        with pytest.raises(UserError, match="is not as it was written"):
+            open_index(now)
+        (now / "hearts" / name).write_bytes(before)
+    open_index(now)
+
+
+def test_shards_that_were_swapped_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(frame_writer, "SHARD_BYTES", 1)  # a shard per frame
+    same = picture(0)  # noise, which compresses to one length
+    with Writer(tmp_path, "a", SETTINGS) as writer:
+        for i in range(2):
+            writer.add(f"{i}", f"{i}", f"{i:064x}", same + np.uint8(i), None)
+    shards = sorted((tmp_path / "a").glob("pixels-*.bin"))
+    contents = [shard.read_bytes() for shard in shards]
+    assert len(contents[0]) == len(contents[1])
+    for shard, content in zip(shards, reversed(contents), strict=True):
+        shard.write_bytes(content)
+    with pytest.raises(UserError, match=r"pixels-00000\.bin is not as it was written at frame 0"):
+        open_index(tmp_path).read(0)
+    assert frames.about(tmp_path / "a") is not None
+    assert frames.about(tmp_path / "a", thorough=True) is None
+
+
+def test_names_that_are_not_text_are_written(tmp_path: Path) -> None:
+    with Writer(tmp_path, "a", SETTINGS) as writer:
+        for name in ("caf\udce9.png", "café.png"):
+            writer.add(name, name, "0" * 64, picture(0), None)
+        writer.remove("br\udcfcst.png", "corrupt", "caf\udce9")
+    index = open_index(tmp_path)
+    assert index.name(0) == "a/caf\\udce9.png"
+    assert index.name(1) == "a/café.png"
+    assert len(set(index.groups("a").tolist())) == 2
+
+
+def test_equal_frames_have_the_fingerprint_of_earlier_versions(tmp_path: Path) -> None:
+    write(tmp_path)
+    assert open_index(tmp_path).fingerprint == FINGERPRINT
 
 
 def test_what_is_no_index_is_told(tmp_path: Path) -> None:
