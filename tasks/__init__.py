@@ -19,12 +19,14 @@ __all__ = [
     "BUILT_IN",
     "card",
     "describe",
+    "folder_of",
     "is_manifest",
     "label",
     "load",
     "names",
     "names_at",
     "problem",
+    "read_release",
     "register",
     "registry",
     "split_name",
@@ -46,20 +48,61 @@ def names() -> list[str]:
 
 
 def names_at(root: Path) -> list[str]:
-    """Names of the known tasks that have a sub-folder in a data root.
+    """Names of the known tasks that have a sub-folder in a data root, whatever it is called.
 
     Raises:
         UserError: no such folder, or no task in it.
     """
     if not root.is_dir():
         raise not_found("data folder", root, "give the one that holds aul, busbra ...")
-    found = [name for name in names() if (root / name).is_dir()]
+    held = {name for folder in _others(root) for name in _tasks_of(folder)}
+    found = [name for name in names() if name in held or (root / name).is_dir()]
     if not found:
         raise UserError(
             f"no task is in {root}: it has no sub-folder aul, busbra ...; give the folder that "
             "holds them"
         )
     return found
+
+
+def folder_of(name: str, root: Path) -> Path:
+    """The folder of a task in a data root: ROOT/<name>, or the one that holds its release.
+
+    A release keeps the name that it unpacks to: ROOT/BUSBRA, ROOT/OTU_2d. ROOT/<name> comes back if
+    there is none.
+
+    Raises:
+        UserError: several folders hold it.
+    """
+    exact = root / name
+    if exact.is_dir() or not root.is_dir():
+        return exact
+    found = [folder for folder in _others(root) if name in _tasks_of(folder)]
+    if len(found) > 1:
+        raise UserError(
+            f"{len(found)} folders of {root} may be task '{name}': "
+            f"{', '.join(folder.name for folder in found)}; rename the right one to {exact.name}"
+        )
+    return found[0] if found else exact
+
+
+def _others(root: Path) -> list[Path]:
+    """The sub-folders of a data root that are not called as tasks are."""
+    from tasks import recognise
+
+    return [
+        path
+        for path in sorted(root.iterdir())
+        if path.is_dir() and path.name not in registry and not recognise.is_hidden(path.name)
+    ]
+
+
+def _tasks_of(folder: Path) -> set[str]:
+    """The tasks whose releases a folder is or holds; deeper folders don't count by their names."""
+    from tasks import recognise
+
+    found = recognise.releases(folder, names())
+    return {one.task for one in found if not one.named or one.place == folder}
 
 
 def register(name: str, target: Any = None) -> Any:
@@ -171,7 +214,8 @@ def load(name: str, root: Path | str | None = None) -> Task:
             f"no data folder given for task '{base}'; pass --data ROOT or set UBENCH_DATA, "
             f"where ROOT/{base} holds the release (or try --data phantom)"
         )
-    task = _read(base, Path(root) / base, None if how is None or _is_file(how) else how)
+    way = None if how is None or _is_file(how) else how
+    task = read_release(base, folder_of(base, Path(root)), way)
     if how is not None and _is_file(how):
         from tasks import split_files
 
@@ -181,14 +225,23 @@ def load(name: str, root: Path | str | None = None) -> Task:
     return task
 
 
-def _read(name: str, folder: Path, how: str | None) -> Task:
-    """Read a release, or UltraBench's processed folder of it."""
+def read_release(name: str, folder: Path, how: str | None = None) -> Task:
+    """Read a task from the folder of its release, or of UltraBench's processed copy of it.
+
+    Args:
+        name: of `names()`.
+        folder: of any name, with the release in it or deeper.
+        how: one of its `ways_to_split`; None is the first.
+
+    Raises:
+        UserError: missing folder or files, or a task that cannot be trusted.
+    """
     from tasks import ultrabench
 
     if not folder.is_dir():
         raise UserError(
-            f"data of task '{name}' not found: {folder} is no folder; "
-            f"unpack the release there (`ubench tasks {name}` says where it is had from)"
+            f"data of task '{name}' not found: {folder} is not a folder; "
+            f"unpack the release there (`ubench tasks {name}` shows where to download it)"
         )
     processed = ultrabench.find(name, folder)
     read = registry.get(name)
@@ -198,6 +251,7 @@ def _read(name: str, folder: Path, how: str | None) -> Task:
         task = read(folder)
     else:
         task = read(folder, how)
-    if any((place / SYNTHETIC_MARKER).exists() for place in (folder, processed or folder)):
+    places = [folder, *folder.glob("*/"), processed or folder]
+    if any((place / SYNTHETIC_MARKER).exists() for place in places):
         task = dataclasses.replace(task, synthetic=True)
     return task

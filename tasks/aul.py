@@ -55,7 +55,7 @@ def read(folder: Path, how: str = "published") -> Task:
     Raises:
         UserError: release or split files not found.
     """
-    base = release.find(folder, *(f"{name}/image" for name in FOLDERS), source=UNPACK)
+    base = release.find(folder, *release.MARKS["aul"], source=UNPACK)
     folders = [release.Folder(release.inside(base, f"{name}/image")) for name in FOLDERS]
     there = [
         _item(images, label, path.name)

@@ -32,7 +32,7 @@ CARD = TaskCard(
     rule=Rule("group", seed=0, validation=0.1, test=0.2),
 )
 
-FILE = "dataset_liver_bmodes_steatosis_assessment_IJCARS.mat"
+(FILE,) = release.MARKS["fatty_liver"]
 
 
 def read(folder: Path) -> Task:

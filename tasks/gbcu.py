@@ -36,7 +36,7 @@ def read(folder: Path) -> Task:
     Raises:
         UserError: release not found, or a list file is damaged.
     """
-    base = release.find(folder, "imgs", "train.txt", "test.txt", source="GBCU-Shared")
+    base = release.find(folder, *release.MARKS["gbcu"], source="GBCU-Shared")
     pool = _items(base, "train.txt")
     train, validation = splits.draw_validation(pool, CARD.rule, folder)
     return splits.assemble(

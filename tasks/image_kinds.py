@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 import zlib
 
-FORMATS = ("PNG", "JPEG", "MPO", "BMP", "DIB", "TIFF", "GIF", "WEBP", "JPEG2000", "PPM")
+FORMATS = ("PNG", "JPEG", "BMP", "DIB", "TIFF", "GIF", "WEBP", "JPEG2000", "PPM")
 """Pillow's names of the formats that are read. Others may start a program (EPS calls Ghostscript),
 hold drawings, or have no mark by which they are known."""
 SUFFIXES = frozenset(

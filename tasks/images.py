@@ -85,6 +85,16 @@ def decode(path: Path, digest: str | None = None, origin: str = ELSEWHERE) -> np
         raise UserError(f"cannot read image {path}: it {what}, or remove it") from error
 
 
+def count(path: Path) -> int:
+    """How many images or frames a file holds; 1 where that cannot be told, which `decode` tells."""
+    data = read_bytes(path)
+    try:
+        with PIL.Image.open(io.BytesIO(data), formats=image_kinds.FORMATS) as image:
+            return int(getattr(image, "n_frames", 1))
+    except Exception:  # damaged in whatever way
+        return 1
+
+
 def read_bytes(path: Path) -> bytes:
     """A file's content.
 

@@ -47,7 +47,7 @@ def read(folder: Path) -> Task:
     Raises:
         UserError: release not found, or a list file is damaged.
     """
-    base = release.find(folder, "images", "train_cls.txt", "val_cls.txt", source="MMOTU (OTU_2d)")
+    base = release.find(folder, *release.MARKS["mmotu"], source="MMOTU (OTU_2d)")
     pool = _items(base, "train_cls.txt")
     train, validation = splits.draw_validation(pool, CARD.rule, folder)
     return splits.assemble(

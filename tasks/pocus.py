@@ -62,8 +62,7 @@ def read(folder: Path, how: str = "published") -> Task:
     """
     base = release.find(
         folder,
-        "pocus_images/convex",
-        "pocus_videos/convex",
+        *release.MARKS["pocus"],
         source="`data` of the covid19_ultrasound repository",
     )
     items: list[Item] = []

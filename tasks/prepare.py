@@ -21,13 +21,14 @@ import tasks
 from tasks import archives, contact_sheet, split_files, ultrabench
 from tasks.check import Report, changed, check
 from tasks.download import SOURCES, fetch
+from tasks.recognise import PREPARED
 from tasks.sources import Manual
 from tasks.split_files import UNUSED, Row
 from tasks.task import Task
 from ultrabench_eval.core import files
 from ultrabench_eval.core.errors import UserError, not_found
 
-UNPACKED, PREPARED = "unpacked", "prepared"
+UNPACKED = "unpacked"
 SHEET = 48  # images on the contact sheet
 
 Progress = Callable[[int, int], None]
@@ -67,7 +68,7 @@ def overview(root: Path | None) -> list[Overview]:
 def _state(name: str, root: Path | None) -> str:
     if root is None:
         return "no data root"
-    folder = root / name
+    folder = tasks.folder_of(name, root)
     if not folder.is_dir() or not any(folder.iterdir()):
         return "nothing"
     packed = archives.find_archives(folder)
@@ -156,7 +157,7 @@ def prepare(
     report = check(task, progress=progress)
     folder = record(name, root).parent
     written = [folder / "report.md"]
-    files.write_text(written[0], text(report, ultrabench.agreement(task, root / base)))
+    files.write_text(written[0], text(report, ultrabench.agreement(task, tasks.folder_of(base, root))))
     if not report.unreadable:  # else the record would call a damaged file right
         written += [folder / "splits.csv", folder / "scan_masks.png"]
         split_files.write(report.rows, written[1])
@@ -166,7 +167,7 @@ def prepare(
 
 def _unpack(name: str, root: Path, given: Sequence[Path]) -> None:
     """Put a release into ROOT/<task>, or unpack the archives that lie there; once."""
-    target = root / name
+    target = root / name if given else tasks.folder_of(name, root)
     for path in given:
         if not path.exists():
             raise not_found(f"release of '{name}'", path, "give what was downloaded")
@@ -178,8 +179,8 @@ def _unpack(name: str, root: Path, given: Sequence[Path]) -> None:
             _copy(path, target / path.name)
     if not target.is_dir():
         raise UserError(
-            f"there is no release of '{name}': {target} is no folder; give the download by --from, "
-            f"or see `ubench tasks {name}` for where it is had from"
+            f"there is no release of '{name}': {target} is not a folder; give the download by "
+            f"--from, or see `ubench tasks {name}` for where to download it"
         )
     if inside := archives.find_archives(target):
         archives.unpack(inside, target / UNPACKED, nested=True)

@@ -10,6 +10,16 @@ from tasks.images import RELEASE, ImageFile
 from ultrabench_eval.core.errors import UserError
 
 SYNTHETIC_MARKER = "SYNTHETIC.json"  # the phantom suite writes it beside every release it makes
+MARKS = {
+    "aul": ("Normal/image", "Benign/image", "Malignant/image"),
+    "busbra": ("bus_data.csv", "Images"),
+    "fatty_liver": ("dataset_liver_bmodes_steatosis_assessment_IJCARS.mat",),
+    "gbcu": ("imgs", "train.txt", "test.txt"),
+    "mmotu": ("images", "train_cls.txt", "val_cls.txt"),
+    "pocus": ("pocus_images/convex", "pocus_videos/convex"),
+    "tn5000": ("JPEGImages", "Annotations", "ImageSets/Main"),
+}
+"""What a folder holds if it is a task's release; of BUTTERFLY, `tasks.recognise` knows more."""
 _MASK = "_mask"
 _IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"}
 

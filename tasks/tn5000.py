@@ -37,7 +37,7 @@ def read(folder: Path) -> Task:
         UserError: release not found, or an annotation is missing or damaged.
     """
     base = release.find(
-        folder, "JPEGImages", "Annotations", LISTS, source="TN5000 (PASCAL VOC folders)"
+        folder, *release.MARKS["tn5000"], source="TN5000 (PASCAL VOC folders)"
     )
     mixed: list[str] = []
     return splits.assemble(

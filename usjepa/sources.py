@@ -1,7 +1,7 @@
 """Where frames come from: data sets as folders, and the images, videos and DICOM files in them.
 
-A folder that is named as a task is read as that task and gives only its training images: the
-others are what encoders are tested on.
+A folder that is named as a task, in whatever letters, or that holds its release is read as that
+task and gives only its training images: the others are what encoders are tested on.
 """
 
 from __future__ import annotations
@@ -11,23 +11,24 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
-import PIL.Image
-
 import tasks
-from tasks import scan_mask, video
-from tasks.images import Image, ImageFile
+from tasks import image_kinds, recognise, scan_mask, video
+from tasks.images import Image, ImageFile, count
+from tasks.recognise import Release
 from tasks.task import ScanMask, Split, Task
 from ultrabench_eval.core import hashing
 from ultrabench_eval.core.errors import UserError, not_found
+from ultrabench_eval.core.names import printable
 from usjepa import dicom
 
 # Masks that stand beside their images, as BUSI's "benign (1)_mask_1.png".
 _MASK = re.compile(r"_(mask|seg)(_\d+)?$", re.IGNORECASE)
-# What Pillow has names for, but no pictures.
-_NO_PICTURES = {"BUFR", "EPS", "FITS", "GRIB", "HDF5", "MPEG", "PDF", "WMF"}
+# Image formats that may hold several images.
+_STACKS = (".gif", ".tif", ".tiff", ".webp", ".apng")
+_SPLIT = "save the frames that you mean as files of their own, or all as a video"
 
 
 class Found(NamedTuple):
@@ -88,7 +89,8 @@ class Source:
         listing, count = hashlib.sha256(), 0
         for path, name in _files(self.folder, self.deep):
             stat = path.stat()
-            listing.update(f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+            line = f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}\n"
+            listing.update(line.encode("utf-8", "surrogateescape"))
             count += 1
         return {"rate": rate, "limit": limit, "files": count, "content": listing.hexdigest()}
 
@@ -115,24 +117,33 @@ class Source:
 def sources_of(root: Path | str) -> list[Source]:
     """The data sets in a folder: each folder in it, and the files directly in it, named after it.
 
-    A folder (or `root` itself) with the name of a task is that task; one without images is passed
-    over.
+    A folder (or `root` itself) that is named as a task, in whatever letters, or that holds a task's
+    release is that task; one without images is passed over.
 
     Raises:
-        UserError: no such folder, nothing in it, or a folder that has the name of a task and
-            cannot be read as it.
+        UserError: no such folder, nothing in it, a folder that seems to be a task and cannot be
+            read as it, or a release among other frames.
     """
     root = Path(root)
     if not root.is_dir():
         raise not_found("folder of frames", root, "give one with images or videos in it")
-    name = root.resolve().name
-    if name in tasks.names():
-        return [_as_task(root.resolve(), name)]
-    folders = sorted(path for path in root.iterdir() if path.is_dir() and not _hidden(path.name))
-    found = [
-        _as_task(path, path.name) if path.name in tasks.names() else Source(path.name, path)
-        for path in folders
+    # A folder of lists that is called as a task, deeper down, gives no frames.
+    releases = [
+        release
+        for release in recognise.releases(root, tasks.names())
+        if not release.named or release.place.parent in (root, root.parent) or _gives(release.place)
     ]
+    _check_once(releases)
+    if any(release.place == root for release in releases):
+        if len(releases) > 1:
+            raise _mixed(root, releases)
+        return [_as_task(root.resolve(), releases[0])]
+    found = []
+    for folder in sorted(root.iterdir()):
+        if folder.is_dir() and not _hidden(folder.name) and not recognise.is_prepared(folder):
+            inside = [release for release in releases if release.place.is_relative_to(folder)]
+            found.append(_source(folder, inside))
+    name = printable(root.resolve().name)
     taken = any(source.name == name for source in found)
     found.append(Source(f"{name} (files)" if taken else name, root, deep=False))
     found = [source for source in found if source.task is not None or _has_frames(source)]
@@ -141,25 +152,73 @@ def sources_of(root: Path | str) -> list[Source]:
     return found
 
 
-def _as_task(folder: Path, name: str) -> Source:
+def _check_once(releases: Sequence[Release]) -> None:
+    """Refuse two folders that may both be one task: which of them is, only the user knows."""
+    places: dict[str, list[Path]] = {}
+    for release in releases:
+        places.setdefault(release.task, []).append(release.place)
+    for task, where in places.items():
+        if len(where) > 1:
+            raise UserError(
+                f"{' and '.join(map(str, where))} may all be task '{task}', of which only the "
+                "training images may be taken; keep one of them among the frames"
+            )
+
+
+def _source(folder: Path, inside: Sequence[Release]) -> Source:
+    """A folder as the task whose release it is, or as a data set of its own.
+
+    Raises:
+        UserError: it holds releases and other frames.
+    """
+    if not inside:
+        return Source(printable(folder.name), folder)
+    only = inside[0].place
+    if len(inside) == 1 and (only == folder or not _gives(folder, but=only)):
+        return _as_task(folder, inside[0])
+    raise _mixed(folder, inside)
+
+
+def _mixed(folder: Path, releases: Sequence[Release]) -> UserError:
+    there = ", ".join(f"'{release.task}' in {release.place}" for release in releases)
+    return UserError(
+        f"{folder} holds tasks, of which only the training images may be taken, together with "
+        f"other frames: {there}; move each into a folder of its own beside the other data sets"
+    )
+
+
+def _as_task(folder: Path, release: Release) -> Source:
+    name = release.task
     try:
-        return Source(name, folder, tasks.load(name, folder.absolute().parent))
+        return Source(name, folder, tasks.read_release(name, folder.absolute()))
     except UserError as error:
+        if release.named:
+            why, remedy = f"has the name of task '{name}'", "rename the folder"
+        else:
+            why, remedy = f"holds what the release of task '{name}' holds", "rename those files"
         raise UserError(
-            f"{folder} has the name of task '{name}', of which only the training images may be "
-            f"taken, but cannot be read as it: {error}; mend it, or rename the folder if it is "
-            "something else"
+            f"{release.place} {why}, of which only the training images may be taken, but cannot be "
+            f"read as it: {error}; fix it, or {remedy} if it is something else"
         ) from error
 
 
 def _has_frames(source: Source) -> bool:
-    return any(_why_not(name) is None for _, name in _files(source.folder, source.deep))
+    return any(_why_not(path, name) is None for path, name in _files(source.folder, source.deep))
+
+
+def _gives(folder: Path, but: Path | None = None) -> bool:
+    """Whether a folder has frames, not counting those in its sub-folder `but`."""
+    return any(
+        _why_not(path, name) is None
+        for path, name in _files(folder, deep=True)
+        if but is None or not path.is_relative_to(but)
+    )
 
 
 def _files(folder: Path, deep: bool) -> Iterator[tuple[Path, str]]:
     """Files of a folder with their names in it, in a fixed order; links are followed once."""
     seen = set()
-    for place, folders, names in os.walk(folder, onerror=_unlisted, followlinks=True):
+    for place, folders, names in os.walk(folder, onerror=recognise.unlisted, followlinks=True):
         real = os.path.realpath(place)
         if real in seen:
             folders.clear()
@@ -174,31 +233,29 @@ def _files(folder: Path, deep: bool) -> Iterator[tuple[Path, str]]:
                 yield path, path.relative_to(folder).as_posix()
 
 
-def _unlisted(error: OSError) -> None:
-    raise UserError(
-        f"cannot list {error.filename} ({error.strerror}); make it readable or remove it"
-    ) from error
-
-
 def _frames(path: Path, name: str, rate: float, limit: int) -> list[Found | LeftOut]:
     """The frames of a file, or why it has none."""
-    if reason := _why_not(name):
-        return [LeftOut(name, reason)]
+    shown = printable(name)
+    if reason := _why_not(path, name):
+        return [LeftOut(shown, reason)]
     suffix = path.suffix.lower()
-    if suffix in dicom.SUFFIXES:
-        dicom.check_installed(path)  # ends the run, for no file of the kind could be read
+    is_dicom = suffix in dicom.SUFFIXES or (suffix not in _SUFFIXES and dicom.is_dicom(path))
+    if is_dicom:
+        dicom.check_installed(path)  # ends the run, because no file of the kind could be read
     try:
-        if suffix in video.SUFFIXES:
+        if suffix in video.SUFFIXES or (suffix == ".gif" and count(path) > 1):
             positions = video.sample(path, rate, limit)
             return _clip([video.VideoFrame(path, f"{name}#{i}", i, positions) for i in positions])
-        if suffix in dicom.SUFFIXES:
+        if is_dicom:
             positions = dicom.sample(path, rate, limit)
             if len(positions) == 1:
-                return [Found(dicom.DicomFrame(path, name, 0), name, None)]
+                return [Found(dicom.DicomFrame(path, name, 0), shown, None)]
             return _clip([dicom.DicomFrame(path, f"{name}#{i}", i) for i in positions])
+        if suffix in _STACKS and (held := count(path)) > 1:
+            return [LeftOut(shown, "several images", f"{path} holds {held} images: {_SPLIT}")]
     except UserError as error:
-        return [LeftOut(name, "corrupt", str(error))]
-    return [Found(ImageFile(path, name), name, None)]
+        return [LeftOut(shown, "corrupt", str(error))]
+    return [Found(ImageFile(path, name), shown, None)]
 
 
 def _clip(frames: Sequence[Image]) -> list[Found | LeftOut]:
@@ -207,24 +264,16 @@ def _clip(frames: Sequence[Image]) -> list[Found | LeftOut]:
     return [Found(frame, name, mask) for frame in frames]
 
 
-def _why_not(name: str) -> str | None:
-    """Why a file is passed over by its name; None if it isn't."""
-    path = Path(name)
-    if any(_hidden(part) for part in path.parts):
+def _why_not(path: Path, name: str) -> str | None:
+    """Why a file is passed over, mostly by its name; None if it isn't."""
+    parts = PurePath(name)
+    if any(_hidden(part) for part in parts.parts):
         return "hidden"
-    if path.suffix.lower() not in _SUFFIXES:
+    # Machines and archives write DICOM without a suffix, or with one of their own.
+    if parts.suffix.lower() not in _SUFFIXES and not dicom.is_dicom(path):
         return "neither image nor video"
-    return "mask" if _MASK.search(path.stem) else None
+    return "mask" if _MASK.search(parts.stem) else None
 
 
-def _hidden(name: str) -> bool:
-    return name.startswith(".") or name == "__MACOSX"
-
-
-def _picture_suffixes() -> set[str]:
-    known = PIL.Image.registered_extensions()  # loads all of Pillow's formats
-    readable = set(PIL.Image.OPEN) - _NO_PICTURES
-    return {suffix for suffix, form in known.items() if form in readable}
-
-
-_SUFFIXES = {*_picture_suffixes(), *video.SUFFIXES, *dicom.SUFFIXES}
+_hidden = recognise.is_hidden
+_SUFFIXES = {*image_kinds.SUFFIXES, *video.SUFFIXES, *dicom.SUFFIXES}

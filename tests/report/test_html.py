@@ -223,7 +223,7 @@ def test_predictions_that_are_lost_give_no_confusion_and_no_examples(tmp_path: P
     page = Page(page_of(cells))
     assert "confusion" not in page.values("id")
     assert "images" not in page.values("id")
-    assert "its predictions cannot be read; run it again" in page.text
+    assert "0.safetensors is missing; run the same" in page.text
 
 
 # ---- examples -----------------------------------------------------------------------------------
@@ -311,7 +311,7 @@ def test_data_that_are_missing_are_told_without_the_folder(tmp_path: Path) -> No
     cells = Cells(tmp_path / "out")
     results(cells, tasks=("aul",))
     page = Page(page_of(cells, tmp_path / "nowhere"))
-    assert "No pictures: data of task 'aul' not found: DATA/aul is no folder" in page.text
+    assert "No pictures: data of task 'aul' not found: DATA/aul is not a folder" in page.text
     assert str(tmp_path) not in page.text
 
 

@@ -161,7 +161,7 @@ def splits(
     root = _root_of(task, data)
     loaded = task_zoo.load(task, root)
     base = task_zoo.split_name(task)[0]
-    agreement = ultrabench.agreement(loaded, root / base) if root else []
+    agreement = ultrabench.agreement(loaded, task_zoo.folder_of(base, root)) if root else []
     show.splits(loaded, task_zoo.ways_to_split(base) if root else {}, agreement)
     if out is not None:
         with progress_bar(f"hashing {task}") as progress:
