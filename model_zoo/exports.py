@@ -1,8 +1,10 @@
 """Exports: the file that this project's trainer (`usjepa`) leaves.
 
 It is one safetensors file with the names of `VisionTransformer`. Its header holds, as JSON
-under `usjepa`, what shapes do not tell: heads, and how an image becomes the input. Beside it, under
-the same name with `.json`, lies a card for people: what it was trained on, and how.
+under `usjepa`, what shapes do not tell: heads, how an image becomes the input, and a digest of the
+weights. Beside it, under the same name with `.json`, lies a card for people: what it was trained
+on, and how, with the digest of the file that it belongs to. Header and card hold digests of
+themselves, too. Files of format 1 have the card's digest of the file alone.
 """
 
 from __future__ import annotations
@@ -17,13 +19,14 @@ from typing import Annotated, Any, NamedTuple
 from pydantic import ConfigDict, Field, TypeAdapter
 from pydantic.dataclasses import dataclass
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
 
 from model_zoo.cards import NOT_STATED, Card, Status
 from model_zoo.transforms import InputRule
 from ultrabench_eval.core import hashing
 from ultrabench_eval.core.errors import UserError, not_found
 
-FORMAT = 1
+FORMAT = 2
 """Raised whenever an older reader would misread an export."""
 FILE = "encoder.safetensors"
 KEY = "usjepa"  # of the one entry in the header: several would stand in an order by chance
@@ -83,10 +86,13 @@ class Header:
     input: InputRule
     config: str
     """Id of the training's configuration."""
+    tensors: str | None = None
+    """`hashing.digest_tensors` of the weights; None in files of format 1."""
 
     def metadata(self) -> dict[str, str]:
         """The entry in the header of a safetensors file; the same bytes for the same header."""
-        return {KEY: hashing.canonical_json({"format": FORMAT, **asdict(self)}).decode()}
+        sealed = hashing.seal({"format": FORMAT, **asdict(self)})
+        return {KEY: hashing.canonical_json(sealed).decode()}
 
 
 @dataclass(frozen=True)
@@ -128,11 +134,14 @@ class Export(NamedTuple):
         """What is known of the encoder: from the file, and from its card where there is one.
 
         Args:
-            checked: whether to make sure, by its checksum, that the card is of this file.
+            checked: whether to make sure, by their digests, that the weights are as they were
+                written and that the card is of this file.
 
         Raises:
-            UserError: the card cannot be read, or is of another file.
+            UserError: the weights or the card are damaged, or the card is of another file.
         """
+        if checked:
+            self._check_tensors()
         head, told = self.header, self._told(checked)
         shipped = self.path.parent == SHIPPED
         region = "USrc: " if head.region_conditioning else ""
@@ -150,6 +159,11 @@ class Export(NamedTuple):
             inferred=_differences(head),
             note=_progress(told, head) if told else f"objective {head.objective}; no card beside",
         )
+
+    def _check_tensors(self) -> None:
+        known = self.header.tensors
+        if known is not None and hashing.digest_tensors(load_file(self.path)) != known:
+            raise _damaged(self.path, ValueError("its weights do not have the digest it holds"))
 
     def _told(self, checked: bool) -> _Told | None:
         path = self.path.with_suffix(".json")
@@ -208,32 +222,45 @@ def read_card(path: Path | str) -> dict[str, Any]:
     path = path.with_suffix(".json")
     try:
         told = json.loads(path.read_text(encoding="utf-8"))
-        _check_format(path, told)
+        if _check_format(path, told) > 1:
+            content = {key: value for key, value in told.items() if key != "card_sha256"}
+            if told["card_sha256"] != hashing.digest(content):
+                raise ValueError("its content does not have the digest it holds")
         TypeAdapter(_Told).validate_python(told)
     except FileNotFoundError as error:
         raise not_found("card of an export", path, "export again with `usjepa export`") from error
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise _damaged(path, error) from error
     return dict(told)
+
+
+def sign_card(card: Mapping[str, Any]) -> dict[str, Any]:
+    """A card with the digest of all that is in it."""
+    return {**card, "card_sha256": hashing.digest(card)}
 
 
 def _header(path: Path, text: str) -> Header:
     try:
         told = json.loads(text)
-        _check_format(path, told)
+        if _check_format(path, told) > 1:
+            if not hashing.sealed(told):
+                raise ValueError("its header does not have the digest it holds")
+            del told["sha256"]
         del told["format"]
         header: Header = TypeAdapter(Header).validate_python(told)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise _damaged(path, error) from error
     return header
 
 
-def _check_format(path: Path, told: Mapping[str, Any]) -> None:
-    if int(told["format"]) > FORMAT:
+def _check_format(path: Path, told: Mapping[str, Any]) -> int:
+    form = int(told["format"])
+    if form > FORMAT:
         raise UserError(
-            f"{path} is of format {told['format']}, newer than the {FORMAT} that this version "
-            "reads; update ultrabench-eval"
+            f"{path} is of format {form}, newer than the {FORMAT} that this version reads; update "
+            "ultrabench-eval"
         )
+    return form
 
 
 def _sizes(path: Path, header: Header, shapes: Mapping[str, Sequence[int]]) -> Sizes:

@@ -15,7 +15,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 import tasks
-from model_zoo.exports import FILE, FORMAT, Header, read_card
+from model_zoo.exports import FILE, FORMAT, Header, read_card, sign_card
 from model_zoo.transforms import InputRule
 from ultrabench_eval.core import files, hashing
 from ultrabench_eval.core.errors import UserError
@@ -55,9 +55,10 @@ def export(
         ValueError: something is missing in `history`.
     """
     history = _checked(history)
-    header = _header(config)
     dtype = torch.float16 if half else torch.float32
-    data = save(_tensors(student, config.name, dtype), header.metadata())
+    tensors = _tensors(student, config.name, dtype)
+    header = _header(config, hashing.digest_tensors(tensors))
+    data = save(tensors, header.metadata())
     card = {
         "format": FORMAT,
         "name": config.name,
@@ -74,7 +75,7 @@ def export(
         "versions": {"python": platform.python_version()} | {n: version(n) for n in _LIBRARIES},
         "sha256": hashing.digest_bytes(data),
     }
-    text = json.dumps(card, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    text = json.dumps(sign_card(card), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     path = out / FILE
     # Without its card for a moment rather than with that of another file, should we be killed.
     path.with_suffix(".json").unlink(missing_ok=True)
@@ -95,7 +96,7 @@ def input_rule(config: Config) -> InputRule:
     return InputRule(config.model.image_size, grey=config.data.grey, stretch=stretch)
 
 
-def _header(config: Config) -> Header:
+def _header(config: Config, tensors: str) -> Header:
     model = config.model
     return Header(
         name=config.name,
@@ -107,6 +108,7 @@ def _header(config: Config) -> Header:
         class_token=model.class_token,
         input=input_rule(config),
         config=config.id,
+        tensors=tensors,
     )
 
 
@@ -116,8 +118,8 @@ def _tensors(student: Student, name: str, dtype: torch.dtype) -> dict[str, Tenso
         tensors[key] = value.detach().to("cpu", dtype).contiguous()
         if not torch.isfinite(tensors[key]).all():
             raise UserError(
-                f"{name} is not exported, for {key} holds NaN or infinite numbers: its training "
-                "diverged; train again with a lower train.learning_rate or with train.clip"
+                f"{name} is not exported, because {key} holds NaN or infinite numbers: its "
+                "training diverged; train again with a lower train.learning_rate or with train.clip"
             )
     return tensors
 

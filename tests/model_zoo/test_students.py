@@ -126,7 +126,8 @@ def without(key: str) -> dict[str, Tensor]:
         ({"input": 3}, "input"),
         ({"more": 1}, "more"),
         ({"format": None}, "KeyError: 'format'"),
-        ({"format": 2}, "of format 2, newer than the 1 that this version reads; update"),
+        ({"format": 2}, "its header does not have the digest it holds"),
+        ({"format": 3}, "of format 3, newer than the 2 that this version reads; update"),
     ],
 )
 def test_a_wrong_header_is_told(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
@@ -188,6 +189,8 @@ def test_what_is_no_export_is_told(tmp_path: Path) -> None:
         ({"frames": {**CARD["frames"], "sets": {"aul": "many"}}}, "valid integer"),
         ({"frames": {**CARD["frames"], "guard": "yes"}}, r"frames\.guard"),
         ({"epoch": None}, "epoch Input should be a valid integer"),
+        ({"format": 2}, "KeyError: 'card_sha256'"),
+        ({"format": 2, "card_sha256": "00"}, "its content does not have the digest it holds"),
         ({"format": 7}, "is of format 7, newer"),
         ({"format": "x"}, "ValueError"),
     ],

@@ -180,7 +180,7 @@ def test_a_diverged_student_is_not_exported(tmp_path: Path) -> None:
     student = student_of(made)
     with torch.no_grad():
         student.norm.weight[3] = torch.nan
-    with pytest.raises(UserError, match=r"small is not exported, for norm\.weight holds NaN"):
+    with pytest.raises(UserError, match=r"small is not exported, because norm\.weight holds NaN"):
         export.export(student, made, tmp_path / "out", HISTORY)
     assert not (tmp_path / "out").exists()
 
@@ -277,6 +277,37 @@ def test_usrc_jepa_at_full_size(tmp_path: Path) -> None:
         torch.testing.assert_close(encoder.tokens_prepared(x), student(x))
     assert encoder.card.status == "trained by this project's trainer"
     assert encoder.card.parameters == encoder.parameter_count == 85_797_120
+
+
+def test_weights_header_and_card_vouch_for_one_another(tmp_path: Path) -> None:
+    made = settings()
+    path = export.export(student_of(made), made, tmp_path / "a", HISTORY)
+    other = export.export(scrambled(student_of(made)), made, tmp_path / "b", HISTORY)  # type: ignore[arg-type]
+    card = path.with_suffix(".json")
+    right = path.read_bytes(), card.read_bytes()
+
+    def refused(said: str) -> None:
+        with pytest.raises(UserError, match=said):
+            model_zoo.load("usjepa", path, "cpu")
+        path.write_bytes(right[0])
+        card.write_bytes(right[1])
+
+    model_zoo.load("usjepa", path, "cpu")
+    card.write_bytes(other.with_suffix(".json").read_bytes())
+    refused(r"encoder\.json is the card of another file than .*encoder\.safetensors")
+    path.write_bytes(other.read_bytes())
+    refused(r"encoder\.json is the card of another file than .*encoder\.safetensors")
+    card.write_bytes(right[1].replace(b'"aul"', b'"aux"'))  # what it saw
+    refused(r"encoder\.json is not as `usjepa` wrote it .*digest")
+    card.unlink()  # without it the file vouches for itself
+    content = bytearray(right[0])
+    content[-100] ^= 1
+    path.write_bytes(content)
+    refused(r"encoder\.safetensors is not as `usjepa` wrote it .*weights .*digest")
+    card.unlink()
+    path.write_bytes(right[0].replace(b'\\"heads\\":2', b'\\"heads\\":1'))
+    refused(r"encoder\.safetensors is not as `usjepa` wrote it .*header .*digest")
+    model_zoo.load("usjepa", path, "cpu")
 
 
 def test_half_the_size_is_nearly_the_same_encoder(tmp_path: Path) -> None:
