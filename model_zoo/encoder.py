@@ -7,18 +7,21 @@ B is the batch, D the feature width, N the number of patch tokens.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
+from types import FunctionType
 from typing import Any, ClassVar, Self, final
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from model_zoo import executed
+from model_zoo import weights as checkpoints
+from model_zoo.behaviour import Behaviour
 from model_zoo.cards import Card
 from model_zoo.transforms import InputRule
 from ultrabench_eval.core import hashing
@@ -55,12 +58,19 @@ class Encoder(nn.Module):
     """Whether `dtype="auto"` may mean bfloat16: true where that is faster and was tried."""
     compiled: bool = False
     weights_file: Path | None = None
-    """The file that `build` filled the network from, if it was one."""
+    """The file that `build` filled the network from, if it was one; of several, their index."""
+    dropped: tuple[str, ...] = ()
+    """Parts of that file that the network does not use, such as "head (2 tensors)"."""
+    behaviour: Behaviour | None = None
+    """What it gave for the probe images when it was loaded."""
+    executed_from: ClassVar[str | None] = None
+    """SHA-256 of the source that a user's class was executed from, if that is in a file."""
     version: ClassVar[str] = "1"
     """Raise it when a change of the wrapper changes features: it is part of the fingerprint."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        cls.executed_from = executed.digest(cls.__module__)
         for name in _SEALED:
             # By identity, so that a mixin in front of Encoder cannot override it either.
             if getattr(cls, name) is not getattr(Encoder, name):
@@ -77,8 +87,18 @@ class Encoder(nn.Module):
         self.name = name
         self.pooling = pooling or self.poolings[0]
         self.random_weights = weights == RANDOM
-        with _own_generator():
+        self._given = self._content(weights)
+        with _own_generator(), checkpoints.listening() as told:
             self.network = self.build(weights)
+        if self._content(weights) != self._given:
+            raise UserError(
+                f"the weights of model '{name}' ({weights}) changed while they were being read; "
+                "run again when they are complete"
+            )
+        self._read = told.read
+        self.dropped = tuple(dict.fromkeys((*self.dropped, *told.dropped)))
+        if self.weights_file is None and len(told.filled) == 1:
+            self.weights_file = told.filled[0].path
         self.requires_grad_(False)
         self.eval()
 
@@ -220,37 +240,98 @@ class Encoder(nn.Module):
         return sum(parameter.numel() for parameter in self.parameters())
 
     @cached_property
+    def weights_sha256(self) -> str | None:
+        """SHA-256 of `weights_file`, or over all parts of it; None without one.
+
+        Raises:
+            UserError: it was replaced since the network was filled from it.
+        """
+        if self.weights_file is None:
+            return None
+        digest = checkpoints.digest(self.weights_file)
+        for path, known in self._read.items():
+            if not path.is_file() or checkpoints.signature(path) != known:
+                raise UserError(
+                    f"{path} changed after model '{self.name}' was filled from it; run again when "
+                    "it is complete"
+                )
+        return digest
+
+    @cached_property
+    def weights_digest(self) -> str:
+        """SHA-256 over all numbers of the network."""
+        return hashing.digest_tensors(self.state_dict())
+
+    @cached_property
     def fingerprint(self) -> str:
         """SHA-256 over weights, preprocessing, pooling and the wrapper itself.
 
         Equal fingerprints give equal features. The dtype is not part of it: the feature cache
-        records it separately.
+        records it separately. Of a user's wrapper, the content of what `weights` names is part of
+        it too, because not all weights are tensors of torch.
+
+        Raises:
+            UserError: a file of a user's wrapper was edited while it was in use.
         """
         return hashing.digest(
             {
                 "name": self.name,
-                "weights": hashing.digest_tensors(self.state_dict()),
+                "weights": self.weights_digest,
                 "input": asdict(self.input_rule) if self.input_rule else None,
                 "pooling": self.pooling,
                 "wrapper": self._wrapper_identity(),
+                **({"given": self._given} if self._given else {}),
             }
         )
 
+    @classmethod
+    def _foreign(cls) -> list[type]:
+        """The classes of this one, up to `Encoder`, that are not ours."""
+        mro = cls.__mro__
+        return [one for one in mro[: mro.index(Encoder)] if not executed.is_ours(one.__module__)]
+
+    def _content(self, weights: Path | str | None) -> str | None:
+        """SHA-256 of what a user's wrapper is given as weights."""
+        if weights == RANDOM or not self._foreign():
+            return None
+        if weights is None:
+            try:
+                found = checkpoints.find(self.name, None)
+            except UserError:  # several: the wrapper's own business
+                return None
+            weights = str(found) if found else None
+        return checkpoints.content_digest(weights) if weights else None
+
     def _wrapper_identity(self) -> str:
-        """Version of a wrapper of ours; for anyone else's, a hash of the file it stands in.
+        """Versions of wrappers of ours; for anyone else's, a digest of the code that ran.
 
         An author who edits a plugin and runs again must not get yesterday's features; nor may
         one who builds on a wrapper of ours after we change that.
         """
-        parts = []
-        for wrapper in type(self).__mro__:
-            if wrapper is Encoder:
-                break
-            if wrapper.__module__.partition(".")[0] == "model_zoo":
-                parts.append(f"{wrapper.__qualname__} {getattr(wrapper, 'version', '')}")
-            else:
-                parts.append(_digest_source(wrapper))
+        wrappers = type(self).__mro__[: type(self).__mro__.index(Encoder)]
+        ours = [one for one in wrappers if executed.is_ours(one.__module__)]
+        parts = [f"{one.__qualname__} {getattr(one, 'version', '')}" for one in ours]
+        if foreign := self._foreign():
+            parts.insert(0, self._code_identity(foreign))
         return " < ".join(parts)
+
+    def _code_identity(self, wrappers: list[type]) -> str:
+        for one in wrappers:
+            ran = vars(one).get("executed_from")
+            if ran != executed.digest(one.__module__):
+                raise UserError(
+                    f"the file of {one.__qualname__} was imported again after an edit, but model "
+                    f"'{self.name}' is made of the class before; load the model again"
+                )
+        members = [member for one in wrappers for member in vars(one).values()]
+        used: set[Any] = {member for member in members if isinstance(member, FunctionType)}
+        used |= {type(module) for module in self.modules()} - set(wrappers)
+        # What lies in the same files is covered, but a prompt is no file.
+        covered = {one.__module__ for one in wrappers} - {"__main__"}
+        others = [one for one in used if one.__module__ not in covered]
+        others = [one for one in others if executed.is_users(one.__module__ or "__main__")]
+        others.sort(key=lambda one: (one.__module__ or "", one.__qualname__))
+        return executed.identity([*wrappers, *others], f"model '{self.name}'")
 
     @final
     def train(self, mode: bool = True) -> Self:
@@ -267,19 +348,6 @@ def _own_generator() -> Iterator[None]:
         yield
     finally:
         torch.set_rng_state(state)
-
-
-def _digest_source(wrapper: type) -> str:
-    try:
-        source = inspect.getsourcefile(wrapper)
-    except (TypeError, OSError):  # defined at a prompt
-        source = None
-    if source is None or not Path(source).is_file():
-        raise UserError(
-            f"the source of {wrapper.__qualname__} is in no file, so an edit of it could not be "
-            "told from the cached features; keep the class in a .py file"
-        )
-    return hashing.digest_file(Path(source))
 
 
 def _check_image(image: np.ndarray | Tensor) -> None:

@@ -1,34 +1,39 @@
 """`hf/<id>`: any vision model of transformers as a frozen encoder.
 
 The id is a repository of the Hugging Face hub, or a local folder as `save_pretrained` writes one.
-Size, mean, std and filter are those of its `preprocessor_config.json`; the whole image is squashed
-to the square, where the library may crop its centre, because a crop cuts tissue away.
+Images are prepared as its `preprocessor_config.json` states (`hf_input`); the whole image is
+squashed to the square, where the library may crop its centre, because a crop cuts tissue away.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 import transformers
 from torch import Tensor, nn
 from transformers.utils import logging
 from transformers.utils.hub import cached_file
 
-from model_zoo import hub, pooling
+from model_zoo import hf_input, hub, parts, pooling, shards
+from model_zoo import weights as checkpoints
 from model_zoo.cards import Card, HubFile
 from model_zoo.encoder import RANDOM, Encoder
-from model_zoo.transforms import InputRule, Interpolation
-from model_zoo.weights import KeyReport
+from model_zoo.transforms import InputRule
+from model_zoo.weights import KeyReport, Source
 from ultrabench_eval.core.errors import UserError
 
-_PREPROCESSOR = "preprocessor_config.json"
-_FILTERS: dict[int, Interpolation] = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
+# As the library looks for them, the first one that is there.
+_FILES = (
+    *("model.safetensors", "model.safetensors.index.json"),
+    *("pytorch_model.bin", "pytorch_model.bin.index.json"),
+)
 # Of heads and of the text towers that some repositories hold beside the vision model.
 _LEFTOVERS = ("*classifier*", "*head*", "decoder*", "text_*", "logit_*", "*_projection.weight")
 
@@ -53,37 +58,103 @@ class HFModel(Encoder):
         status="library code",
     )
 
+    flips: bool = False
+    """Whether the network wants blue first and red last."""
+    unmasked: bool = False
+    """Whether it hides patches at random unless it is told not to (ViTMAE)."""
+
     def build(self, weights: Path | str | None) -> nn.Module:
         """The vision model, filled to the last key; sets input rule, patch size and card."""
-        place = self.name.removeprefix("hf/")
-        if weights not in (None, RANDOM):
-            place = str(weights)
-            if Path(place).is_file():
-                place = str(Path(place).parent)
-        self._check_place(place)
-        try:
+        place, source = self._find(weights)
+        with self._told_as_sentence(place):
             config = transformers.AutoConfig.from_pretrained(place, trust_remote_code=False)
-            network, report = _load(place, config, weights == RANDOM)
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
-            reason = " ".join(str(error).split())[:300]
-            raise UserError(
-                f"model '{self.name}' cannot be loaded from {place} ({type(error).__name__}: "
-                f"{reason}); give a folder with config.json and model.safetensors, or a hub id"
-            ) from error
-        self._check_keys(place, report)
+            if config.model_type == "vit_mae":
+                self.unmasked, config.mask_ratio = True, 0.0
+            if source is None:
+                whole = transformers.AutoModel.from_config(config)  # type: ignore[no-untyped-call]
+            else:
+                whole = self._filled(config, source)
+        network: nn.Module = getattr(whole, "vision_model", whole).float()
         vision = getattr(config, "vision_config", None) or config
-        self.input_rule = self._rule(place, vision, weights == RANDOM)
+        if getattr(vision, "num_channels", 3) != 3:
+            raise UserError(
+                f"{place} wants images of {vision.num_channels} channels (num_channels in its "
+                "config.json), and only colour is supported; choose another model"
+            )
+        with self._told_as_sentence(place):
+            self._prepare_as_stated(place, getattr(vision, "image_size", None))
         patch = getattr(vision, "patch_size", None)
         self.patch_size = patch if isinstance(patch, int) else None
-        local = Path(place) / "model.safetensors"
-        if weights != RANDOM and local.is_file():
-            self.weights_file = local
         self.card = replace(self.card, title=place, weights_from=f"huggingface.co/{place}")
+        self.weights_file = source.path if source else None
         return network
 
-    def _check_place(self, place: str) -> None:
-        if Path(place).expanduser().is_dir():
+    def _prepare_as_stated(self, place: str, image_size: Any) -> None:
+        file = hf_input.file_of(place)
+        if file is None and self.random_weights:
+            self.input_rule = InputRule(int(image_size))
             return
+        if file is None:
+            raise UserError(
+                f"{place} holds no {hf_input.FILE}, so that the input of model '{self.name}' is "
+                "not known; put that file there"
+            )
+        self.input_rule, self.flips = hf_input.read(place, file, image_size)
+        hf_input.check(place, file, self._prepare, self.input_rule)
+
+    def _find(self, weights: Path | str | None) -> tuple[str, Source | None]:
+        """The place of the configuration, a folder or hub id, and the weights; None if random."""
+        named = self.name.removeprefix("hf/") if weights in (None, RANDOM) else str(weights)
+        random = weights == RANDOM
+        path = Path(named).expanduser()
+        if path.is_dir():
+            return str(path), None if random else Source(self._in_folder(path))
+        if path.is_file() or "#" in named:
+            source = checkpoints.find(self.name, named) or Source(path)
+            if source.path.suffix == ".json" and not shards.is_index(source.path):
+                raise UserError(
+                    f"{source.path} describes a model and holds no weights; name its weights, "
+                    f"or the folder: --weights {self.name}={source.path.parent}"
+                )
+            if not source.path.with_name("config.json").is_file():
+                raise UserError(
+                    f"there is no config.json beside {source.path}, so that the network of model "
+                    f"'{self.name}' is not known; put that of the model there"
+                )
+            return str(source.path.parent), source
+        self._check_place(named)
+        return named, None if random else Source(self._from_hub(named))
+
+    def _in_folder(self, folder: Path) -> Path:
+        if (folder / "adapter_config.json").is_file():
+            raise UserError(
+                f"{folder} holds an adapter (adapter_config.json), not a whole model; merge it "
+                "into its base model with peft and save that"
+            )
+        known = [folder / name for name in _FILES if (folder / name).is_file()]
+        if known:
+            return known[0]
+        found = checkpoints.find(self.name, folder)  # tells what is there in place of them
+        return found.path if found else folder
+
+    def _from_hub(self, place: str) -> Path:
+        """The weights of a repository, from the hub or its cache."""
+        with self._told_as_sentence(place):
+            for name in _FILES:
+                file = cached_file(place, name, _raise_exceptions_for_missing_entries=False)
+                if file is None:
+                    continue
+                if shards.is_index(Path(file)):
+                    told = shards.names(Path(file))
+                    for part in told:
+                        cached_file(place, part)
+                return Path(file)
+        raise UserError(
+            f"{place} holds none of {', '.join(_FILES)} for model '{self.name}'; "
+            "choose another repository"
+        )
+
+    def _check_place(self, place: str) -> None:
         known = hub.cached(HubFile(place, "config.json")) if place.count("/") < 2 else None
         if known is None and not hub.reachable():
             raise UserError(
@@ -92,45 +163,82 @@ class HFModel(Encoder):
                 f"{self.name}=FOLDER"
             )
 
-    def _check_keys(self, place: str, report: KeyReport) -> None:
-        if self.pooling != "pooler":  # then what pools is not used, and may be untrained
-            missing = [key for key in report.missing if "pooler." not in key]
-            report = report._replace(missing=missing)
-        if not report.fits:
+    @contextmanager
+    def _told_as_sentence(self, place: str) -> Iterator[None]:
+        """Whatever the library raises about the files of a place becomes a sentence."""
+        try:
+            yield
+        except (UserError, MemoryError):
+            raise
+        except Exception as error:
+            reason = " ".join(str(error).split())[:300]
             raise UserError(
-                f"{place} does not fit model '{self.name}': {report}; give the checkpoint that was "
-                "made for this configuration"
-            )
+                f"model '{self.name}' cannot be loaded from {place} ({type(error).__name__}: "
+                f"{reason}); give a folder with config.json and model.safetensors, or a hub id"
+            ) from error
 
-    def _rule(self, place: str, vision: Any, random: bool) -> InputRule:
-        file = cached_file(place, _PREPROCESSOR, _raise_exceptions_for_missing_entries=False)
-        if file is None:
-            if not random:
-                raise UserError(
-                    f"{place} holds no {_PREPROCESSOR}, so the input of model '{self.name}' is not "
-                    "known; put that file there"
+    def _filled(self, config: Any, source: Source) -> Any:
+        """The library's model, filled from the file and no other."""
+        content = checkpoints.read(source.path)
+        with torch.device("meta"):
+            empty: Any = transformers.AutoModel.from_config(config)  # type: ignore[no-untyped-call]
+        tensors = checkpoints.tensors_of(content)
+        model, report = None, KeyReport([], [], [])
+        if tensors and not source.entry:
+            model, report = _load(type(empty), config, tensors)
+            report = self._relevant(report, hasattr(model, "vision_model"))
+        if model is None or not report.fits:
+            # Perhaps what wraps the network is not the library's.
+            try:
+                chosen = parts.choose(
+                    empty, content, name=self.name, source=source, leftovers=_LEFTOVERS
                 )
-            return InputRule(int(vision.image_size))
-        given = json.loads(Path(file).read_text())
-        size = given.get("crop_size") if given.get("do_center_crop") else None
-        size = size or given.get("size") or getattr(vision, "image_size", None)
-        if isinstance(size, dict):
-            size = size.get("height") or size.get("shortest_edge")
-        normalise = given.get("do_normalize", True)
-        mean, std = given.get("image_mean"), given.get("image_std")
-        if not isinstance(size, int) or (normalise and not (mean and std)):
-            raise UserError(
-                f"{file} states no size, mean or std for model '{self.name}'; complete it"
-            )
-        return InputRule(
-            size=size,
-            mean=tuple(mean) if normalise else (0.0, 0.0, 0.0),
-            std=tuple(std) if normalise else (1.0, 1.0, 1.0),
-            interpolation=_FILTERS.get(given.get("resample", 2), "bilinear"),
-        )
+            except UserError:
+                if model is None:
+                    raise
+                raise UserError(
+                    f"{source.path} does not fit model '{self.name}': {report}; give the "
+                    "checkpoint that was made for this configuration"
+                ) from None
+            source, tensors = Source(source.path, chosen.entry), chosen.tensors
+            model, _ = _load(type(empty), config, tensors)
+            checkpoints.tell(source, chosen.dropped)
+        else:
+            own = empty.state_dict()
+            unused = [key for key in tensors if _is_leftover(key) and key not in own]
+            checkpoints.tell(source, unused)
+        _check(model, tensors, source)
+        return model
+
+    def _relevant(self, report: KeyReport, has_tower: bool) -> KeyReport:
+        """The report without what gives no feature: a text tower, a pooler that is not used."""
+        missing, reshaped = report.missing, report.reshaped
+        if has_tower:
+            missing = [key for key in missing if key.startswith("vision_model.")]
+            reshaped = [key for key in reshaped if key.startswith("vision_model.")]
+        if self.pooling != "pooler":  # then what pools may be untrained
+            missing = [key for key in missing if "pooler." not in key]
+        return KeyReport(missing, report.unexpected, reshaped)
+
+    def _wrapper_identity(self) -> str:
+        # What changes features, but neither a tensor nor the rule.
+        more = ", blue first" * self.flips + ", all patches" * self.unmasked
+        return super()._wrapper_identity() + more
+
+    def _prepare(self, image: np.ndarray | Tensor) -> Tensor:
+        x = super()._prepare(image)
+        return x.flip(0) if self.flips else x
+
+    def _run(self, x: Tensor) -> Any:
+        """The library's output, of all patches in raster order."""
+        if not self.unmasked:
+            return self.network(pixel_values=x)
+        count = (x.shape[-1] // (self.patch_size or 1)) ** 2
+        order = torch.arange(count, device=x.device, dtype=torch.float32)
+        return self.network(pixel_values=x, noise=order.expand(len(x), -1))
 
     def _forward(self, x: Tensor) -> Tensor:
-        output = self.network(pixel_values=x)
+        output = self._run(x)
         if self.pooling == "pooler":
             pooled: Tensor | None = getattr(output, "pooler_output", None)
             if pooled is None:
@@ -147,7 +255,7 @@ class HFModel(Encoder):
     def _tokens(self, x: Tensor) -> Tensor:
         if self.patch_size is None:
             raise NotImplementedError(f"model '{self.name}' has no patch tokens")
-        tokens, prefix = self._sequence(self.network(pixel_values=x))
+        tokens, prefix = self._sequence(self._run(x))
         return tokens[:, prefix:]
 
     def _sequence(self, output: Any) -> tuple[Tensor, int]:
@@ -160,36 +268,45 @@ class HFModel(Encoder):
         return last, max(0, last.shape[1] - (self.input_size // self.patch_size) ** 2)
 
 
-def _load(place: str, config: Any, random: bool) -> tuple[nn.Module, KeyReport]:
-    """The vision model, and how the file's keys compare with it."""
-    if random:
-        model: Any = transformers.AutoModel.from_config(config)  # type: ignore[no-untyped-call]
-        report = KeyReport([], [], [])
-    else:
-        with _quiet():  # the library's own report goes on where it should stop
-            model, info = transformers.AutoModel.from_pretrained(
-                place,
-                config=config,
-                trust_remote_code=False,
-                ignore_mismatched_sizes=True,  # they are refused below, by name
-                output_loading_info=True,
-            )
-        report = KeyReport(
-            sorted(info["missing_keys"]),
-            [key for key in sorted(info["unexpected_keys"]) if not _is_leftover(key)],
-            [
-                f"{key}: {list(given)} in the file, {list(wanted)} in the model"
-                for key, given, wanted in sorted(info["mismatched_keys"])
-            ],
+def _load(kind: Any, config: Any, tensors: Mapping[str, Tensor]) -> tuple[Any, KeyReport]:
+    """The library's model filled from tensors, which it may rename, and how their keys compare."""
+    with _quiet():  # the library's own report goes on where it should stop
+        model, info = kind.from_pretrained(
+            None,
+            config=config,
+            state_dict=dict(tensors),
+            dtype=torch.float32,
+            ignore_mismatched_sizes=True,  # they are refused by name
+            output_loading_info=True,
         )
-    if not hasattr(model, "vision_model"):
-        return model.float(), report
-    start = "vision_model."
-    report = report._replace(
-        missing=[key for key in report.missing if key.startswith(start)],
-        reshaped=[key for key in report.reshaped if key.startswith(start)],
+    report = KeyReport(
+        sorted(info["missing_keys"]),
+        [key for key in sorted(info["unexpected_keys"]) if not _is_leftover(key)],
+        [
+            f"{key}: {list(given)} in the file, {list(wanted)} in the model"
+            for key, given, wanted in sorted(info["mismatched_keys"])
+        ],
     )
-    return model.vision_model.float(), report
+    return model, report
+
+
+def _check(model: nn.Module, tensors: Mapping[str, Tensor], source: Source) -> None:
+    """Refuse numbers of another kind, or such as are not finite."""
+    own = model.state_dict()
+    pairs = {}
+    for key, value in tensors.items():
+        names = key.split(".")
+        ends = (".".join(names[start:]) for start in range(len(names)))
+        end = next((end for end in ends if end in own), None)
+        if end is not None:
+            pairs[key] = value, own[end]
+    checkpoints.check_kinds(pairs, source)
+    for key, value in own.items():
+        if value.is_floating_point() and not torch.isfinite(value).all():
+            raise UserError(
+                f"{source} holds NaN or infinite numbers in {key}; the training diverged or the "
+                "file is damaged: take another checkpoint"
+            )
 
 
 def _is_leftover(key: str) -> bool:

@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from model_zoo import parts, weights
+from model_zoo.parts import HEADS, Part
 from model_zoo.weights import KeyReport, Source, matches, tensors_of, without_prefix
 from ultrabench_eval.core.errors import UserError
 
@@ -82,6 +84,9 @@ def fill(
 ) -> Filled:
     """Fill every parameter and buffer of `network` from a checkpoint; all or nothing.
 
+    A file that holds no name of the network in the released places is searched for it, see
+    `parts`. A classifier behind the network is left out.
+
     Args:
         network: filled in place.
         content: a checkpoint, as `weights.read` gives it.
@@ -94,32 +99,74 @@ def fill(
 
     Raises:
         UserError: no such entry; a key is missing, unexpected or of another shape; a value is not
-            finite, or not the constant it must be.
+            finite, of another kind, or not the constant it must be.
     """
-    entry, tensors = _part(content, name, source, entries)
-    leftovers = tuple(pattern for layout in layouts for pattern in layout.leftovers)
-    for prefix in prefixes:
-        tensors = without_prefix(tensors, prefix, leftovers)
-    layout = next((one for one in layouts if one.marker and one.marker in tensors), layouts[0])
-    where = f"{source.path}#{entry}" if entry else str(source.path)
-
     own = network.state_dict()
-    recipes = {key: layout.recipe(key) for key in own}
-    report, values = _assemble(own, recipes, tensors, layout)
+    filling = _Filling(own, layouts)
+    part = _part(content, source, entries)
+    if part is not None:
+        part = part._replace(tensors=filling.without(prefixes, part.tensors))
+    if part is None or not filling.knows(part.tensors):
+        part = parts.fitting(content, filling.names, filling.report, name=name, source=source)
+    layout = filling.layout(part.tensors)
+    where = Source(source.path, part.entry or None)
+    report, values = _assemble(own, filling.recipes(layout), part.tensors, layout)
     if not report.fits:
         raise UserError(
             f"{where} does not fit model '{name}': {report}; "
             f"give the checkpoint that was made for '{name}'"
         )
-    _check_values(tensors, recipes, layout, where, name)
+    _check_values(own, part.tensors, filling.recipes(layout), layout, where, name)
     network.load_state_dict(values)
-    return Filled(entry, layout.name)
+    used = {key for recipe in filling.recipes(layout).values() for key in recipe.keys}
+    known = (*layout.leftovers, *layout.constants)
+    heads = [key for key in part.tensors if key not in used and not matches(key, known)]
+    weights.tell(where, (*heads, *part.beside))
+    return Filled(part.entry, layout.name)
 
 
-def _part(
-    content: Mapping[str, Any], name: str, source: Source, entries: tuple[str, ...]
-) -> tuple[str, dict[str, Tensor]]:
-    """The first of the entries that holds tensors."""
+@dataclass(frozen=True)
+class _Filling:
+    """What a network wants of a file, by its layouts."""
+
+    own: Mapping[str, Tensor]
+    layouts: tuple[Layout, ...]
+
+    def recipes(self, layout: Layout) -> dict[str, Recipe]:
+        """How each of the network's tensors is made."""
+        return {key: layout.recipe(key) for key in self.own}
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Of all tensors that any layout takes from a file."""
+        recipes = (self.recipes(layout).values() for layout in self.layouts)
+        return frozenset(key for of_one in recipes for recipe in of_one for key in recipe.keys)
+
+    def without(self, prefixes: tuple[str, ...], tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The tensors without those prefixes that all have, but for leftovers."""
+        leftovers = tuple(pattern for layout in self.layouts for pattern in layout.leftovers)
+        tensors = parts.unwrapped(tensors)
+        for prefix in prefixes:
+            tensors = without_prefix(tensors, prefix, leftovers)
+        return tensors
+
+    def knows(self, tensors: Mapping[str, Tensor]) -> bool:
+        """Whether any of them has a name that is wanted."""
+        return not self.names.isdisjoint(tensors)
+
+    def layout(self, tensors: Mapping[str, Tensor]) -> Layout:
+        """The layout that tensors are in."""
+        marked = (one for one in self.layouts if one.marker and one.marker in tensors)
+        return next(marked, self.layouts[0])
+
+    def report(self, part: Part) -> KeyReport:
+        """How a part of a file compares with the network."""
+        layout = self.layout(part.tensors)
+        return _assemble(self.own, self.recipes(layout), part.tensors, layout)[0]
+
+
+def _part(content: Mapping[str, Any], source: Source, entries: tuple[str, ...]) -> Part | None:
+    """The part that the user named, or the first of the entries that holds tensors."""
     top = tensors_of(content)
     if source.entry:
         start = source.entry + "."
@@ -131,19 +178,14 @@ def _part(
             under = {key: value for key, value in within.items() if key.startswith(start)}
             tensors = within if isinstance(inner, dict) else without_prefix(under, start)
             if tensors:
-                return source.entry, tensors
-    else:
-        for entry in entries:
-            inner = content.get(entry)
-            tensors = (tensors_of(inner) if isinstance(inner, dict) else {}) if entry else top
-            if tensors:
-                return entry, tensors
-    listed = ", ".join(list(content)[:8]) or "nothing"
-    looked = source.entry or ", ".join(entry or "tensors at the top" for entry in entries)
-    raise UserError(
-        f"{source} does not fit model '{name}': it holds no {looked} (at the top: {listed}); "
-        "name the part to use as PATH#entry, or give another checkpoint"
-    )
+                return Part(source.entry, tensors, ())
+        return None
+    for entry in entries:
+        inner = content.get(entry)
+        tensors = (tensors_of(inner) if isinstance(inner, dict) else {}) if entry else top
+        if tensors:
+            return Part(entry, tensors, ())
+    return None
 
 
 def _assemble(
@@ -157,7 +199,8 @@ def _assemble(
     wanted += layout.constants
     missing = [key for key in dict.fromkeys(wanted) if key not in tensors]
     used = set(wanted)
-    unexpected = [key for key in tensors if key not in used and not matches(key, layout.leftovers)]
+    leftovers = (*layout.leftovers, *HEADS)
+    unexpected = [key for key in tensors if key not in used and not matches(key, leftovers)]
     known = {key: value.shape for key, value in layout.constants.items()}
     reshaped = [
         f"{key}: {list(tensors[key].shape)} in the file, {list(shape)} in the model"
@@ -166,11 +209,11 @@ def _assemble(
     ]
     values = {}
     for key, recipe in recipes.items():
-        parts = [tensors[part] for part in recipe.keys if part in tensors]
-        if len(parts) < len(recipe.keys):
+        given = [tensors[part] for part in recipe.keys if part in tensors]
+        if len(given) < len(recipe.keys):
             continue
         try:
-            value = recipe.join(parts) if parts else own[key]
+            value = recipe.join(given) if given else own[key]
         except (RuntimeError, ValueError):  # parts that do not go together
             value = None
         if value is None or value.shape != own[key].shape:
@@ -182,12 +225,15 @@ def _assemble(
 
 
 def _check_values(
+    own: Mapping[str, Tensor],
     tensors: Mapping[str, Tensor],
     recipes: Mapping[str, Recipe],
     layout: Layout,
-    where: str,
+    where: Source,
     name: str,
 ) -> None:
+    filled = {part: own[key] for key, recipe in recipes.items() for part in recipe.keys}
+    weights.check_kinds({part: (tensors[part], one) for part, one in filled.items()}, where)
     for key in dict.fromkeys(key for recipe in recipes.values() for key in recipe.keys):
         # By the extremes, which takes a quarter of the time of looking at each number.
         if tensors[key].is_floating_point() and not _finite(tensors[key]):
@@ -210,5 +256,7 @@ def _finite(tensor: Tensor) -> bool:
 def _same(given: Tensor, value: Tensor) -> bool:
     if not value.is_floating_point():
         return torch.equal(given.to(value.dtype), value)
+    if not given.is_floating_point():
+        return False
     # Files store such tables in bfloat16, too.
     return torch.allclose(given.float(), value.float(), rtol=1e-2, atol=1e-6)

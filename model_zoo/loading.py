@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 import model_zoo
-from model_zoo import hub
+from model_zoo import behaviour, guests, hub
 from model_zoo import weights as checkpoints
 from model_zoo.encoder import Encoder
 from ultrabench_eval.core.errors import UserError
@@ -46,9 +46,12 @@ def load_encoder(
         )
     if weights is None and model.card.hub and checkpoints.find(base, None) is None:
         weights = hub.fetch(base, model.card, accept_license)
-    encoder = model(name=base, weights=weights, pooling=variant or pooling)
-    _ = encoder.fingerprint  # over the weights as released, before they are cast
-    encoder = encoder.to(wanted_device, wanted_dtype)
+    with guests.contained(f"model '{name}'"):
+        encoder = model(name=base, weights=weights, pooling=variant or pooling)
+        _ = encoder.weights_digest  # over the weights as released, before they are cast
+        encoder = encoder.to(wanted_device, wanted_dtype)
+        encoder.behaviour = behaviour.observe(encoder)
+        _ = encoder.fingerprint  # now that all code ran once, that which it imports late too
     if compile:
         encoder.compile_forward()
     return encoder

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import Any, get_args
 import open_clip
 from torch import Tensor, nn
 
+from model_zoo import parts, settings
 from model_zoo import weights as checkpoints
 from model_zoo.cards import Card
 from model_zoo.encoder import RANDOM, Encoder
@@ -77,7 +78,11 @@ class OpenCLIPModel(Encoder):
         download = source is None and weights != RANDOM
         model = self._create(architecture, tag, download)
         tower = ImageTower(model.visual)
-        self._describe(architecture, tag, model.visual)
+        saved = source.path.with_name("open_clip_config.json") if source else None
+        given = dict(model.visual.preprocess_cfg)
+        if saved is not None and saved.is_file():
+            given |= self._saved(architecture, saved)
+        self._describe(architecture, tag, model.visual, given)
         if source is not None:
             self._fill(tower, model, source)
         return tower
@@ -100,26 +105,41 @@ class OpenCLIPModel(Encoder):
         own = tower.state_dict()
         others = tuple(key for key in model.state_dict() if key not in own)
         leftovers = (*others, "text.*", "logit_scale", "logit_bias")
-        tensors = checkpoints.choose(
-            tower,
-            checkpoints.read(source.path),
-            name=self.name,
-            source=source,
-            leftovers=leftovers,
-        )
-        checkpoints.fill(tower, tensors, name=self.name, source=source, leftovers=leftovers)
+        parts.fill(tower, str(source), self.name, leftovers)
         self.weights_file = source.path
 
-    def _describe(self, architecture: str, tag: str, visual: Any) -> None:
-        given = visual.preprocess_cfg
-        size = given["size"] if isinstance(given["size"], int) else given["size"][0]
+    def _saved(self, architecture: str, file: Path) -> dict[str, Any]:
+        """Preprocessing as open_clip describes it beside the weights."""
+        told = settings.read(file)
+        known = open_clip.get_model_config(architecture) or {}
+        model = told.get("model_cfg") or {}
+        for part in ("embed_dim", "vision_cfg", "quick_gelu"):
+            if model and model.get(part) != known.get(part):
+                raise UserError(
+                    f"{file} states another {part} than model '{self.name}' has; name the model "
+                    "that these weights are of"
+                )
+        given = dict(told.get("preprocess_cfg") or {})
+        for key, check in (("mean", settings.channels), ("std", settings.spreads)):
+            if key in given:
+                given[key] = check(given[key], key, file)
+        return given
+
+    def _describe(self, architecture: str, tag: str, visual: Any, given: Mapping[str, Any]) -> None:
+        size = given["size"]
+        sides = {size} if isinstance(size, int) else set(size)
+        if len(sides) != 1:
+            raise UserError(
+                f"model '{self.name}' wants input of size {size}; only square inputs are "
+                "supported: choose another model"
+            )
         if given["interpolation"] not in get_args(Interpolation):
             raise UserError(
                 f"model '{self.name}' wants {given['interpolation']} interpolation, which is not "
                 f"one of {', '.join(get_args(Interpolation))}; choose another model"
             )
         self.input_rule = InputRule(
-            size, tuple(given["mean"]), tuple(given["std"]), given["interpolation"]
+            sides.pop(), tuple(given["mean"]), tuple(given["std"]), given["interpolation"]
         )
         patch = getattr(visual, "patch_size", None)
         if patch is not None and hasattr(visual, "forward_intermediates"):

@@ -1,27 +1,30 @@
 """`timm/<name>`: any image model of timm as a frozen encoder.
 
 Weights come from a file, from timm's hub, or are untrained if that is asked for; never by
-accident. The input rule is timm's data configuration, but for one thing: the whole image is
-squashed to the model's input size, where timm would crop its centre, because a crop cuts tissue
-away.
+accident. The input rule is timm's data configuration, that of the `config.json` beside the weights
+if there is one, but for one thing: the whole image is squashed to the model's input size, where
+timm would crop its centre, because a crop cuts tissue away.
 """
 
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, get_args
 
 import timm
 from timm.data.config import resolve_model_data_config
 from torch import Tensor, nn
 
-from model_zoo import hub, pooling
+from model_zoo import hub, parts, pooling, settings
 from model_zoo import weights as checkpoints
 from model_zoo.cards import Card, HubFile
 from model_zoo.encoder import RANDOM, Encoder
 from model_zoo.transforms import InputRule, Interpolation
+from ultrabench_eval.core import hashing
 from ultrabench_eval.core.errors import UserError
 
 _HUB_FILES = ("model.safetensors", "pytorch_model.bin")
@@ -44,11 +47,18 @@ class TimmModel(Encoder):
         pretraining="see the model's page on the hub",
         status="library code",
     )
+    arguments: Mapping[str, Any] = MappingProxyType({})
+    """What a `config.json` beside the weights has the network made with."""
 
     def build(self, weights: Path | str | None) -> nn.Module:
         """The timm network with `num_classes=0`; sets input rule, patch size and card."""
         architecture = self.name.removeprefix("timm/")
-        network: nn.Module = _create(architecture, num_classes=0)
+        source = None if weights == RANDOM else checkpoints.find(self.name, weights)
+        saved = source.path.with_name("config.json") if source else None
+        if saved is not None and _is_timms(saved):
+            network = self._as_saved(architecture, saved)
+        else:
+            network = _create(architecture, num_classes=0)
         config: dict[str, Any] = network.pretrained_cfg  # type: ignore[assignment]
         self.input_rule = _input_rule(self.name, network)
         self.patch_size = _patch_size(network)
@@ -64,20 +74,49 @@ class TimmModel(Encoder):
         if weights == RANDOM:
             return network
 
-        source = checkpoints.find(self.name, weights)
         leftovers = _classifier_keys(config)
-        if source is None:
-            tensors, origin = _from_hub(self.name, architecture, config)
-        else:
+        if source is not None:
             self.weights_file = source.path
-            content = checkpoints.read(source.path)
-            tensors = checkpoints.choose(
-                network, content, name=self.name, source=source, leftovers=leftovers
-            )
-            origin = str(source)
+            return parts.fill(network, str(source), self.name, leftovers)
+        tensors, origin = _from_hub(self.name, architecture, config)
         return checkpoints.fill(
             network, tensors, name=self.name, source=origin, leftovers=leftovers
         )
+
+    def _as_saved(self, architecture: str, file: Path) -> nn.Module:
+        """The network as timm's `save_for_hf` describes it beside its weights."""
+        told = settings.read(file)
+        name = architecture.partition(".")[0]
+        if told["architecture"] != name:
+            raise UserError(
+                f"{file} is of the architecture '{str(told['architecture'])[:60]}', not of model "
+                f"'{self.name}'; give the weights as --weights timm/{told['architecture']}=PATH"
+            )
+        given = told.get("pretrained_cfg") or told
+        for key, check in (("mean", settings.channels), ("std", settings.spreads)):
+            if given.get(key) is not None:
+                check(given[key], key, file)
+        self.arguments = dict(told.get("model_args") or {})
+        try:
+            network: nn.Module = timm.create_model(f"local-dir:{file.parent}", num_classes=0)
+        except Exception as error:  # of whatever the settings lead to
+            reason = " ".join(str(error).split())[:160]
+            raise UserError(
+                f"{file} does not describe a model that timm {timm.__version__} can make "
+                f"({type(error).__name__}: {reason}); correct it, or update timm"
+            ) from error
+        pool = told.get("global_pool")
+        if pool is not None and pool != getattr(network, "global_pool", pool):
+            raise UserError(
+                f"{file} states global_pool '{pool}', which timm does not use there; put it into "
+                "its model_args"
+            )
+        return network
+
+    def _wrapper_identity(self) -> str:
+        # What a network is made with changes features, but may change no tensor.
+        made = f", {hashing.canonical_json(self.arguments).decode()}" if self.arguments else ""
+        return super()._wrapper_identity() + made
 
     def _check_pooling(self, network: nn.Module) -> None:
         if self.pooling == "default":
@@ -108,6 +147,11 @@ class TimmModel(Encoder):
     @property
     def _prefix(self) -> int:
         return int(self.network.num_prefix_tokens)  # type: ignore[arg-type]
+
+
+def _is_timms(file: Path) -> bool:
+    """Whether a `config.json` is one of timm, and not of another library or tool."""
+    return file.is_file() and isinstance(settings.read(file).get("architecture"), str)
 
 
 def _create(architecture: str, **options: Any) -> Any:

@@ -9,7 +9,11 @@ from __future__ import annotations
 import os
 import re
 import zipfile
-from collections.abc import Mapping, Sequence
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,11 +23,26 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 import model_zoo
+from model_zoo import shards
+from ultrabench_eval.core import hashing
 from ultrabench_eval.core.errors import UserError, not_found
 
 FOLDER_VARIABLE = "UBENCH_WEIGHTS"
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar")
+REAL = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+"""What weights are stored in; anything else in their place is a damaged or a quantised file."""
 _SHOWN = 4  # keys that an error message names before it says how many more there are
+_LONGEST = 70  # letters of a key that are shown
+
+# Files that are taken for weights, by how they begin.
+_OTHERS = {
+    b"\x89HDF": "an HDF5 file (Keras); save its tensors as safetensors",
+    b"\x93NUMPY": "a NumPy array; save the tensors under their names as safetensors",
+    b"GGUF": "a GGUF file, whose tensors may be quantised; get the model's safetensors",
+    b"\x1f\x8b": "compressed with gzip; unpack it first",
+    b"7z\xbc\xaf": "a 7z archive; unpack it first",
+    b"Rar!": "a RAR archive; unpack it first",
+}
 
 
 class Source(NamedTuple):
@@ -89,6 +108,7 @@ def _explicit(name: str, text: str) -> Source:
     path = path.expanduser()
     if not path.exists():
         raise not_found(f"weights of model '{name}'", path, "check the path you gave")
+    shards.check_named(path)
     return Source(_in_folder(name, path), entry or None)
 
 
@@ -96,6 +116,7 @@ def _in_folder(name: str, path: Path) -> Path:
     if path.is_file():
         return path
     files = sorted(file for file in path.iterdir() if file.suffix in SUFFIXES)
+    files = shards.in_folder(path, files)
     if not files:
         raise UserError(
             f"the folder {path} holds no weights for model '{name}'; put a "
@@ -106,9 +127,106 @@ def _in_folder(name: str, path: Path) -> Path:
     return files[0]
 
 
-def _ambiguous(name: str, paths: list[Path], mend: str) -> UserError:
-    listed = ", ".join(str(path) for path in paths)
-    return UserError(f"several weights fit model '{name}': {listed}; {mend}")
+def _ambiguous(name: str, paths: list[Path], remedy: str) -> UserError:
+    listed = shortened([str(path) for path in paths], 8)
+    return UserError(f"several weights fit model '{name}': {listed}; {remedy}")
+
+
+# ---- what is read while a model is built --------------------------------------------------------
+
+
+@dataclass
+class Told:
+    """What became known of the weights while a network was built."""
+
+    read: dict[Path, tuple[int, ...]] = field(default_factory=dict)
+    """Files that `read` opened, each with what tells whether it is replaced later."""
+    filled: list[Source] = field(default_factory=list)
+    """Which part of which file filled a network."""
+    dropped: list[str] = field(default_factory=list)
+    """Parts of a file that the network does not use, such as "head (2 tensors)"."""
+
+
+_told: ContextVar[Told | None] = ContextVar("told", default=None)
+
+
+@contextmanager
+def listening() -> Iterator[Told]:
+    """Collect what `read`, `fill_from` and their like come to know inside."""
+    told = Told()
+    token = _told.set(told)
+    try:
+        yield told
+    finally:
+        _told.reset(token)
+
+
+def tell(source: Source, dropped: Sequence[str] = ()) -> None:
+    """State which part of a file filled a network, and which of its keys were left out."""
+    told = _told.get()
+    if told is not None:
+        told.filled.append(source)
+        told.dropped += grouped(dropped)
+
+
+def grouped(keys: Iterable[str]) -> list[str]:
+    """Keys by their first name, with how many there are: "head (2 tensors)"."""
+    counts: dict[str, int] = {}
+    for key in keys:
+        first = key.partition(".")[0]
+        counts[first] = counts.get(first, 0) + 1
+    return [f"{name} ({n} tensor{'s' * (n > 1)})" for name, n in counts.items()]
+
+
+def signature(path: Path) -> tuple[int, ...]:
+    """What changes when a file is replaced or written to."""
+    state = path.stat()
+    return state.st_ino, state.st_size, state.st_mtime_ns
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file of weights; of an index, over that and all of its parts."""
+    files = shards.files_of(path)
+    if len(files) == 1:
+        return hashing.digest_file(path)
+    return hashing.digest({file.name: hashing.digest_file(file) for file in files})
+
+
+_contents: dict[tuple[str, tuple[tuple[int, ...], ...]], str] = {}
+
+
+def content_digest(weights: Path | str) -> str:
+    """SHA-256 of whatever `weights` names: a file, all files of a folder, or the text itself.
+
+    For wrappers that read their weights in ways of their own, so that nothing is known but what
+    they were given.
+
+    Raises:
+        UserError: a file is replaced while it is read.
+    """
+    text, entry = str(weights), ""
+    path = Path(text).expanduser()
+    if not path.exists() and "#" in text:
+        before, _, entry = text.rpartition("#")
+        path = Path(before).expanduser()
+    if not path.exists():  # a name that the wrapper understands
+        return hashing.digest({"named": text})
+    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+    signatures = tuple(signature(file) for file in files)
+    if (known := _contents.get((text, signatures))) is not None:
+        return known
+    digests = {
+        "" if file == path else file.relative_to(path).as_posix(): hashing.digest_file(file)
+        for file in files
+    }
+    if tuple(signature(file) for file in files) != signatures:
+        raise UserError(f"{path} changed while it was being read; run again when it is complete")
+    result = hashing.digest({"entry": entry, "files": digests})
+    _contents[text, signatures] = result
+    return result
+
+
+# ---- opening ------------------------------------------------------------------------------------
 
 
 # What training code leaves beside the weights: arguments, numbers and arrays of numpy, and
@@ -171,23 +289,28 @@ def read(path: Path, stand_ins: Sequence[str] = ()) -> dict[str, Any]:
         raise not_found("checkpoint", path, "check the path")
     with path.open("rb") as file:
         head = file.read(64)
-    if head.startswith(b"version https://git-lfs"):
-        raise UserError(f"{path} is a Git LFS pointer, not the weights; run `git lfs pull` there")
-    if head.lstrip().lower().startswith((b"<!doctype", b"<html")):
-        raise UserError(
-            f"{path} is a web page, not weights (a download that needed a login or a "
-            "confirmation?); download it again"
-        )
+    _check_kind(path, head)
+    told = _told.get()
+    if told is not None:
+        told.read[path] = signature(path)
+    # The length of a safetensors header stands before it; in a text these bytes are letters.
+    safetensors = head[8:9] == b"{" and head[6:8] == b"\0\0"
+    if head.lstrip().startswith(b"{") and not safetensors:
+        return dict(_read_shards(path, stand_ins))
     content: Any
     try:
-        if head[8:9] == b"{":  # safetensors: the length of its header, then the header
+        if safetensors:
             content = load_file(path)
         else:
-            # Memory-mapped: training checkpoints of 10 GB hold an encoder of 2 GB.
             mapped = zipfile.is_zipfile(path)
+            if mapped:
+                _check_archive(path)
+            # Memory-mapped: training checkpoints of 10 GB hold an encoder of 2 GB.
             known: list[Any] = [(StandIn, name) for name in (*BESIDE, *stand_ins)]
             with torch.serialization.safe_globals(known):
                 content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+    except (MemoryError, PermissionError, UserError):
+        raise
     except Exception as error:  # bytes that are no pickle raise whatever comes
         found = re.search(r"GLOBAL ([\w.]+)", str(error))
         if found is None:
@@ -204,6 +327,62 @@ def read(path: Path, stand_ins: Sequence[str] = ()) -> dict[str, Any]:
     return content
 
 
+def _check_kind(path: Path, head: bytes) -> None:
+    """Tell by its first bytes what a file is that holds no weights."""
+    if not head:
+        raise UserError(f"{path} is empty; download it or copy it again")
+    if head.startswith(b"version https://git-lfs"):
+        raise UserError(f"{path} is a Git LFS pointer, not the weights; run `git lfs pull` there")
+    if head.lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith((b"<!doctype", b"<html", b"<?xml")):
+        raise UserError(
+            f"{path} is a web page, not weights (a download that needed a login or a "
+            "confirmation?); download it again"
+        )
+    for start, what in _OTHERS.items():
+        if head.startswith(start):
+            raise UserError(f"{path} is {what}")
+
+
+def _check_archive(path: Path) -> None:
+    """Compare the checksums of torch's zip with its content, which torch itself does not."""
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+        if not any(name.endswith("/data.pkl") or name == "data.pkl" for name in names):
+            raise UserError(
+                f"{path} is a zip archive, but not a checkpoint of torch; unpack it and name the "
+                "file in it"
+            )
+        if any("/code/" in name for name in names):
+            raise UserError(
+                f"{path} is a TorchScript archive, not a state dict; open it with torch.jit.load "
+                "and save its `state_dict()`"
+            )
+        try:
+            damaged = archive.testzip()
+        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+            raise _corrupt(path, error) from error
+    if damaged is not None:
+        raise UserError(
+            f"{path} is damaged: the checksum of {damaged[-_LONGEST:]} in it is wrong; download "
+            "it again, or take another checkpoint"
+        )
+
+
+def _read_shards(index: Path, stand_ins: Sequence[str]) -> dict[str, Tensor]:
+    """All tensors of a checkpoint in several files."""
+    tensors: dict[str, Tensor] = {}
+    for path, keys in shards.weight_map(index).items():
+        held = tensors_of(read(path, stand_ins))
+        if held.keys() != keys:
+            missing, more = sorted(keys - held.keys()), sorted(held.keys() - keys)
+            raise UserError(
+                f"{path} does not hold what {index.name} says "
+                f"({KeyReport(missing, more, [])}); get index and parts again from one source"
+            )
+        tensors |= held
+    return tensors
+
+
 def _corrupt(path: Path, error: Exception) -> UserError:
     reason = (str(error).strip().splitlines() or ["no reason given"])[0]
     return UserError(
@@ -214,7 +393,11 @@ def _corrupt(path: Path, error: Exception) -> UserError:
 
 def tensors_of(content: Mapping[str, Any]) -> dict[str, Tensor]:
     """The tensors at the top level of a checkpoint; empty if there are none."""
-    return {key: value for key, value in content.items() if isinstance(value, Tensor)}
+    return {
+        key: value
+        for key, value in content.items()
+        if isinstance(value, Tensor) and isinstance(key, str)
+    }
 
 
 def without_prefix(
@@ -257,9 +440,16 @@ class KeyReport(NamedTuple):
         parts = []
         for kind, keys in kinds.items():
             if keys:
-                more = f" and {len(keys) - _SHOWN} more" if len(keys) > _SHOWN else ""
-                parts.append(f"{len(keys)} {kind} ({', '.join(keys[:_SHOWN])}{more})")
+                parts.append(f"{len(keys)} {kind} ({shortened(keys)})")
         return ", ".join(parts)
+
+
+def shortened(names: Sequence[Any], shown: int = _SHOWN) -> str:
+    """A few names for a message, and how many more there are."""
+    texts = [str(name) for name in names[:shown]]
+    texts = [text if len(text) <= 2 * _LONGEST else f"{text[:_LONGEST]}..." for text in texts]
+    more = f" and {len(names) - shown} more" if len(names) > shown else ""
+    return ", ".join(texts) + more
 
 
 def compare(
@@ -308,7 +498,8 @@ def fill(
             f"{source} does not fit model '{name}': {report}; "
             f"give the checkpoint that was made for '{name}'"
         )
-    wanted = network.state_dict().keys()
+    wanted = network.state_dict()
+    check_kinds({key: (tensors[key], own) for key, own in wanted.items()}, source)
     for key in wanted:
         if tensors[key].is_floating_point() and not torch.isfinite(tensors[key]).all():
             raise UserError(
@@ -319,58 +510,37 @@ def fill(
     return network
 
 
-def choose(
-    network: nn.Module,
-    content: Mapping[str, Any],
-    *,
-    name: str,
-    source: Source,
-    prefixes: tuple[str, ...] = ("module.",),
-    leftovers: tuple[str, ...] = (),
-) -> dict[str, Tensor]:
-    """The state dict in a checkpoint that fits `network`, whatever it is wrapped in.
-
-    Looked at: the tensors at the top and each dictionary of tensors one level down (`encoder`,
-    `state_dict`, ...); or what `source.entry` names, a dictionary or a prefix of keys.
+def check_kinds(pairs: Mapping[str, tuple[Tensor, Tensor]], source: Source | str) -> None:
+    """Refuse tensors that would be cast to another kind of number.
 
     Args:
-        network: what is to be filled.
-        content: a checkpoint, as `read` gives it.
-        name: the model's name, for the error.
-        source: where the content comes from, and which entry of it is wanted.
-        prefixes: taken off one after the other where all keys have them.
-        leftovers: patterns of keys that the model is known not to use.
+        pairs: by key, the tensor of the file and that of the network which it fills.
+        source: where the tensors come from, for the error.
 
     Raises:
-        UserError: nothing fits (told by what comes nearest), or several parts do.
+        UserError: integers, truth values, complex or 8-bit numbers in place of weights, or float16
+            and bfloat16 in one file, which happens where a header is damaged.
     """
-    found = {"": tensors_of(content)}
-    found |= {key: tensors_of(part) for key, part in content.items() if isinstance(part, dict)}
-    if source.entry:
-        start = source.entry + "."
-        under = {key: value for key, value in found[""].items() if key.startswith(start)}
-        found = {source.entry: found.get(source.entry) or without_prefix(under, start)}
-    candidates: dict[str, dict[str, Tensor]] = {}
-    for entry, tensors in found.items():
-        for prefix in prefixes:
-            tensors = without_prefix(tensors, prefix)
-        if tensors:
-            candidates[entry] = tensors
-    if not candidates:
-        listed = ", ".join(list(content)[:8]) or "nothing"
+    for key, (given, own) in pairs.items():
+        real = own.is_floating_point()
+        if (given.dtype in REAL) != real or (not real and _kind(given) != _kind(own)):
+            raise UserError(
+                f"{source} holds {_dtype(given)} in {shortened([key])} where the network has "
+                f"{_dtype(own)}; the file is damaged or quantised: take the original weights"
+            )
+    halves = {given.dtype: key for key, (given, _) in pairs.items() if given.dtype in REAL[:2]}
+    if len(halves) > 1:
         raise UserError(
-            f"{source} holds no tensors for model '{name}' (at the top: {listed}); "
-            "name the part to use as PATH#entry"
+            f"{source} holds both float16 and bfloat16 ({shortened(list(halves.values()))}), so "
+            "that its header is probably damaged; download it again"
         )
-    reports = {key: compare(network, part, leftovers) for key, part in candidates.items()}
-    fitting = [key for key, report in reports.items() if report.fits]
-    if len(fitting) > 1:
-        raise UserError(
-            f"{source.path} holds several networks that fit model '{name}' "
-            f"({', '.join(key or 'top level' for key in fitting)}); "
-            f"name one: --weights {name}={source.path}#{fitting[0] or fitting[1]}"
-        )
-    if not fitting:
-        nearest = min(reports, key=lambda key: sum(map(len, reports[key])))
-        fill(network, candidates[nearest], name=name, source=source, leftovers=leftovers)
-    return candidates[fitting[0]]
+
+
+def _kind(tensor: Tensor) -> str:
+    if tensor.dtype == torch.bool:
+        return "bool"
+    return "complex" if tensor.is_complex() else "integer"
+
+
+def _dtype(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")

@@ -13,11 +13,13 @@ from pathlib import Path
 
 import model_zoo
 import tasks
+from model_zoo import executed, guests
 from ultrabench_eval.core import hashing
 from ultrabench_eval.core.errors import UserError, not_found
 
 _REGISTRIES = (model_zoo.registry, tasks.registry)
 _loaded: dict[Path, list[str]] = {}
+_registered: dict[Path, list[frozenset[str]]] = {}  # by registry
 
 
 def load_file(path: Path) -> list[str]:
@@ -25,38 +27,39 @@ def load_file(path: Path) -> list[str]:
 
     The module is called `ubench_plugin_<stem>_<digest of the full path>`: the same in every
     process, so that its classes pickle, and no two files share it. A file is run once a process;
-    loading it again returns the same names.
+    loading it again returns the same names, unless it or a module of the user's that it imports
+    was edited since: then all of them are run again, and what they registered is replaced. The
+    working directory and torch's defaults are put back afterwards.
 
     Args:
         path: a Python file that uses `@model_zoo.register("name")` on a `model_zoo.Encoder`
             subclass or `@tasks.register("name")` on a reader.
 
     Raises:
-        UserError: no such file, a syntax error, an exception while it runs, or it registers
-            nothing. What a failed file had registered by then is taken back.
+        UserError: no such file, a syntax error, an exception or an exit while it runs, or it
+            registers nothing. What a failed file had registered by then is taken back.
     """
     path = Path(path).expanduser().resolve()
-    if path in _loaded:
-        return list(_loaded[path])
     if path.suffix != ".py" or not path.is_file():
         raise not_found("plugin file", path, "--plugin takes the path of a Python file (.py)")
+    if path in _loaded:
+        if executed.is_current(module_name(path)):
+            return list(_loaded[path])
+        _take_back(path)
     before = [registry.registered() for registry in _REGISTRIES]
     try:
         _execute(path)
-        names = sorted(
-            name
-            for registry, old in zip(_REGISTRIES, before, strict=True)
-            for name in registry.registered() - old
-        )
+        added = _since(before)
+        names = sorted(frozenset[str]().union(*added))
         if not names:
             raise UserError(
                 f"the plugin {path} registers nothing; decorate its Encoder subclass with "
                 '@model_zoo.register("its-name"), or its task reader with @tasks.register("...")'
             )
-    except UserError:
-        _undo(path, before)
+    except BaseException:
+        _remove(path, _since(before))
         raise
-    _loaded[path] = names
+    _loaded[path], _registered[path] = names, added
     return list(names)
 
 
@@ -74,9 +77,11 @@ def _execute(path: Path) -> None:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # before it runs: dataclasses and pickle look there
     try:
-        spec.loader.exec_module(module)
+        with guests.contained(f"the plugin {path}"):
+            spec.loader.exec_module(module)
     except UserError as error:  # a name that is taken, for instance
-        raise UserError(f"in the plugin {path}: {error}") from error
+        told = str(error)
+        raise UserError(told if str(path) in told else f"in the plugin {path}: {told}") from error
     except SyntaxError as error:
         raise UserError(
             f"the plugin has a syntax error at {error.filename}:{error.lineno} ({error.msg}); "
@@ -104,8 +109,20 @@ def _place(path: Path, error: BaseException) -> str:
     return f"{path}:{lines[-1]}" if lines else str(path)
 
 
-def _undo(path: Path, before: list[frozenset[str]]) -> None:
-    for registry, old in zip(_REGISTRIES, before, strict=True):
-        for name in registry.registered() - old:
+def _since(before: list[frozenset[str]]) -> list[frozenset[str]]:
+    """Names that were registered since, by registry."""
+    return [registry.registered() - old for registry, old in zip(_REGISTRIES, before, strict=True)]
+
+
+def _take_back(path: Path) -> None:
+    """Undo the loading of a file, so that it and its modules can be run again."""
+    del _loaded[path]
+    _remove(path, _registered.pop(path))
+
+
+def _remove(path: Path, names: list[frozenset[str]]) -> None:
+    for registry, added in zip(_REGISTRIES, names, strict=True):
+        for name in added & registry.registered():
             registry.remove(name)
+    executed.forget(module_name(path))
     sys.modules.pop(module_name(path), None)

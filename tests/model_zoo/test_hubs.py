@@ -148,7 +148,7 @@ def test_missing_places_and_files_are_told(tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(UserError, match=r"holds no preprocessor_config\.json"):
         load(tmp_path)
     (tmp_path / "model.safetensors").unlink()
-    with pytest.raises(UserError, match="cannot be loaded from"):
+    with pytest.raises(UserError, match="holds no weights for model"):
         load(tmp_path)
 
 

@@ -34,13 +34,16 @@ class Registry:
     def register(self, name: str, target: Any = None) -> Any:
         """Register `target` (an object or "module:attr") under `name`; a decorator without it.
 
+        A class or function that is defined once more, as when a cell of a notebook is run again,
+        takes the place of the one before.
+
         Raises:
             UserError: the name is taken by something else.
         """
         if target is None:
             return lambda decorated: self.register(name, decorated)
         known = self._targets.get(name)
-        if known is not None and known is not target and known != target:
+        if known is not None and known != target and not _is_redefined(known, target):
             raise UserError(
                 f"the {self.kind} name '{name}' is already taken by {_describe(known)}; "
                 "choose another name for yours"
@@ -112,7 +115,9 @@ class Registry:
             )
         try:
             return points[0].load()
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # a package may even call sys.exit()
             raise UserError(
                 f"the {self.kind} '{name}' of {_origin(points[0])} cannot be imported "
                 f"({type(error).__name__}: {error}); repair or uninstall that package"
@@ -122,6 +127,13 @@ class Registry:
         """The sentence for a name that is not registered, with the nearest ones that are."""
         hint = did_you_mean(name, self.names())
         return f"unknown {self.kind} '{name}'{hint} `{self.listing}` lists all"
+
+
+def _is_redefined(known: Any, target: Any) -> bool:
+    """Whether both have one name in one module."""
+    module, name = getattr(target, "__module__", None), str(getattr(target, "__qualname__", "<"))
+    same = (getattr(known, "__module__", None), getattr(known, "__qualname__", None))
+    return same == (module, name) and "<" not in name
 
 
 def _describe(target: Any) -> str:
