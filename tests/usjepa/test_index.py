@@ -7,6 +7,7 @@ import json
 import shutil
 import sys
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,8 +21,9 @@ from scipy import ndimage
 
 import tasks
 from tasks import scan_mask
+from tasks.images import ImageFile
 from tasks.phantom import clip
-from ultrabench_eval.core import hashing
+from ultrabench_eval.core import files, hashing
 from ultrabench_eval.core.errors import UserError
 from usjepa import index as indexing
 from usjepa import preprocess
@@ -330,6 +332,106 @@ def test_only_what_changed_is_made_again(tmp_path: Path) -> None:
     assert made(rate=1) == {"a", "b"}
     (out / "a" / "pixels-00000.bin").unlink()
     assert made(rate=1) == {"a"}
+
+
+def flipped(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+DAMAGES: dict[str, Callable[[Path], object]] = {
+    "set.json": lambda folder: flipped(folder / "set.json"),
+    "json": lambda folder: (folder / "set.json").write_text("[]"),
+    "no set.json": lambda folder: (folder / "set.json").unlink(),
+    "records.npy": lambda folder: flipped(folder / "records.npy"),
+    "frames.csv": lambda folder: flipped(folder / "frames.csv"),
+    "removed.csv": lambda folder: (folder / "removed.csv").unlink(),
+    "pixels": lambda folder: flipped(folder / "pixels-00000.bin"),
+    "another set": lambda folder: shutil.copytree(folder.parent / "b", folder, dirs_exist_ok=True),
+    "earlier version": lambda folder: (folder / "set.json").write_text(
+        json.dumps({**json.loads((folder / "set.json").read_text()), "format": 1})
+    ),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_a_damaged_set_is_made_again_by_itself(
+    damage: Callable[[Path], object], tmp_path: Path
+) -> None:
+    root, out = tmp_path / "root", tmp_path / "index"
+    for number, name in enumerate(("a", "b")):
+        save(root / name / "0.png", texture(number))
+    right = build(root, out).fingerprint
+    damage(out / "a")
+    (out / "b" / "old").touch()
+    with pytest.raises(UserError, match=r"index/a.* run `usjepa index") as caught:
+        open_index(out).read(0)
+    assert "\n" not in str(caught.value)
+    told: list[str] = []
+    assert build(root, out, tell=told.append).fingerprint == right
+    assert told == [f"{out / 'a'} is damaged or of an earlier version; it is made again"]
+    open_index(out).read(0)
+    assert (out / "b" / "old").exists()
+    build(root, out, tell=told.append)
+    assert len(told) == 1
+
+
+def test_a_frame_that_memory_does_not_hold_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for i in range(2):
+        save(tmp_path / "root" / "a" / f"{i}.png", texture(i))
+    plain = ImageFile.read
+
+    def read(image: ImageFile, digest: str | None = None) -> np.ndarray:
+        if image.name == "0.png":
+            raise MemoryError("cannot allocate 12 GiB")
+        return plain(image, digest)
+
+    monkeypatch.setattr(ImageFile, "read", read)
+    assert names(build(tmp_path / "root", tmp_path / "index")) == ["a/1.png"]
+    assert removed(tmp_path / "index/a") == [
+        ["0.png", "too large", "it does not fit into memory: cannot allocate 12 GiB"]
+    ]
+
+
+def test_an_image_that_changes_while_it_is_read_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for i in range(2):
+        save(tmp_path / "root" / "a" / f"{i}.png", texture(i))
+    monkeypatch.setattr(ImageFile, "digest", lambda image: f"{image.name[0]:>064}")
+    plain = ImageFile.read
+    monkeypatch.setattr(
+        ImageFile,
+        "read",
+        lambda image, digest: plain(image, digest if image.name == "0.png" else None),
+    )
+    index = build(tmp_path / "root", tmp_path / "index")
+    assert names(index) == ["a/1.png"]
+    ((name, reason, detail),) = removed(tmp_path / "index/a")
+    assert (name, reason) == ("0.png", "corrupt")
+    assert "changed while it was being read" in detail
+
+
+def test_waiting_for_another_process_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(tmp_path / "root" / "a" / "0.png", texture(0))
+    monkeypatch.setattr(indexing, "_PATIENCE", 0.05)
+    told: list[str] = []
+    held = files.locked(tmp_path / "index" / ".index")
+    held.__enter__()
+
+    def tell(text: str) -> None:
+        told.append(text)
+        held.__exit__(None, None, None)
+
+    build(tmp_path / "root", tmp_path / "index", tell=tell)
+    assert told == [
+        f"another process makes the index {tmp_path / 'index'}; waiting until it is done"
+    ]
 
 
 def test_an_interrupted_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
