@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import os
+import stat
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 import model_zoo
 import tasks
@@ -15,6 +20,7 @@ from model_zoo import Encoder, InputRule
 from tasks.images import Image
 from tasks.task import Task
 from ultrabench_eval import features
+from ultrabench_eval.core import hashing
 from ultrabench_eval.core.errors import UserError
 from ultrabench_eval.features import Store
 
@@ -132,19 +138,126 @@ def test_a_nan_feature_names_model_and_image(tmp_path: Path, images: dict[str, I
         Store(tmp_path / "f").fill(Broken(name="broken"), images)
 
 
+def damaged(shard: Path, how: str) -> None:
+    """Change a shard in one of the ways that disks and people do."""
+    data = bytearray(shard.read_bytes())
+    if how == "cut":
+        del data[100:]
+    elif how == "bit":
+        data[-1] ^= 1
+    elif how == "empty":
+        data.clear()
+    else:  # of another key, dtype or shape, or with a value that is none, under a right checksum
+        with safe_open(shard, framework="pt") as file:
+            values, metadata = file.get_tensor("features"), file.metadata()
+        if how == "key":
+            metadata["key"] = "another"
+        elif how == "dtype":
+            values = values.double()
+        elif how == "rows":
+            values = values[1:]
+        elif how == "nan":
+            values[3, 2] = float("nan")
+        elif how == "made_by":
+            metadata["made_by"] = "{"
+        metadata["sha256"] = features._checksum(metadata, values)
+        save_file({"features": values.contiguous()}, shard, metadata)
+        return
+    shard.write_bytes(data)
+
+
+@pytest.mark.parametrize("how", ["bit", "cut", "empty", "key", "dtype", "rows", "nan", "made_by"])
 def test_a_damaged_shard_is_never_read_as_features(
+    tmp_path: Path, images: dict[str, Image], how: str
+) -> None:
+    encoder, digests = Grid(name="grid"), list(images)
+    right = Store(tmp_path / "f").obtain(lambda: encoder, images, digests)
+    (shard,) = (tmp_path / "f").glob("*.safetensors")
+    damaged(shard, how)
+    again = Store(tmp_path / "f").obtain(lambda: encoder, images, digests)
+    assert torch.equal(again, right)
+    assert len(list((tmp_path / "f").glob("*.safetensors"))) == 1
+
+
+def test_a_shard_of_another_encoder_is_encoded_again(
     tmp_path: Path, images: dict[str, Image]
 ) -> None:
-    Store(tmp_path / "f").fill(Grid(name="grid"), images)
-    shard = next((tmp_path / "f").glob("*.safetensors"))
-    data = bytearray(shard.read_bytes())
-    data[-1] ^= 1
-    shard.write_bytes(data)
-    with pytest.raises(UserError, match=r"damaged.*delete it and run again"):
-        Store(tmp_path / "f").read(list(images))
-    shard.write_bytes(data[:100])
-    with pytest.raises(UserError, match="damaged"):
-        Store(tmp_path / "f")
+    class Negative(Grid):
+        def _forward(self, x: torch.Tensor) -> torch.Tensor:
+            return -super()._forward(x)
+
+    encoder, digests = Grid(name="grid"), list(images)
+    right = Store(tmp_path / "f").obtain(lambda: encoder, images, digests)
+    Store(tmp_path / "g").fill(Negative(name="negative"), images)
+    for shard in (tmp_path / "f").glob("*.safetensors"):
+        shard.unlink()
+    for shard in (tmp_path / "g").glob("*.safetensors"):
+        shard.rename(tmp_path / "f" / shard.name)
+    assert torch.equal(Store(tmp_path / "f").obtain(lambda: encoder, images, digests), right)
+
+
+def as_before(shard: Path, factor: float = 1.0) -> None:
+    """Write a shard as the version before did, whose checksum covered images and values alone."""
+    with safe_open(shard, framework="pt") as file:
+        values, metadata = file.get_tensor("features") * factor, file.metadata()
+    listed = json.loads(metadata["digests"])
+    checksum = hashing.digest_parts([hashing.canonical_json(listed), np.asarray(values).tobytes()])
+    del metadata["key"]
+    shard.unlink()
+    name = f"{checksum[:32]}.safetensors"
+    save_file({"features": values}, shard.with_name(name), {**metadata, "sha256": checksum})
+
+
+@pytest.mark.usefixtures("small_shards")
+def test_shards_of_the_version_before_are_adopted_once(
+    tmp_path: Path, images: dict[str, Image]
+) -> None:
+    encoder, digests = Grid(name="grid"), list(images)
+    right = Store(tmp_path / "f").obtain(lambda: encoder, images, digests)
+    for shard in sorted((tmp_path / "f").glob("*.safetensors")):
+        as_before(shard)
+    encoded: list[int] = []
+    store = Store(tmp_path / "f")
+    assert torch.equal(store.obtain(lambda: encoder, images, digests, encoded.append), right)
+    assert encoded == []
+    assert Store(tmp_path / "f").missing(digests) == []  # without a second look at the encoder
+
+
+@pytest.mark.usefixtures("small_shards")
+def test_shards_of_the_version_before_that_are_another_encoders_are_not_adopted(
+    tmp_path: Path, images: dict[str, Image]
+) -> None:
+    encoder, digests = Grid(name="grid"), list(images)
+    right = Store(tmp_path / "f").obtain(lambda: encoder, images, digests)
+    first, *others = sorted((tmp_path / "f").glob("*.safetensors"))
+    as_before(first, factor=-1.0)
+    for shard in others:
+        as_before(shard)
+    encoded: list[int] = []
+    store = Store(tmp_path / "f")
+    assert torch.equal(store.obtain(lambda: encoder, images, digests, encoded.append), right)
+    assert sum(encoded) == 16
+
+
+def test_an_image_that_is_replaced_before_it_is_decoded_is_told(
+    tmp_path: Path, images: dict[str, Image]
+) -> None:
+    first, second, *_ = (image.path for image in images.values())  # type: ignore[attr-defined]
+    first.write_bytes(second.read_bytes())
+    store = Store(tmp_path / "f")
+    with pytest.raises(UserError, match=f"{first.name} changed"):
+        store.fill(Grid(name="grid"), images)
+    assert store.missing(list(images)) == [next(iter(images))]
+
+
+def test_a_cache_of_another_user_can_be_shared(tmp_path: Path, images: dict[str, Image]) -> None:
+    before = os.umask(0o002)
+    try:
+        Store(tmp_path / "f").fill(Grid(name="grid"), images)
+    finally:
+        os.umask(before)
+    (shard,) = (tmp_path / "f").glob("*.safetensors")
+    assert stat.S_IMODE(shard.stat().st_mode) == 0o664
 
 
 def test_tokens_are_kept_in_half_precision_and_a_fine_grid_is_averaged(

@@ -102,8 +102,8 @@ def test_a_corrupted_cell_is_the_clean_probe_on_corrupted_images(
         by_hand = Cells(folder / "out")
         (other,) = by_hand.gather()
         np.testing.assert_array_equal(
-            by_hand.probabilities(other.coordinates),
-            Cells(tmp_path / "out").probabilities(worse[-1].coordinates),
+            by_hand.probabilities(other),
+            Cells(tmp_path / "out").probabilities(worse[-1]),
         )
 
 
@@ -244,8 +244,8 @@ def test_nothing_but_the_scores_depends_on_test_images_and_labels(tmp_path: Path
         assert a.coordinates == b.coordinates
         assert (a.heads, a.sweep) == (b.heads, b.sweep)
         np.testing.assert_array_equal(
-            Cells(tmp_path / "one" / "out").probabilities(a.coordinates),
-            Cells(tmp_path / "other" / "out").probabilities(b.coordinates),
+            Cells(tmp_path / "one" / "out").probabilities(a),
+            Cells(tmp_path / "other" / "out").probabilities(b),
         )
     (clean,) = cells(tmp_path / "one" / "out", probe="linear", fraction=100, corruption="none")
     assert clean.scores["log_loss_calibrated"] != clean.scores["log_loss"]

@@ -3,29 +3,41 @@
 OUT/cells/<model>/<task>/<condition>.json          the scores and where they come from
 OUT/cells/<model>/<task>/<condition>.safetensors   the predictions behind them
 OUT/cells/<model>/<task>/<condition>.error.json    why there are none
+OUT/cells/ledger.jsonl                             which of them were written here, in order
 OUT/tasks/<task fingerprint>.json                  names, labels and groups of the test images
 
 A cell is written predictions first, JSON last, and the JSON holds the predictions' hash: without
-the JSON there is no cell. An error stands beside an older cell and hides it, for that cell was
-made of something that is no more.
+the JSON there is no cell. An error is listed next to an older cell and hides it, because that cell
+was made of something that no longer exists.
+
+Nothing here is believed because of its name or its place. Each JSON holds the digest of all its
+other fields and names its own place. The ledger tells a whole file that was brought from elsewhere,
+or is older than what was written last.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import quote
+from urllib.parse import unquote
 
 import numpy as np
 import safetensors.numpy
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, TypeAdapter, ValidationError
+from safetensors import SafetensorError
 
 from tasks.task import Task
 from ultrabench_eval.core import files, hashing
 from ultrabench_eval.core.errors import UserError
+from ultrabench_eval.ledger import Ledger
 
-FORMAT = 2  # raised when cells on disk must be computed again
+FORMAT = 3  # raised when cells on disk must be computed again
+AGAIN = "run the same `ubench run` command again, which measures it again"
+EARLIER = "it was written by an earlier version, without a digest"
 
 
 @dataclass(frozen=True, order=True)
@@ -47,7 +59,14 @@ class Coordinates:
         condition = (
             f"{self.probe}-{self.protocol}-{self.fraction}-{self.corruption}-{self.severity}"
         )
-        return Path(quote(self.model, safe="")) / quote(self.task, safe="") / condition
+        return (
+            Path(files.file_name(self.model))
+            / files.file_name(self.task)
+            / files.file_name(condition)
+        )
+
+
+_COORDINATES = TypeAdapter(Coordinates)
 
 
 class _Stored(BaseModel):
@@ -63,9 +82,9 @@ class Cell(_Stored):
     coordinates: Coordinates
     identity: dict[str, str | int]
     """See `identity`: a cell with the same one is not computed again."""
-    scores: dict[str, list[float | None]]
+    scores: dict[str, list[FiniteFloat | None]]
     """H values a metric, in the metric's own unit (not percent); None where it is not defined."""
-    intervals: dict[str, tuple[float, float]]
+    intervals: dict[str, tuple[FiniteFloat, FiniteFloat]]
     """95 % bootstrap interval of the mean over seeds, for the metrics that have one."""
     images: dict[str, int]
     """Images in use of train and validation, and all of test."""
@@ -89,6 +108,8 @@ class Cell(_Stored):
     seconds: dict[str, float]
     predictions: str
     """SHA-256 of the predictions file."""
+    doubt: str = Field(default="", exclude=True)
+    """Why the number is not verified; "" if it is. Not stored: found out when a folder is read."""
 
 
 class Failure(_Stored):
@@ -98,6 +119,43 @@ class Failure(_Stored):
     reason: str
     synthetic: bool = False
     traceback: str = ""
+    damaged: bool = Field(default=False, exclude=True)
+    """Whether the cell was measured and its files are not what was written. Not stored."""
+
+
+class TestSet(_Stored):
+    """OUT/tasks/<fingerprint>.json: the test images of a task, N of them in C classes."""
+
+    fingerprint: str
+    """Of the task."""
+    task: str
+    classes: list[str]
+    synthetic: bool
+    names: list[str]
+    labels: list[int]
+    """Class codes."""
+    groups: list[str] | None
+    doubt: str = Field(default="", exclude=True)
+    """Why it is not verified; "" if it is."""
+
+    @classmethod
+    def of(cls, task: Task) -> TestSet:
+        """That of a task."""
+        return cls(
+            fingerprint=task.fingerprint,
+            task=task.name,
+            classes=list(task.classes),
+            synthetic=task.synthetic,
+            names=[image.name for image in task.test.images],
+            labels=task.test.labels.tolist(),
+            groups=None if task.test.groups is None else list(task.test.groups),
+        )
+
+    @property
+    def fits(self) -> bool:
+        """Whether its parts go together."""
+        lengths = {len(self.names), len(self.labels), len(self.groups or self.names)}
+        return len(lengths) == 1 and all(0 <= code < len(self.classes) for code in self.labels)
 
 
 @dataclass(frozen=True)
@@ -109,20 +167,29 @@ class Cells:
     """
 
     out: Path
+    _ledger: Ledger = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_ledger", Ledger(self.out / "cells" / "ledger.jsonl"))
+
+    # ---- one cell -------------------------------------------------------------------------------
 
     def get(self, coordinates: Coordinates, identity: dict[str, str | int]) -> Cell | None:
-        """The finished cell of this very identity, or None if it must be measured."""
-        try:
-            cell = _read(self._path(coordinates, ".json"), Cell)
-        except UserError:
-            return None  # it is measured again and replaced
-        predictions = self._path(coordinates, ".safetensors")
-        if cell is None or cell.identity != identity or not predictions.exists():
-            return None
-        if hashing.digest_file(predictions) != cell.predictions:
+        """The finished cell of this very identity, or None if it must be measured.
+
+        An error that hides it is removed, and the ledger knows it afterwards.
+        """
+        found = self._finished(coordinates, identity)
+        if found is None:
             return None
         self._path(coordinates, ".error.json").unlink(missing_ok=True)
-        return cell
+        self._note(coordinates, found[1])
+        return found[0]
+
+    def finished(self, coordinates: Coordinates, identity: dict[str, str | int]) -> bool:
+        """Whether `get` would find it, with no error in front; nothing is changed."""
+        error = self._path(coordinates, ".error.json")
+        return not error.exists() and self._finished(coordinates, identity) is not None
 
     def put(self, cell: Cell, probabilities: np.ndarray) -> None:
         """Write a cell.
@@ -135,47 +202,189 @@ class Cells:
         data = safetensors.numpy.save({"probabilities": np.ascontiguousarray(probabilities)})
         files.write_bytes(self._path(at, ".safetensors"), data)
         cell = cell.model_copy(update={"predictions": hashing.digest_bytes(data)})
-        files.write_text(self._path(at, ".json"), cell.model_dump_json(indent=1) + "\n")
+        digest = _write(self._path(at, ".json"), cell)
         self._path(at, ".error.json").unlink(missing_ok=True)
+        self._note(at, digest)
 
     def fail(self, failure: Failure) -> None:
         """Write down why a cell could not be measured."""
-        path = self._path(failure.coordinates, ".error.json")
-        files.write_text(path, failure.model_dump_json(indent=1) + "\n")
+        digest = _write(self._path(failure.coordinates, ".error.json"), failure)
+        self._note(failure.coordinates, digest)
 
-    def put_task(self, task: Task) -> None:
-        """Write names, labels and groups of the test images, to which predictions refer."""
-        path = self.out / "tasks" / f"{task.fingerprint}.json"
-        if path.exists():
-            return
-        test = {
-            "task": task.name,
-            "classes": task.classes,
-            "notes": task.notes,
-            "synthetic": task.synthetic,
-            "names": [image.name for image in task.test.images],
-            "labels": task.test.labels.tolist(),
-            "groups": task.test.groups,
-        }
-        files.write_bytes(path, hashing.canonical_json(test) + b"\n")
+    def holds(self, coordinates: Coordinates) -> bool:
+        """Whether a verified cell or its error is there."""
+        try:
+            if _read(self._path(coordinates, ".error.json"), Failure) is not None:
+                return True
+            found = self._verified(coordinates)
+        except UserError:
+            return False
+        return found is not None and not found[0].doubt
 
-    def probabilities(self, coordinates: Coordinates) -> np.ndarray:
-        """Predictions of a cell, float32 [H, N, C]."""
-        path = self._path(coordinates, ".safetensors")
-        return safetensors.numpy.load_file(path)["probabilities"]
+    def adopt(self, entry: Cell | Failure, source: Cells) -> None:
+        """Take over an entry of another folder, byte for byte, and what is doubted of it."""
+        at = entry.coordinates
+        suffixes = (".error.json",) if isinstance(entry, Failure) else (".safetensors", ".json")
+        for suffix in suffixes:
+            files.write_bytes(self._path(at, suffix), source._path(at, suffix).read_bytes())
+        if isinstance(entry, Cell):
+            self._path(at, ".error.json").unlink(missing_ok=True)
+        digest = source._ledger.last(_place(at))
+        if digest and not (isinstance(entry, Cell) and entry.doubt):
+            self._note(at, digest)
+
+    def probabilities(self, cell: Cell) -> np.ndarray:
+        """Predictions of a cell, float32 [H, N, C].
+
+        Raises:
+            UserError: they are not those that the cell was written with.
+        """
+        path = self._path(cell.coordinates, ".safetensors")
+        with _telling(path):
+            data = path.read_bytes()
+            if hashing.digest_bytes(data) != cell.predictions:
+                raise ValueError("its digest is not the one that the cell states")
+            return safetensors.numpy.load(data)["probabilities"]
+
+    def _finished(
+        self, coordinates: Coordinates, identity: dict[str, str | int]
+    ) -> tuple[Cell, str] | None:
+        """The cell of this identity and its digest."""
+        try:
+            found = self._verified(coordinates)
+        except UserError:
+            return None  # it is measured again and replaced
+        if found is None or found[0].doubt or found[0].identity != identity:
+            return None
+        return found
+
+    def _verified(self, coordinates: Coordinates) -> tuple[Cell, str] | None:
+        """The cell at its place and its digest, or None if there is none.
+
+        Raises:
+            UserError: it is damaged, or belongs elsewhere.
+        """
+        path = self._path(coordinates, ".json")
+        found = _read(path, Cell)
+        if found is None:
+            return None
+        cell, digest = found
+        if cell.coordinates != coordinates:
+            raise _belongs_elsewhere(path, cell)
+        self.probabilities(cell)
+        return cell.model_copy(update={"doubt": "" if digest else EARLIER}), digest
+
+    # ---- all cells ------------------------------------------------------------------------------
 
     def gather(self) -> list[Cell | Failure]:
-        """Every cell of the folder, an error where there is one, in order of coordinates."""
+        """Every cell of the folder, an error where there is one, in order of coordinates.
+
+        A cell that is damaged becomes a failure that says so. One that is whole but was not
+        written here last, or by a version without digests, comes with a `doubt`.
+        """
         found: dict[Coordinates, Cell | Failure] = {}
         folder = self.out / "cells"
         paths = [p for p in folder.glob("*/*/*.json") if not p.name.startswith(".")]
         # Errors come last, so that they stand in front of an older cell.
         for path in sorted(paths, key=lambda p: (p.name.endswith(".error.json"), p)):
-            failed = path.name.endswith(".error.json")
-            entry = _read(path, Failure) if failed else _read(path, Cell)
+            entry = self._gathered(path)
             if entry is not None:
                 found[entry.coordinates] = entry
         return [found[at] for at in sorted(found)]
+
+    def gone(self, entries: Iterable[Cell | Failure]) -> list[str]:
+        """Places of cells that were written here and are no longer there, sorted."""
+        there = {_place(entry.coordinates) for entry in entries}
+        return sorted(place for place in self._ledger.places() if place not in there)
+
+    def _gathered(self, path: Path) -> Cell | Failure | None:
+        """What a file holds; None for one that is not at any cell's place."""
+        failed = path.name.endswith(".error.json")
+        suffix = ".error.json" if failed else ".json"
+        place = path.relative_to(self.out / "cells").as_posix().removesuffix(suffix)
+        at = self._at(place)
+        try:
+            read = _read(path, Failure) if failed else _read(path, Cell)
+            if read is None:  # removed meanwhile
+                return None
+            entry, digest = read
+            if _place(entry.coordinates) != place:
+                raise _belongs_elsewhere(path, entry)
+            if isinstance(entry, Failure):
+                return entry
+            self.probabilities(entry)
+            return entry.model_copy(update={"doubt": self._doubt(entry, digest)})
+        except UserError as error:
+            if _place(at) != place:  # a copy under a name that no cell has
+                return None
+            return Failure(coordinates=at, reason=str(error), damaged=True)
+
+    def _at(self, place: str) -> Coordinates:
+        """The cell of a place, by the ledger, or as far as names of files tell."""
+        try:
+            at = _COORDINATES.validate_python(self._ledger.at(place))
+        except ValidationError:
+            return _coordinates(place)
+        return at if _place(at) == place else _coordinates(place)
+
+    def _note(self, at: Coordinates, digest: str) -> None:
+        self._ledger.write(_place(at), digest, asdict(at))
+
+    def _doubt(self, cell: Cell, digest: str) -> str:
+        """Why a cell that is whole may not be what was measured here; "" if it is."""
+        if not digest:
+            return EARLIER
+        last = self._ledger.last(_place(cell.coordinates))
+        if last is None:
+            return "it was not written to this folder by `ubench`"
+        if last != digest:
+            return "it is not the one that was written here last"
+        return self._doubt_of_test(str(cell.identity.get("task", "")))
+
+    def _doubt_of_test(self, fingerprint: str) -> str:
+        """What is doubted of the test images; damage is told by who needs them."""
+        try:
+            return self.test_set(fingerprint).doubt
+        except UserError:
+            return ""
+
+    # ---- test sets ------------------------------------------------------------------------------
+
+    def put_task(self, task: Task) -> None:
+        """Write names, labels and groups of the test images, to which predictions refer.
+
+        What is there and differs is replaced.
+        """
+        data = _bytes(TestSet.of(task))
+        path = self._test_path(task.fingerprint)
+        if not path.is_file() or path.read_bytes() != data:
+            files.write_bytes(path, data)
+
+    def test_set(self, fingerprint: str) -> TestSet:
+        """The test images of a task.
+
+        Raises:
+            UserError: they are not there, damaged, or those of another task.
+        """
+        path = self._test_path(fingerprint)
+        read = _read(path, TestSet, {"fingerprint": fingerprint})
+        if read is None:
+            raise UserError(f"{path} is missing; {AGAIN}")
+        test, digest = read
+        if test.fingerprint != fingerprint:
+            raise UserError(f"{path} holds the test images of another task; {AGAIN}")
+        if not test.fits:
+            raise UserError(f"{path} is damaged (its parts do not fit one another); {AGAIN}")
+        return test.model_copy(update={"doubt": "" if digest else f"{path.name}: {EARLIER}"})
+
+    def adopt_test(self, fingerprint: str, source: Cells) -> None:
+        """Take over a test set of another folder, if this one lacks it."""
+        path = self._test_path(fingerprint)
+        if not path.exists():
+            files.write_bytes(path, source._test_path(fingerprint).read_bytes())
+
+    def _test_path(self, fingerprint: str) -> Path:
+        return self.out / "tasks" / f"{files.file_name(fingerprint)}.json"
 
     def _path(self, coordinates: Coordinates, suffix: str) -> Path:
         path = self.out / "cells" / coordinates.path
@@ -184,6 +393,7 @@ class Cells:
 
 def identity(
     *,
+    at: Coordinates,
     model: str,
     task: str,
     protocol: str,
@@ -196,6 +406,7 @@ def identity(
     """What a cell's numbers depend on.
 
     Args:
+        at: its place, of which fraction and severity are taken; the others have fingerprints.
         model: fingerprint.
         task: fingerprint.
         protocol: digest of the probe's settings.
@@ -212,19 +423,95 @@ def identity(
         "protocol": protocol,
         "dtype": dtype,
         "seeds": seeds,
+        "fraction": at.fraction,
         "fewshot": fewshot,
         "corruption": corruption,
+        "severity": at.severity,
         "masks": masks,
     }
 
 
-def _read(path: Path, kind: type[T]) -> T | None:
-    """The file's content, or None if there is no such file."""
+# ---- files --------------------------------------------------------------------------------------
+
+
+def _place(coordinates: Coordinates) -> str:
+    """How the ledger calls a cell."""
+    return coordinates.path.as_posix()
+
+
+def _coordinates(place: str) -> Coordinates:
+    """The cell that a path is of, as far as names of files tell."""
+    model, task, condition = map(unquote, place.split("/"))
+    probe, _, rest = condition.partition("-")
+    parts = rest.rsplit("-", 3)
+    if len(parts) == 4 and parts[1].isdecimal() and parts[3].isdecimal():
+        return Coordinates(model, task, parts[0], probe, int(parts[1]), parts[2], int(parts[3]))
+    return Coordinates(model, task, rest, probe)
+
+
+def _belongs_elsewhere(path: Path, entry: Cell | Failure) -> UserError:
+    return UserError(f"{path} holds another result, {_place(entry.coordinates)}; {AGAIN}")
+
+
+def _bytes(stored: _Stored) -> bytes:
+    """A file's content: its fields, and their digest."""
+    content = hashing.seal(stored.model_dump(mode="json"))
+    return (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode()
+
+
+def _write(path: Path, stored: _Stored) -> str:
+    """Write a file; returns its digest."""
+    data = _bytes(stored)
+    files.write_bytes(path, data)
+    digest: str = json.loads(data)["sha256"]
+    return digest
+
+
+def _read(
+    path: Path, kind: type[T], defaults: dict[str, Any] | None = None
+) -> tuple[T, str] | None:
+    """A file's content and its digest; None if there is no such file.
+
+    The digest is "" for a file of an earlier version, which held none.
+
+    Args:
+        path: of the file.
+        kind: what it should hold.
+        defaults: of fields that earlier versions did not write.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    with _telling(path):
+        try:
+            content = json.loads(path.read_bytes())
+        except FileNotFoundError:
+            return None
+        if not isinstance(content, dict):
+            raise ValueError("it holds no fields")
+        digest = content.get("sha256", "")
+        if digest == "" and "sha256" not in content:
+            known = {name: part for name, part in content.items() if name in kind.model_fields}
+            return kind.model_validate({**(defaults or {}), **known}), ""
+        if not hashing.sealed(content):
+            raise ValueError("its digest is not that of its content")
+        del content["sha256"]
+        return kind.model_validate(content), str(digest)
+
+
+@contextmanager
+def _telling(path: Path) -> Iterator[None]:
+    """Whatever is wrong inside becomes a sentence about the file."""
     try:
-        return kind.model_validate_json(path.read_bytes())
-    except FileNotFoundError:
-        return None
+        yield
+    except FileNotFoundError as error:
+        raise UserError(f"{path} is missing; {AGAIN}") from error
+    except PermissionError as error:
+        raise UserError(f"{path} may not be read; ask its owner for permission") from error
     except ValidationError as error:
+        place = ".".join(map(str, error.errors()[0]["loc"]))
         raise UserError(
-            f"{path} is damaged or was written by another version; delete it and run again"
+            f"{path} is damaged or was written by another version (field {place}); {AGAIN}"
         ) from error
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, SafetensorError) as error:
+        raise UserError(f"{path} is damaged ({error}); {AGAIN}") from error

@@ -12,6 +12,7 @@ from rich.progress import Progress as Bars
 from rich.table import Table
 from rich.text import Text
 
+from ultrabench_eval.core.command import printable
 from ultrabench_eval.pipeline import Step
 from ultrabench_eval.report import tables
 
@@ -24,13 +25,14 @@ def console() -> Console:
 class Progress:
     """Shows the pipeline's steps on a terminal, with an estimate of what is left.
 
-    Quiet where standard error is no terminal. Counts the images that were encoded and the cells
-    that failed, for the closing words.
+    Where standard error is not a terminal, only waiting is told, once. Counts the images that were
+    encoded and the cells that failed, for the closing words.
     """
 
     def __init__(self) -> None:
         self.encoded = self.failed = 0
         self._bars: Bars | None = None
+        self._told: set[str] = set()
 
     def __enter__(self) -> Progress:
         if sys.stderr.isatty():
@@ -49,6 +51,9 @@ class Progress:
         self.encoded += step.new
         self.failed += step.stage == "failed"
         if self._bars is None:
+            if step.stage == "wait" and step.model not in self._told:
+                self._told.add(step.model)
+                print(step.model, file=sys.stderr, flush=True)
             return
         if step.stage in ("done", "kept", "failed"):
             self._bars.update(self._cells, completed=step.done, total=step.total)
@@ -58,6 +63,7 @@ class Progress:
             "phantom": f"simulating {step.task}",
             "audit": step.model,
             "units": step.model,
+            "wait": step.model,
             "encode": f"{step.model}: encoding {step.task}",
             "probe": f"{step.model}: training probes on {step.task}",
         }[step.stage]
@@ -103,12 +109,13 @@ def leaderboard(entries: Sequence[tables.Entry]) -> list[Group]:
         table = Table()
         table.add_column(wide.header[0])
         for name in wide.header[1:]:
-            table.add_column(name.replace(" (", "\n("), justify="right")
+            table.add_column(printable(name).replace(" (", "\n("), justify="right")
         for r, row in enumerate(wide.rows):
             if 0 < r == len(wide.rows) - wide.floors:
                 table.add_section()
             best = ("bold" if (r, column) in wide.best else "" for column in range(len(row)))
-            table.add_row(*map(Text, row, best))  # Text, for "[...]" in a name is no markup
+            # Text, because "[...]" in a name is not markup
+            table.add_row(*map(Text, map(printable, row), best))
         shown.append(Group(Text(title), table))  # a title of its own may be wider than the table
     return shown
 
@@ -117,5 +124,5 @@ def grid(header: Iterable[str], rows: Iterable[Iterable[str]]) -> Table:
     """A plain table without lines."""
     table = Table(*header, box=None, pad_edge=False)
     for row in rows:
-        table.add_row(*map(Text, row))
+        table.add_row(*map(Text, map(printable, row)))
     return table

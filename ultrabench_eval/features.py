@@ -2,7 +2,8 @@
 
 A shard is a safetensors file under CACHE/features/<key>/, where the key names the encoder (its
 weights, wrapper, preprocessing and pooling), the corruption and the dtype. It lists the SHA-256 of
-the images it holds, so a feature is found by the image's content: not by task, split or path.
+the images it holds, so a feature is found by the image's content: not by task, split or path. Its
+checksum covers key, images, dtype, shape and values; a shard that fails it is encoded again.
 
 A row depends on its image alone: batches have a fixed size (the last is filled up), so neither
 the neighbours nor the place where a killed run took up again can change a bit.
@@ -13,6 +14,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -23,7 +25,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
-from torch.nn.functional import adaptive_avg_pool2d
+from torch.nn.functional import adaptive_avg_pool2d, cosine_similarity
 
 from model_zoo import Encoder
 from tasks.images import Image
@@ -33,6 +35,8 @@ from ultrabench_eval.versions import versions
 
 SHARD = 256  # images; what a kill can cost at most
 FORMAT = 1  # of shards; raised when old ones must not be read
+_TRIES = 3  # at features that turn out to be damaged
+_SAMPLE, _SAME = 2, 0.999  # images that are compared before an earlier shard is adopted, and how
 
 Advance = Callable[[int], None]
 Kind = Literal["pooled", "tokens"]
@@ -75,10 +79,42 @@ class Store:
     kind: Kind = "pooled"
     _places: dict[str, tuple[Path, int]] = field(default_factory=dict, init=False)
     _made_by: dict[Path, dict[str, str]] = field(default_factory=dict, init=False)
+    _earlier: dict[Path, list[str]] = field(default_factory=dict, init=False)
+    """Shards of the version before, whose checksum did not cover the key, with their images."""
 
     def __post_init__(self) -> None:
         files.remove_orphans(self.folder)
         self._look()
+
+    def obtain(
+        self,
+        encoder: Callable[[], Encoder],
+        images: Mapping[str, Image],
+        digests: Sequence[str],
+        advance: Advance = lambda count: None,
+    ) -> Tensor:
+        """Features of N images, as `read` gives them; what is missing or damaged is encoded.
+
+        Args:
+            encoder: gives the one that this store's key was made of.
+            images: the images of a task by their digest.
+            digests: of the N images.
+            advance: called with the number of images after each batch.
+
+        Raises:
+            UserError: see `fill`; or the disk damages what is written to it.
+        """
+        for _ in range(_TRIES):
+            if self.missing(digests):
+                self.fill(encoder(), images, advance)
+            try:
+                return self.read(digests)
+            except Damaged:  # which is removed by now
+                continue
+        raise UserError(
+            f"features in {self.folder} are damaged as soon as they are written; check that disk, "
+            "or give another --cache"
+        )
 
     def missing(self, digests: Sequence[str]) -> list[str]:
         """Those of `digests` that no shard holds, each once, in order."""
@@ -88,12 +124,29 @@ class Store:
         """Features of N images: float32 [N, D], or tokens, float16 [N, T, D].
 
         Raises:
-            UserError: a shard is damaged.
+            Damaged: a shard is not what was written; it is removed.
             KeyError: an image was never encoded.
         """
-        places = [self._places[digest] for digest in digests]
-        shards = {path: self._verified(path) for path in dict.fromkeys(p for p, _ in places)}
-        return torch.stack([shards[path][row] for path, row in places])
+        rows: dict[Path, list[tuple[int, int]]] = {}
+        for target, digest in enumerate(digests):
+            path, row = self._places[digest]
+            rows.setdefault(path, []).append((target, row))
+        features: Tensor | None = None
+        for path, pairs in rows.items():  # one shard in memory at a time
+            try:
+                shard = self._verified(path)
+                if features is None:
+                    features = shard.new_empty((len(digests), *shard.shape[1:]))
+                if shard.shape[1:] != features.shape[1:]:
+                    raise Damaged(f"its features are {list(shard.shape[1:])}, unlike others here")
+            except Damaged:
+                self._discard(path)
+                raise
+            targets, sources = map(list, zip(*pairs, strict=True))
+            features[targets] = shard[sources]
+        if features is None:
+            raise ValueError("no image was asked for")
+        return features
 
     def made_by(self, digests: Sequence[str]) -> list[dict[str, str]]:
         """Devices and versions that made the features of these images, each once."""
@@ -127,6 +180,7 @@ class Store:
             lock = self.folder / "locks" / hashing.short(hashing.digest(chunk), 16)
             with files.locked(lock, files.PATIENCE):
                 self._look()
+                self._adopt(encoder, {digest: images[digest] for digest in chunk})
                 wanted = self.missing(chunk)
                 broken += self._encode(encoder, {d: images[d] for d in wanted}, advance)
         if broken:
@@ -156,17 +210,13 @@ class Store:
             rows += features
             advance(len(names))
         if kept:
-            self._write(kept, torch.stack(rows), encoder)
+            made_by = {"device": device_name(encoder.device), **versions()}
+            self._write(kept, torch.stack(rows), json.dumps(made_by, sort_keys=True))
         return broken
 
-    def _write(self, digests: list[str], features: Tensor, encoder: Encoder) -> None:
-        metadata = {
-            "digests": json.dumps(digests),
-            "sha256": _checksum(digests, features),
-            "made_by": json.dumps(
-                {"device": device_name(encoder.device), **versions()}, sort_keys=True
-            ),
-        }
+    def _write(self, digests: list[str], features: Tensor, made_by: str) -> None:
+        metadata = {"key": self.folder.name, "digests": json.dumps(digests), "made_by": made_by}
+        metadata["sha256"] = _checksum(metadata, features)
         path = self.folder / f"{hashing.short(metadata['sha256'], 32)}.safetensors"
         with files.atomic_path(path) as temporary:
             save_file({"features": features.contiguous()}, temporary, metadata)
@@ -175,22 +225,93 @@ class Store:
     def _look(self) -> None:
         """Take in the shards that are on disk and not yet known."""
         for path in sorted(self.folder.glob("*.safetensors")):
-            if path not in self._made_by:
-                with _opened(path) as shard:
-                    self._add(path, shard.metadata())
+            if path not in self._made_by and path not in self._earlier:
+                try:
+                    with _reading(path) as shard:
+                        metadata = shard.metadata()
+                        if "key" in metadata:
+                            self._add(path, metadata)
+                        else:
+                            self._earlier[path] = list(map(str, json.loads(metadata["digests"])))
+                except Damaged:
+                    self._discard(path)
 
     def _add(self, path: Path, metadata: dict[str, str]) -> None:
-        self._made_by[path] = json.loads(metadata["made_by"])
+        self._made_by[path] = dict(json.loads(metadata["made_by"]))
         for row, digest in enumerate(json.loads(metadata["digests"])):
-            self._places.setdefault(digest, (path, row))
+            self._places.setdefault(str(digest), (path, row))
+
+    def _discard(self, path: Path) -> None:
+        """Remove a shard that is not what was written: its images are encoded again."""
+        path.unlink(missing_ok=True)
+        self._made_by.pop(path, None)
+        self._earlier.pop(path, None)
+        self._places = {d: place for d, place in self._places.items() if place[0] != path}
 
     def _verified(self, path: Path) -> Tensor:
-        with _opened(path) as shard:
+        with _reading(path) as shard:
             features: Tensor = shard.get_tensor("features")
             metadata = shard.metadata()
-        if _checksum(json.loads(metadata["digests"]), features) != metadata["sha256"]:
-            raise _damaged(path, "its checksum is wrong")
+            if metadata["key"] != self.folder.name:
+                raise Damaged("it belongs to another encoder or condition")
+            if _checksum(metadata, features) != metadata["sha256"]:
+                raise Damaged("its checksum is wrong")
+            self._check(features, json.loads(metadata["digests"]))
         return features
+
+    def _check(self, features: Tensor, digests: Sequence[str]) -> None:
+        """Whether features can be what this store keeps.
+
+        Raises:
+            Damaged: they cannot.
+        """
+        dtype, dimensions = (torch.float32, 2) if self.kind == "pooled" else (torch.float16, 3)
+        if features.dtype != dtype or features.ndim != dimensions:
+            raise Damaged(f"it holds {features.dtype} {list(features.shape)}")
+        if len(features) != len(digests) or not torch.isfinite(features).all():
+            raise Damaged("it holds other rows than it lists, or values that are not finite")
+
+    # ---- shards of the version before -----------------------------------------------------------
+
+    def _adopt(self, encoder: Encoder, images: Mapping[str, Image]) -> None:
+        """Take over shards of the version before that hold any of these images.
+
+        Their checksum did not cover the key. So a few of their images are encoded again: a shard
+        of another encoder is told by its values.
+        """
+        for path, digests in list(self._earlier.items()):
+            shared = [digest for digest in digests if digest in images]
+            if not shared:
+                continue
+            try:
+                with _reading(path) as shard:
+                    features, metadata = shard.get_tensor("features"), shard.metadata()
+                    old = [hashing.canonical_json(digests), np.asarray(features).tobytes()]
+                    if hashing.digest_parts(old) != metadata["sha256"]:
+                        raise Damaged("its checksum is wrong")
+                    self._check(features, digests)
+                    made_by = metadata["made_by"]
+                wanted = shared[:_SAMPLE]
+                self._compare(features[[digests.index(d) for d in wanted]], encoder, images, wanted)
+            except Damaged:
+                self._discard(path)
+                continue
+            except UserError:  # an image that cannot be read any more; `fill` tells it
+                continue
+            self._write(digests, features, made_by)
+            self._discard(path)
+            self._look()
+
+    def _compare(
+        self, stored: Tensor, encoder: Encoder, images: Mapping[str, Image], digests: list[str]
+    ) -> None:
+        inputs = [encoder.prepare(images[digest].read(digest)) for digest in digests]
+        again = encode_batch(encoder, inputs, self.kind)
+        if again.shape != stored.shape:
+            raise Damaged("its features have another shape than the encoder's")
+        pairs = stored.flatten(1).double(), again.flatten(1).double()
+        if (cosine_similarity(*pairs) < _SAME).any() and not torch.equal(*pairs):
+            raise Damaged("its features are not the encoder's")
 
 
 def encode_batch(encoder: Encoder, inputs: Sequence[Tensor], kind: Kind = "pooled") -> Tensor:
@@ -233,8 +354,8 @@ def _prepared(
     """Decode and resize in threads, a few batches ahead of the encoder, in order."""
 
     def work(named: tuple[str, Image]) -> Tensor | UserError:
-        try:
-            return encoder.prepare(named[1].read())
+        try:  # what is decoded must be what was hashed
+            return encoder.prepare(named[1].read(named[0]))
         except UserError as error:
             return error
 
@@ -260,16 +381,37 @@ def _batched(items: Iterable[T], size: int) -> Iterator[tuple[T, ...]]:
         yield batch
 
 
-def _checksum(digests: list[str], features: Tensor) -> str:
-    return hashing.digest_parts([hashing.canonical_json(digests), np.asarray(features).tobytes()])
+class Damaged(Exception):
+    """A shard that is not what was written."""
 
 
-def _opened(path: Path) -> Any:
+def _checksum(metadata: Mapping[str, str], features: Tensor) -> str:
+    """SHA-256 over all that a shard says and holds."""
+    known = {name: text for name, text in metadata.items() if name != "sha256"}
+    return hashing.digest_parts(
+        [
+            hashing.canonical_json(known),
+            f"{features.dtype}{tuple(features.shape)}".encode(),
+            np.ascontiguousarray(features).data.cast("B"),
+        ]
+    )
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[Any]:
+    """An open shard; whatever it lacks is `Damaged`.
+
+    Raises:
+        UserError: it may not be read.
+    """
     try:
-        return safe_open(path, framework="pt")
-    except (SafetensorError, OSError) as error:
-        raise _damaged(path, str(error)) from error
-
-
-def _damaged(path: Path, reason: str) -> UserError:
-    return UserError(f"feature shard {path} is damaged ({reason}); delete it and run again")
+        path.open("rb").close()  # tells a file that may not be read from one that is damaged
+        with safe_open(path, framework="pt") as shard:
+            yield shard
+    except PermissionError as error:
+        raise UserError(
+            f"feature shard {path} may not be read; ask its owner for permission, or give another "
+            "--cache"
+        ) from error
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise Damaged(str(error)) from error

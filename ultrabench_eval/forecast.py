@@ -21,12 +21,12 @@ import model_zoo
 from model_zoo import Encoder
 from tasks.images import Image
 from tasks.task import Task
-from ultrabench_eval import features, licences, plan, remedies
+from ultrabench_eval import features, licences, plan, precision, remedies
 from ultrabench_eval.core import parallel
 from ultrabench_eval.core.errors import UserError
 from ultrabench_eval.features import Kind
 from ultrabench_eval.licences import Terms
-from ultrabench_eval.measure import Bench, Place, Setting, settle
+from ultrabench_eval.measure import Bench, Place, Setting
 from ultrabench_eval.pipeline import Ready, Report, Step, prepare
 from ultrabench_eval.plan import Model
 from ultrabench_eval.protocol import Protocol
@@ -221,7 +221,7 @@ class _Counted:
             found.problem = task if isinstance(task, str) else str(model)
             return found
         try:
-            settle(model, task, self.setting.cache)
+            precision.settle(model, task.test.images, self.setting.cache)
             self._count(found, Bench(model, task, self.setting))
         except Exception as error:  # a model may be anyone's code
             found.problem = plan.reason(error)

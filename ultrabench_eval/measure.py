@@ -6,6 +6,7 @@ test set is encoded once for all probes. A failure spoils the cells that depend 
 
 from __future__ import annotations
 
+import socket
 import time
 import traceback
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
@@ -19,11 +20,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from model_zoo import behaviour
 from tasks.images import Image
 from tasks.task import Split, Task
 from ultrabench_eval import corrupt, features, fewshot, metrics, plan, precision, probes
 from ultrabench_eval.cells import Cell, Cells, Coordinates, Failure, identity
-from ultrabench_eval.core import files, hashing
+from ultrabench_eval.core import hashing
 from ultrabench_eval.core.errors import UserError
 from ultrabench_eval.corrupt import CorruptedImage
 from ultrabench_eval.features import Kind, Store
@@ -81,7 +83,9 @@ def measure(
             raise UserError(task)
         if isinstance(model, str):
             raise UserError(model)
-        settle(model, task, setting.cache)
+        precision.settle(model, task.test.images, setting.cache)
+        _recognise(model, setting)
+        setting.cells.put_task(task)
         bench = Bench(model, task, setting)
         for place in places:
             with guard([place]):
@@ -94,12 +98,43 @@ def measure(
         yield guard.stage(place)
 
 
-def settle(model: Model, task: Task, cache: Path) -> None:
-    """Decide a model's dtype (`precision.settle`), so that two processes decide the same."""
-    if model.dtype == "auto":
-        lock = cache / "precision" / hashing.short(model.fingerprint)
-        with files.locked(lock, files.PATIENCE):
-            precision.settle(model, task.test.images, cache)
+def is_finished(
+    model_name: str, model: Model | str, task_name: str, task: Task | str, setting: Setting
+) -> bool:
+    """Whether every cell of the grid is on disk, with what it depends on; arguments as `measure`'s.
+
+    Nothing is written, as long as the model's dtype is known.
+    """
+    if isinstance(model, str) or isinstance(task, str):
+        return False
+    try:
+        precision.settle(model, task.test.images, setting.cache)
+    except (UserError, OSError):
+        return False
+    bench = Bench(model, task, setting)
+    places = [Place(at, one) for one, at in setting.grid.cells(model_name, task_name)]
+    return all(setting.cells.finished(place.at, bench.identity(place)) for place in places)
+
+
+def _recognise(model: Model, setting: Setting) -> None:
+    """See that a model does what it did when the cache and the results folder were filled.
+
+    Its fingerprint cannot see everything: a library that was updated, a file that a plugin reads.
+
+    Raises:
+        UserError: it does not, and its numbers must not be mixed with the ones that are there.
+    """
+    if model.behaviour is None:
+        return
+    name = hashing.short(hashing.digest([model.fingerprint, model.numerics]), 32)
+    made_by = {"host": socket.gethostname(), **versions()}
+    for folder, option in ((setting.cache, "--cache"), (setting.cells.out, "--out")):
+        path = folder / "behaviour" / f"{name}.safetensors"
+        if difference := behaviour.remember(path, model.behaviour, made_by):
+            raise UserError(
+                f"model '{model.name}' is not the one that {folder} remembers ({path.name}): "
+                f"{difference}; bring back what changed, or give another {option}"
+            )
 
 
 @dataclass(frozen=True)
@@ -146,7 +181,7 @@ class _Guard:
             yield
         except UserError as error:
             self._fail(places, str(error))
-        except Exception as error:  # a model may be anyone's code
+        except plan.FOREIGN as error:  # a model may be anyone's code
             self._fail(places, plan.reason(error), traceback.format_exc())
 
     def _fail(self, places: Iterable[Place], reason: str, trace: str = "") -> None:
@@ -224,8 +259,11 @@ class Bench:
         """Of the three splits as they are, [N, D] or [N, T, D] each."""
         start = time.perf_counter()
         images = self.images("none", 0)
-        store = self._filled("none", 0, kind, images)
-        x = {name: store.read(split.digests) for name, split in self.task.splits.items()}
+        store = self.store("none", 0, kind)
+        x = {
+            name: self._obtained(store, images, split.digests)
+            for name, split in self.task.splits.items()
+        }
         self.made_by = store.made_by(list(images))
         self.seconds = time.perf_counter() - start
         return x
@@ -235,7 +273,7 @@ class Bench:
         images = self._corrupted(name, severity)
         digests = [image.digest() for image in images]
         by_digest: dict[str, Image] = dict(zip(digests, images, strict=True))
-        return self._filled(name, severity, kind, by_digest).read(digests)
+        return self._obtained(self.store(name, severity, kind), by_digest, digests)
 
     def images(self, corruption: str, severity: int) -> dict[str, Image]:
         """What a condition's features are made of, by digest: the corrupted test images, or those
@@ -264,23 +302,27 @@ class Bench:
             for image, mask in zip(test.images, masks, strict=True)
         ]
 
-    def _filled(
-        self, corruption: str, severity: int, kind: Kind, images: Mapping[str, Image]
-    ) -> Store:
-        """The store of a condition, with all images in it."""
-        store = self.store(corruption, severity, kind)
+    def _obtained(
+        self, store: Store, images: Mapping[str, Image], digests: Sequence[str]
+    ) -> Tensor:
+        """Features of N images of a condition, [N, D] or [N, T, D].
+
+        Args:
+            store: of the condition.
+            images: all of the condition by digest; what is missing is encoded.
+            digests: of the N images.
+        """
         missing = len(store.missing(list(images)))
+        done = 0
+
+        def advance(count: int) -> None:
+            nonlocal done
+            done += count
+            self.setting.encoding(self.model.name, self.task.name, done, max(missing, done), count)
+
         if missing:
-            done = 0
-
-            def advance(count: int) -> None:
-                nonlocal done
-                done += count
-                self.setting.encoding(self.model.name, self.task.name, done, missing, count)
-
             advance(0)
-            store.fill(self.model.encoder(), images, advance)
-        return store
+        return store.obtain(self.model.encoder, images, digests, advance)
 
     # ---- probes ---------------------------------------------------------------------------------
 
@@ -329,6 +371,7 @@ class Bench:
         clean = at.corruption == "none"
         masked = not clean and corrupt.find(at.corruption).needs_mask
         return identity(
+            at=at,
             model=self.model.fingerprint,
             task=self.task.fingerprint,
             protocol=hashing.digest(place.protocol.settings(at.probe)),
@@ -379,7 +422,6 @@ class Bench:
             },
             predictions="",
         )
-        self.setting.cells.put_task(self.task)
         self.setting.cells.put(cell, probabilities)
 
     def _scores(
@@ -401,7 +443,27 @@ class Bench:
 
     def _warnings(self, trained: _Trained, fraction: int) -> list[str]:
         bent = fewshot.bent(self.task.train.labels, self.task.classes, fraction)
-        return [*([bent] if bent else []), *at_an_edge(trained.tried, trained.chosen.heads)]
+        edges = at_an_edge(trained.tried, trained.chosen.heads)
+        return [*([bent] if bent else []), *edges, *self._repeated]
+
+    @cached_property
+    def _repeated(self) -> list[str]:
+        """Images that are the same in training and in another split."""
+        training = set(self.task.train.digests)
+        found = []
+        for name in ("validation", "test"):
+            split = self.task.splits[name]
+            same = [
+                image.name
+                for image, digest in zip(split.images, split.digests, strict=True)
+                if digest in training
+            ]
+            if same:
+                found.append(
+                    f"{len(same)} of {len(split)} {name} images are training images as well, byte "
+                    f"for byte (first: {same[0]}); remove them from one of the splits"
+                )
+        return found
 
 
 def _versioned(corruption: str) -> str:

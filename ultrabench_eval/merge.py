@@ -14,7 +14,7 @@ from ultrabench_eval.cells import Cell, Cells, Coordinates, Failure
 from ultrabench_eval.core import files
 from ultrabench_eval.core.errors import UserError, not_found
 from ultrabench_eval.plan import Problems
-from ultrabench_eval.report import tables
+from ultrabench_eval.report import regenerate, tables
 from ultrabench_eval.report.entries import Entry, condition
 
 # What two folders must agree on; durations and versions may differ.
@@ -80,7 +80,7 @@ def _gathered(folders: Sequence[Cells]) -> dict[Coordinates, Found]:
     found: dict[Coordinates, Found] = {}
     conflicts: dict[tuple[Path, Path], list[str]] = {}
     for cells in folders:
-        for entry in cells.gather():
+        for entry in regenerate.whole(cells):
             at = entry.coordinates
             known = found.get(at)
             if known is None or (isinstance(known.entry, Failure) and isinstance(entry, Cell)):
@@ -114,32 +114,14 @@ def _conflict(one: Path, other: Path, words: Sequence[str]) -> str:
 
 
 def _check(found: Found) -> None:
-    """Whether all that a new cell needs is there."""
+    """Whether the test images of a new cell are there."""
     entry, cells = found.entry, found.cells
     if isinstance(entry, Failure):
         return
-    at = entry.coordinates
-    if cells.get(at, entry.identity) is None:
-        raise UserError(
-            f"the predictions of {at.model} on {at.task} ({condition(at)}) in {cells.out} are "
-            "missing or damaged; run that cell again there"
-        )
-    test = _test(cells, entry)
-    if not test.is_file():
-        raise not_found("test set", test, f"run {at.model} on {at.task} again there")
+    cells.test_set(str(entry.identity["task"]))
 
 
 def _copy(found: Found, target: Cells) -> None:
-    entry, cells = found.entry, found.cells
-    if isinstance(entry, Failure):
-        target.fail(entry)
-        return
-    test = _test(target, entry)
-    if not test.exists():
-        files.write_bytes(test, _test(cells, entry).read_bytes())
-    target.put(entry, cells.probabilities(entry.coordinates))
-
-
-def _test(cells: Cells, cell: Cell) -> Path:
-    """The list of test images that a cell's predictions refer to."""
-    return cells.out / "tasks" / f"{cell.identity['task']}.json"
+    if isinstance(found.entry, Cell):
+        target.adopt_test(str(found.entry.identity["task"]), found.cells)
+    target.adopt(found.entry, found.cells)

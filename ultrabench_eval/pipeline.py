@@ -20,7 +20,7 @@ from ultrabench_eval.core import files, memory
 from ultrabench_eval.core.errors import UserError
 from ultrabench_eval.executors import Engine, Job, Lost, Outcome
 from ultrabench_eval.grid import Grid
-from ultrabench_eval.measure import Setting, Stage, measure
+from ultrabench_eval.measure import Setting, Stage, is_finished, measure
 from ultrabench_eval.plan import Model, Plan, Problems
 from ultrabench_eval.protocol import Protocol
 from ultrabench_eval.report import tables
@@ -33,9 +33,9 @@ PHANTOM = "phantom"  # the data root that is made when it is asked for
 class Step:
     """What the pipeline is at, for a progress display."""
 
-    stage: Literal["phantom", "plan", "audit", "encode", "probe", "units"] | Stage
+    stage: Literal["phantom", "plan", "audit", "encode", "probe", "units", "wait"] | Stage
     model: str = ""
-    """In "audit" and "units": what is done, in words."""
+    """In "audit", "units" and "wait": what is done, in words."""
     task: str = ""
     done: int = 0
     """Of `total`: images in "encode", "audit" and "phantom", units that workers have finished in
@@ -50,13 +50,13 @@ Report = Callable[[Step], None]
 
 def run(
     models: str | Sequence[str],
-    tasks: str | Sequence[str] = "all",
+    tasks: str | Path | Sequence[str | Path] = "all",
     *,
     seeds: int = 5,
     data: Path | str | None = None,
     out: Path | str = "runs/latest",
     cache: Path | str | None = None,
-    plugin_files: Iterable[Path | str] = (),
+    plugin_files: Path | str | Iterable[Path | str] = (),
     weights: Mapping[str, Path | str] | None = None,
     device: str = "auto",
     dtype: str = "auto",
@@ -67,7 +67,7 @@ def run(
     probe: str | Sequence[str] = "linear",
     protocol: str | Path | Protocol | Sequence[str | Path | Protocol] = "paper",
     fractions: str | Sequence[int] = (100,),
-    corruptions: str | Sequence[str] = (),
+    corruptions: str | Sequence[str] | None = None,
     fewshot_validation: str | None = None,
     shard: str | None = None,
     executor: str | None = None,
@@ -129,6 +129,8 @@ def run(
         Problems: unknown names, missing data or weights, tasks that cannot be trusted: one
             sentence each, before anything is encoded or written.
     """
+    if isinstance(plugin_files, str | Path):
+        plugin_files = [plugin_files]
     engine = executors.engine(executor, workers, executor_options, device)
     options: dict[str, Any] = {
         "seeds": seeds,
@@ -156,11 +158,18 @@ def run(
     if ready.planned.problems and not keep_going:
         raise Problems(ready.planned.problems, plan.WORKS_NOW)
     cells = ready.setting.cells
+    try:
+        _check_folders(ready)
+    except UserError:
+        if not _is_finished(ready):
+            raise
+        return _shown(ready, report)  # of a finished run on a disk that cannot be written
     files.remove_orphans(cells.out)
     if engine is None:
         measure_all(ready, report)
     else:
         _measure_by_workers(ready, engine, options, report)
+    _look_up(ready, report)
     with files.locked(cells.out / "leaderboard"):
         return tables.write(cells)
 
@@ -179,13 +188,13 @@ class Ready:
 
 def prepare(
     models: str | Sequence[str],
-    tasks: str | Sequence[str] = "all",
+    tasks: str | Path | Sequence[str | Path] = "all",
     *,
     seeds: int = 5,
     data: Path | str | None = None,
     out: Path | str = "runs/latest",
     cache: Path | str | None = None,
-    plugin_files: Iterable[Path | str] = (),
+    plugin_files: Path | str | Iterable[Path | str] = (),
     weights: Mapping[str, Path | str] | None = None,
     device: str = "auto",
     dtype: str = "auto",
@@ -196,7 +205,7 @@ def prepare(
     probe: str | Sequence[str] = "linear",
     protocol: str | Path | Protocol | Sequence[str | Path | Protocol] = "paper",
     fractions: str | Sequence[int] = (100,),
-    corruptions: str | Sequence[str] = (),
+    corruptions: str | Sequence[str] | None = None,
     fewshot_validation: str | None = None,
     shard: str | None = None,
     report: Report = lambda step: None,
@@ -208,13 +217,15 @@ def prepare(
             problems of the plan.
     """
     memory.keep_freed()
-    if seeds < 1:
-        raise UserError(f"--seeds must be at least 1, not {seeds}")
+    if not isinstance(seeds, int) or isinstance(seeds, bool) or seeds < 1:
+        raise UserError(f"--seeds must be a whole number, at least 1, not {seeds}")
     share = Shard.parse(shard) if shard else Shard()
-    grid = Grid.parse(probe, protocol, fractions, corruptions, fewshot_validation)
-    for file in plugin_files:
+    grid = Grid.parse(probe, protocol, fractions, corruptions or (), fewshot_validation)
+    # Absolute from the start: a plugin may change the folder that this process works in.
+    out = Path(out).absolute()
+    cache = (Path(cache) if cache else default_cache()).absolute()
+    for file in [plugin_files] if isinstance(plugin_files, str | Path) else list(plugin_files):
         plugins.load_file(Path(file))
-    cache = Path(cache) if cache else default_cache()
     model_names = plan.resolve_names(models, model_zoo.names())
     if pooling:
         model_names = [n if model_zoo.split(n)[1] else f"{n}/{pooling}" for n in model_names]
@@ -222,7 +233,7 @@ def prepare(
     if splits:
         task_names = [task_zoo.with_splits(name, str(splits)) for name in task_names]
     _check_names(model_names, task_names, weights or {})
-    given_up = Failures(Path(out))  # from now on: to load all that takes a while
+    given_up = Failures(out)  # from now on: to load all that takes a while
 
     pairs = share.part(list(product(model_names, task_names)))
     task_names = list(dict.fromkeys(task for _, task in pairs))
@@ -232,7 +243,7 @@ def prepare(
         root: Path | None = phantom_root(cache, wanted, report)
     else:
         place = data or os.environ.get("UBENCH_DATA")
-        root = Path(place) if place else None
+        root = Path(place).absolute() if place else None
     report(Step("plan"))
     planned = plan.make(
         list(dict.fromkeys(model for model, _ in pairs)),
@@ -245,7 +256,7 @@ def prepare(
         compile=compile,
     )
     setting = Setting(
-        *(Cells(Path(out)), cache, seeds, grid),
+        *(Cells(out), cache, seeds, grid),
         lambda *at: report(Step("encode", *at)),
         lambda *at: report(Step("probe", *at)),
         given_up,
@@ -255,11 +266,21 @@ def prepare(
 
 
 def default_cache() -> Path:
-    """`$UBENCH_CACHE`, else `ubench` in the user's cache folder."""
-    if "UBENCH_CACHE" in os.environ:
-        return Path(os.environ["UBENCH_CACHE"])
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(home) / "ubench"
+    """`$UBENCH_CACHE`, else `ubench` in the user's cache folder; an empty variable is not set.
+
+    Raises:
+        UserError: there is no home folder to put it into.
+    """
+    if named := os.environ.get("UBENCH_CACHE"):
+        return Path(named)
+    if named := os.environ.get("XDG_CACHE_HOME"):
+        return Path(named) / "ubench"
+    try:
+        return Path.home() / ".cache" / "ubench"
+    except RuntimeError as error:
+        raise UserError(
+            "this user has no home folder to keep features in; set UBENCH_CACHE, or pass --cache"
+        ) from error
 
 
 def phantom_root(cache: Path, wanted: Sequence[str], report: Report) -> Path:
@@ -310,16 +331,67 @@ def measure_all(ready: Ready, report: Report, patience: float | None = None) -> 
     total = len(ready.units) * len(setting.grid)
     done = 0
     loaded: Model | None = None
-    for unit in in_turn(ready.units, setting.cells.out, patience):
+
+    def held(units: list[Unit]) -> None:
+        words = f"waiting for another process that measures {units[0].model} on {units[0].task}"
+        report(Step("wait", words, "", done, total))
+
+    for unit in in_turn(ready.units, setting.cells.out, patience, held):
         model = planned.models[unit.model]
         if loaded is not None and loaded is not model:
             loaded.release()  # memory never holds two
         loaded = model if isinstance(model, Model) else None
-        for stage in measure(unit.model, model, unit.task, planned.tasks[unit.task], setting):
+        task = planned.tasks[unit.task]
+        with plan.contained():
+            stages = list(measure(unit.model, model, unit.task, task, setting))
+        for stage in stages:
             done += 1
             report(Step(stage, unit.model, unit.task, done, total))
     if loaded is not None:
         loaded.release()
+
+
+def _check_folders(ready: Ready) -> None:
+    """See that results and features can be written, before any work.
+
+    Raises:
+        UserError: they cannot.
+    """
+    files.check_writable(ready.setting.cells.out, "the results folder (--out)")
+    files.check_writable(ready.setting.cache, "the cache (--cache or UBENCH_CACHE)")
+
+
+def _is_finished(ready: Ready) -> bool:
+    """Whether all that is asked for is on disk, and what it depends on has not changed."""
+    planned = ready.planned
+    return all(
+        is_finished(u.model, planned.models[u.model], u.task, planned.tasks[u.task], ready.setting)
+        for u in ready.units
+    )
+
+
+def _shown(ready: Ready, report: Report) -> pd.DataFrame:
+    """The leaderboard of a finished run; nothing is written."""
+    total = len(ready.units) * len(ready.setting.grid)
+    for done in range(total):
+        report(Step("kept", done=done + 1, total=total))
+    return tables.frame(ready.setting.cells.gather())
+
+
+def _look_up(ready: Ready, report: Report) -> None:
+    """See that every cell that was asked for is on disk; error rows for those that are not.
+
+    The folder may have been changed, or deleted, while the run was under way.
+    """
+    cells, total = ready.setting.cells, len(ready.units) * len(ready.setting.grid)
+    for unit in ready.units:
+        for _, at in ready.setting.grid.cells(*unit):
+            if not cells.holds(at):
+                reason = (
+                    f"its result is no longer in {cells.out}: was that folder changed? run again"
+                )
+                cells.fail(Failure(coordinates=at, reason=reason))
+                report(Step("failed", unit.model, unit.task, total, total))
 
 
 # ---- by workers ---------------------------------------------------------------------------------

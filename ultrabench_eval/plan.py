@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+import os
 import traceback
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,8 +16,10 @@ import torch
 import model_zoo
 import tasks as task_zoo
 from model_zoo import Card, Encoder
+from model_zoo.behaviour import Behaviour
+from tasks import prepare
 from tasks.task import Task
-from ultrabench_eval.core import hashing
+from ultrabench_eval.core import command, hashing
 from ultrabench_eval.core.errors import UserError
 
 T = TypeVar("T")
@@ -49,7 +54,9 @@ class Model:
     """As asked for; "auto" until `precision.settle` has decided."""
     accept_license: bool = False
     compile: bool = False
-    fingerprint: str = field(init=False)
+    fingerprint: str = field(default="", init=False)
+    behaviour: Behaviour | None = field(init=False)
+    """What it gives for a few fixed images; observed when it is loaded."""
     info: dict[str, str | int | None] = field(init=False)
     card: Card = field(init=False)
     random_weights: bool = field(init=False)
@@ -60,6 +67,7 @@ class Model:
     def __post_init__(self) -> None:
         encoder = self.encoder()
         self.fingerprint = encoder.fingerprint
+        self.behaviour = encoder.behaviour
         self.card = encoder.card
         self.random_weights = encoder.random_weights
         self.batch_size = encoder.batch_size
@@ -82,7 +90,11 @@ class Model:
         return f"{self.dtype} compiled" if self.compile else self.dtype
 
     def encoder(self) -> Encoder:
-        """The network, loaded if it is not in memory."""
+        """The network, loaded if it is not in memory.
+
+        Raises:
+            UserError: it cannot be loaded, or is not what it was when the run was planned.
+        """
         if self._encoder is None:
             self._encoder = model_zoo.load(
                 self.name,
@@ -91,6 +103,11 @@ class Model:
                 self.dtype,
                 accept_license=self.accept_license,
                 compile=self.compile,
+            )
+        if self.fingerprint not in ("", self._encoder.fingerprint):
+            self.release()
+            raise UserError(
+                f"model '{self.name}' changed during the run (its weights or its code); run again"
             )
         return self._encoder
 
@@ -206,19 +223,41 @@ def _load_task(name: str, data: Path | None) -> Task:
         )
     task = task_zoo.load(name, data)
     _ = task.fingerprint  # reads every file once, so an unreadable one shows now
-    return task
+    changed = prepare.differences(task, data) if data is not None else []
+    return dataclasses.replace(task, notes=(*task.notes, *changed)) if changed else task
 
 
-def resolve_names(asked: str | Iterable[str], known: Iterable[str]) -> list[str]:
+def resolve_names(asked: str | Path | Iterable[str | Path], known: Iterable[str]) -> list[str]:
     """Names from a comma-separated string or a list, each once; "all" stands for all known ones.
 
-    Families ("timm/<name>") are not part of "all".
+    A comma inside the path of a file that is there does not split it. Families ("timm/<name>") are
+    not part of "all".
     """
-    parts = asked.split(",") if isinstance(asked, str) else asked
+    if isinstance(asked, Path):
+        asked = [asked]
+    parts = _split(asked) if isinstance(asked, str) else list(map(str, asked))
     names: list[str] = []
     for part in (p.strip() for p in parts):
         names += [n for n in known if not n.endswith("<name>")] if part == "all" else [part]
     return [name for name in dict.fromkeys(names) if name]
+
+
+def _split(asked: str) -> list[str]:
+    """The parts of a comma-separated list; the longest run of them that names a file is one."""
+    pieces = asked.split(",")
+    parts: list[str] = []
+    while pieces:
+        ends = range(len(pieces), 1, -1)
+        joined = (",".join(pieces[:end]).strip() for end in ends)
+        whole = next((one for one in joined if _is_file(one)), pieces[0])
+        parts.append(whole)
+        pieces = pieces[whole.count(",") + 1 :]
+    return parts
+
+
+def _is_file(name: str) -> bool:
+    """Whether it is a manifest, or a task with a split file."""
+    return any(os.path.isfile(part) for part in (name, name.partition("@")[2]) if part)
 
 
 def check_labels(tasks: Sequence[str]) -> list[str]:
@@ -237,10 +276,20 @@ def check_labels(tasks: Sequence[str]) -> list[str]:
     return problems
 
 
-def reason(error: Exception) -> str:
+# What somebody's code may raise. A `KeyboardInterrupt` is the user's own.
+FOREIGN = (Exception, SystemExit, GeneratorExit)
+
+
+def reason(error: BaseException) -> str:
     """One line on what went wrong: the sentence of a UserError, else type, message and place."""
     if isinstance(error, UserError):
         return str(error)
+    if isinstance(error, SystemExit):
+        return f"its code ended the program (exit code {error.code}); remove its call of sys.exit()"
+    if isinstance(error, OSError) and error.filename is not None:
+        return command.sentence(error)
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return "out of memory; use fewer --workers, or another --device"
     frames = traceback.extract_tb(error.__traceback__)
     where = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
     message = " ".join(str(error).split())
@@ -250,8 +299,26 @@ def reason(error: Exception) -> str:
 def _attempt(what: str, load: Callable[..., T], *args: object) -> T | str:
     """What `load` gives, or why it cannot: the code behind a name may be a plugin's."""
     try:
-        return load(*args)
+        with contained():
+            return load(*args)
     except UserError as error:
         return str(error)
-    except Exception as error:
-        return f"{what} cannot be loaded ({reason(error)}); mend it and run again"
+    except FOREIGN as error:
+        return f"{what} cannot be loaded ({reason(error)}); fix it and run again"
+
+
+@contextmanager
+def contained() -> Iterator[None]:
+    """Whatever somebody's code does to the process inside does not reach the next model."""
+    folder, dtype, threads = Path.cwd(), torch.get_default_dtype(), torch.get_num_threads()
+    gradients, flags = torch.is_grad_enabled(), torch.are_deterministic_algorithms_enabled()
+    try:
+        yield
+    finally:
+        os.chdir(folder)
+        torch.set_default_dtype(dtype)
+        torch.set_grad_enabled(gradients)
+        if torch.are_deterministic_algorithms_enabled() != flags:
+            torch.use_deterministic_algorithms(flags)
+        if torch.get_num_threads() != threads:
+            torch.set_num_threads(threads)

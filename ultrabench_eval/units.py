@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, TypeVar
-from urllib.parse import quote
 
 from ultrabench_eval.cells import Coordinates
 from ultrabench_eval.core import files
@@ -35,7 +34,7 @@ class Unit(NamedTuple):
     @property
     def path(self) -> Path:
         """Where its files lie under a folder, without suffix; "timm/x" becomes "timm%2Fx"."""
-        return Path(quote(self.model, safe="")) / quote(self.task, safe="")
+        return Path(files.file_name(self.model)) / files.file_name(self.task)
 
 
 @dataclass(frozen=True)
@@ -55,9 +54,7 @@ class Shard:
         found = re.fullmatch(r"(\d+)/(\d+)", text.strip())
         number, of = map(int, found.groups()) if found else (0, 0)
         if not 1 <= number <= of:
-            raise UserError(
-                f"--shard {text} is not understood; write I/N with I from 1 to N, such as 2/4"
-            )
+            raise UserError(f"invalid --shard '{text}': expected I/N with 1 <= I <= N, e.g. 2/4")
         return cls(number, of)
 
     def part(self, whole: Sequence[T]) -> list[T]:
@@ -69,7 +66,12 @@ class Shard:
         return list(whole[start:end])
 
 
-def in_turn(units: Iterable[Unit], out: Path, patience: float | None = None) -> Iterator[Unit]:
+def in_turn(
+    units: Iterable[Unit],
+    out: Path,
+    patience: float | None = None,
+    held: Callable[[list[Unit]], None] = lambda units: None,
+) -> Iterator[Unit]:
     """Every unit once, held by this process while the caller works on it.
 
     Those that other processes hold come when they are free: finished by then, or left by a process
@@ -80,6 +82,7 @@ def in_turn(units: Iterable[Unit], out: Path, patience: float | None = None) -> 
         out: the results folder that the processes share.
         patience: seconds to wait at most for units that are held; then they come all the same. For
             units that were given to this process by name, where the lock only saves double work.
+        held: told of the units that others hold, while nothing else is left to do.
     """
     waiting = list(units)
     since = time.monotonic()
@@ -96,6 +99,7 @@ def in_turn(units: Iterable[Unit], out: Path, patience: float | None = None) -> 
             if patience is not None and time.monotonic() - since >= patience:
                 yield from busy
                 return
+            held(busy)
             time.sleep(PAUSE)
         waiting = busy
 

@@ -229,7 +229,7 @@ def test_scores_on_the_clean_images_are_those_of_the_stored_predictions(tmp_path
     assert notes == []
 
     (cell,) = Cells(run).gather()
-    probabilities = Cells(run).probabilities(cell.coordinates)
+    probabilities = Cells(run).probabilities(cell)
     by_hand = metrics.score(probabilities[:, 5:], task.test.labels[5:])
     assert [row.metric for row in rows] == list(by_hand)
     for row in rows:

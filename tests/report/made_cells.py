@@ -14,6 +14,7 @@ from ultrabench_eval.stats import bootstrap
 
 def made_of(model: str, task: str, seeds: int) -> dict[str, str | int]:
     return identity(
+        at=Coordinates(model, task, "paper-1"),
         model=model,
         task=task,
         protocol="p",
@@ -68,15 +69,16 @@ def put_test(
 ) -> None:
     """The test images of the task fingerprint that `cell` gives to a task."""
     stored = {
+        "fingerprint": f"t{task}",
         "task": task,
         "classes": [str(code) for code in range(int(labels.max()) + 1)],
-        "notes": [],
         "synthetic": False,
         "names": [f"{row}.png" for row in range(len(labels))],
         "labels": labels.tolist(),
         "groups": None if groups is None else list(groups),
     }
-    files.write_bytes(cells.out / "tasks" / f"t{task}.json", hashing.canonical_json(stored))
+    path = cells.out / "tasks" / f"t{task}.json"
+    files.write_bytes(path, hashing.canonical_json(hashing.seal(stored)))
 
 
 def guesses(

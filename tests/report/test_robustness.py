@@ -47,7 +47,7 @@ def test_the_ratio_is_that_of_the_scores(tmp_path: Path) -> None:
 
 def test_the_interval_pairs_patients_and_seeds() -> None:
     labels = np.arange(60) % 2
-    test = Truth("t", labels, [str(row // 3) for row in range(60)], 2)
+    test = Truth("t", labels, [str(row // 3) for row in range(60)], ("0", "1"), ())
     clean = np.stack([guesses(labels, a, 1, 1)[0] for a in (0.3, 0.6, 0.9)])
     (same,) = robustness.keep(clean, [clean], test, "aul")
     assert same.ratio == 100
@@ -56,7 +56,9 @@ def test_the_interval_pairs_patients_and_seeds() -> None:
 
 def test_nothing_right_is_nothing_to_keep() -> None:
     labels = np.arange(8) % 2
-    (kept,) = robustness.keep((1 - labels)[None], [labels[None]], Truth("t", labels, None, 2), "x")
+    (kept,) = robustness.keep(
+        (1 - labels)[None], [labels[None]], Truth("t", labels, None, ("0", "1"), ()), "x"
+    )
     assert np.isnan(kept.ratio)
     assert kept.text() == ""
 

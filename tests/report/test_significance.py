@@ -171,7 +171,7 @@ def test_one_model_leaves_sections_out(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("broken", ["missing", "damaged", "of another run"])
-def test_predictions_that_are_not_the_cells_are_left_out(tmp_path: Path, broken: str) -> None:
+def test_predictions_that_are_not_the_cells_make_an_error_row(tmp_path: Path, broken: str) -> None:
     cells = Cells(tmp_path)
     results(cells)
     path = tmp_path / "cells/fair/aul/linear-paper-1-100-none-0.safetensors"
@@ -185,10 +185,11 @@ def test_predictions_that_are_not_the_cells_are_left_out(tmp_path: Path, broken:
     found = evidence(cells)
     assert found.main[PAPER]["aul"].models == ("good", "pixels")
     assert found.main[PAPER]["mmotu"].models == ("fair", "good", "pixels")
-    (sentence,) = found.left_out
-    assert sentence.startswith("fair on aul (linear probe, protocol paper-1) is left out")
     tables.write(cells)
-    assert sentence in read(cells, "statistics.md")
+    page = read(cells, "leaderboard.md")
+    (row,) = [line for line in page.splitlines() if line.startswith("| fair") and "error" in line]
+    assert row.count("error") == 1
+    assert f"{path} is {'missing' if broken == 'missing' else 'damaged'}" in page
 
 
 def test_models_of_another_version_of_the_data_are_left_out(tmp_path: Path) -> None:

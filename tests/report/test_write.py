@@ -194,4 +194,4 @@ def test_an_empty_folder_and_cells_without_predictions_are_no_error(tmp_path: Pa
     one = cell("a", "aul", 0.5, 0.6)
     cells.put(one, np.zeros((2, 4, 2), np.float32))
     tables.write(cells)
-    assert "cannot be read; run it again" in (tmp_path / "statistics.md").read_text()
+    assert "taul.json is missing; run the same" in (tmp_path / "statistics.md").read_text()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +17,7 @@ from ultrabench_eval.audit.collection import PRETRAINING
 from ultrabench_eval.cells import Cell, Cells
 from ultrabench_eval.core import hashing
 from ultrabench_eval.core.errors import UserError
+from ultrabench_eval.report import regenerate
 
 DRAWS = 1000  # of as many images, to tell a difference from chance
 
@@ -76,14 +76,15 @@ def rescore(out: Path, seen: Mapping[str, set[str]]) -> tuple[list[Rescored], li
         UserError: the folder has no results.
     """
     cells = Cells(out)
-    entries = cells.gather()
+    entries = regenerate.whole(cells)
     if not entries:
         raise UserError(f"no results in {out}; give --run the folder that `ubench run --out` wrote")
     rows, notes = [], []
     for cell in entries:
         if not isinstance(cell, Cell) or cell.coordinates.task not in seen:
             continue
-        names, labels = _test(out, str(cell.identity["task"]))
+        test = cells.test_set(str(cell.identity["task"]))
+        names, labels = test.names, np.array(test.labels, dtype=np.int64)
         dropped = seen[cell.coordinates.task]
         keep = np.array([name not in dropped for name in names], dtype=bool)
         absent = dropped - set(names)
@@ -99,7 +100,7 @@ def rescore(out: Path, seen: Mapping[str, set[str]]) -> tuple[list[Rescored], li
         if lost:
             gone = ", ".join(cell.classes[code] for code in sorted(lost))
             notes.append(f"{cell.coordinates.task}: no clean test image of class {gone} is left")
-        full = cells.probabilities(cell.coordinates)
+        full = cells.probabilities(cell)
         scores = (metrics.score(full, labels), metrics.score(full[:, keep], labels[keep]))
         chance = _chance(full.argmax(-1), labels, len(cell.classes), int((~keep).sum()))
         for metric in scores[0]:
@@ -136,13 +137,3 @@ def _chance(predicted: np.ndarray, labels: np.ndarray, classes: int, dropped: in
         for seed, codes in enumerate(predicted):
             counts[draw, seed] = metrics.confusion(codes[keep], labels[keep], classes)
     return 100 * float(metrics.macro_f1(counts).mean(-1).std())
-
-
-def _test(out: Path, fingerprint: str) -> tuple[list[str], np.ndarray]:
-    """Names and labels of the test images to which predictions refer."""
-    path = out / "tasks" / f"{fingerprint}.json"
-    try:
-        known = json.loads(path.read_bytes())
-        return known["names"], np.array(known["labels"], dtype=np.int64)
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"cannot read {path} ({error}); run `ubench run` again") from error

@@ -6,13 +6,13 @@ Heavy modules are imported inside the commands, so that `--help` answers at once
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from ultrabench_eval.cli import audit, data, doctor, merge, options, plan, report, show, speed
+from ultrabench_eval.core import command
 from ultrabench_eval.core.errors import UserError
 
 app = typer.Typer(
@@ -217,20 +217,10 @@ def tasks(
             show.task(task_zoo.load(name, data))
 
 
-for command in (plan.plan, merge.merge, doctor.doctor, speed.speed):
-    app.command()(command)
+for one in (plan.plan, merge.merge, doctor.doctor, speed.speed):
+    app.command()(one)
 
 
 def main() -> None:
-    """Entry point: bad input becomes one sentence a problem and exit code 2."""
-    try:
-        app()
-    except UserError as error:
-        for line in str(error).splitlines():
-            print(f"ubench: {line}", file=sys.stderr)
-        sys.exit(options.BAD_INPUT)
-    except (KeyboardInterrupt, SystemExit) as stop:  # typer makes the second of the first
-        if isinstance(stop, SystemExit) and stop.code != options.STOPPED:
-            raise
-        print("ubench: stopped; the same command goes on from here", file=sys.stderr)
-        sys.exit(options.STOPPED)
+    """Entry point: bad input becomes one sentence per problem and exit code 2."""
+    command.main("ubench", app)

@@ -22,15 +22,20 @@ _PAGES = (
 def results(out: Path, encoded: int) -> None:
     """The leaderboard on screen, what failed, and where the files are."""
     from ultrabench_eval.cells import Cells, Failure
+    from ultrabench_eval.core.command import printable
     from ultrabench_eval.display import console, leaderboard
+    from ultrabench_eval.report.notes import doubts
 
-    entries = Cells(out).gather()
+    cells = Cells(out)
+    entries = cells.gather()
     for wide in leaderboard(entries):
         console().print(wide)
     failures = [entry for entry in entries if isinstance(entry, Failure)]
     words = (f"{f.coordinates.model} on {f.coordinates.task}: {f.reason}" for f in failures)
     for error in dict.fromkeys(words):  # once, however many conditions it spoils
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(error)}", file=sys.stderr)
+    for sentence in doubts(entries, cells.gone(entries)):
+        print(f"not verified: {printable(sentence)}", file=sys.stderr)
     print(f"images encoded: {encoded}")
     for name in _PAGES:
         if (out / name).exists():

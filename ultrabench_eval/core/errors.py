@@ -6,13 +6,21 @@ import difflib
 from collections.abc import Iterable
 from pathlib import Path
 
+from ultrabench_eval.core.names import printable
+
 
 class UserError(Exception):
     """Bad input, told in one sentence: what is wrong, in which file, how to mend it.
 
     The command line prints the sentence and leaves with exit code 2; inside a run it becomes
     the error row of the cells it spoils. Anything else that escapes is a bug of ours.
+
+    Bytes of file names that are not UTF-8, and control characters, become escapes like "\\xfc", so
+    that the sentence can be printed and stored anywhere.
     """
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(printable(sentence))
 
 
 def not_found(what: str, path: Path | str, mend: str) -> UserError:

@@ -3,36 +3,69 @@
 from __future__ import annotations
 
 import errno
-import itertools
+import hashlib
+import inspect
 import os
+import secrets
 import shutil
 import socket
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+from urllib.parse import quote
 
 from filelock import FileLock, Timeout
+
+from ultrabench_eval.core.errors import UserError
 
 PATIENCE = 1800.0  # seconds, after which a lock counts as left behind by a machine that is gone
 
 # What file systems without locks answer, NFS without its lock service for instance.
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
-_HOST = socket.gethostname()
-_counter = itertools.count()  # two threads of one process may write the same file
+_HOST = quote(socket.gethostname(), safe="")[:60]
+_LONGEST = 160  # bytes of a name that is made into a file's; suffixes come behind it
+# Newer versions of filelock turn a lock that the file system refuses into a file whose existence
+# is the lock. Ours stay on the disk, so that such a lock would never be free.
+_HARD: dict[str, Any] = (
+    {"fallback_to_soft": False}
+    if "fallback_to_soft" in inspect.signature(FileLock.__init__).parameters
+    else {}
+)
+
+
+def file_name(text: str) -> str:
+    """`text` as the name of one file or folder: the same on every system, and no path.
+
+    Letters, digits and `_.-~` stay, all else becomes "%2F" and the like; "." and ".." are no names,
+    so that leading dots become "%2E". Of a long text the beginning stays, with its digest behind a
+    "+", which no other name has.
+    """
+    quoted = quote(text, safe="", errors="surrogateescape")
+    dots = len(quoted) - len(quoted.lstrip("."))
+    quoted = "%2E" * dots + quoted[dots:]
+    if len(quoted) <= _LONGEST:
+        return quoted
+    known = hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:24]
+    return f"{quoted[: _LONGEST - 40]}+{known}"
 
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on success it is renamed to `path`, else removed.
+    """Yield an empty temporary file, which is renamed to `path` on success, else removed.
 
     The content is flushed to the disk before the rename, so that a power cut cannot leave an
-    empty file under the final name.
+    empty file under the final name. Its mode is that of any new file, whoever fills it.
     """
     temporary = _temporary(path)
+    mode = _create(temporary)
     try:
         yield temporary
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
+        if stat.S_IMODE(temporary.stat().st_mode) != mode:  # some libraries make private files
+            temporary.chmod(mode)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -61,9 +94,52 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 
 def _temporary(path: Path) -> Path:
-    """A hidden name beside `path` that no other process or thread uses; its folder is made."""
+    """A hidden name beside `path` that nobody can foresee; its folder is made."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    return path.with_name(f".{path.name}.{_HOST}.{next(_counter)}.{os.getpid()}.tmp")
+    name = path.name.encode(errors="surrogateescape")[:120].decode(errors="ignore")
+    return path.with_name(f".{name}.{_HOST}.{secrets.token_hex(8)}.{os.getpid()}.tmp")
+
+
+def _create(path: Path) -> int:
+    """Make a file that was not there, through no link; returns its mode, by the umask."""
+    flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_NOFOLLOW", 0)
+    descriptor = os.open(path, flags, 0o666)
+    try:
+        return stat.S_IMODE(os.fstat(descriptor).st_mode)
+    finally:
+        os.close(descriptor)
+
+
+def check_writable(folder: Path, what: str) -> None:
+    """Try whether files can be written to a folder, which need not exist; leaves nothing behind.
+
+    Args:
+        folder: the folder.
+        what: what an error calls it, and how to name another, such as "the results folder (--out)".
+
+    Raises:
+        UserError: it cannot be made, or nothing can be written there.
+    """
+    missing = [place for place in (folder, *folder.parents) if not place.exists()]
+    made: list[Path] = []
+    try:
+        for place in reversed(missing):
+            place.mkdir(exist_ok=True)
+            made.append(place)
+        trial = _temporary(folder / "trial")
+        _create(trial)
+        trial.unlink()
+    except OSError as error:
+        raise UserError(
+            f"cannot write to {what} {folder} ({error.strerror or error}); give another folder, or "
+            "free space and permissions there"
+        ) from error
+    finally:
+        for place in reversed(made):
+            try:
+                place.rmdir()
+            except OSError:  # another process uses it by now
+                break
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -91,7 +167,7 @@ def locked(path: Path, patience: float | None = None) -> Iterator[bool]:
             the lock. Only for locks that save double work. None waits as long as it takes.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(f"{path}.lock")
+    lock = FileLock(f"{path}.lock", **_HARD)
     alone = True
     try:
         lock.acquire(timeout=-1 if patience is None else patience)

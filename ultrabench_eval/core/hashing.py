@@ -27,6 +27,21 @@ def digest(value: Any) -> str:
     return hashlib.sha256(canonical_json(value)).hexdigest()
 
 
+def seal(value: Mapping[str, Any]) -> dict[str, Any]:
+    """`value` with a field "sha256", the digest of all its other fields; see `sealed`."""
+    content = {key: part for key, part in value.items() if key != "sha256"}
+    return {**content, "sha256": digest(content)}
+
+
+def sealed(value: Mapping[str, Any]) -> bool:
+    """Whether the field "sha256" is that of the other fields, so that none was changed."""
+    content = {key: part for key, part in value.items() if key != "sha256"}
+    try:
+        return "sha256" in value and value["sha256"] == digest(content)
+    except (TypeError, ValueError, RecursionError):  # NaN, or nested beyond all use
+        return False
+
+
 def digest_bytes(data: bytes) -> str:
     """SHA-256 (64 hexadecimal digits) of raw bytes."""
     return hashlib.sha256(data).hexdigest()

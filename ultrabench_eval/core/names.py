@@ -82,7 +82,7 @@ def is_missing(text: str) -> bool:
 
 
 def fault(text: str) -> str | None:
-    """Why a label or group cannot be taken as it is, in the middle of a sentence; None if it can."""
+    """Why a label or group cannot be taken as it is, as a part of a sentence; None if it can."""
     if any(unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp") for letter in text):
         return "holds a line break or another control character"
     if is_missing(text):
@@ -96,6 +96,8 @@ def printable(text: str) -> str:
     Bytes of a file name that are not UTF-8 become escapes like "\\xfc", and so do control
     characters other than line breaks and tabs.
     """
+    if text.isprintable():
+        return text
     try:
         text = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     except UnicodeEncodeError:  # a lone surrogate that stands for no byte

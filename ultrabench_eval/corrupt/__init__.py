@@ -251,13 +251,21 @@ class CorruptedImage:
         """The original's: conditions of one image are paired by it."""
         return self.image.name
 
-    def read(self) -> np.ndarray:
+    def read(self, digest: str | None = None) -> np.ndarray:
         """The corrupted image, uint8 RGB [H, W, 3]; a pure function of contents and `seed`.
 
+        Args:
+            digest: what `digest()` gave; the image must still be the one that it was made from.
+
         Raises:
-            UserError: image or mask are damaged, or differ in size.
+            UserError: image or mask are damaged, have changed, or differ in size.
         """
-        image = self.image.read()
+        original = self.image.digest()
+        if digest is not None and self.digest() != digest:
+            raise UserError(
+                f"image {self.name} or its scan mask changed during the run; run it again"
+            )
+        image = self.image.read(original)
         if self.severity == 0:
             return image
         mask = None
@@ -270,7 +278,7 @@ class CorruptedImage:
                     "copy both again from the release"
                 )
         # By content: neither the order of a split nor the name of a file changes the noise.
-        seed = hashing.seed_for(self.seed, f"image/{self.image.digest()}")
+        seed = hashing.seed_for(self.seed, f"image/{original}")
         return corrupt(image, self.corruption, self.severity, mask=mask, seed=seed)
 
     def digest(self) -> str:

@@ -31,7 +31,7 @@ def work(job: Job) -> Outcome:
             return _measured(job)
     except UserError as error:
         return Outcome(error=str(error))
-    except Exception as error:
+    except plan.FOREIGN as error:
         return Outcome(error=plan.reason(error))
 
 
@@ -40,7 +40,7 @@ def _measured(job: Job) -> Outcome:
     try:
         ready = pipeline.prepare(**job.options, report=told)
         pipeline.measure_all(ready, told, patience=files.PATIENCE)
-    except Exception as error:
+    except plan.FOREIGN as error:
         _tell(str(error) if isinstance(error, UserError) else traceback.format_exc())
         raise
     return Outcome(tuple(told.stages), told.encoded)

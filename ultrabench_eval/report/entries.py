@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ from ultrabench_eval.cells import Cell, Coordinates, Failure
 Entry = Cell | Failure
 HOLE = "error"
 SYNTHETIC = "ok (synthetic)"
+NOT_VERIFIED = "not verified"
 FLOORS = "random-vit-tiny,pixels,image-stats,fan-mask,border"
 """The models that show how far one gets without having learned anything about ultrasound."""
 
@@ -59,6 +61,11 @@ def is_clean(entry: Entry) -> bool:
 def is_main(entry: Entry) -> bool:
     """All training images, no corruption: the condition of the leaderboard."""
     return is_clean(entry) and entry.coordinates.fraction == 100
+
+
+def is_doubted(entry: Entry | None) -> bool:
+    """Whether its number is not verified (see `Cell.doubt`)."""
+    return isinstance(entry, Cell) and bool(entry.doubt)
 
 
 def at_place(entries: Iterable[Entry]) -> dict[tuple[str, str], Entry]:
@@ -141,18 +148,22 @@ def main_score(entry: Entry | None) -> tuple[float, float]:
 
 
 def score_text(entry: Entry | None) -> str:
-    """The main metric as "mean ± sd"; "error" for a failure, nothing for what was not run."""
+    """The main metric as "mean ± sd", with a mark if it is not verified; "error" for a failure,
+    nothing for what was not run."""
     if isinstance(entry, Failure):
         return HOLE
     mean, sd = main_score(entry)
-    return number(mean) if np.isnan(sd) else f"{mean:.1f} ± {sd:.1f}"
+    text = number(mean) if np.isnan(sd) else f"{mean:.1f} ± {sd:.1f}"
+    return f"{text} [{NOT_VERIFIED}]" if is_doubted(entry) else text
 
 
 def status(entry: Entry) -> str:
-    """For a CSV file: "ok", `SYNTHETIC`, or "error: " and the reason on one line."""
+    """For a CSV file: "ok", `SYNTHETIC`, either with `NOT_VERIFIED` behind it, or "error: " and the
+    reason on one line."""
     if isinstance(entry, Failure):
         return f"error: {entry.reason}".replace("\n", " ")
-    return SYNTHETIC if entry.synthetic else "ok"
+    text = SYNTHETIC if entry.synthetic else "ok"
+    return f"{text} ({NOT_VERIFIED})" if is_doubted(entry) else text
 
 
 def number(value: float) -> str:
@@ -176,8 +187,8 @@ def probability(p: float) -> str:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table."""
-    cells = [[text.replace("|", "\\|") for text in row] for row in rows]
+    """A Markdown table; cells are plain text."""
+    cells = [[plain(text).replace("|", "\\|") for text in row] for row in rows]
     return str(tabulate(cells, list(header), tablefmt="pipe", disable_numparse=True)) + "\n"
 
 
@@ -187,8 +198,14 @@ def section(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) ->
 
 
 def bullets(sentences: Iterable[str]) -> str:
-    """A list."""
-    return "\n".join(f"- {sentence}" for sentence in sentences) + "\n"
+    """A list of plain sentences."""
+    return "\n".join(f"- {plain(sentence)}" for sentence in sentences) + "\n"
+
+
+def plain(text: str) -> str:
+    """`text` as Markdown that no viewer takes for HTML, a link or a picture: names are anyone's."""
+    text = re.sub(r"<(?!/?u>)(?=[A-Za-z/!?])", "&lt;", " ".join(text.splitlines()))
+    return re.sub(r"\](?=[(\[:])", r"]\\", text)
 
 
 SYNTHETIC_WORDS = (

@@ -6,17 +6,16 @@ measured on the same images (the same task fingerprint) are compared; what is le
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
-from safetensors import SafetensorError
 
 from ultrabench_eval import metrics
-from ultrabench_eval.cells import Cell, Cells, Coordinates
+from ultrabench_eval.cells import AGAIN, Cell, Cells, Coordinates, TestSet
+from ultrabench_eval.core.errors import UserError
 from ultrabench_eval.report.entries import (
     Entry,
     Labels,
@@ -38,7 +37,25 @@ class Truth:
     labels: np.ndarray
     """int64 [N]."""
     groups: list[str] | None
-    classes: int
+    class_names: tuple[str, ...]
+    names: tuple[str, ...]
+    """Of the N images."""
+
+    @property
+    def classes(self) -> int:
+        """How many."""
+        return len(self.class_names)
+
+    @classmethod
+    def of(cls, test: TestSet) -> Truth:
+        """As a results folder keeps them."""
+        return cls(
+            test.fingerprint,
+            np.asarray(test.labels, np.int64),
+            test.groups,
+            tuple(test.classes),
+            tuple(test.names),
+        )
 
 
 @dataclass(frozen=True)
@@ -86,13 +103,15 @@ class Evidence:
     Args:
         cells: the folder.
         entries: its content.
+        gone: what it no longer holds (`Cells.gone`).
     """
 
     cells: Cells
     entries: Sequence[Entry]
+    gone: Sequence[str] = ()
     left_out: list[str] = field(default_factory=list)
     """Sentences on what could not be compared and why."""
-    _tests: dict[str, Truth | None] = field(default_factory=dict)
+    _tests: dict[str, Truth | str] = field(default_factory=dict)
 
     @cached_property
     def labels(self) -> Labels:
@@ -129,18 +148,17 @@ class Evidence:
         They must give the very score of the cell: a page whose statistics and tables disagree
         would be worse than one without statistics.
         """
-        at = cell.coordinates
         try:
-            codes: np.ndarray = self.cells.probabilities(at).argmax(-1)
-        except (OSError, SafetensorError, KeyError):
-            self._leave_out(cell, "its predictions cannot be read; run it again")
+            codes: np.ndarray = self.cells.probabilities(cell).argmax(-1)
+        except UserError as error:
+            self._leave_out(cell, str(error))
             return None
         stated, _ = mean_sd(cell.scores[metrics.MAIN])
         fits = codes.ndim == 2 and codes.shape[1] == len(test.labels)
         if not fits or not np.isclose(
             bootstrap.observe([codes], test.labels, test.classes)[0], stated, rtol=0, atol=1e-6
         ):
-            self._leave_out(cell, "its predictions do not give its score; delete it and run again")
+            self._leave_out(cell, f"its stored predictions do not reproduce its score; {AGAIN}")
             return None
         return codes
 
@@ -148,20 +166,15 @@ class Evidence:
         """The test images of a cell; None, and a sentence, if they are not there."""
         fingerprint = str(cell.identity["task"])
         if fingerprint not in self._tests:
-            path = self.cells.out / "tasks" / f"{fingerprint}.json"
             try:
-                stored = json.loads(path.read_bytes())
-                self._tests[fingerprint] = Truth(
-                    fingerprint,
-                    np.asarray(stored["labels"], np.int64),
-                    stored["groups"],
-                    len(stored["classes"]),
-                )
-            except (OSError, ValueError, KeyError):
-                self._tests[fingerprint] = None
-        if self._tests[fingerprint] is None:
-            self._leave_out(cell, f"tasks/{fingerprint}.json cannot be read; run it again")
-        return self._tests[fingerprint]
+                self._tests[fingerprint] = Truth.of(self.cells.test_set(fingerprint))
+            except UserError as error:
+                self._tests[fingerprint] = str(error)
+        test = self._tests[fingerprint]
+        if isinstance(test, str):
+            self._leave_out(cell, test)
+            return None
+        return test
 
     def _common_test(self, task: str, cells: Sequence[Cell]) -> Truth | None:
         """The test images that most cells of a task were measured on."""

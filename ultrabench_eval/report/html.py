@@ -22,7 +22,6 @@ from ultrabench_eval.report import html_cards, html_confusion, html_drawings, ht
 from ultrabench_eval.report.entries import (
     SYNTHETIC_WORDS,
     Labels,
-    Probing,
     is_main,
     task_order,
     tasks_of,
@@ -30,8 +29,7 @@ from ultrabench_eval.report.entries import (
 from ultrabench_eval.report.evidence import Evidence
 from ultrabench_eval.report.html_board import MAIN, Board, boards, words
 from ultrabench_eval.report.html_examples import Examples, examples
-from ultrabench_eval.report.html_stored import Stored
-from ultrabench_eval.report.notes import WARNINGS, error_rows, mixtures, warning_rows
+from ultrabench_eval.report.notes import WARNINGS, doubts, error_rows, mixtures, warning_rows
 from ultrabench_eval.report.page import how_to_read
 from ultrabench_eval.report.significance import Section
 from ultrabench_eval.report.wide import wide
@@ -54,11 +52,6 @@ def page(
         data: data root to take small pictures of test images from; None: their names are listed.
     """
     made = boards(evidence.entries, evidence.letters(), speeds.read(evidence.cells.out))
-    stored = {
-        (probing, task): Stored.read(evidence.cells.out, one.test.fingerprint)
-        for probing, comparisons in evidence.main.items()
-        for task, one in comparisons.items()
-    }
     drawings = html_drawings.drawings(drawn, evidence.main)
     style, script = _text("leaderboard.css"), _text("leaderboard.js")
     return _render(
@@ -78,9 +71,9 @@ def page(
         drawings=drawings,
         agreements=html_origin.agreements(sections.get("protocols.csv"), evidence.labels),
         cards=html_cards.cards(evidence, sections["informativeness.csv"]),
-        confusions=_by_task(html_confusion.confusions(evidence, stored)),
+        confusions=_by_task(html_confusion.confusions(evidence)),
         shades=html_confusion.SHADES,
-        examples=_examples(evidence, stored, data),
+        examples=_examples(evidence, data),
         with_data=data is not None,
         models=html_origin.models(_cells(evidence), evidence.labels),
         provenance=html_origin.provenance(evidence.entries, evidence.labels),
@@ -169,6 +162,7 @@ def _troubles(evidence: Evidence) -> dict[str, Any]:
             "Warnings", WARNINGS, tuple(map(tuple, warning_rows(filter(is_main, cells))))
         ),
         "mixed": mixtures(cells),
+        "doubts": doubts(evidence.entries, evidence.gone),
         "left_out": evidence.left_out,
         "rounding": list(rounding),
     }
@@ -180,15 +174,10 @@ def _by_task(
     return [(task, list(group)) for task, group in groupby(found, key=lambda one: one.task)]
 
 
-def _examples(
-    evidence: Evidence, stored: Mapping[tuple[Probing, str], Stored], data: Path | None
-) -> list[Examples]:
+def _examples(evidence: Evidence, data: Path | None) -> list[Examples]:
     """Of the first probe and protocol that has any: another one would show much the same."""
     for probing, comparisons in evidence.main.items():
-        found = [
-            examples(probing, one, stored[probing, task], evidence.labels, data)
-            for task, one in comparisons.items()
-        ]
+        found = [examples(probing, one, evidence.labels, data) for one in comparisons.values()]
         if any(found):
             return sorted(filter(None, found), key=lambda one: task_order(one.task))
     return []

@@ -12,10 +12,12 @@ import tasks as task_zoo
 from ultrabench_eval import corrupt
 from ultrabench_eval.cells import Cell, Coordinates, Failure
 from ultrabench_eval.report.entries import (
+    NOT_VERIFIED,
     Entry,
     Labels,
     Probing,
     at_place,
+    is_doubted,
     main_score,
     number,
     score_text,
@@ -190,7 +192,12 @@ def _board(
     means = values.mean(1)  # NaN if there is any: a mean is never taken over holes
     if len(tasks) > 1:
         values = np.column_stack([values, means])
-    marked = _placed(values)
+    doubted = np.array(
+        [[is_doubted(places.get((model, task))) for task in tasks] for model in models]
+    )
+    if len(tasks) > 1:
+        doubted = np.column_stack([doubted, doubted.any(1)])
+    marked = _placed(np.where(doubted, np.nan, values))  # what is not verified is not the best
     order = sorted(
         range(len(models)),
         key=lambda m: (
@@ -208,7 +215,8 @@ def _board(
             for t, task in enumerate(tasks)
         ]
         if len(tasks) > 1:
-            scores.append(Score(number(means[m]), _value(means[m]), marked[m][-1]))
+            mark = f" [{NOT_VERIFIED}]" if doubted[m, -1] and not np.isnan(means[m]) else ""
+            scores.append(Score(number(means[m]) + mark, _value(means[m]), marked[m][-1]))
         rows.append(Row(model, marks(model, labels), tuple(scores), *facts))
     heads = tuple(Head(task, task in labels.synthetic) for task in tasks)
     return Board(probing, condition, heads, tuple(rows))

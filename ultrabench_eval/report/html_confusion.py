@@ -6,7 +6,7 @@ do not give its score has none.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +15,6 @@ from ultrabench_eval import metrics
 from ultrabench_eval.report.entries import Labels, Probing, task_order
 from ultrabench_eval.report.evidence import Comparison, Evidence
 from ultrabench_eval.report.html_board import marks
-from ultrabench_eval.report.html_stored import Stored
 
 SHADES = 10
 
@@ -52,15 +51,14 @@ class Confusion:
     """From the best model to the worst, floors last."""
 
 
-def confusions(evidence: Evidence, stored: Mapping[tuple[Probing, str], Stored]) -> list[Confusion]:
+def confusions(evidence: Evidence) -> list[Confusion]:
     """Those of the main conditions, by task.
 
     Args:
         evidence: of the folder.
-        stored: names of the classes.
     """
     found = [
-        _confusion(probing, one, evidence.labels, stored[probing, task].classes)
+        _confusion(probing, one, evidence.labels, one.test.class_names)
         for probing, comparisons in evidence.main.items()
         for task, one in comparisons.items()
     ]

@@ -21,7 +21,6 @@ import tasks as task_zoo
 from ultrabench_eval.core.errors import UserError
 from ultrabench_eval.report.entries import Labels, Probing
 from ultrabench_eval.report.evidence import Comparison
-from ultrabench_eval.report.html_stored import Stored
 
 SHOWN = 4  # images of each kind
 SIDE = 160  # pixels of the longer side of a picture
@@ -82,14 +81,13 @@ class Examples:
 
 
 def examples(
-    probing: Probing, one: Comparison, stored: Stored, labels: Labels, data: Path | None
+    probing: Probing, one: Comparison, labels: Labels, data: Path | None
 ) -> Examples | None:
     """Of a task that two models have; None if there are no two.
 
     Args:
         probing: probe and protocol.
         one: the models' predictions.
-        stored: names of the images.
         labels: which models are floors.
         data: data root to take pictures from.
     """
@@ -101,12 +99,12 @@ def examples(
     models = [one.models[m] for m in asked]
     chosen, counts = choose(votes, one.test.labels)
     wanted = [n for rows in chosen.values() for n in rows]
-    pictures, why = _pictures(one, stored, data, wanted) if data else ({}, "")
+    pictures, why = _pictures(one, data, wanted) if data else ({}, "")
     kinds = [
         Kind(
             *(title, on),
             counts[kind],
-            tuple(_example(n, votes, models, one, stored, pictures) for n in chosen[kind]),
+            tuple(_example(n, votes, models, one, pictures) for n in chosen[kind]),
         )
         for kind, (title, on) in KINDS.items()
     ]
@@ -173,35 +171,32 @@ def _example(
     votes: np.ndarray,
     models: Sequence[str],
     one: Comparison,
-    stored: Stored,
     pictures: dict[int, str],
 ) -> Example:
     truth = int(one.test.labels[n])
     codes, counts = np.unique(votes[:, n], return_counts=True)
     answers = [
         Answer(
-            stored.classes[code],
+            one.test.class_names[code],
             code == truth,
             tuple(model for model, vote in zip(models, votes[:, n], strict=True) if vote == code),
         )
         for _, code in sorted(zip((-counts).tolist(), codes.tolist(), strict=True))
     ]
-    return Example(stored.names[n], stored.classes[truth], tuple(answers), pictures.get(n))
+    return Example(one.test.names[n], one.test.class_names[truth], tuple(answers), pictures.get(n))
 
 
 # ---- pictures -----------------------------------------------------------------------------------
 
 
-def _pictures(
-    one: Comparison, stored: Stored, data: Path, wanted: Sequence[int]
-) -> tuple[dict[int, str], str]:
+def _pictures(one: Comparison, data: Path, wanted: Sequence[int]) -> tuple[dict[int, str], str]:
     """Data URLs of images by place, or why there are none."""
     try:
         task = task_zoo.load(one.task, data)
         if task.fingerprint != one.test.fingerprint:
             return {}, "the images in this data folder are not those that were measured"
         images = task.test.images
-        return {n: _thumbnail(images[n].read()) for n in wanted}, ""
+        return {n: _thumbnail(images[n].read(task.test.digests[n])) for n in wanted}, ""
     except UserError as error:
         return {}, _without_folder(str(error), data)
 

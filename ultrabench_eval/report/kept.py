@@ -7,15 +7,22 @@ are ours, so that those whose section no longer exists can be removed.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 
 from ultrabench_eval.core import files, hashing
+from ultrabench_eval.core.errors import UserError
 from ultrabench_eval.report.entries import Entry
 from ultrabench_eval.report.speeds import Speed
 
 _NAME = ".report.json"
+# All that a report consists of, or consisted of in an earlier version.
+_OURS = re.compile(
+    r"leaderboard\.(md|html|csv|tex)|(statistics|fewshot|robustness)\.md"
+    r"|(pairs|ranks|informativeness|protocols|robustness)\.csv|figures/[\w.-]+\.(svg|png|pdf)"
+)
 _PACKAGE = Path(__file__).parents[1]
 # What decides how a page looks, besides the cells.
 _SOURCES = (
@@ -25,11 +32,18 @@ _SOURCES = (
 _LIBRARIES = ("numpy", "scipy", "pandas", "tabulate", "matplotlib", "jinja2", "pillow")
 
 
-def key(entries: Iterable[Entry], speeds: Iterable[Speed] = (), *, pictures: bool = False) -> str:
+def key(
+    entries: Iterable[Entry],
+    gone: Iterable[str] = (),
+    speeds: Iterable[Speed] = (),
+    *,
+    pictures: bool = False,
+) -> str:
     """SHA-256 of all that the files are made of: cells, speeds, code and libraries.
 
     Args:
         entries: the cells.
+        gone: cells that are no longer there.
         speeds: of the encoders.
         pictures: whether the page shows test images.
     """
@@ -38,7 +52,8 @@ def key(entries: Iterable[Entry], speeds: Iterable[Speed] = (), *, pictures: boo
         f"pictures {pictures}",
         *(f"{name} {version(name)}" for name in _LIBRARIES),
         *(f"{path.name} {hashing.digest_file(path)}" for path in sources),
-        *(entry.model_dump_json() for entry in entries),
+        *(f"{entry.model_dump_json()} {getattr(entry, 'doubt', '')}" for entry in entries),
+        *gone,
         *(speed.model_dump_json() for speed in speeds),
     ]
     return hashing.digest_bytes("\n".join(parts).encode())
@@ -62,12 +77,17 @@ def replace(out: Path, made: Mapping[str, bytes], made_of: str) -> None:
         made_of: see `key`.
     """
     _, before = _read(out)
+    folder = out / "figures"
+    if folder.is_symlink():
+        raise UserError(
+            f"{folder} is a link, through which another folder would be changed; remove the link, "
+            "and run the same command again"
+        )
     for name, data in made.items():
         files.write_bytes(out / name, data)
-    for name in before:
-        if name not in made and _may_be_removed(name):
+    for name, digest in before.items():
+        if name not in made and _is_ours(out / name, name, digest):
             (out / name).unlink(missing_ok=True)
-    folder = out / "figures"
     if folder.is_dir() and not any(folder.iterdir()):
         folder.rmdir()
     stored = {
@@ -77,16 +97,21 @@ def replace(out: Path, made: Mapping[str, bytes], made_of: str) -> None:
     files.write_text(out / _NAME, json.dumps(stored, indent=1) + "\n")
 
 
-def _may_be_removed(name: str) -> bool:
-    """Whether it lies where our files lie: an edited list must not reach further."""
-    folder, _, file = name.rpartition("/")
-    return folder in ("", "figures") and file not in ("", ".", "..") and "\\" not in file
+def _is_ours(path: Path, name: str, digest: str) -> bool:
+    """Whether it is a file of ours, as we made it: an edited list must not reach further."""
+    return (
+        _OURS.fullmatch(name) is not None
+        and not path.is_symlink()
+        and path.is_file()
+        and hashing.digest_file(path) == digest
+    )
 
 
 def _read(out: Path) -> tuple[str, dict[str, str]]:
     """What was made last, of what; nothing if that cannot be told."""
     try:
         stored = json.loads((out / _NAME).read_bytes())
-        return str(stored["made_of"]), dict(stored["files"])
-    except (OSError, ValueError, KeyError, TypeError):
+        known = {str(name): str(digest) for name, digest in stored["files"].items()}
+        return str(stored["made_of"]), known
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return "", {}

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from ultrabench_eval.cells import Coordinates
 from ultrabench_eval.report import booktabs
-from ultrabench_eval.report.entries import Entry
+from ultrabench_eval.report.entries import NOT_VERIFIED, Entry
 from ultrabench_eval.report.wide import Wide, wide
 
 
@@ -32,6 +32,8 @@ def _table(table: Wide) -> str:
         caption += " Floors below the rule: controls and random weights."
     if table.synthetic:
         caption += " SYNTHETIC columns are simulated images."
+    if any(NOT_VERIFIED in text for row in table.rows for text in row):
+        caption += " Numbers marked as not verified are not what was measured last."
     above = len(rows) - table.floors
     groups = [group for group in (rows[:above], rows[above:]) if group]
     return booktabs.table([booktabs.escape(text) for text in table.header], groups, caption)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 
-from ultrabench_eval.cells import Cell, Failure
+from ultrabench_eval.cells import AGAIN, Cell, Failure
 from ultrabench_eval.report.entries import Entry, Probing, condition, task_order
 
+SHOWN = 3  # results that a sentence names
 WARNINGS = ("task", "what", "models", "where")
 
 
@@ -40,6 +41,38 @@ def warning_rows(cells: Iterable[Cell]) -> list[list[str]]:
         models.setdefault((task, warning, words), []).append(model)
     ordered = sorted(models.items(), key=lambda item: (task_order(item[0][0]), item[0][1:]))
     return [[task, warning, ", ".join(named), where] for (task, warning, where), named in ordered]
+
+
+def doubts(entries: Iterable[Entry], gone: Sequence[str] = ()) -> list[str]:
+    """Which numbers are not verified, and which are missing: a sentence per reason.
+
+    Args:
+        entries: of a results folder.
+        gone: places of results that are no longer there (`Cells.gone`).
+    """
+    found: dict[str, list[str]] = {}
+    for entry in entries:
+        if isinstance(entry, Cell) and entry.doubt:
+            at = entry.coordinates
+            words = f"{at.model} on {at.task} ({condition(at)})"
+            found.setdefault(entry.doubt, []).append(words)
+    sentences = [
+        f"{_counted(named)} not verified, because {doubt}: {_first(named)}; {AGAIN}"
+        for doubt, named in sorted(found.items())
+    ]
+    if gone:
+        missing = f"{_counted(gone)} no longer in cells/, where `ubench` wrote them"
+        sentences.append(f"{missing}: {_first([f'{place}.json' for place in gone])}; {AGAIN}")
+    return sentences
+
+
+def _counted(named: Sequence[str]) -> str:
+    return "1 result is" if len(named) == 1 else f"{len(named)} results are"
+
+
+def _first(named: Sequence[str]) -> str:
+    more = f" and {len(named) - SHOWN} more" if len(named) > SHOWN else ""
+    return ", ".join(named[:SHOWN]) + more
 
 
 def mixtures(cells: Sequence[Cell]) -> list[str]:

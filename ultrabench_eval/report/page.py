@@ -23,7 +23,7 @@ from ultrabench_eval.report.entries import (
     section,
     table,
 )
-from ultrabench_eval.report.notes import WARNINGS, error_rows, mixtures, warning_rows
+from ultrabench_eval.report.notes import WARNINGS, doubts, error_rows, mixtures, warning_rows
 from ultrabench_eval.report.wide import Wide, wide
 
 LETTERS = (
@@ -36,6 +36,7 @@ def markdown(
     entries: Sequence[Entry],
     letters: Mapping[Coordinates, str] | None = None,
     links: Sequence[str] = (),
+    gone: Sequence[str] = (),
 ) -> str:
     """The leaderboard page.
 
@@ -43,6 +44,7 @@ def markdown(
         entries: of a results folder.
         letters: see `wide`.
         links: lines on what else was made of these cells.
+        gone: see `notes.doubts`.
     """
     labels = Labels.of(entries)
     cells = [e for e in entries if isinstance(e, Cell)]
@@ -50,8 +52,10 @@ def markdown(
     parts = ["# Leaderboard\n"]
     if labels.synthetic:
         parts.append(SYNTHETIC_WORDS)
+    if unsure := doubts(entries, gone):
+        parts += ["## Not verified\n", bullets(unsure)]
     if links:
-        parts.append(bullets(links))
+        parts.append("\n".join(f"- {link}" for link in links) + "\n")
     tables = wide(entries, letters)
     for one in tables:
         parts.append(f"## Macro F1 in percent, mean ± sd over seeds: {one.condition}\n")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from ultrabench_eval.cells import Cells
+from ultrabench_eval.cells import Cell, Cells, Failure
 from ultrabench_eval.core import files
 from ultrabench_eval.core.errors import UserError
 from ultrabench_eval.report import tables
@@ -16,13 +16,29 @@ def gather(run: Path) -> list[Entry]:
     """The cells of a run.
 
     Raises:
-        UserError: there are none, or one is damaged.
+        UserError: there are none, or a cell or its test images are damaged.
     """
-    entries = Cells(run).gather() if run.is_dir() else []
+    entries = whole(Cells(run)) if run.is_dir() else []
     if not entries:
         raise UserError(
             f"{run} holds no cells; name a folder that `ubench run --out` wrote (with cells/ in it)"
         )
+    return entries
+
+
+def whole(cells: Cells) -> list[Entry]:
+    """The cells of a folder, none of which may be damaged.
+
+    Raises:
+        UserError: one is, or the test images that it refers to are.
+    """
+    entries = cells.gather()
+    damaged = [e.reason for e in entries if isinstance(e, Failure) and e.damaged]
+    if damaged:
+        more = f" ({len(damaged) - 1} more files are damaged as well)" if damaged[1:] else ""
+        raise UserError(f"{damaged[0]}{more}")
+    for fingerprint in sorted({str(e.identity["task"]) for e in entries if isinstance(e, Cell)}):
+        cells.test_set(fingerprint)
     return entries
 
 

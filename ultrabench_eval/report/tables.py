@@ -26,6 +26,7 @@ from ultrabench_eval.report.entries import HOLE, SYNTHETIC, SYNTHETIC_WORDS, Ent
 from ultrabench_eval.report.evidence import Evidence
 from ultrabench_eval.report.frame import COLUMNS, frame
 from ultrabench_eval.report.latex import latex
+from ultrabench_eval.report.notes import doubts
 from ultrabench_eval.report.page import markdown
 from ultrabench_eval.report.wide import Wide, wide
 
@@ -56,19 +57,24 @@ def write(cells: Cells, out: Path | None = None, pictures: Path | None = None) -
     """
     out = out or cells.out
     entries = cells.gather()
+    gone = cells.gone(entries)
     table = frame(entries)
-    key = kept.key(entries, speeds.read(cells.out), pictures=pictures is not None)
+    key = kept.key(entries, gone, speeds.read(cells.out), pictures=pictures is not None)
     # With pictures always: the data root may hold others than before.
     if pictures is not None or not kept.holds(out, key):
-        kept.replace(out, _files(cells, entries, table, pictures), key)
+        kept.replace(out, _files(cells, entries, gone, table, pictures), key)
     return table
 
 
 def _files(
-    cells: Cells, entries: Sequence[Entry], table: pd.DataFrame, pictures: Path | None
+    cells: Cells,
+    entries: Sequence[Entry],
+    gone: Sequence[str],
+    table: pd.DataFrame,
+    pictures: Path | None,
 ) -> dict[str, bytes]:
     """All files by name."""
-    evidence = Evidence(cells, entries)
+    evidence = Evidence(cells, entries, gone)
     made = {"leaderboard.csv": _csv(table)}
 
     sections = significance.sections(evidence)
@@ -99,7 +105,7 @@ def _files(
         links.append(f"figures, also as .png and .pdf: {', '.join(shown)}")
 
     letters = evidence.letters()
-    made["leaderboard.md"] = markdown(entries, letters, links).encode()
+    made["leaderboard.md"] = markdown(entries, letters, links, gone).encode()
     made["leaderboard.tex"] = latex(entries, letters).encode()
     by_name = {one.csv: one for one in sections}
     made["leaderboard.html"] = html.page(evidence, by_name, drawn, pictures).encode()
@@ -120,6 +126,8 @@ def _statistics(evidence: Evidence, sections: Sequence[significance.Section]) ->
     ]
     if evidence.labels.synthetic:
         parts.append(SYNTHETIC_WORDS.replace("columns marked so", "tasks marked so"))
+    if unsure := doubts(evidence.entries, evidence.gone):
+        parts += ["## Not verified\n", bullets(unsure)]
     parts += [section.text() for section in sections]
     if evidence.left_out:
         parts += ["## Left out\n", bullets(evidence.left_out)]
@@ -127,5 +135,12 @@ def _statistics(evidence: Evidence, sections: Sequence[significance.Section]) ->
 
 
 def _csv(table: pd.DataFrame) -> bytes:
+    """The file's content; a text that a spreadsheet would run as a formula begins with "'"."""
+    table = table.apply(lambda column: column if column.dtype.kind in "fiub" else column.map(_cell))
     text: str = table.to_csv(index=False, float_format="%.4f", lineterminator="\n")
     return text.encode()
+
+
+def _cell(value: object) -> object:
+    formula = isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r")
+    return f"'{value}" if formula else value

@@ -12,11 +12,13 @@ import numpy as np
 
 from ultrabench_eval.cells import Coordinates
 from ultrabench_eval.report.entries import (
+    NOT_VERIFIED,
     Entry,
     Labels,
     Probing,
     at_place,
     by_probing,
+    is_doubted,
     is_main,
     main_score,
     number,
@@ -74,6 +76,7 @@ def _wide(
     }
     # NaN for a hole, which makes the mean over tasks NaN
     overall = {model: float(np.mean(values)) for model, values in means.items()}
+    doubted = {model: [is_doubted(places.get((model, task))) for task in tasks] for model in models}
     models.sort(
         key=lambda m: (m in labels.floors, np.isnan(overall[m]), -np.nan_to_num(overall[m]), m)
     )
@@ -84,9 +87,14 @@ def _wide(
     for model in models:
         row = [labels.model(model)]
         row += [_text(places.get((model, task)), letters) for task in tasks]
-        row += [number(overall[model])] if len(tasks) > 1 else []
+        mark = f" [{NOT_VERIFIED}]" if any(doubted[model]) and not np.isnan(overall[model]) else ""
+        row += [number(overall[model]) + mark] if len(tasks) > 1 else []
         rows.append(row)
-        values.append([np.nan, *means[model], *([overall[model]] if len(tasks) > 1 else [])])
+        known = [*means[model], *([overall[model]] if len(tasks) > 1 else [])]
+        doubts = [*doubted[model], any(doubted[model])]
+        values.append(
+            [np.nan, *(np.nan if d else v for v, d in zip(known, doubts, strict=False))]
+        )  # what is not verified is not the best of anything
     return Wide(
         condition=str(probing),
         header=header,
