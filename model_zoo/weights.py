@@ -330,7 +330,10 @@ def read(path: Path, stand_ins: Sequence[str] = ()) -> dict[str, Any]:
 def _check_kind(path: Path, head: bytes) -> None:
     """Tell by its first bytes what a file is that holds no weights."""
     if not head:
-        raise UserError(f"{path} is empty; download it or copy it again")
+        raise UserError(
+            f"{path} cannot be read as a checkpoint (the file is empty); download it or copy it "
+            "again"
+        )
     if head.startswith(b"version https://git-lfs"):
         raise UserError(f"{path} is a Git LFS pointer, not the weights; run `git lfs pull` there")
     if head.lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith((b"<!doctype", b"<html", b"<?xml")):
