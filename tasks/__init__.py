@@ -102,7 +102,7 @@ def _tasks_of(folder: Path) -> set[str]:
     from tasks import recognise
 
     found = recognise.releases(folder, names())
-    return {one.task for one in found if not one.named or one.place == folder}
+    return {one.task for one in found if one.held or one.place == folder}
 
 
 def register(name: str, target: Any = None) -> Any:

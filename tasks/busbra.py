@@ -51,9 +51,7 @@ def read(folder: Path, how: str = "published") -> Task:
     Raises:
         UserError: release not found, or its table is damaged.
     """
-    base = release.find(
-        folder, *release.MARKS["busbra"], source="BUS-BRA (bus_data.csv, Images/)"
-    )
+    base = release.find(folder, *release.MARKS["busbra"], source="BUS-BRA (bus_data.csv, Images/)")
     rows = _rows(base)
     first: dict[str | None, Item] = {}
     for item in rows:

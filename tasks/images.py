@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import io
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import PIL.Image
@@ -108,14 +110,15 @@ def read_bytes(path: Path) -> bytes:
         raise UserError(f"image {path} is missing; restore it or remove its row") from error
     except OSError as error:
         raise UserError(
-            f"cannot read image {path} ({error.strerror or error}); make it readable or remove its row"
+            f"cannot read image {path} ({error.strerror or error}); make it readable or remove "
+            "its row"
         ) from error
     if len(data) > MAX_BYTES:
         raise UserError(f"image {path} has more than 1 GB; export it as PNG or remove its row")
     return data
 
 
-def changed(what: str, path: Path) -> UserError:
+def changed(what: str, path: Path | str) -> UserError:
     """The sentence for a file whose bytes are others than those that were hashed."""
     return UserError(
         f"{what} {path} changed while it was being read: its content is not the one that was "
@@ -207,7 +210,8 @@ class ImageFile:
             return hashing.digest_file(self.path)
         except OSError as error:
             raise UserError(
-                f"cannot read image {self.path} ({error.strerror or error}); restore it or remove its row"
+                f"cannot read image {self.path} ({error.strerror or error}); restore it or remove "
+                "its row"
             ) from error
 
 
@@ -227,3 +231,36 @@ class ImageArray:
     def digest(self) -> str:
         """SHA-256 over shape and pixels."""
         return hashing.digest_parts([str(self.pixels.shape).encode(), self.pixels.tobytes()])
+
+
+def verifiable(image: Any) -> Image:
+    """The image, or, if its `read` takes no digest, one that looks at it after reading."""
+    return image if _takes_digest(type(image)) else _Unaware(image)
+
+
+@functools.lru_cache(maxsize=64)
+def _takes_digest(kind: type) -> bool:
+    return len(inspect.signature(kind.read).parameters) > 1  # type: ignore[attr-defined]
+
+
+@dataclass(frozen=True)
+class _Unaware:
+    """An image of a reader that knows only `read()`."""
+
+    image: Any
+
+    @property
+    def name(self) -> str:
+        """The image's name."""
+        return str(self.image.name)
+
+    def read(self, digest: str | None = None) -> np.ndarray:
+        """The image's pixels; its digest is taken again, should it have changed."""
+        pixels: np.ndarray = self.image.read()
+        if digest is not None and self.image.digest() != digest:
+            raise changed("image", self.name)
+        return pixels
+
+    def digest(self) -> str:
+        """The image's digest."""
+        return str(self.image.digest())

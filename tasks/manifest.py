@@ -202,8 +202,8 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, str] | str]]:
         ) from error
     except OSError as error:
         raise UserError(
-            f"cannot read manifest {path} ({error.strerror or error}); give the path of a CSV file with "
-            f"the columns {','.join(COLUMNS)}[,group]"
+            f"cannot read manifest {path} ({error.strerror or error}); give the path of a CSV file "
+            f"with the columns {','.join(COLUMNS)}[,group]"
         ) from error
 
 

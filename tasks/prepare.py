@@ -157,7 +157,9 @@ def prepare(
     report = check(task, progress=progress)
     folder = record(name, root).parent
     written = [folder / "report.md"]
-    files.write_text(written[0], text(report, ultrabench.agreement(task, tasks.folder_of(base, root))))
+    files.write_text(
+        written[0], text(report, ultrabench.agreement(task, tasks.folder_of(base, root)))
+    )
     if not report.unreadable:  # else the record would call a damaged file right
         written += [folder / "splits.csv", folder / "scan_masks.png"]
         split_files.write(report.rows, written[1])

@@ -7,6 +7,7 @@ task's if its name is the task's in other letters, or if it holds what the task'
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -19,7 +20,12 @@ PREPARED = "prepared"  # ROOT/prepared/<task>/ describes a task (`tasks.prepare`
 
 # Of BUTTERFLY's folders <subset>/<patient>/<class>/; lists of files would tell, but it has none.
 _BUTTERFLY = frozenset(("carotid", "2ch", "lungs", "ivc", "4ch", "bladder", "plax"))
+_ABOVE = 3  # levels from the images of a release up to its folder, at most
 _SUBSETS = ("training", "test", "butterfly", "mini_dataset")
+
+
+# Names that are no words: with others around them ("GBCU-Shared") they still name the task.
+_ACRONYMS = ("aul", "busbra", "gbcu", "mmotu", "tn5000")
 
 
 class Release(NamedTuple):
@@ -28,13 +34,15 @@ class Release(NamedTuple):
     task: str
     place: Path
     named: bool
-    """By its name; else by what it holds."""
+    """Whether its name is the task's."""
+    held: bool
+    """Whether it holds what the task's reader looks for, at once or deeper."""
 
 
 def releases(root: Path, tasks: Iterable[str]) -> list[Release]:
     """The releases at and below a folder; not those inside another one, nor in hidden folders.
 
-    Folders are listed, and no file is opened. Links are followed once.
+    Folders are listed, and no file is opened. Links are followed, each folder is entered once.
 
     Args:
         root: where to look.
@@ -43,37 +51,62 @@ def releases(root: Path, tasks: Iterable[str]) -> list[Release]:
     Raises:
         UserError: a folder cannot be listed.
     """
-    by_key = {names.folder_key(task): task for task in tasks}
+    known = list(tasks)
     found: dict[Release, None] = {}
     for place, folders, entries in _walk(root):
         name = place.resolve().name if place == root else place.name
-        called = by_key.get(names.folder_key(name))
+        called = _called(name, known)
         if called is not None:
-            found[Release(called, place, named=True)] = None
-            folders.clear()
+            found[Release(called, place, True, _holds(place, called))] = None
         for task in _held(place, entries):
-            if task != called and task in by_key.values():
-                found[Release(task, place, named=False)] = None
-                folders.clear()
-        if "butterfly" in by_key.values() and _is_subset(place, folders):
-            if top := _subset_top(root, place):
-                found[Release("butterfly", top.parent if top != root else root, False)] = None
-                folders.clear()
+            if task != called and task in known:
+                found[Release(task, place, False, True)] = None
+        top = _subset_top(root, place) if _holds_patients(place, folders) else None
+        if top is not None and "butterfly" in known and called is None:
+            found[Release("butterfly", top.parent if top != root else root, False, True)] = None
+        if top is not None or any(release.place == place for release in found):
+            folders.clear()
     return list(found)
+
+
+def around(folder: Path, tasks: Iterable[str]) -> Release | None:
+    """The release that a folder is a part of: "Images" of BUSBRA, or a class of AUL."""
+    known = set(tasks)
+    for place in folder.resolve().parents[:_ABOVE]:
+        try:
+            entries = {name.casefold() for name in os.listdir(place)}
+        except OSError:  # nobody can tell
+            continue
+        for task in _held(place, entries):
+            if task in known:
+                return Release(task, place, named=False, held=True)
+    return None
+
+
+def _called(name: str, tasks: list[str]) -> str | None:
+    """The task that a folder's name stands for, if any."""
+    key = names.folder_key(name)
+    words = {names.folder_key(word) for word in re.split(r"[\W_]+", name)}
+    for task in tasks:
+        if names.folder_key(task) == key or (task in _ACRONYMS and task in words):
+            return task
+    return None
 
 
 def _walk(root: Path) -> Iterator[tuple[Path, list[str], set[str]]]:
     """Each folder, its sub-folders (those taken off the list are not entered), and all names in it
-    without case."""
+    without case. A folder that is met a second time has no sub-folders."""
     seen = set()
     for place, folders, files in os.walk(root, onerror=unlisted, followlinks=True):
-        real = os.path.realpath(place)
-        if real in seen or is_prepared(Path(place)):
+        if is_prepared(Path(place)):
             folders.clear()
             continue
+        entries = {name.casefold() for name in (*folders, *files)}
+        real = os.path.realpath(place)
+        shown = [] if real in seen else [name for name in folders if not is_hidden(name)]
+        folders[:] = sorted(shown)
         seen.add(real)
-        folders[:] = sorted(name for name in folders if not is_hidden(name))
-        yield Path(place), folders, {name.casefold() for name in (*folders, *files)}
+        yield Path(place), folders, entries
 
 
 def is_hidden(name: str) -> bool:
@@ -97,6 +130,12 @@ def unlisted(error: OSError) -> None:
     ) from error
 
 
+def _holds(place: Path, task: str) -> bool:
+    """Whether a folder holds a task's marks, at once or deeper; of no marks, whether it may."""
+    marks = release.MARKS.get(task)
+    return marks is None or next(release.candidates(place, marks), None) is not None
+
+
 def _held(place: Path, entries: set[str]) -> list[str]:
     """The tasks whose marks are in a folder."""
     return [
@@ -107,7 +146,12 @@ def _held(place: Path, entries: set[str]) -> list[str]:
     ]
 
 
-def _is_subset(place: Path, folders: list[str]) -> bool:
+def is_subset(name: str) -> bool:
+    """Whether a folder is called as a subset of BUTTERFLY is."""
+    return any(word in name.lower() for word in _SUBSETS)
+
+
+def _holds_patients(place: Path, folders: list[str]) -> bool:
     """Whether a folder is one of patients' folders, with BUTTERFLY's classes in them."""
     patients = [name for name in folders if name.isdecimal()]
     return any(
@@ -122,6 +166,6 @@ def _subset_top(root: Path, place: Path) -> Path | None:
     for folder in (*reversed(place.parents), place):
         if folder.is_relative_to(root):
             name = folder.resolve().name if folder == root else folder.name
-            if any(word in name.lower() for word in _SUBSETS):
+            if is_subset(name):
                 return folder
     return None

@@ -151,9 +151,10 @@ def read(path: Path) -> dict[str, Row]:
         ) from error
     lacking = [name for name in REQUIRED if name not in columns]
     if lacking:
+        fault = f"lacks the column {lacking[0]}" if columns else "is empty"
         raise UserError(
-            f"{path} {f'lacks the column {lacking[0]}' if columns else 'is empty'}; its first line must name {','.join(REQUIRED)} "
-            f"and may name {', '.join(name for name in COLUMNS if name not in REQUIRED)}"
+            f"{path} {fault}; its first line must name {','.join(REQUIRED)} and may"
+            f" name {', '.join(name for name in COLUMNS if name not in REQUIRED)}"
         )
     named: dict[str, Row] = {}
     for line, cells in lines:

@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 
-from tasks.images import Image
+from tasks.images import Image, verifiable
 from tasks.scan_mask import EstimatedMask
 from ultrabench_eval.core import hashing, names
 from ultrabench_eval.core.errors import UserError
@@ -126,6 +126,10 @@ class Split:
             groups=groups if len(groups) == len(items) > 0 else None,
             scan_masks=tuple(item.scan_mask or EstimatedMask(item.image) for item in items),
         )
+
+    def __post_init__(self) -> None:
+        # Readers of others may hand over images whose `read` takes no digest.
+        object.__setattr__(self, "images", tuple(map(verifiable, self.images)))
 
     def __len__(self) -> int:
         return len(self.images)

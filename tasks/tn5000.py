@@ -36,9 +36,7 @@ def read(folder: Path) -> Task:
     Raises:
         UserError: release not found, or an annotation is missing or damaged.
     """
-    base = release.find(
-        folder, *release.MARKS["tn5000"], source="TN5000 (PASCAL VOC folders)"
-    )
+    base = release.find(folder, *release.MARKS["tn5000"], source="TN5000 (PASCAL VOC folders)")
     mixed: list[str] = []
     return splits.assemble(
         CARD,

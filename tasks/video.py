@@ -79,7 +79,8 @@ class VideoFrame:
             file = _digest_file(self.path, stat.st_size, stat.st_mtime_ns)
         except OSError as error:
             raise UserError(
-                f"cannot read video {self.path} ({error.strerror or error}); restore it or remove its row"
+                f"cannot read video {self.path} ({error.strerror or error}); restore it or remove "
+                "its row"
             ) from error
         return _digest_frame(file, self.index)
 
@@ -225,9 +226,8 @@ class _Cache:
         key = (path, positions)
         with self._lock:
             future = self._videos.get(key)
-            if but is not None and future is not None and future.done():
-                if future.exception() is None and future.result() is but:
-                    future = None
+            if future is not None and _holds(future, but):
+                future = None
             mine = future is None
             if future is None:
                 future = self._videos[key] = Future()
@@ -242,6 +242,10 @@ class _Cache:
                     self._videos.pop(key, None)  # a file that is repaired can be read again
                 future.set_exception(error)
         return future.result()
+
+
+def _holds(future: Future[Clip], clip: Clip | None) -> bool:
+    return future.done() and future.exception() is None and future.result() is clip
 
 
 _cache = _Cache(CACHED_VIDEOS)

@@ -58,12 +58,14 @@ class Source:
         folder: where it is.
         task: the task that it was read as, if any.
         deep: False: only the files directly in the folder.
+        without: real paths of folders that are not entered, should links lead there.
     """
 
     name: str
     folder: Path
     task: Task | None = None
     deep: bool = True
+    without: frozenset[str] = frozenset()
 
     def splits(self, names: Sequence[str]) -> dict[str, Split]:
         """The splits of its task that give frames; none if it is no task."""
@@ -87,7 +89,7 @@ class Source:
                 "content": hashing.digest(content),
             }
         listing, count = hashlib.sha256(), 0
-        for path, name in _files(self.folder, self.deep):
+        for path, name in _files(self.folder, self.deep, self.without):
             stat = path.stat()
             line = f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}\n"
             listing.update(line.encode("utf-8", "surrogateescape"))
@@ -109,7 +111,7 @@ class Source:
             for number, item in enumerate(items):
                 yield number, Found(item.image, item.group or item.image.name, item.scan_mask)
             return
-        for number, (path, name) in enumerate(_files(self.folder, self.deep)):
+        for number, (path, name) in enumerate(_files(self.folder, self.deep, self.without)):
             for frame in _frames(path, name, rate, limit):
                 yield number, frame
 
@@ -127,52 +129,78 @@ def sources_of(root: Path | str) -> list[Source]:
     root = Path(root)
     if not root.is_dir():
         raise not_found("folder of frames", root, "give one with images or videos in it")
-    # A folder of lists that is called as a task, deeper down, gives no frames.
-    releases = [
-        release
-        for release in recognise.releases(root, tasks.names())
-        if not release.named or release.place.parent in (root, root.parent) or _gives(release.place)
-    ]
-    _check_once(releases)
+    if part := recognise.around(root, tasks.names()):
+        raise UserError(
+            f"{root} is a part of the release of task '{part.task}' in {part.place}, of which only "
+            f"the training images may be taken; give {part.place} instead"
+        )
+    releases = _distinct(root, recognise.releases(root, tasks.names()))
     if any(release.place == root for release in releases):
-        if len(releases) > 1:
+        if len(releases) > 1 or _strangers(root, releases[0]):
             raise _mixed(root, releases)
         return [_as_task(root.resolve(), releases[0])]
+    taken = frozenset(os.path.realpath(release.place) for release in releases)
     found = []
     for folder in sorted(root.iterdir()):
         if folder.is_dir() and not _hidden(folder.name) and not recognise.is_prepared(folder):
             inside = [release for release in releases if release.place.is_relative_to(folder)]
-            found.append(_source(folder, inside))
+            found.append(_source(folder, inside, taken))
     name = printable(root.resolve().name)
-    taken = any(source.name == name for source in found)
-    found.append(Source(f"{name} (files)" if taken else name, root, deep=False))
+    if any(source.name == name for source in found):
+        name = f"{name} (files)"
+    found.append(Source(name, root, deep=False))
     found = [source for source in found if source.task is not None or _has_frames(source)]
     if not found:
         raise UserError(f"no images, videos or DICOM files in {root}; give another folder")
     return found
 
 
-def _check_once(releases: Sequence[Release]) -> None:
-    """Refuse two folders that may both be one task: which of them is, only the user knows."""
-    places: dict[str, list[Path]] = {}
-    for release in releases:
-        places.setdefault(release.task, []).append(release.place)
-    for task, where in places.items():
-        if len(where) > 1:
+def _distinct(root: Path, releases: Sequence[Release]) -> list[Release]:
+    """The releases, each once, should links lead to it by several ways.
+
+    Raises:
+        UserError: two folders may both be one task; which of them is, only the user knows.
+    """
+    # A folder of lists that is called as a task, deeper down, gives no frames.
+    releases = [r for r in releases if r.held or r.place.parent == root or _gives(r.place)]
+    chosen: dict[str, Release] = {}
+    for release in sorted(releases, key=lambda one: (len(one.place.parts), one.place)):
+        first = chosen.setdefault(release.task, release)
+        if os.path.realpath(first.place) != os.path.realpath(release.place):
             raise UserError(
-                f"{' and '.join(map(str, where))} may all be task '{task}', of which only the "
-                "training images may be taken; keep one of them among the frames"
+                f"{first.place} and {release.place} may both be task '{release.task}', of which "
+                "only the training images may be taken; keep one of them among the frames"
             )
+    return list(chosen.values())
 
 
-def _source(folder: Path, inside: Sequence[Release]) -> Source:
+def _strangers(root: Path, release: Release) -> bool:
+    """Whether beside the subsets of BUTTERFLY in `root` there are folders with other frames."""
+    return (
+        release.task == "butterfly"
+        and not release.named
+        and any(
+            folder.is_dir() and not recognise.is_subset(folder.name) and _gives(folder)
+            for folder in root.iterdir()
+            if not _hidden(folder.name)
+        )
+        and not recognise.is_subset(root.resolve().name)
+    )
+
+
+def _source(folder: Path, inside: Sequence[Release], taken: frozenset[str]) -> Source:
     """A folder as the task whose release it is, or as a data set of its own.
+
+    Args:
+        folder: beside others.
+        inside: the releases in it.
+        taken: where all releases are, for links that lead there.
 
     Raises:
         UserError: it holds releases and other frames.
     """
     if not inside:
-        return Source(printable(folder.name), folder)
+        return Source(printable(folder.name), folder, without=taken)
     only = inside[0].place
     if len(inside) == 1 and (only == folder or not _gives(folder, but=only)):
         return _as_task(folder, inside[0])
@@ -203,7 +231,8 @@ def _as_task(folder: Path, release: Release) -> Source:
 
 
 def _has_frames(source: Source) -> bool:
-    return any(_why_not(path, name) is None for path, name in _files(source.folder, source.deep))
+    files = _files(source.folder, source.deep, source.without)
+    return any(_why_not(path, name) is None for path, name in files)
 
 
 def _gives(folder: Path, but: Path | None = None) -> bool:
@@ -215,12 +244,14 @@ def _gives(folder: Path, but: Path | None = None) -> bool:
     )
 
 
-def _files(folder: Path, deep: bool) -> Iterator[tuple[Path, str]]:
+def _files(
+    folder: Path, deep: bool, without: frozenset[str] = frozenset()
+) -> Iterator[tuple[Path, str]]:
     """Files of a folder with their names in it, in a fixed order; links are followed once."""
     seen = set()
     for place, folders, names in os.walk(folder, onerror=recognise.unlisted, followlinks=True):
         real = os.path.realpath(place)
-        if real in seen:
+        if real in seen or real in without:
             folders.clear()
             continue
         seen.add(real)

@@ -132,7 +132,9 @@ def test_bad_manifests_are_told_in_one_sentence(
 
 
 def test_labels_that_are_one_number_are_refused(read: Read) -> None:
-    with pytest.raises(UserError, match=r"labels '01' \(line 2\) and '1' \(line 3\) of .*mine\.csv are"):
+    with pytest.raises(
+        UserError, match=r"labels '01' \(line 2\) and '1' \(line 3\) of .*mine\.csv are"
+    ):
         read(GOOD.replace("benign", "01").replace("malignant", "1"))
 
 
@@ -270,7 +272,7 @@ def test_a_path_behind_a_link_is_opened_as_written(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["x" * 300 + ".png", "a\0b.png", "x", "loop"])
 def test_what_cannot_be_opened_is_a_bad_row(read: Read, tmp_path: Path, name: str) -> None:
     (tmp_path / "loop").symlink_to("loop")
-    with pytest.raises(UserError, match="line 5: image file .* (cannot be opened|is not a file)"):
+    with pytest.raises(UserError, match=r"line 5: image file .* (cannot be opened|is not a)"):
         read(GOOD.replace("d.png", name))
 
 
