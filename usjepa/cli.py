@@ -74,7 +74,7 @@ def train(
     ] = None,
     probe_every: Annotated[int, typer.Option(min=1, help="Epochs between its calls.")] = 5,
 ) -> None:
-    """Train an encoder; the same command goes on where it was stopped.
+    """Train an encoder; the same command resumes a run that was stopped.
 
     OUT/encoder.safetensors and its card are there when it is done:
     `ubench run --model usjepa --weights usjepa=OUT`.

@@ -1,7 +1,7 @@
 """What masks look like on real frames: region, valid patches, and blocks without and with them.
 
 Frames go the way of training: grey, stretched, squeezed into the square, but whole and unchanged.
-It is drawn here and not by `ubench report`, for the harness knows nothing of training.
+It is drawn here and not by `ubench report`, because the harness knows nothing of training.
 
 S is the side of the model's input, G that of its grid of patches.
 """

@@ -93,7 +93,7 @@ class Writer:
         guard: what test images they were compared with, for set.json; None if they weren't.
 
     Raises:
-        UserError: on entering, if a folder of that name is there and is no set.
+        UserError: on entering, if a folder of that name is there and is not a set.
     """
 
     def __init__(
@@ -119,7 +119,7 @@ class Writer:
     def __enter__(self) -> Self:
         if self.target.exists() and not is_set(self.target) and not _is_empty(self.target):
             raise UserError(
-                f"{self.target} is there and is no set of an index; give another --out folder"
+                f"{self.target} is there and is not a set of an index; give another --out folder"
             )
         self.target.parent.mkdir(parents=True, exist_ok=True)
         self._folder = self._stack.enter_context(files.atomic_folder(self.target))

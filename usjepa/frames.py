@@ -21,6 +21,7 @@ import io
 import itertools
 import json
 import mmap
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -161,7 +162,7 @@ def _decoded(png: bytes) -> np.ndarray:
 
 
 def about(folder: Path, thorough: bool = False) -> dict[str, Any] | None:
-    """What a folder's set.json says; None if it is no whole set that this version can read.
+    """What a folder's set.json says; None if it is not a whole set that this version can read.
 
     Args:
         folder: of the set.
@@ -208,8 +209,10 @@ def _again(folder: Path, told: Mapping[str, Any] | None = None) -> str:
     """How a set is made again."""
     source = told.get("source") if told else None
     where = source.get("folder") if isinstance(source, dict) else None
-    named = f"`usjepa index {where} --out {folder.parent}`" if where else "`usjepa index`"
-    return f"run {named} again, which makes the set again, or remove {folder}"
+    words = ["usjepa", "index"]
+    if isinstance(where, str):
+        words += [where, "--out", str(folder.parent)]
+    return f"run `{shlex.join(words)}` again, which makes the set again, or remove {folder}"
 
 
 class Frames:
@@ -233,7 +236,7 @@ class Frames:
         found = sorted(place for place in path.iterdir() if is_set(place))
         if not found:
             raise UserError(
-                f"{path} is no index: none of its folders holds a {SET}; make one with "
+                f"{path} is not an index: none of its folders holds a {SET}; make one with "
                 "`usjepa index`, or give --frames a folder of images"
             )
         self._sets = [_Set(folder) for folder in found]

@@ -187,7 +187,7 @@ class SALT(JEPA):
         super().__init__(student, image_size, predictor, normalise_targets, context_weight)
         self.teacher = teacher
 
-    # The compiler would start anew at each block of a teacher whose layers are read by hooks, and
+    # The compiler would start again at each block of a teacher whose layers are read by hooks, and
     # give up after some: minutes before the first step.
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def teach(self, images: Tensor) -> Tensor:

@@ -82,7 +82,7 @@ def run(config: Config, frames: Frames, out: Path, execution: Execution | None =
 
     Raises:
         UserError: frames, teacher, checkpoint and configuration do not fit one another, another
-            process trains in `out`, or the loss is no number any more.
+            process trains in `out`, or the loss is not a number any more.
     """
     execution = execution or Execution()
     out = out.absolute()  # a probe of one's own may change the working directory

@@ -157,7 +157,7 @@ def test_a_set_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
 def test_another_folder_is_not_replaced(tmp_path: Path) -> None:
     (tmp_path / "hearts").mkdir()
     (tmp_path / "hearts" / "thesis.tex").touch()
-    with pytest.raises(UserError, match=r"hearts is there and is no set"):
+    with pytest.raises(UserError, match=r"hearts is there and is not a set"):
         write(tmp_path)
     assert (tmp_path / "hearts" / "thesis.tex").exists()
 
@@ -330,7 +330,7 @@ def test_what_is_no_index_is_told(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="index of frames not found"):
         open_index(tmp_path / "nowhere")
     (tmp_path / "pictures").mkdir()
-    with pytest.raises(UserError, match="is no index"):
+    with pytest.raises(UserError, match="is not an index"):
         open_index(tmp_path)
     write(tmp_path, "a")
     write(tmp_path, "b", options=Settings(size=300))
