@@ -8,9 +8,9 @@ DIR. What is there already is continued, not repeated; `--only old` makes one si
 
 Parts (see `PARTS`): `real` and `phantom` measure four models with the linear, logistic, ridge and
 knn probes under both protocols, on four releases and on the eight simulated tasks. The attentive
-probe would take many hours on all of them, so it is trained on two small tasks: under both protocols on
-the simulated FATTY LIVER (`attentive`), under the paper's on AUL (`attentive_real`). Models without
-patch tokens give error rows there, which are compared as well.
+probe would take many hours on all of them, so it is trained on two small tasks: under both
+protocols on the simulated FATTY LIVER (`attentive`), under the paper's on AUL (`attentive_real`).
+Models without patch tokens give error rows there, which are compared as well.
 
 Compared: the stored digits of mean and sd of every row of leaderboard.csv, and every score in the
 JSON of every result. Intervals are compared and reported separately. Exit code 1: a mean, sd or
