@@ -25,6 +25,7 @@ from model_zoo import hf_input, hub, parts, pooling, shards
 from model_zoo import weights as checkpoints
 from model_zoo.cards import Card, HubFile
 from model_zoo.encoder import RANDOM, Encoder
+from model_zoo.parts import Part
 from model_zoo.transforms import InputRule
 from model_zoo.weights import KeyReport, Source
 from ultrabench_eval.core.errors import UserError
@@ -182,32 +183,32 @@ class HFModel(Encoder):
         content = checkpoints.read(source.path)
         with torch.device("meta"):
             empty: Any = transformers.AutoModel.from_config(config)  # type: ignore[no-untyped-call]
-        tensors = checkpoints.tensors_of(content)
-        model, report = None, KeyReport([], [], [])
-        if tensors and not source.entry:
-            model, report = _load(type(empty), config, tensors)
-            report = self._relevant(report, hasattr(model, "vision_model"))
-        if model is None or not report.fits:
-            # Perhaps what wraps the network is not the library's.
+
+        def report(part: Part) -> KeyReport:
+            model, differences = _load(type(empty), config, part.tensors)
+            return self._relevant(differences, hasattr(model, "vision_model"))
+
+        # The library knows more names than the network has, so that it looks at the top first.
+        part = Part("", checkpoints.tensors_of(content), ())
+        differences = report(part) if part.tensors and not source.entry else None
+        if differences is None or not differences.fits:
             try:
-                chosen = parts.choose(
-                    empty, content, name=self.name, source=source, leftovers=_LEFTOVERS
+                part = parts.fitting(
+                    content, empty.state_dict(), report, name=self.name, source=source
                 )
             except UserError:
-                if model is None:
+                if differences is None:
                     raise
                 raise UserError(
-                    f"{source.path} does not fit model '{self.name}': {report}; give the "
+                    f"{source.path} does not fit model '{self.name}': {differences}; give the "
                     "checkpoint that was made for this configuration"
                 ) from None
-            source, tensors = Source(source.path, chosen.entry), chosen.tensors
-            model, _ = _load(type(empty), config, tensors)
-            checkpoints.tell(source, chosen.dropped)
-        else:
-            own = empty.state_dict()
-            unused = [key for key in tensors if _is_leftover(key) and key not in own]
-            checkpoints.tell(source, unused)
-        _check(model, tensors, source)
+        source = Source(source.path, part.entry or None)
+        model, _ = _load(type(empty), config, part.tensors)
+        _check(model, part.tensors, source)
+        own = empty.state_dict()
+        unused = [key for key in part.tensors if _is_leftover(key) and key not in own]
+        checkpoints.tell(source, (*unused, *part.beside))
         return model
 
     def _relevant(self, report: KeyReport, has_tower: bool) -> KeyReport:

@@ -141,11 +141,7 @@ def fitting(
     Raises:
         UserError: none fits, or several do.
     """
-    parts = list(_parts(content, frozenset(wanted)))
-    asked = [part for part in parts if _answers(part.entry, source.entry)]
-    if not asked:
-        raise _nothing(content, parts, name, source)
-    reports = [(part, report(part)) for part in asked]
+    reports = [(part, report(part)) for part in found(content, wanted, name=name, source=source)]
     fits = [part for part, one in reports if one.fits]
     exact = [part for part in fits if source.entry and _names(part.entry) == _names(source.entry)]
     if len(fits) > 1 and len(exact) != 1:
@@ -156,13 +152,28 @@ def fitting(
             f"({weights.shortened(entries, 8)}); name one: --weights {name}={source.path}#{first}"
         )
     if not fits:
-        nearest, found = min(reports, key=lambda pair: sum(map(len, pair[1])))
+        nearest, differences = min(reports, key=lambda pair: sum(map(len, pair[1])))
         where = f"{source.path}#{nearest.entry}" if nearest.entry else str(source.path)
         raise UserError(
-            f"{where} does not fit model '{name}': {found}; "
+            f"{where} does not fit model '{name}': {differences}; "
             f"give the checkpoint that was made for '{name}'"
         )
     return exact[0] if len(exact) == 1 else fits[0]
+
+
+def found(
+    content: Mapping[str, Any], wanted: Iterable[str], *, name: str, source: Source
+) -> list[Part]:
+    """The parts of a checkpoint that hold a name of the network and are what the user named.
+
+    Raises:
+        UserError: there is none.
+    """
+    parts = list(_parts(content, frozenset(wanted)))
+    asked = [part for part in parts if _answers(part.entry, source.entry)]
+    if not asked:
+        raise _nothing(content, parts, name, source)
+    return asked
 
 
 def _nothing(content: Mapping[str, Any], parts: list[Part], name: str, source: Source) -> UserError:

@@ -16,6 +16,7 @@ from types import MappingProxyType
 from typing import Any, get_args
 
 import timm
+import torch
 from timm.data.config import resolve_model_data_config
 from torch import Tensor, nn
 
@@ -96,9 +97,11 @@ class TimmModel(Encoder):
         for key, check in (("mean", settings.channels), ("std", settings.spreads)):
             if given.get(key) is not None:
                 check(given[key], key, file)
-        self.arguments = dict(told.get("model_args") or {})
         try:
             network: nn.Module = timm.create_model(f"local-dir:{file.parent}", num_classes=0)
+            with torch.device("meta"):
+                plain = timm.create_model(name, num_classes=0)
+            self.arguments = _of_effect(dict(told.get("model_args") or {}), plain)
         except Exception as error:  # of whatever the settings lead to
             reason = " ".join(str(error).split())[:160]
             raise UserError(
@@ -108,8 +111,8 @@ class TimmModel(Encoder):
         pool = told.get("global_pool")
         if pool is not None and pool != getattr(network, "global_pool", pool):
             raise UserError(
-                f"{file} states global_pool '{pool}', which timm does not use there; put it into "
-                "its model_args"
+                f"{file} states global_pool '{pool}', but timm makes a network with "
+                f"'{network.global_pool}' of its model_args; correct one of the two"
             )
         return network
 
@@ -147,6 +150,13 @@ class TimmModel(Encoder):
     @property
     def _prefix(self) -> int:
         return int(self.network.num_prefix_tokens)  # type: ignore[arg-type]
+
+
+def _of_effect(arguments: dict[str, Any], plain: nn.Module) -> dict[str, Any]:
+    """Those that make another network than `plain`, and do not show in its tensors or input."""
+    usual = {"global_pool": getattr(plain, "global_pool", None)}
+    shown = ("num_classes", "in_chans", "img_size")
+    return {k: v for k, v in arguments.items() if k not in shown and v != usual.get(k)}
 
 
 def _is_timms(file: Path) -> bool:
