@@ -11,6 +11,7 @@ digest of all that is in it, configuration and frames included, which is checked
 from __future__ import annotations
 
 import copy
+import errno
 import hashlib
 import os
 import zipfile
@@ -300,9 +301,9 @@ def _damage(path: Path) -> str | None:
             return None
         with zipfile.ZipFile(path) as archive:
             wrong = archive.testzip()
-    except OSError:
-        raise
-    except Exception as error:  # bytes that are no archive raise whatever comes
+    except Exception as error:  # bytes that are not an archive raise whatever comes
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # of a place before 0
+            raise
         return f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
     return f"wrong checksum of {wrong}" if wrong else None
 

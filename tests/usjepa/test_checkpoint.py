@@ -128,6 +128,7 @@ def diverged(content: dict[str, Any]) -> None:
 DAMAGES: dict[str, Callable[[Path], object]] = {
     **{f"flip {i}": (lambda path, i=i: flipped(path, i / 12)) for i in range(13)},
     "cut": lambda path: path.write_bytes(path.read_bytes()[:1000]),
+    "shortened": lambda path: path.write_bytes(path.read_bytes()[:900] + path.read_bytes()[930:]),
     "empty": lambda path: path.write_bytes(b""),
     "page": lambda path: path.write_bytes(b"<!DOCTYPE html><html></html>"),
     "step 0": lambda path: rewritten(path, lambda c: c["progress"].update(step=0)),
