@@ -6,6 +6,7 @@ import functools
 import inspect
 import io
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -235,12 +236,12 @@ class ImageArray:
 
 def verifiable(image: Any) -> Image:
     """The image, or, if its `read` takes no digest, one that looks at it after reading."""
-    return image if _takes_digest(type(image)) else _Unaware(image)
+    return image if _takes_digest(type(image).read) else _Unaware(image)
 
 
 @functools.lru_cache(maxsize=64)
-def _takes_digest(kind: type) -> bool:
-    return len(inspect.signature(kind.read).parameters) > 1  # type: ignore[attr-defined]
+def _takes_digest(read: Callable[..., np.ndarray]) -> bool:
+    return len(inspect.signature(read).parameters) > 1
 
 
 @dataclass(frozen=True)

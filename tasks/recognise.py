@@ -21,7 +21,6 @@ PREPARED = "prepared"  # ROOT/prepared/<task>/ describes a task (`tasks.prepare`
 # Of BUTTERFLY's folders <subset>/<patient>/<class>/; lists of files would tell, but it has none.
 _BUTTERFLY = frozenset(("carotid", "2ch", "lungs", "ivc", "4ch", "bladder", "plax"))
 _ABOVE = 3  # levels from the images of a release up to its folder, at most
-_SUBSETS = ("training", "test", "butterfly", "mini_dataset")
 
 
 # Names that are no words: with others around them ("GBCU-Shared") they still name the task.
@@ -148,7 +147,8 @@ def _held(place: Path, entries: set[str]) -> list[str]:
 
 def is_subset(name: str) -> bool:
     """Whether a folder is called as a subset of BUTTERFLY is."""
-    return any(word in name.lower() for word in _SUBSETS)
+    words = re.split(r"[\W_\d]+", name.lower())
+    return "butterfly" in name.lower() or "training" in words or "test" in words
 
 
 def _holds_patients(place: Path, folders: list[str]) -> bool:
@@ -163,9 +163,7 @@ def _holds_patients(place: Path, folders: list[str]) -> bool:
 
 def _subset_top(root: Path, place: Path) -> Path | None:
     """The uppermost folder from `root` to `place` that is called as a subset of BUTTERFLY."""
-    for folder in (*reversed(place.parents), place):
-        if folder.is_relative_to(root):
-            name = folder.resolve().name if folder == root else folder.name
-            if is_subset(name):
-                return folder
-    return None
+    if "butterfly" in root.resolve().name.lower():  # that it is called "test" says nothing
+        return root
+    below = [folder for folder in (*reversed(place.parents), place) if root in folder.parents]
+    return next((folder for folder in below if is_subset(folder.name)), None)

@@ -184,7 +184,7 @@ def _strangers(root: Path, release: Release) -> bool:
             for folder in root.iterdir()
             if not _hidden(folder.name)
         )
-        and not recognise.is_subset(root.resolve().name)
+        and "butterfly" not in root.resolve().name.lower()
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import signal
 import subprocess
 import sys
@@ -129,3 +131,39 @@ def test_find_archives(tmp_path: Path) -> None:
     (tmp_path / "folder.zip").mkdir()
     found = archives.find_archives(tmp_path)
     assert [path.name for path in found] == ["a.ZIP", "b.tar.gz", "c.7z"]
+
+
+def test_folders_nested_beyond_use_are_refused(tmp_path: Path) -> None:
+    name = "a/" * 1500 + "x.png"
+    refused(make_zip(tmp_path / "a.zip", {name: b"x"}), "lies in more than 100 folders")
+    deep = "a/" * 90 + "x.png"
+    archives.unpack(make_zip(tmp_path / "b.zip", {deep: b"x"}), tmp_path / "out")
+    assert (tmp_path / "out" / deep).read_bytes() == b"x"
+
+
+def test_names_that_are_too_long_are_refused(tmp_path: Path) -> None:
+    refused(make_zip(tmp_path / "a.zip", {"x" * 300: b"x"}), r"cannot be written \(File name too")
+
+
+@pytest.mark.parametrize("at", ["write", "close"])
+def test_a_full_disk_is_told_as_such_whenever_it_shows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str
+) -> None:
+    class Full(io.BytesIO):
+        def fail(self, *_: object) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    if at == "close":  # a buffered file that could not be flushed fails once more when it is closed
+        Full.close = Full.fail  # type: ignore[method-assign, assignment]
+    else:
+        Full.write = Full.fail  # type: ignore[method-assign, assignment]
+    plain = Path.open
+
+    def opened(self: Path, mode: str = "r", *rest: object, **more: object) -> object:
+        return Full() if mode == "xb" else plain(self, mode, *rest, **more)  # type: ignore[call-overload]
+
+    path = make_zip(tmp_path / "a.zip", {"1.png": b"content"})
+    monkeypatch.setattr(Path, "open", opened)
+    with pytest.raises(UserError, match=r"the disk is full at .*1\.png; make room and run again"):
+        archives.unpack(path, tmp_path / "out")
+    assert not (tmp_path / "out").exists()

@@ -7,13 +7,14 @@ import shutil
 import tarfile
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import PIL.Image
 import pytest
 from fake_releases import RELEASES, busbra_release, butterfly_release, gbcu_release
 
 import tasks
-from tasks import prepare
+from tasks import archives, prepare
 from tasks.sources import SOURCES
 from ultrabench_eval.core.errors import UserError
 
@@ -144,3 +145,51 @@ def test_overview(tmp_path: Path) -> None:
     assert lines["gbcu"].how.startswith("by hand")
     assert lines["aul"].how == "yes"
     assert lines["pocus"].how == "with --accept-license"
+
+
+def test_two_that_prepare_the_same_both_succeed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other one ends while this one unpacks."""
+    gbcu_release(tmp_path / "release")
+    archive = zipped(tmp_path / "release", tmp_path / "GBCU.zip")
+    root = tmp_path / "root"
+    fill, entered = archives._fill, []
+
+    def overtaken(*arguments: Any) -> None:
+        fill(*arguments)
+        if not entered:
+            entered.append(True)
+            archives.unpack([archive], root / "gbcu", nested=True)
+
+    monkeypatch.setattr(archives, "_fill", overtaken)
+    assert prepare.prepare("gbcu", root, [archive]).report.problems == ()
+    assert entered
+    assert sorted(path.name for path in root.iterdir()) == ["gbcu", "prepared"]
+
+
+def test_differences_from_the_record(tmp_path: Path) -> None:
+    gbcu_release(tmp_path / "gbcu")
+    assert prepare.differences(tasks.load("gbcu", tmp_path), tmp_path) == []
+    prepare.prepare("gbcu", tmp_path)
+    assert prepare.differences(tasks.load("gbcu", tmp_path), tmp_path) == []
+    PIL.Image.new("L", (5, 5), 77).save(tmp_path / "gbcu/GBCU-Shared/imgs/im00005.jpg")
+    (told,) = prepare.differences(tasks.load("gbcu", tmp_path), tmp_path)
+    assert "imgs/im00005.jpg is not the image of" in told
+    (tmp_path / "prepared/gbcu/splits.csv").write_text("")
+    (told,) = prepare.differences(tasks.load("gbcu", tmp_path), tmp_path)
+    assert "splits.csv is empty" in told
+
+
+def test_images_that_are_not_used_are_no_difference(tmp_path: Path) -> None:
+    busbra_release(tmp_path / "busbra")
+    prepare.prepare("busbra", tmp_path)
+    task = tasks.load("busbra", tmp_path)
+    assert task.unused
+    assert prepare.differences(task, tmp_path) == []
+
+
+def test_a_release_under_another_name_is_prepared(tmp_path: Path) -> None:
+    busbra_release(tmp_path / "BUSBRA")
+    assert prepare.prepare("busbra", tmp_path).report.problems == ()
+    assert not (tmp_path / "busbra").exists()

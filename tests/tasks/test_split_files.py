@@ -175,3 +175,23 @@ def test_rows_say_what_the_task_says(root: Path) -> None:
         *(name for name in SPLITS for _ in task.splits[name].images),
         *["unused"] * 40,
     ]
+
+
+@pytest.mark.parametrize("content", ["", "\n\n", "\ufeff"])
+def test_an_empty_file_is_told(tmp_path: Path, content: str) -> None:
+    (tmp_path / "own.csv").write_text(content)
+    with pytest.raises(UserError, match=r"own\.csv (is empty|lacks the column image)"):
+        split_files.read(tmp_path / "own.csv")
+
+
+def test_groups_of_the_file_are_words(root: Path, tmp_path: Path) -> None:
+    path = tmp_path / "own.csv"
+    task = tasks.load("busbra", root)
+    split_files.write(check(task).rows, path)
+    edited(path, group="nan")
+    with pytest.raises(UserError, match=r"line \d+: group 'nan' is what programs write for a miss"):
+        tasks.load(f"busbra@{path}", root)
+    other = task.test.groups[0]  # type: ignore[index]
+    edited(path, group=f"0{other}")
+    with pytest.raises(UserError, match=r"groups .* are the same but for their spelling"):
+        tasks.load(f"busbra@{path}", root)

@@ -142,3 +142,104 @@ def test_missing_video(tmp_path: Path) -> None:
     for action in (frame.read, frame.digest):
         with pytest.raises(UserError, match=r"cannot read video .*v\.avi"):
             action()
+
+
+def encoded(path: Path, frames: int, codec: str = "libx264", **options: str) -> Path:
+    """A video of 128 x 96 pixels whose frames get brighter."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=25)
+        stream.width, stream.height, stream.pix_fmt = 128, 96, "yuv420p"
+        stream.options = options
+        for k in range(frames):
+            pixels = np.full((96, 128, 3), 3 * k, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(stream.encode())
+    return path
+
+
+def trimmed(path: Path, source: Path, start: float) -> Path:
+    """A copy that begins later, without encoding anew: an edit list hides the lead-in."""
+    options = {"avoid_negative_ts": "disabled", "use_editlist": "1"}
+    with av.open(str(source)) as given, av.open(str(path), "w", options=options) as made:
+        stream = given.streams.video[0]
+        target = made.add_stream_from_template(stream)
+        assert stream.time_base is not None
+        offset = int(start / stream.time_base)
+        for packet in given.demux(stream):
+            if packet.dts is not None and packet.pts is not None:
+                packet.pts -= offset
+                packet.dts -= offset
+                packet.stream = target
+                made.mux(packet)
+    return path
+
+
+@pytest.mark.parametrize("b_frames", ["0", "3"])
+@pytest.mark.parametrize("start", [0.08, 0.2, 0.52, 1.2])
+def test_what_an_edit_list_hides_is_not_counted(
+    tmp_path: Path, b_frames: str, start: float
+) -> None:
+    source = encoded(tmp_path / "whole.mp4", 60, g="60", bf=b_frames)
+    path = trimmed(tmp_path / "cut.mp4", source, start)
+    with av.open(str(path)) as container:
+        shown = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    assert len(shown) < 60
+    positions = video.sample(path, 25, 1000)
+    assert positions == range(1, len(shown))
+    for pixels, wanted in zip(video.decode(path, positions), shown[1:], strict=True):
+        np.testing.assert_array_equal(pixels, wanted)
+
+
+@pytest.mark.parametrize(
+    ("name", "codec"),
+    [
+        ("a.mp4", "libx264"),
+        ("a.mkv", "libx264"),
+        ("a.avi", "mpeg4"),
+        ("a.mpg", "mpeg2video"),
+        ("a.webm", "libvpx"),
+    ],
+)
+def test_every_frame_of_common_videos_is_counted(tmp_path: Path, name: str, codec: str) -> None:
+    options = {"bf": "2"} if codec != "libvpx" else {"auto-alt-ref": "1", "lag-in-frames": "16"}
+    path = encoded(tmp_path / name, 40, codec, **options)
+    assert len(video.decode(path, video.sample(path, 25, 1000))) == 39
+
+
+def test_the_bytes_that_are_decoded_are_those_that_were_hashed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path / "v.avi", 20, 10)
+    frames = frames_of(path)
+    digests = [frame.digest() for frame in frames]
+    assert all(f.read(d) is not None for f, d in zip(frames, digests, strict=True))
+    write(path, 22, 10)
+    assert (frames[0].read(digests[0]) == 4).all()  # from memory: decoded from the first file
+    monkeypatch.setattr(video, "_cache", video._Cache(2))
+    with pytest.raises(UserError, match=r"video .*v\.avi changed while it was being read"):
+        frames[0].read(digests[0])
+    again = frames[0].digest()
+    assert again != digests[0]
+    assert (frames[0].read(again) == 4).all()
+
+
+def test_a_long_video_is_hashed_without_being_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(video, "IN_MEMORY", 100)
+    frame = frames_of(write(tmp_path / "v.avi", 20, 10))[0]
+    assert (frame.read(frame.digest()) == 4).all()
+
+
+@pytest.mark.parametrize("content", ["ffconcat version 1.0\nfile a.avi\n", "#EXTM3U\na.avi\n"])
+def test_a_list_of_other_files_is_not_a_video(tmp_path: Path, content: str) -> None:
+    write(tmp_path / "a.avi", 20, 10)
+    (tmp_path / "b.mp4").write_text(content)
+    with pytest.raises(UserError, match=r"cannot read video .*b\.mp4"):
+        video.sample(tmp_path / "b.mp4", 3, 30)
+
+
+def test_names_in_other_encodings(tmp_path: Path) -> None:
+    frame = frames_of(write(tmp_path / os.fsdecode(b"M\xfc.avi"), 20, 10))[0]
+    assert frame.name == "M\\xfc.avi#1"
+    assert (frame.read(frame.digest()) == 4).all()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
 import sys
 from collections import Counter
@@ -14,9 +15,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import PIL.Image
+import pydicom
 import pytest
 from pydicom.dataset import FileDataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, UltrasoundMultiFrameImageStorage
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRLittleEndian,
+    UltrasoundMultiFrameImageStorage,
+)
 from scipy import ndimage
 
 import tasks
@@ -25,8 +31,8 @@ from tasks.images import ImageFile
 from tasks.phantom import clip
 from ultrabench_eval.core import files, hashing
 from ultrabench_eval.core.errors import UserError
+from usjepa import dicom, preprocess
 from usjepa import index as indexing
-from usjepa import preprocess
 from usjepa.frame_writer import Writer
 from usjepa.frames import Frames, Settings, open_index
 from usjepa.index import build, sources_of
@@ -550,6 +556,149 @@ def test_dicom_needs_pydicom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setitem(sys.modules, "pydicom", None)
     with pytest.raises(UserError, match=r"pip install 'ultrabench-eval\[dicom\]'"):
         build(tmp_path / "root", tmp_path / "index")
+
+
+# Releases under other names, and files of other kinds
+
+
+@pytest.mark.parametrize("called", ["BUSBRA", "Bus-Bra (1)", "set 7", "data/BUSBRA"])
+def test_a_release_under_another_name_gives_its_training_images(
+    phantom_root: Path, tmp_path: Path, called: str
+) -> None:
+    root = tmp_path / "root"
+    shutil.copytree(phantom_root / "busbra", root / called)
+    save(root / "hearts" / "a.png", texture(0))
+    sources = {source.name: source for source in sources_of(root)}
+    assert sorted(sources) == ["busbra", "hearts"]
+    task = sources["busbra"].task
+    assert task is not None
+    assert task.fingerprint == tasks.load("busbra", phantom_root).fingerprint
+    assert task.synthetic
+
+
+def test_a_release_among_other_frames_is_asked_about(phantom_root: Path, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    shutil.copytree(phantom_root / "busbra", root / "clinic" / "old")
+    save(root / "clinic" / "a.png", texture(0))
+    with pytest.raises(UserError, match=r"clinic holds tasks, .* 'busbra' in .*move each into a"):
+        sources_of(root)
+    (root / "clinic" / "a.png").unlink()
+    shutil.copytree(phantom_root / "busbra", root / "busbra")
+    with pytest.raises(UserError, match=r"may both be task 'busbra'.*keep one of them"):
+        sources_of(root)
+    with pytest.raises(
+        UserError, match=r"Images is a part of the release of task 'busbra'.*instea"
+    ):
+        sources_of(next((root / "busbra").rglob("Images")))
+
+
+def test_links_do_not_lead_past_the_guard(phantom_root: Path, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    save(root / "hearts" / "a.png", texture(0))
+    for name in ("busbra", "BUSBRA", "hearts/link"):
+        (root / name).symlink_to(phantom_root / "busbra")
+    index = build(root, tmp_path / "index")
+    test = set(tasks.load("busbra", phantom_root).test.digests)
+    assert index.sets == ("busbra", "hearts")
+    assert names(index)[-1] == "hearts/a.png"
+    digests = [row[2] for row in csv.reader((tmp_path / "index/busbra/frames.csv").open())]
+    assert not test & set(digests)
+
+
+def test_what_seems_a_release_and_cannot_be_read_is_asked_about(tmp_path: Path) -> None:
+    folder = tmp_path / "root" / "set 7"
+    save(folder / "Images" / "a.png", texture(0))
+    (folder / "bus_data.csv").write_text("ID,Case\na,1\n")
+    with pytest.raises(
+        UserError, match=r"holds what the release of task 'busbra' holds.*rename th"
+    ):
+        sources_of(tmp_path / "root")
+    (folder / "bus_data.csv").rename(folder / "list.csv")
+    assert [source.name for source in sources_of(tmp_path / "root")] == ["set 7"]
+
+
+def test_sheets_of_prepared_tasks_are_no_frames(tmp_path: Path) -> None:
+    save(tmp_path / "root" / "hearts" / "a.png", texture(0))
+    save(tmp_path / "root" / "prepared" / "gbcu" / "scan_masks.png", texture(1))
+    (tmp_path / "root" / "prepared" / "gbcu" / "splits.csv").touch()
+    assert [source.name for source in sources_of(tmp_path / "root")] == ["hearts"]
+
+
+def test_clips_in_image_formats(tmp_path: Path) -> None:
+    frames = [PIL.Image.fromarray(texture(k)) for k in range(12)]
+    folder = tmp_path / "root" / "lungs"
+    folder.mkdir(parents=True)
+    for name in ("a.gif", "b.tif", "c.webp", "d.png"):
+        frames[0].save(folder / name, save_all=True, append_images=frames[1:], duration=100)
+    frames[0].save(folder / "still.gif")
+    index = build(tmp_path / "root", tmp_path / "index")
+    assert names(index) == [*(f"lungs/a.gif#{i}" for i in (1, 4, 7, 10)), "lungs/still.gif"]
+    left = {name: (reason, detail) for name, reason, detail in removed(tmp_path / "index/lungs")}
+    assert sorted(left) == ["b.tif", "c.webp", "d.png"]
+    assert all("holds 12 images" in detail for _, detail in left.values())
+    assert left["b.tif"][0] == "several images"
+
+
+def test_file_names_in_other_encodings(tmp_path: Path) -> None:
+    folder = tmp_path / "root" / os.fsdecode(b"k\xfcche")
+    save(folder / "a.png", texture(0)).rename(folder / os.fsdecode(b"M\xfcller.png"))
+    (folder / os.fsdecode(b"\xe9.txt")).touch()
+    index = build(tmp_path / "root", tmp_path / "index")
+    assert names(index) == ["k\\xfcche/M\\xfcller.png"]
+    assert removed(tmp_path / "index" / "k\\xfcche")[0][0] == "\\xe9.txt"
+
+
+def test_dicom_is_known_by_its_mark(tmp_path: Path) -> None:
+    folder = tmp_path / "root" / "hearts"
+    for number, name in enumerate(("1.2.840.5", "IM_0001", "US000002.ima")):
+        save_dicom(folder / name, texture(number))
+    (folder / "README").write_text("nothing")
+    index = build(tmp_path / "root", tmp_path / "index")
+    assert names(index) == ["hearts/1.2.840.5", "hearts/IM_0001", "hearts/US000002.ima"]
+    left = [row[:2] for row in removed(tmp_path / "index/hearts")]
+    assert left == [["README", "neither image nor video"]]
+
+
+def test_a_dicom_header_beyond_measure_is_left_out(tmp_path: Path) -> None:
+    folder = tmp_path / "root" / "hearts"
+    save_dicom(folder / "a.dcm", texture(0))
+    save_dicom(folder / "b.dcm", texture(1), Rows=65535, Columns=65535)
+    index = build(tmp_path / "root", tmp_path / "index")
+    assert names(index) == ["hearts/a.dcm"]
+    ((name, reason, detail),) = removed(tmp_path / "index/hearts")
+    assert (name, reason) == ("b.dcm", "corrupt")
+    assert "claims 65535 x 65535 pixels" in detail
+
+
+def test_a_deflated_dicom_file_is_read(tmp_path: Path) -> None:
+    path = save_dicom(tmp_path / "root" / "hearts" / "a.dcm", texture(0))
+    data = pydicom.dcmread(path)
+    data.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    data.save_as(path, enforce_file_format=True)
+    frame = dicom.DicomFrame(path, "a", 0)
+    np.testing.assert_array_equal(frame.read(frame.digest())[..., 0], texture(0))
+
+
+@pytest.mark.parametrize("kind", ["YBR_FULL", "YBR_FULL_422"])
+def test_colours_that_contradict_the_header_are_told(tmp_path: Path, kind: str) -> None:
+    grey = np.repeat(texture(0)[..., None], 3, 2)
+    path = save_dicom(tmp_path / "rgb.dcm", grey, kind)
+    with pytest.raises(UserError, match=r"cannot read DICOM file .*rgb\.dcm \("):
+        dicom.DicomFrame(path, "a", 0).read()
+    if kind == "YBR_FULL":
+        grey[..., 1:] = 128
+        path = save_dicom(tmp_path / "ybr.dcm", grey, kind)
+        difference = dicom.DicomFrame(path, "a", 0).read()[..., 0].astype(int) - texture(0)
+        assert abs(difference).max() <= 2
+
+
+def test_a_dicom_file_that_changed_is_told(tmp_path: Path) -> None:
+    path = save_dicom(tmp_path / "a.dcm", texture(0))
+    frame = dicom.DicomFrame(path, "a", 0)
+    known = frame.digest()
+    save_dicom(path, texture(1, 60, 60))
+    with pytest.raises(UserError, match=r"DICOM file .*a\.dcm changed while it was being read"):
+        frame.read(known)
 
 
 @pytest.mark.shared
