@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from ultrabench_eval.core.errors import UserError
 
@@ -24,7 +25,7 @@ def contained(what: str) -> Iterator[None]:
             user's own Ctrl-C passes through.
     """
     try:
-        with _settings_kept():
+        with settings_kept():
             yield
     except (Exception, KeyboardInterrupt):
         raise
@@ -40,10 +41,10 @@ def contained(what: str) -> Iterator[None]:
 
 
 @contextmanager
-def _settings_kept() -> Iterator[None]:
+def settings_kept() -> Iterator[None]:
+    """Put back what code of others sets for the whole process: folder, and defaults of torch."""
     torch = sys.modules.get("torch")
-    dtype = torch.get_default_dtype() if torch else None
-    device = torch.get_default_device() if torch else None
+    before = _settings(torch) if torch else {}
     try:
         folder: str | None = os.getcwd()
     except FileNotFoundError:  # it was deleted
@@ -55,9 +56,22 @@ def _settings_kept() -> Iterator[None]:
             os.chdir(folder)
         torch = sys.modules.get("torch")
         if torch:
-            torch.set_default_dtype(dtype or torch.float32)
-            if torch.get_default_device() != (device or torch.device("cpu")):
-                torch.set_default_device(device)
+            now = _settings(torch)
+            wanted = before or {**now, "set_default_dtype": torch.float32}
+            for name, value in wanted.items():
+                if now[name] != value:
+                    getattr(torch, name)(value)
+
+
+def _settings(torch: Any) -> dict[str, Any]:
+    """Values by the name of the function that sets them."""
+    return {
+        "set_default_dtype": torch.get_default_dtype(),
+        "set_default_device": torch.get_default_device(),
+        "set_grad_enabled": torch.is_grad_enabled(),
+        "set_num_threads": torch.get_num_threads(),
+        "use_deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
+    }
 
 
 def _place(error: BaseException) -> str:

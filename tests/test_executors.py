@@ -146,7 +146,7 @@ def test_a_local_worker_sees_its_own_gpu_and_its_share_of_the_cores(
     [
         ("--executor slrum --workers 2", "no executor 'slrum'; did you mean 'slurm'"),
         ("--executor local", "how many: --workers N"),
-        ("--workers 0", "--workers must be at least 1, not 0"),
+        ("--workers 0", "--workers must be from 1 to 4096, not 0"),
         ("--executor-option cpus_per_worker=2", "is for --executor"),
         ("--workers 2 --executor-option cpus_per_worker", "write KEY=VALUE"),
         ("--workers 2 --executor-option cpu=2", "local has no option 'cpu'"),
@@ -286,8 +286,8 @@ def test_a_unit_that_always_dies_is_given_up_and_costs_no_other(
     assert done.returncode == 1
     (line,) = [one for one in done.stderr.splitlines() if one.startswith("error: ")]
     assert line == (
-        "error: dies on a: its worker was lost 3 times (its process was ended by SIGKILL); "
-        "see out/.workers/dies/a.log, mend it and run again"
+        "error: dies on a: its worker died 3 times (its process was ended by SIGKILL); "
+        "see out/.workers/dies/a.log, fix the cause and run again"
     )
     entries = {
         (e.coordinates.model, e.coordinates.fraction): isinstance(e, Failure)

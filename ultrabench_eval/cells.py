@@ -27,10 +27,19 @@ from urllib.parse import unquote
 
 import numpy as np
 import safetensors.numpy
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, TypeAdapter, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 from safetensors import SafetensorError
 
 from tasks.task import Task
+from ultrabench_eval import metrics
 from ultrabench_eval.core import files, hashing
 from ultrabench_eval.core.errors import UserError
 from ultrabench_eval.ledger import Ledger
@@ -110,6 +119,26 @@ class Cell(_Stored):
     """SHA-256 of the predictions file."""
     doubt: str = Field(default="", exclude=True)
     """Why the number is not verified; "" if it is. Not stored: found out when a folder is read."""
+
+    @model_validator(mode="after")
+    def _check_parts(self) -> Cell:
+        """See that all is there that a page shows."""
+        unknown = self.scores.keys() - metrics.UNITS.keys()
+        missing = [
+            *({metrics.MAIN, "balanced_accuracy", "auroc"} - self.scores.keys()),
+            *({metrics.MAIN} - self.intervals.keys()),
+            *({"title", "pooling", "input_size", "dim", "parameters"} - self.model.keys()),
+            *({"title", "groups"} - self.task.keys()),
+            *({"train", "validation", "test"} - self.images.keys()),
+            *({"model", "task", "dtype", "seeds"} - self.identity.keys()),
+        ]
+        if unknown or missing:
+            raise ValueError(f"unknown: {sorted(unknown)}, missing: {sorted(missing)}")
+        if len({len(self.heads), *map(len, self.scores.values())}) > 1:
+            raise ValueError("its scores and probes are not one for each seed")
+        if not all(isinstance(head.get("validation_loss"), float | int) for head in self.heads):
+            raise ValueError("a probe has no validation loss")
+        return self
 
 
 class Failure(_Stored):
@@ -509,9 +538,11 @@ def _telling(path: Path) -> Iterator[None]:
     except PermissionError as error:
         raise UserError(f"{path} may not be read; ask its owner for permission") from error
     except ValidationError as error:
-        place = ".".join(map(str, error.errors()[0]["loc"]))
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        where = f"field {place}" if place else first["msg"]
         raise UserError(
-            f"{path} is damaged or was written by another version (field {place}); {AGAIN}"
+            f"{path} is damaged or was written by another version ({where}); {AGAIN}"
         ) from error
     except (OSError, ValueError, KeyError, TypeError, RecursionError, SafetensorError) as error:
         raise UserError(f"{path} is damaged ({error}); {AGAIN}") from error

@@ -64,6 +64,7 @@ def merge(out: Path | str, sources: Sequence[Path | str]) -> Merged:
     new = [one for one in found.values() if one.cells is not target]
     for one in new:
         _check(one)
+    files.remove_orphans(target.out)
     for one in new:
         _copy(one, target)
     with files.locked(target.out / "leaderboard"):

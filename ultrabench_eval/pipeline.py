@@ -13,6 +13,7 @@ import pandas as pd
 
 import model_zoo
 import tasks as task_zoo
+from model_zoo import guests
 from tasks.task import Task
 from ultrabench_eval import executors, plan, plugins
 from ultrabench_eval.cells import Cells, Failure
@@ -342,7 +343,7 @@ def measure_all(ready: Ready, report: Report, patience: float | None = None) -> 
             loaded.release()  # memory never holds two
         loaded = model if isinstance(model, Model) else None
         task = planned.tasks[unit.task]
-        with plan.contained():
+        with guests.settings_kept():
             stages = list(measure(unit.model, model, unit.task, task, setting))
         for stage in stages:
             done += 1

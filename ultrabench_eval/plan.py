@@ -5,8 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,11 +14,11 @@ import torch
 
 import model_zoo
 import tasks as task_zoo
-from model_zoo import Card, Encoder
+from model_zoo import Card, Encoder, guests
 from model_zoo.behaviour import Behaviour
 from tasks import prepare
 from tasks.task import Task
-from ultrabench_eval.core import command, hashing
+from ultrabench_eval.core import command
 from ultrabench_eval.core.errors import UserError
 
 T = TypeVar("T")
@@ -202,9 +201,10 @@ def _weights_info(encoder: Encoder) -> dict[str, str | int | None]:
     entry, layout = getattr(encoder, "filled", None) or (None, None)
     return {
         "weights_file": encoder.weights_file.name,
-        "weights_sha256": hashing.digest_file(encoder.weights_file),
+        "weights_sha256": encoder.weights_sha256,
         "weights_entry": entry,
         "weights_layout": layout,
+        **({"dropped": ", ".join(encoder.dropped)} if encoder.dropped else {}),
     }
 
 
@@ -299,26 +299,9 @@ def reason(error: BaseException) -> str:
 def _attempt(what: str, load: Callable[..., T], *args: object) -> T | str:
     """What `load` gives, or why it cannot: the code behind a name may be a plugin's."""
     try:
-        with contained():
+        with guests.settings_kept():
             return load(*args)
     except UserError as error:
         return str(error)
     except FOREIGN as error:
         return f"{what} cannot be loaded ({reason(error)}); fix it and run again"
-
-
-@contextmanager
-def contained() -> Iterator[None]:
-    """Whatever somebody's code does to the process inside does not reach the next model."""
-    folder, dtype, threads = Path.cwd(), torch.get_default_dtype(), torch.get_num_threads()
-    gradients, flags = torch.is_grad_enabled(), torch.are_deterministic_algorithms_enabled()
-    try:
-        yield
-    finally:
-        os.chdir(folder)
-        torch.set_default_dtype(dtype)
-        torch.set_grad_enabled(gradients)
-        if torch.are_deterministic_algorithms_enabled() != flags:
-            torch.use_deterministic_algorithms(flags)
-        if torch.get_num_threads() != threads:
-            torch.set_num_threads(threads)

@@ -13,11 +13,13 @@ from pathlib import Path
 import pytest
 
 from ultrabench_eval.core import files
+from ultrabench_eval.core.errors import UserError
 
 WRITE_AND_STOP = """
 import sys, time
 from pathlib import Path
 from ultrabench_eval.core import files
+from ultrabench_eval.core.errors import UserError
 with files.atomic_path(Path(sys.argv[1])) as temporary:
     temporary.write_bytes(b"half")
     print("writing", flush=True)
@@ -28,6 +30,7 @@ HOLD_LOCK = """
 import sys, time
 from pathlib import Path
 from ultrabench_eval.core import files
+from ultrabench_eval.core.errors import UserError
 with files.locked(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)
@@ -155,3 +158,47 @@ def test_folders_of_the_dead_are_removed_by_the_next_attempt_only(tmp_path: Path
     with files.atomic_folder(tmp_path / "folder"):
         assert not left.exists()
     assert other.exists()
+
+
+@pytest.mark.parametrize("text", [".", "..", "...", "a/b", "../x", "", "é" * 60, "x" * 400,
+                                  "字" * 90, "timm/vit_tiny", "a\nb", "con\x00",
+                                  "M\udcfcller"])  # fmt: skip
+def test_any_text_is_a_file_name(tmp_path: Path, text: str) -> None:
+    name = files.file_name(text)
+    assert "/" not in name
+    assert not name.startswith(".")
+    assert len(name) <= 200
+    if text:
+        (tmp_path / f"{name}.error.json").write_text("")
+        assert [p.parent for p in tmp_path.iterdir()] == [tmp_path]
+
+
+def test_file_names_tell_texts_apart() -> None:
+    texts = ["a", "A", "a b", "a%20b", "é" * 60, "é" * 61, "x" * 400, "x" * 401, ".", "..", "%2E"]
+    assert len({files.file_name(text) for text in texts}) == len(texts)
+    assert files.file_name("timm/vit_tiny.x-1") == "timm%2Fvit_tiny.x-1"
+
+
+def test_a_link_under_a_temporary_name_is_not_followed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("mine")
+    monkeypatch.setattr(files.secrets, "token_hex", lambda count: "known")
+    trap = files._temporary(tmp_path / "file")
+    trap.symlink_to(victim)
+    with pytest.raises(FileExistsError):
+        files.write_text(tmp_path / "file", "theirs")
+    assert victim.read_text() == "mine"
+
+
+def test_a_folder_is_tried_for_writing_and_left_as_it_was(tmp_path: Path) -> None:
+    files.check_writable(tmp_path / "new" / "deep", "the results folder")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"cannot write to the results folder .*file"):
+        files.check_writable(tmp_path / "file", "the results folder")
+    with pytest.raises(UserError, match="cannot write"):
+        files.check_writable(tmp_path / "file" / "below", "the results folder")
+    with pytest.raises(UserError, match="cannot write"):
+        files.check_writable(tmp_path / ("x" * 300), "the results folder")

@@ -139,7 +139,8 @@ def _interrupted(program: str) -> NoReturn:
 
 def _is_click(error: Exception) -> bool:
     """Whether typer raised it about the words of the command line; some versions bring click."""
-    return any("click" in kind.__module__ for kind in type(error).__mro__)
+    packages = {kind.__module__.partition(".")[0] for kind in type(error).__mro__}
+    return bool(packages & {"click", "typer"})
 
 
 def _show(error: Any) -> None:

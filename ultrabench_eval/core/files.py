@@ -120,9 +120,9 @@ def check_writable(folder: Path, what: str) -> None:
     Raises:
         UserError: it cannot be made, or nothing can be written there.
     """
-    missing = [place for place in (folder, *folder.parents) if not place.exists()]
     made: list[Path] = []
     try:
+        missing = [place for place in (folder, *folder.parents) if not place.exists()]
         for place in reversed(missing):
             place.mkdir(exist_ok=True)
             made.append(place)

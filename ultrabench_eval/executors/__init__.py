@@ -35,6 +35,7 @@ from ultrabench_eval.core.errors import UserError, did_you_mean
 from ultrabench_eval.measure import Stage
 from ultrabench_eval.units import Unit
 
+MOST_WORKERS = 4096
 ATTEMPTS = 3  # at a unit whose worker dies
 PAUSE = 0.2  # seconds between two looks at jobs that are under way
 FOLDER = ".workers"  # in the results folder: a log a unit, and what engines keep for themselves
@@ -191,8 +192,8 @@ def engine(
         )
     if workers is None:
         raise UserError(f"--executor {name} needs to know how many: --workers N")
-    if workers < 1:
-        raise UserError(f"--workers must be at least 1, not {workers}")
+    if not 1 <= workers <= MOST_WORKERS:
+        raise UserError(f"--workers must be from 1 to {MOST_WORKERS}, not {workers}")
     _check_device(name, device)
     module, _, attribute = _ENGINES[name].partition(":")
     made: Engine = getattr(importlib.import_module(module), attribute)(
@@ -262,8 +263,8 @@ def reason(job: Job, end: Outcome | Lost) -> str:
     if isinstance(end, Outcome):
         return end.error
     log = job.log if job.log and job.log.exists() else end.log
-    where = f"see {log}, mend it" if log else "mend it"
-    return f"its worker was lost {len(job.losses) + 1} times ({end.reason}); {where} and run again"
+    where = f"see {log}, fix the cause" if log else "fix the cause"
+    return f"its worker died {len(job.losses) + 1} times ({end.reason}); {where} and run again"
 
 
 def log_path(out: Path, unit: Unit) -> Path:

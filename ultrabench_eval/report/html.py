@@ -30,7 +30,7 @@ from ultrabench_eval.report.evidence import Evidence
 from ultrabench_eval.report.html_board import MAIN, Board, boards, words
 from ultrabench_eval.report.html_examples import Examples, examples
 from ultrabench_eval.report.notes import WARNINGS, doubts, error_rows, mixtures, warning_rows
-from ultrabench_eval.report.page import how_to_read
+from ultrabench_eval.report.page import how_to_read, model_notes
 from ultrabench_eval.report.significance import Section
 from ultrabench_eval.report.wide import wide
 
@@ -147,11 +147,6 @@ def _synthetic(labels: Labels) -> str:
 def _troubles(evidence: Evidence) -> dict[str, Any]:
     """What failed, what to know before a number is believed, and what is not comparable."""
     cells = _cells(evidence)
-    rounding = dict.fromkeys(
-        f"{evidence.labels.model(c.coordinates.model)}: {c.model['rounding']}"
-        for c in cells
-        if c.model.get("rounding")
-    )
     return {
         "errors": html_origin.Table(
             "Errors",
@@ -164,7 +159,7 @@ def _troubles(evidence: Evidence) -> dict[str, Any]:
         "mixed": mixtures(cells),
         "doubts": doubts(evidence.entries, evidence.gone),
         "left_out": evidence.left_out,
-        "rounding": list(rounding),
+        "rounding": model_notes(cells, evidence.labels),
     }
 
 

@@ -80,13 +80,8 @@ def markdown(
     parts += section("Protocols", ["protocol", "probe", "settings"], rows)
     parts += section("Models", MODELS, model_rows(cells, labels))
     parts += section("Tasks", _TASKS, _task_rows(cells, labels))
-    rounding = {
-        f"{labels.model(c.coordinates.model)}: {c.model['rounding']}": None
-        for c in cells
-        if c.model.get("rounding")
-    }
-    if rounding:
-        parts += ["## Notes on the models\n", bullets(rounding)]
+    if known := model_notes(cells, labels):
+        parts += ["## Notes on the models\n", bullets(known)]
     real = [cell for cell in cells if not cell.synthetic]
     notes = {f"{c.coordinates.task}: {note}": None for c in real for note in c.notes}
     if notes:
@@ -190,6 +185,18 @@ def model_rows(cells: Iterable[Cell], labels: Labels) -> list[list[str]]:
             hashing.short(fingerprint),
         ]
     return list(rows.values())
+
+
+def model_notes(cells: Iterable[Cell], labels: Labels) -> list[str]:
+    """What is to be known of models besides their rows, a sentence each."""
+    notes: dict[str, None] = {}
+    for cell in cells:
+        name = labels.model(cell.coordinates.model)
+        if cell.model.get("rounding"):
+            notes[f"{name}: {cell.model['rounding']}"] = None
+        if cell.model.get("dropped"):
+            notes[f"{name}: not used of its weights file: {cell.model['dropped']}"] = None
+    return list(notes)
 
 
 def _weights(cell: Cell) -> str:

@@ -50,6 +50,7 @@ def regenerate(run: Path, out: Path, data: Path | None = None) -> None:
         out: where to.
         data: data root for small pictures of test images in leaderboard.html; None: without.
     """
+    files.remove_orphans(out)
     with files.locked(out / "leaderboard"):
         tables.write(Cells(run), out, data)
 
