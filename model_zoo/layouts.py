@@ -81,6 +81,7 @@ def fill(
     entries: tuple[str, ...] = ("",),
     layouts: tuple[Layout, ...] = (Layout(),),
     prefixes: tuple[str, ...] = ("module.",),
+    heads: tuple[str, ...] = HEADS,
 ) -> Filled:
     """Fill every parameter and buffer of `network` from a checkpoint; all or nothing.
 
@@ -96,13 +97,14 @@ def fill(
             one: another is not tried if that does not fit.
         layouts: the model's layouts; the first is the authors'.
         prefixes: taken off one after the other where all keys have them, but for leftovers.
+        heads: patterns of a classifier's keys, which are left out, and told.
 
     Raises:
         UserError: no such entry; a key is missing, unexpected or of another shape; a value is not
             finite, of another kind, or not the constant it must be.
     """
     own = network.state_dict()
-    filling = _Filling(own, layouts)
+    filling = _Filling(own, layouts, heads)
     part = _part(content, source, entries)
     if part is not None:
         part = part._replace(tensors=filling.without(prefixes, part.tensors))
@@ -110,7 +112,7 @@ def fill(
         part = parts.fitting(content, filling.names, filling.report, name=name, source=source)
     layout = filling.layout(part.tensors)
     where = Source(source.path, part.entry or None)
-    report, values = _assemble(own, filling.recipes(layout), part.tensors, layout)
+    report, values = filling.assembled(part.tensors)
     if not report.fits:
         raise UserError(
             f"{where} does not fit model '{name}': {report}; "
@@ -120,8 +122,8 @@ def fill(
     network.load_state_dict(values)
     used = {key for recipe in filling.recipes(layout).values() for key in recipe.keys}
     known = (*layout.leftovers, *layout.constants)
-    heads = [key for key in part.tensors if key not in used and not matches(key, known)]
-    weights.tell(where, (*heads, *part.beside))
+    dropped = [key for key in part.tensors if key not in used and not matches(key, known)]
+    weights.tell(where, (*dropped, *part.beside))
     return Filled(part.entry, layout.name)
 
 
@@ -131,6 +133,7 @@ class _Filling:
 
     own: Mapping[str, Tensor]
     layouts: tuple[Layout, ...]
+    heads: tuple[str, ...]
 
     def recipes(self, layout: Layout) -> dict[str, Recipe]:
         """How each of the network's tensors is made."""
@@ -161,8 +164,12 @@ class _Filling:
 
     def report(self, part: Part) -> KeyReport:
         """How a part of a file compares with the network."""
-        layout = self.layout(part.tensors)
-        return _assemble(self.own, self.recipes(layout), part.tensors, layout)[0]
+        return self.assembled(part.tensors)[0]
+
+    def assembled(self, tensors: Mapping[str, Tensor]) -> tuple[KeyReport, dict[str, Tensor]]:
+        """How tensors compare with the network, and its values by them."""
+        layout = self.layout(tensors)
+        return _assemble(self.own, self.recipes(layout), tensors, layout, self.heads)
 
 
 def _part(content: Mapping[str, Any], source: Source, entries: tuple[str, ...]) -> Part | None:
@@ -193,13 +200,14 @@ def _assemble(
     recipes: Mapping[str, Recipe],
     tensors: Mapping[str, Tensor],
     layout: Layout,
+    heads: tuple[str, ...],
 ) -> tuple[KeyReport, dict[str, Tensor]]:
     """The network's values, and what stands against them."""
     wanted = [key for recipe in recipes.values() for key in recipe.keys]
     wanted += layout.constants
     missing = [key for key in dict.fromkeys(wanted) if key not in tensors]
     used = set(wanted)
-    leftovers = (*layout.leftovers, *HEADS)
+    leftovers = (*layout.leftovers, *heads)
     unexpected = [key for key in tensors if key not in used and not matches(key, leftovers)]
     known = {key: value.shape for key, value in layout.constants.items()}
     reshaped = [

@@ -185,8 +185,8 @@ def _nothing(content: Mapping[str, Any], parts: list[Part], name: str, source: S
         else "name the part to use as PATH#entry, or give the checkpoint that was made for it"
     )
     return UserError(
-        f"{source} does not fit model '{name}': it holds none of its tensors (at the top: {top}); "
-        f"{remedy}"
+        f"{source} does not fit model '{name}': it holds no {source.entry or 'tensors of it'} (at "
+        f"the top: {top}); {remedy}"
     )
 
 

@@ -12,6 +12,7 @@ from model_zoo import hub, layouts, pooling
 from model_zoo import weights as checkpoints
 from model_zoo.encoder import RANDOM, Encoder
 from model_zoo.layouts import Filled, Layout
+from model_zoo.parts import HEADS
 from ultrabench_eval.core.errors import UserError
 
 
@@ -25,6 +26,8 @@ class ReleasedEncoder(Encoder):
     """Wrappers to look in, see `layouts.fill`; "" is the top level."""
     layouts: ClassVar[tuple[Layout, ...]] = (Layout(),)
     prefixes: ClassVar[tuple[str, ...]] = ("module.",)
+    heads: ClassVar[tuple[str, ...]] = HEADS
+    """Patterns of a classifier's keys, which a file may hold in addition."""
     stand_ins: ClassVar[tuple[str, ...]] = ()
     """Classes that a released file names beside its tensors, see `weights.read`."""
     trunk: ClassVar[str] = "unnormed"
@@ -59,6 +62,7 @@ class ReleasedEncoder(Encoder):
             entries=self.entries,
             layouts=self.layouts,
             prefixes=self.prefixes,
+            heads=self.heads,
         )
         return network
 

@@ -30,6 +30,7 @@ class Student(ViTEncoder):
     sizes: Sizes = Sizes()
     shipped: ClassVar[str | None] = None
     """Name of the export in `exports.SHIPPED` that is meant without `weights`."""
+    heads = ()  # an export holds its network and nothing else
     input_rule = InputRule(224, grey=True, stretch=(2, 98))
     card = Card(
         title="Student of `usjepa train`",

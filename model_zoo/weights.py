@@ -331,8 +331,8 @@ def _check_kind(path: Path, head: bytes) -> None:
     """Tell by its first bytes what a file is that holds no weights."""
     if not head:
         raise UserError(
-            f"{path} cannot be read as a checkpoint (the file is empty); download it or copy it "
-            "again"
+            f"{path} cannot be read as a checkpoint (the file is empty, so it was cut off); "
+            "download it or copy it again"
         )
     if head.startswith(b"version https://git-lfs"):
         raise UserError(f"{path} is a Git LFS pointer, not the weights; run `git lfs pull` there")

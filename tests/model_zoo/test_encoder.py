@@ -193,12 +193,18 @@ def test_fingerprint_sees_the_version_of_our_wrapper_below_theirs(
             assert wrapper(name="x").fingerprint != before
 
 
-def test_fingerprint_of_a_class_from_a_prompt_is_refused() -> None:
-    space: dict[str, Any] = {"__name__": "nowhere"}
-    exec("import model_zoo\nclass Here(model_zoo.Encoder): pass", space)
-    wrapper = type("Here", (space["Here"], Tiny), {})
-    with pytest.raises(UserError, match=r"Here is in no file.*keep the class in a \.py file"):
-        _ = wrapper(name="x").fingerprint
+def test_fingerprint_of_a_class_from_a_prompt_is_that_of_its_code() -> None:
+    def fingerprint(code: str) -> str:
+        space: dict[str, Any] = {"__name__": "nowhere"}
+        exec(f"import model_zoo\nclass Here(model_zoo.Encoder):\n    {code}", space)
+        wrapper = type("Here", (space["Here"], Tiny), {})
+        known: str = wrapper(name="x").fingerprint
+        return known
+
+    plain = fingerprint("scale = 1")
+    assert fingerprint("scale = 1") == plain
+    assert fingerprint("scale = 2") != plain
+    assert fingerprint("def _tokens(self, x): return x") != plain
 
 
 def test_an_untrained_network_is_the_same_each_time_and_draws_from_nobody() -> None:

@@ -102,12 +102,37 @@ def test_a_part_is_named_by_the_user(
     both |= {f"teacher.{key}": value * 2 for key, value in bare.items()}
     for content in (both, {"state_dict": both}):
         torch.save(content, tmp_path / "w.pth")
-        with pytest.raises(UserError, match=r"150 missing|149 missing"):
+        with pytest.raises(UserError, match=r"several networks .*student, (state_dict/)?teacher"):
             opened("us-jepa", tmp_path / "w.pth")
         teacher = opened("us-jepa", f"{tmp_path / 'w.pth'}#teacher")
         assert torch.equal(teacher.network.norm.bias, bare["norm.bias"] * 2)
     with pytest.raises(UserError, match=r"w\.pth#nobody does not fit .* it holds no nobody"):
         opened("us-jepa", f"{tmp_path / 'w.pth'}#nobody")
+
+
+def test_a_released_network_is_found_in_what_wraps_it(
+    light: Callable[[str], dict[str, Any]], tmp_path: Path
+) -> None:
+    bare = {key.removeprefix("module."): x for key, x in light("us-jepa")["encoder"].items()}
+    torch.save(bare, tmp_path / "bare.pth")
+    plain = opened("us-jepa", tmp_path / "bare.pth")
+    heads = {"head.weight": torch.ones(2, 3)}
+    contents = {
+        "state_dict/model.net": {"state_dict": {f"model.net.{k}": v for k, v in bare.items()}},
+        "teacher/backbone": {"teacher": {f"backbone.{k}": v for k, v in bare.items()} | heads},
+        "": {f"_orig_mod.{k}": v for k, v in bare.items()} | heads,
+    }
+    for entry, content in contents.items():
+        torch.save(content, tmp_path / "w.pth")
+        encoder = opened("us-jepa", tmp_path / "w.pth")
+        assert same(encoder, plain)
+        assert encoder.filled.entry == entry
+        assert encoder.dropped == (() if "net" in entry else ("head (1 tensor)",))
+    # What is nearly the network is not passed over for another part that fits.
+    del (half := dict(bare))["norm.bias"]
+    torch.save({"encoder": half, "target_encoder": bare}, tmp_path / "w.pth")
+    with pytest.raises(UserError, match=r"w\.pth#encoder does not fit .* 1 missing \(norm\.bias\)"):
+        opened("us-jepa", tmp_path / "w.pth")
 
 
 def test_arguments_and_numbers_beside_the_weights(
