@@ -185,7 +185,7 @@ class Counting(model_zoo.Encoder):
 
     def _forward(self, x):
         time.sleep(float(os.environ.get("COUNTING_SLEEP", "0")))
-        if "COUNTING_LOG" in os.environ:
+        if "COUNTING_LOG" in os.environ and len(x) == self.batch_size:
             seen = {row.numpy().tobytes() for row in x}  # a batch is filled up with copies
             with open(os.environ["COUNTING_LOG"], "a") as log:
                 log.write("".join(f"{hash_of(row)}\\n" for row in sorted(seen)))

@@ -27,7 +27,7 @@ os.environ["COUNTING_LOG"] = str(HERE / "images.log")  # also where variables ar
 @model_zoo.register("dies")
 class Dies(Counting):
     def _forward(self, x):
-        left = int((HERE / "deaths").read_text())
+        left = int((HERE / "deaths").read_text()) if len(x) == self.batch_size else 0
         if left:
             (HERE / "deaths").write_text(str(left - 1))
             os.kill(os.getpid(), signal.SIGKILL)

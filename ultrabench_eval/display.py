@@ -53,7 +53,7 @@ class Progress:
         if self._bars is None:
             if step.stage == "wait" and step.model not in self._told:
                 self._told.add(step.model)
-                print(step.model, file=sys.stderr, flush=True)
+                Console(stderr=True, soft_wrap=True).print(Text(step.model))
             return
         if step.stage in ("done", "kept", "failed"):
             self._bars.update(self._cells, completed=step.done, total=step.total)

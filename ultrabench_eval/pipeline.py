@@ -218,8 +218,10 @@ def prepare(
             problems of the plan.
     """
     memory.keep_freed()
-    if not isinstance(seeds, int) or isinstance(seeds, bool) or seeds < 1:
-        raise UserError(f"--seeds must be a whole number, at least 1, not {seeds}")
+    if not isinstance(seeds, int):
+        raise UserError(f"--seeds must be a whole number, not {seeds}")
+    if seeds < 1:
+        raise UserError(f"--seeds must be at least 1, not {seeds}")
     share = Shard.parse(shard) if shard else Shard()
     grid = Grid.parse(probe, protocol, fractions, corruptions or (), fewshot_validation)
     # Absolute from the start: a plugin may change the folder that this process works in.

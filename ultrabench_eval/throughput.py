@@ -68,7 +68,7 @@ def measure(
     folder = Path(run)
     if rounds < 1:
         raise UserError(f"--rounds must be at least 1, not {rounds}")
-    cells = [entry for entry in regenerate.gather(folder) if isinstance(entry, Cell)]
+    cells = [entry for entry in regenerate.gather(folder, timed=False) if isinstance(entry, Cell)]
     for file in plugin_files:
         plugins.load_file(Path(file))
     chosen = {name: str(path) for name, path in (weights or {}).items()}

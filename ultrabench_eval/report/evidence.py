@@ -26,6 +26,7 @@ from ultrabench_eval.report.entries import (
     mean_sd,
     tasks_of,
 )
+from ultrabench_eval.report.speeds import Speed
 from ultrabench_eval.stats import bootstrap, effective, paired
 
 
@@ -103,12 +104,14 @@ class Evidence:
     Args:
         cells: the folder.
         entries: its content.
-        gone: what it no longer holds (`Cells.gone`).
+        speeds: of its encoders.
+        unsure: what is not verified, a sentence each.
     """
 
     cells: Cells
     entries: Sequence[Entry]
-    gone: Sequence[str] = ()
+    speeds: Sequence[Speed] = ()
+    unsure: Sequence[str] = ()
     left_out: list[str] = field(default_factory=list)
     """Sentences on what could not be compared and why."""
     _tests: dict[str, Truth | str] = field(default_factory=dict)

@@ -18,7 +18,7 @@ from typing import Any
 from markupsafe import Markup
 
 from ultrabench_eval.cells import Cell
-from ultrabench_eval.report import html_cards, html_confusion, html_drawings, html_origin, speeds
+from ultrabench_eval.report import html_cards, html_confusion, html_drawings, html_origin
 from ultrabench_eval.report.entries import (
     SYNTHETIC_WORDS,
     Labels,
@@ -29,7 +29,7 @@ from ultrabench_eval.report.entries import (
 from ultrabench_eval.report.evidence import Evidence
 from ultrabench_eval.report.html_board import MAIN, Board, boards, words
 from ultrabench_eval.report.html_examples import Examples, examples
-from ultrabench_eval.report.notes import WARNINGS, doubts, error_rows, mixtures, warning_rows
+from ultrabench_eval.report.notes import WARNINGS, error_rows, mixtures, warning_rows
 from ultrabench_eval.report.page import how_to_read, model_notes
 from ultrabench_eval.report.significance import Section
 from ultrabench_eval.report.wide import wide
@@ -51,7 +51,7 @@ def page(
         drawn: the run's figures, content by file name.
         data: data root to take small pictures of test images from; None: their names are listed.
     """
-    made = boards(evidence.entries, evidence.letters(), speeds.read(evidence.cells.out))
+    made = boards(evidence.entries, evidence.letters(), evidence.speeds)
     drawings = html_drawings.drawings(drawn, evidence.main)
     style, script = _text("leaderboard.css"), _text("leaderboard.js")
     return _render(
@@ -157,7 +157,7 @@ def _troubles(evidence: Evidence) -> dict[str, Any]:
             "Warnings", WARNINGS, tuple(map(tuple, warning_rows(filter(is_main, cells))))
         ),
         "mixed": mixtures(cells),
-        "doubts": doubts(evidence.entries, evidence.gone),
+        "unsure": evidence.unsure,
         "left_out": evidence.left_out,
         "rounding": model_notes(cells, evidence.labels),
     }

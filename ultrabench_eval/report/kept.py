@@ -34,7 +34,7 @@ _LIBRARIES = ("numpy", "scipy", "pandas", "tabulate", "matplotlib", "jinja2", "p
 
 def key(
     entries: Iterable[Entry],
-    gone: Iterable[str] = (),
+    unsure: Iterable[str] = (),
     speeds: Iterable[Speed] = (),
     *,
     pictures: bool = False,
@@ -43,7 +43,7 @@ def key(
 
     Args:
         entries: the cells.
-        gone: cells that are no longer there.
+        unsure: what is not verified.
         speeds: of the encoders.
         pictures: whether the page shows test images.
     """
@@ -52,8 +52,8 @@ def key(
         f"pictures {pictures}",
         *(f"{name} {version(name)}" for name in _LIBRARIES),
         *(f"{path.name} {hashing.digest_file(path)}" for path in sources),
-        *(f"{entry.model_dump_json()} {getattr(entry, 'doubt', '')}" for entry in entries),
-        *gone,
+        *(entry.model_dump_json() for entry in entries),
+        *unsure,
         *(speed.model_dump_json() for speed in speeds),
     ]
     return hashing.digest_bytes("\n".join(parts).encode())

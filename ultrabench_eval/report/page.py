@@ -23,7 +23,7 @@ from ultrabench_eval.report.entries import (
     section,
     table,
 )
-from ultrabench_eval.report.notes import WARNINGS, doubts, error_rows, mixtures, warning_rows
+from ultrabench_eval.report.notes import WARNINGS, error_rows, mixtures, warning_rows
 from ultrabench_eval.report.wide import Wide, wide
 
 LETTERS = (
@@ -36,7 +36,7 @@ def markdown(
     entries: Sequence[Entry],
     letters: Mapping[Coordinates, str] | None = None,
     links: Sequence[str] = (),
-    gone: Sequence[str] = (),
+    unsure: Sequence[str] = (),
 ) -> str:
     """The leaderboard page.
 
@@ -44,7 +44,7 @@ def markdown(
         entries: of a results folder.
         letters: see `wide`.
         links: lines on what else was made of these cells.
-        gone: see `notes.doubts`.
+        unsure: what is not verified, a sentence each.
     """
     labels = Labels.of(entries)
     cells = [e for e in entries if isinstance(e, Cell)]
@@ -52,7 +52,7 @@ def markdown(
     parts = ["# Leaderboard\n"]
     if labels.synthetic:
         parts.append(SYNTHETIC_WORDS)
-    if unsure := doubts(entries, gone):
+    if unsure:
         parts += ["## Not verified\n", bullets(unsure)]
     if links:
         parts.append("\n".join(f"- {link}" for link in links) + "\n")

@@ -8,21 +8,27 @@ from pathlib import Path
 from ultrabench_eval.cells import Cell, Cells, Failure
 from ultrabench_eval.core import files
 from ultrabench_eval.core.errors import UserError
-from ultrabench_eval.report import tables
+from ultrabench_eval.report import speeds, tables
 from ultrabench_eval.report.entries import Entry
 
 
-def gather(run: Path) -> list[Entry]:
+def gather(run: Path, *, timed: bool = True) -> list[Entry]:
     """The cells of a run.
 
+    Args:
+        run: a results folder.
+        timed: whether the speeds of its encoders are to be verified as well.
+
     Raises:
-        UserError: there are none, or a cell or its test images are damaged.
+        UserError: there are none, or a cell, its test images or the speeds are damaged.
     """
     entries = whole(Cells(run)) if run.is_dir() else []
     if not entries:
         raise UserError(
             f"{run} holds no cells; name a folder that `ubench run --out` wrote (with cells/ in it)"
         )
+    if timed:
+        speeds.read(run)
     return entries
 
 

@@ -77,5 +77,5 @@ def read(run: Path) -> list[Speed]:
         return []
     except (ValueError, ValidationError) as error:
         raise UserError(
-            f"{path} is damaged; delete it, and measure again with `ubench speed {run}`"
+            f"{path} is damaged; `ubench speed {run}` measures the speeds again"
         ) from error

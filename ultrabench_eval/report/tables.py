@@ -12,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from ultrabench_eval.cells import Cells
+from ultrabench_eval.core.errors import UserError
 from ultrabench_eval.report import (
     fewshot,
     figures,
@@ -28,6 +29,7 @@ from ultrabench_eval.report.frame import COLUMNS, frame
 from ultrabench_eval.report.latex import latex
 from ultrabench_eval.report.notes import doubts
 from ultrabench_eval.report.page import markdown
+from ultrabench_eval.report.speeds import Speed
 from ultrabench_eval.report.wide import Wide, wide
 
 __all__ = [
@@ -57,24 +59,20 @@ def write(cells: Cells, out: Path | None = None, pictures: Path | None = None) -
     """
     out = out or cells.out
     entries = cells.gather()
-    gone = cells.gone(entries)
+    timed, unsure = _speeds(cells.out)
+    unsure = [*doubts(entries, cells.gone(entries)), *unsure]
     table = frame(entries)
-    key = kept.key(entries, gone, speeds.read(cells.out), pictures=pictures is not None)
+    key = kept.key(entries, unsure, timed, pictures=pictures is not None)
     # With pictures always: the data root may hold others than before.
     if pictures is not None or not kept.holds(out, key):
-        kept.replace(out, _files(cells, entries, gone, table, pictures), key)
+        evidence = Evidence(cells, entries, timed, unsure)
+        kept.replace(out, _files(evidence, table, pictures), key)
     return table
 
 
-def _files(
-    cells: Cells,
-    entries: Sequence[Entry],
-    gone: Sequence[str],
-    table: pd.DataFrame,
-    pictures: Path | None,
-) -> dict[str, bytes]:
+def _files(evidence: Evidence, table: pd.DataFrame, pictures: Path | None) -> dict[str, bytes]:
     """All files by name."""
-    evidence = Evidence(cells, entries, gone)
+    entries = evidence.entries
     made = {"leaderboard.csv": _csv(table)}
 
     sections = significance.sections(evidence)
@@ -105,11 +103,19 @@ def _files(
         links.append(f"figures, also as .png and .pdf: {', '.join(shown)}")
 
     letters = evidence.letters()
-    made["leaderboard.md"] = markdown(entries, letters, links, gone).encode()
+    made["leaderboard.md"] = markdown(entries, letters, links, evidence.unsure).encode()
     made["leaderboard.tex"] = latex(entries, letters).encode()
     by_name = {one.csv: one for one in sections}
     made["leaderboard.html"] = html.page(evidence, by_name, drawn, pictures).encode()
     return made | drawn
+
+
+def _speeds(out: Path) -> tuple[list[Speed], list[str]]:
+    """Speeds of a folder's encoders, and what is wrong with their file."""
+    try:
+        return speeds.read(out), []
+    except UserError as error:
+        return [], [str(error)]
 
 
 def _link(name: str) -> str:
@@ -126,8 +132,8 @@ def _statistics(evidence: Evidence, sections: Sequence[significance.Section]) ->
     ]
     if evidence.labels.synthetic:
         parts.append(SYNTHETIC_WORDS.replace("columns marked so", "tasks marked so"))
-    if unsure := doubts(evidence.entries, evidence.gone):
-        parts += ["## Not verified\n", bullets(unsure)]
+    if evidence.unsure:
+        parts += ["## Not verified\n", bullets(evidence.unsure)]
     parts += [section.text() for section in sections]
     if evidence.left_out:
         parts += ["## Left out\n", bullets(evidence.left_out)]
