@@ -59,6 +59,8 @@ class Encoder(nn.Module):
     compiled: bool = False
     weights_file: Path | None = None
     """The file that `build` filled the network from, if it was one; of several, their index."""
+    filled: tuple[str | None, str | None] | None = None
+    """Which part of that file was used, and by what layout, where that is known."""
     dropped: tuple[str, ...] = ()
     """Parts of that file that the network does not use, such as "head (2 tensors)"."""
     behaviour: Behaviour | None = None
@@ -99,6 +101,8 @@ class Encoder(nn.Module):
         self.dropped = tuple(dict.fromkeys((*self.dropped, *told.dropped)))
         if self.weights_file is None and len(told.filled) == 1:
             self.weights_file = told.filled[0].path
+        if self.filled is None and len(told.filled) == 1:
+            self.filled = told.filled[0].entry or None, None
         self.requires_grad_(False)
         self.eval()
 
