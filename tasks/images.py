@@ -53,6 +53,8 @@ class Image(Protocol):
 _EIGHT_BIT = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"}
 _BITS_PER_SAMPLE = 258  # TIFF tag
 _ORIENTATION = 274  # EXIF tag
+_EXIF = (b"Exif\0\0", b"eXIf", b"EXIF")  # before the tags in JPEG, PNG and WebP
+_TIFF = (b"II*\0", b"MM\0*")
 
 
 def decode(path: Path, digest: str | None = None, origin: str = ELSEWHERE) -> np.ndarray:
@@ -63,7 +65,7 @@ def decode(path: Path, digest: str | None = None, origin: str = ELSEWHERE) -> np
 
     Args:
         path: a file of one of `image_kinds.FORMATS`.
-        digest: SHA-256 that its bytes must have.
+        digest: that its bytes must have, by `digest_of`.
         origin: where a damaged file can be copied from again.
 
     Raises:
@@ -71,7 +73,7 @@ def decode(path: Path, digest: str | None = None, origin: str = ELSEWHERE) -> np
             frames, or other bytes than those of `digest`.
     """
     data = read_bytes(path)
-    if digest is not None and hashing.digest_bytes(data) != digest:
+    if digest is not None and digest_of(data) != digest:
         raise changed("image", path)
     try:
         return _decode(data)
@@ -86,6 +88,22 @@ def decode(path: Path, digest: str | None = None, origin: str = ELSEWHERE) -> np
         if what is None:
             what = f"is damaged or cut off ({_reason(error)}): copy it again from {origin}"
         raise UserError(f"cannot read image {path}: it {what}, or remove it") from error
+
+
+def digest_of(data: bytes) -> str:
+    """SHA-256 of a file's bytes; of an image that is decoded upright, another one.
+
+    Features that an earlier version made of the same bytes as they lie are thus not taken for it.
+    """
+    digest = hashing.digest_bytes(data)
+    if not any(mark in data for mark in _EXIF) and not data.startswith(_TIFF):
+        return digest
+    try:
+        with PIL.Image.open(io.BytesIO(data), formats=image_kinds.FORMATS) as image:
+            turned = _is_turned(image)
+    except Exception:  # `decode` tells what is wrong
+        return digest
+    return hashing.digest_parts([digest.encode(), b"upright"]) if turned else digest
 
 
 def count(path: Path) -> int:
@@ -206,14 +224,8 @@ class ImageFile:
         return decode(self.path, digest, self.origin)
 
     def digest(self) -> str:
-        """SHA-256 of the file's bytes."""
-        try:
-            return hashing.digest_file(self.path)
-        except OSError as error:
-            raise UserError(
-                f"cannot read image {self.path} ({error.strerror or error}); restore it or remove "
-                "its row"
-            ) from error
+        """SHA-256 of the file's bytes; see `digest_of`."""
+        return digest_of(read_bytes(self.path))
 
 
 @dataclass(frozen=True, eq=False)

@@ -449,21 +449,12 @@ class Bench:
     @cached_property
     def _repeated(self) -> list[str]:
         """Images that are the same in training and in another split."""
-        training = set(self.task.train.digests)
-        found = []
-        for name in ("validation", "test"):
-            split = self.task.splits[name]
-            same = [
-                image.name
-                for image, digest in zip(split.images, split.digests, strict=True)
-                if digest in training
-            ]
-            if same:
-                found.append(
-                    f"{len(same)} of {len(split)} {name} images are training images as well, byte "
-                    f"for byte (first: {same[0]}); remove them from one of the splits"
-                )
-        return found
+        return [
+            f"{len(same)} of {len(self.task.splits[name])} {name} images are training images as "
+            f"well, byte for byte (first: {same[0]}); remove them from one of the splits"
+            for name, same in self.task.seen_in_training().items()
+            if same
+        ]
 
 
 def _versioned(corruption: str) -> str:

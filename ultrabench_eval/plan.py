@@ -257,7 +257,8 @@ def _split(asked: str) -> list[str]:
 
 def _is_file(name: str) -> bool:
     """Whether it is a manifest, or a task with a split file."""
-    return any(os.path.isfile(part) for part in (name, name.partition("@")[2]) if part)
+    task, _, splits = name.partition("@")
+    return os.path.isfile(name) or ("," not in task and os.path.isfile(splits))
 
 
 def check_labels(tasks: Sequence[str]) -> list[str]:

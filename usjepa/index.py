@@ -110,6 +110,7 @@ def build(
     sources = sources_of(sources) if isinstance(sources, str | Path) else list(sources)
     if wrong := set(splits) - set(SPLITS):
         raise UserError(f"no such splits: {', '.join(sorted(wrong))}; there are {SPLITS}")
+    _check_names(sources)
     if out.exists() and not out.is_dir():
         raise UserError(f"{out} is a file; give a folder for the index")
     _check_out(out, sources, settings)
@@ -144,6 +145,18 @@ def _alone(out: Path, tell: Callable[[str], None]) -> Iterator[None]:
     tell(f"another process makes the index {out}; waiting until it is done")
     with files.locked(out / ".index"):
         yield
+
+
+def _check_names(sources: Sequence[Source]) -> None:
+    """Raise if two sources would be one set, of which only the last would stay."""
+    seen: dict[str, Source] = {}
+    for source in sources:
+        if other := seen.get(source.name):
+            raise UserError(
+                f"{other.folder} and {source.folder} would both be the set '{source.name}' of the "
+                "index; rename one of these folders"
+            )
+        seen[source.name] = source
 
 
 def _check_out(out: Path, sources: Iterable[Source], settings: Settings) -> None:

@@ -215,7 +215,9 @@ def checkpoint(rng: Random, folder: Path, clean: Worlds) -> Trial:
 def misplaced_checkpoint(rng: Random, folder: Path, clean: Worlds) -> Trial:
     """A whole file of another training, an older one, or of another version."""
     paths = _files(folder, "run/*.pt")
-    return _trained(rng, edits.misplace(rng, folder, paths, clean.donors("train")))
+    words = edits.misplace(rng, folder, paths, clean.donors("train"))
+    # The end of the very same run is as good as its middle, and gives another export.
+    return _trained(rng, words, export="of finished" not in words)
 
 
 def frames(rng: Random, folder: Path, clean: Worlds) -> Trial:

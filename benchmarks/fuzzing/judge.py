@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import re
 from enum import Enum
 from pathlib import Path
@@ -40,8 +41,8 @@ _REMEDY = re.compile(
 )
 _HINT = re.compile(r"ubench: (this works now|to try)", re.I)  # follows the sentences themselves
 _WORD = re.compile(
-    r"not verified|damaged|left out|missing|gone|cannot|was not|is not|are not|changed|differ|"
-    r"another|error|twice|more than one|same|taken|read as|measured again|earlier"
+    r"not verified|damaged|unreadable|left out|missing|gone|cannot|was not|were not|is not|are not|"
+    r"changed|twice|more than one|measured again|not what|same content|two normal|read as"
 )
 
 
@@ -126,7 +127,10 @@ def _mentions(done: Done, found: dict[str, bytes], clean: dict[str, bytes]) -> b
     new = {line for name in page for line in found.get(name.decode(), b"").splitlines()}
     new -= {line for name in page for line in clean.get(name.decode(), b"").splitlines()}
     said = [*sentences(done, "ubench"), *(line.decode() for line in new)]
-    return any(_WORD.search(line) for line in said)
+    telling = [line for line in said if _WORD.search(line)]
+    if os.environ.get("FUZZ_SHOW"):
+        print("told by:", *telling[:2], sep="\n  ", flush=True)
+    return bool(telling)
 
 
 def of_file(done: Done, program: str, found: Path, clean: bytes) -> Verdict:

@@ -7,9 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import PIL.Image
-
-from tasks import video
+from tasks import image_kinds, video
 from tasks.images import Image, ImageFile
 from tasks.split_files import UNUSED
 from tasks.task import Task
@@ -71,7 +69,6 @@ def of_pretraining(source: Path) -> tuple[list[Entry], list[str]]:
     entries: list[Entry] = []
     notes: list[str] = []
     passed = 0
-    pictures = PIL.Image.registered_extensions()
     for path, name in zip(files, names, strict=True):
         suffix = path.suffix.lower()
         images: Sequence[Image] = ()
@@ -80,7 +77,7 @@ def of_pretraining(source: Path) -> tuple[list[Entry], list[str]]:
                 images = _frames(path, name)
             except UserError as error:
                 notes.append(str(error))
-        elif suffix in pictures or not source.is_dir():  # what a list names is meant
+        elif suffix in image_kinds.SUFFIXES or not source.is_dir():  # what a list names is meant
             images = (ImageFile(path, name),)
         else:
             passed += 1
