@@ -127,7 +127,7 @@ def _mentions(done: Done, found: dict[str, bytes], clean: dict[str, bytes]) -> b
     new = {line for name in page for line in found.get(name.decode(), b"").splitlines()}
     new -= {line for name in page for line in clean.get(name.decode(), b"").splitlines()}
     said = [*sentences(done, "ubench"), *(line.decode() for line in new)]
-    telling = [line for line in said if _WORD.search(line)]
+    telling = [line for line in said if _WORD.search(line) and "Friedman" not in line]
     if os.environ.get("FUZZ_SHOW"):
         print("told by:", *telling[:2], sep="\n  ", flush=True)
     return bool(telling)

@@ -120,10 +120,12 @@ class Worlds:
     Args:
         root: folder for all.
         old: a checkout of the version before, with its .venv; None to leave it out.
+        light: without the world of fractions and corruptions, whose figures take long.
     """
 
     root: Path
     old: Path | None = None
+    light: bool = False
     tables: dict[str, dict[str, bytes]] = field(default_factory=dict)
     """The clean tables: of the worlds by name, of an empty OUT (`fresh`), `merge`, and `own`."""
     files: dict[str, bytes] = field(default_factory=dict)
@@ -145,7 +147,7 @@ class Worlds:
         return {path.name.partition("-")[2]: path for path in found}
 
     @classmethod
-    def at(cls, root: Path, old: Path | None) -> Worlds:
+    def at(cls, root: Path, old: Path | None, light: bool = False) -> Worlds:
         """Those in a folder, which are made if it is new."""
         kept = root / "clean.pickle"
         if kept.exists():
@@ -153,7 +155,7 @@ class Worlds:
             for name in ("first-bench", "first-train", "trained"):
                 process.warm(root / name)
             return clean
-        clean = cls(root.resolve(), old)
+        clean = cls(root.resolve(), old, light)
         clean._bench()
         clean._train()
         kept.write_bytes(pickle.dumps(clean))
@@ -169,7 +171,7 @@ class Worlds:
         (bench / "plugin.py").write_text(PLUGIN)
         (bench / "plugin_net.py").write_text(NET)
         process.warm(self._do(RUN, bench))  # writes in a copy, see there
-        for name, command in (("bench", RUN), ("wide", WIDE)):
+        for name, command in (("bench", RUN), *(() if self.light else (("wide", WIDE),))):
             other = self._copy(bench, f"{name}-weights")
             (other / "plugin_net.py").write_text(OTHER_NET)
             _must(command, other)
