@@ -46,7 +46,7 @@ from ultrabench_eval.ledger import Ledger
 
 FORMAT = 3  # raised when cells on disk must be computed again
 AGAIN = "run the same `ubench run` command again, which measures it again"
-EARLIER = "it was written by an earlier version, without a digest"
+EARLIER = "written by an earlier version, without a digest"
 
 
 @dataclass(frozen=True, order=True)
@@ -365,9 +365,9 @@ class Cells:
             return EARLIER
         last = self._ledger.last(_place(cell.coordinates))
         if last is None:
-            return "it was not written to this folder by `ubench`"
+            return "not written to this folder by `ubench`"
         if last != digest:
-            return "it is not the one that was written here last"
+            return "not the one that was written here last"
         return self._doubt_of_test(str(cell.identity.get("task", "")))
 
     def _doubt_of_test(self, fingerprint: str) -> str:

@@ -239,7 +239,9 @@ def misplaced_frames(rng: Random, folder: Path, clean: Worlds) -> Trial:
         name, one = rng.choice(sorted(donors)), rng.choice(sets)
         shutil.rmtree(one)
         shutil.copytree(donors[name] / one.relative_to(folder), one)
-        words = f"index/{one.name} of {name}"
+        # A new training on it is a training on an index that somebody put together, so the run
+        # that has begun, or its sources, must tell.
+        return _indexed(rng, folder, f"index/{one.name} of {name}", begun=True)
     else:
         one, other = sets[0], sets[-1]
         one.rename(folder / "aside")
@@ -249,9 +251,9 @@ def misplaced_frames(rng: Random, folder: Path, clean: Worlds) -> Trial:
     return _indexed(rng, folder, words)
 
 
-def _indexed(rng: Random, folder: Path, words: str) -> Trial:
+def _indexed(rng: Random, folder: Path, words: str, begun: bool = False) -> Trial:
     """Train with it, from the start or from a checkpoint; or index again, then train."""
-    if rng.random() < 0.5:
+    if not begun and rng.random() < 0.5:
         shutil.rmtree(folder / "run")
         words += ", from the start"
     if rng.random() < 0.4:

@@ -114,7 +114,7 @@ def test_a_whole_cell_of_another_run_is_marked(tmp_path: Path, cells: Cells) -> 
     page = (cells.out / "leaderboard.md").read_text()
     assert "100.0 ± 0.0 [not verified]" in page
     assert "**100.0" not in page
-    assert "1 result is not verified, because it is not the one that was written here last" in page
+    assert "1 result is not verified (not the one that was written here last)" in page
     assert "good on aul (linear probe, protocol paper-1)" in page
     assert "not verified" in (cells.out / "leaderboard.tex").read_text()
     assert "Not verified" in (cells.out / "leaderboard.html").read_text()
@@ -162,7 +162,7 @@ def test_a_folder_of_the_version_before_is_shown_and_marked(cells: Cells) -> Non
     marked = [line.split("|")[2].strip(" *abc") for line in _rows(cells.out)]
     assert marked == [f"{score} [not verified]" for score in scores]
     page = (cells.out / "leaderboard.md").read_text()
-    assert "6 results are not verified, because it was written by an earlier version" in page
+    assert "6 results are not verified (written by an earlier version" in page
 
 
 def _rows(out: Path) -> list[str]:

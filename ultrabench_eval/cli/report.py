@@ -96,6 +96,8 @@ def report(
             print(f"{path}, .png, .pdf" if path.suffix == ".svg" else path)
     for line in words:
         print(line)
+    if run:
+        show.doubts(run, entries)
 
 
 def _pictures(root: Path, entries: Sequence[Entry] | None) -> tuple[dict[str, bytes], list[str]]:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from tasks.check import Report
     from tasks.task import Task
     from tasks.ultrabench import Agreement
+    from ultrabench_eval.report.entries import Entry
 
 
 _PAGES = (
@@ -24,22 +25,29 @@ def results(out: Path, encoded: int) -> None:
     from ultrabench_eval.cells import Cells, Failure
     from ultrabench_eval.core.command import printable
     from ultrabench_eval.display import console, leaderboard
-    from ultrabench_eval.report.notes import doubts
 
-    cells = Cells(out)
-    entries = cells.gather()
+    entries = Cells(out).gather()
     for wide in leaderboard(entries):
         console().print(wide)
     failures = [entry for entry in entries if isinstance(entry, Failure)]
     words = (f"{f.coordinates.model} on {f.coordinates.task}: {f.reason}" for f in failures)
     for error in dict.fromkeys(words):  # once, however many conditions it spoils
         print(f"error: {printable(error)}", file=sys.stderr)
-    for sentence in doubts(entries, cells.gone(entries)):
-        print(f"not verified: {printable(sentence)}", file=sys.stderr)
+    doubts(out, entries)
     print(f"images encoded: {encoded}")
     for name in _PAGES:
         if (out / name).exists():
             print(out / name)
+
+
+def doubts(out: Path, entries: Sequence[Entry]) -> None:
+    """Which numbers of a results folder are not verified."""
+    from ultrabench_eval.cells import Cells
+    from ultrabench_eval.core.command import printable
+    from ultrabench_eval.report import notes
+
+    for sentence in notes.doubts(entries, Cells(out).gone(entries)):
+        print(f"warning: {printable(sentence)}", file=sys.stderr)
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -57,7 +57,7 @@ def doubts(entries: Iterable[Entry], gone: Sequence[str] = ()) -> list[str]:
             words = f"{at.model} on {at.task} ({condition(at)})"
             found.setdefault(entry.doubt, []).append(words)
     sentences = [
-        f"{_counted(named)} not verified, because {doubt}: {_first(named)}; {AGAIN}"
+        f"{_counted(named)} not verified ({doubt}): {_first(named)}; {AGAIN}"
         for doubt, named in sorted(found.items())
     ]
     if gone:
