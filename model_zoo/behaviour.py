@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import random
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -108,8 +109,8 @@ def observe(encoder: Encoder) -> Behaviour:
     tolerance = _tolerance(dtype)
     if not (np.isfinite(one).all() and np.isfinite(two).all()):
         raise UserError(
-            f"model '{encoder.name}' gives features that are NaN or infinite; look at its weights, "
-            "or use --dtype float32"
+            f"model '{encoder.name}' gives features that are NaN or infinite; look at "
+            f"{_origin(encoder)}, or use --dtype float32"
         )
     if difference := _difference(one[[0, 1, 0]], two, tolerance):
         raise UserError(
@@ -118,6 +119,15 @@ def observe(encoder: Encoder) -> Behaviour:
             "over the batch; switch that off in its wrapper"
         )
     return Behaviour(one, _device_name(encoder.device), dtype)
+
+
+def _origin(encoder: Encoder) -> str:
+    """The files that an encoder is made of, as far as they are a user's."""
+    module = type(encoder).__module__
+    source = getattr(sys.modules.get(module), "__file__", None)
+    own = None if module.partition(".")[0] == "model_zoo" else source
+    named = [str(file) for file in (encoder.weights_file, own) if file]
+    return " and ".join(named) or "its weights"
 
 
 def _encoded(encoder: Encoder, given: list[np.ndarray]) -> np.ndarray:

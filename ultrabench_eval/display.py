@@ -12,7 +12,7 @@ from rich.progress import Progress as Bars
 from rich.table import Table
 from rich.text import Text
 
-from ultrabench_eval.core.command import printable
+from ultrabench_eval.core.names import printable
 from ultrabench_eval.pipeline import Step
 from ultrabench_eval.report import tables
 

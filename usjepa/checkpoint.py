@@ -274,7 +274,8 @@ def read(path: Path) -> dict[str, Any]:
     form = content.get("format")
     if type(form) is not int or not isinstance(content.get("config"), dict):
         raise UserError(f"{other} folder")
-    if not any(all(isinstance(content.get(k), t) for k, t in kind.items()) for kind in _KINDS):
+    kinds = [all(isinstance(content.get(k), t) for k, t in kind.items()) for kind in _KINDS]
+    if not any(kinds):
         raise UserError(f"{other} folder")
     if form > FORMAT:
         raise UserError(
@@ -283,6 +284,8 @@ def read(path: Path) -> dict[str, Any]:
         )
     if form != UNVERIFIED and content.pop("sha256", None) != _digest(content):
         raise DamagedError(f"{path} is damaged (its content does not have the digest it holds)")
+    if not kinds[path.name == BEST]:
+        raise DamagedError(f"{path} holds another file of a run than its name says")
     if name := _infinite(content):
         raise DamagedError(f"{path} is damaged ({name} holds NaN or infinite numbers)")
     return dict(content)

@@ -25,6 +25,7 @@ from ultrabench_eval.core.errors import UserError
 from usjepa.frames import (
     FORMAT,
     FRAMES,
+    LIST,
     LONGEST_SIDE,
     RECORD,
     RECORDS,
@@ -35,6 +36,7 @@ from usjepa.frames import (
     Settings,
     frame_digest,
     is_set,
+    listed,
 )
 
 
@@ -145,6 +147,7 @@ class Writer:
             (self._folder / SET).write_text(self._about() + "\n", encoding="utf-8")
             if self.target.is_dir():
                 shutil.rmtree(self.target)
+        enlist(self.target, self._hash.hexdigest())
 
     def add(
         self, name: str, group: str, digest: str, pixels: np.ndarray, region: np.ndarray | None
@@ -227,6 +230,23 @@ class Writer:
             "files": {name: hashing.digest_file(self._folder / name) for name in SEALED},
         }
         return json.dumps(hashing.seal(told), indent=2, ensure_ascii=False)
+
+
+def enlist(folder: Path, fingerprint: str) -> None:
+    """Note in INDEX/index.json that a set was made there; sets that are gone are taken off it.
+
+    Args:
+        folder: of the set.
+        fingerprint: of its frames.
+    """
+    index = folder.parent
+    with files.locked(index / LIST):
+        before = listed(index)
+        sets = {name: known for name, known in before.items() if is_set(index / name)}
+        sets[folder.name] = fingerprint
+        if sets != before:
+            content = hashing.seal({"sets": dict(sorted(sets.items()))})
+            files.write_text(index / LIST, json.dumps(content, indent=2) + "\n")
 
 
 def _is_empty(folder: Path) -> bool:

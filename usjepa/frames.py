@@ -2,6 +2,7 @@
 
 One folder a set, written aside and renamed when it is whole:
 
+    INDEX/index.json               which sets were made here, with their fingerprints
     INDEX/<set>/set.json           format, name, settings, counts, source, fingerprint, guard, and
                                    the digests of itself and of the next three
     INDEX/<set>/records.npy        where each frame's bytes are, and their digest (memory-mapped)
@@ -53,6 +54,7 @@ RECORD = np.dtype(
 )
 
 SET, RECORDS, FRAMES, REMOVED = "set.json", "records.npy", "frames.csv", "removed.csv"
+LIST = "index.json"
 SEALED = (RECORDS, FRAMES, REMOVED)
 """Files whose digests are in set.json."""
 
@@ -161,6 +163,15 @@ def _decoded(png: bytes) -> np.ndarray:
         return np.asarray(image)
 
 
+def listed(index: Path) -> dict[str, str]:
+    """Fingerprints of the sets that were made in an index, by name; none if that is not known."""
+    try:
+        content = json.loads((index / LIST).read_text(encoding="utf-8"))
+        return dict(content["sets"]) if hashing.sealed(content) else {}
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        return {}
+
+
 def about(folder: Path, thorough: bool = False) -> dict[str, Any] | None:
     """What a folder's set.json says; None if it is not a whole set that this version can read.
 
@@ -247,6 +258,7 @@ class Frames:
         self.fingerprint = hashing.digest(
             [[name, one.about["fingerprint"]] for name, one in self._named()]
         )
+        self._check_listed()
         guards = [one.about.get("guard") for one in self._sets]
         self.guard = guards[0] if all(guard == guards[0] for guard in guards) else None
 
@@ -287,6 +299,21 @@ class Frames:
 
     def _named(self) -> Sequence[tuple[str, _Set]]:
         return list(zip(self.sets, self._sets, strict=True))
+
+    def _check_listed(self) -> None:
+        """See that the sets are those that were made here: a folder may hold another index's."""
+        known = listed(self.path)
+        for name, one in self._named():
+            if known.get(name) != one.about["fingerprint"]:
+                raise UserError(
+                    f"the set {one.folder} is not the one that was made in this index, by "
+                    f"{self.path / LIST}; {_again(one.folder, one.about)}"
+                )
+        if gone := sorted(set(known) - set(self.sets)):
+            raise UserError(
+                f"the set '{gone[0]}' of the index {self.path} is gone; bring it back, or run "
+                "`usjepa index` again for the others"
+            )
 
     def _agreed(self) -> Settings:
         first = self._sets[0]

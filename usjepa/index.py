@@ -21,7 +21,7 @@ from ultrabench_eval.core import files
 from ultrabench_eval.core.errors import UserError
 from ultrabench_eval.core.parallel import ordered
 from usjepa import preprocess
-from usjepa.frame_writer import Packed, Writer, pack
+from usjepa.frame_writer import Packed, Writer, enlist, pack
 from usjepa.frames import LONGEST_SIDE, Frames, Settings, about, is_set, open_index
 from usjepa.sources import Found, LeftOut, Source, sources_of
 
@@ -131,6 +131,8 @@ def build(
                     frames = _prepared(source.frames(splits, rate, limit), settings, guard, report)
                     _write(writer, frames)
                     _check_any(writer, source)
+            elif known := about(out / source.name):
+                enlist(out / source.name, known["fingerprint"])
             report(told["files"])
     return open_index(out)
 

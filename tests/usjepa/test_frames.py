@@ -148,10 +148,24 @@ def test_a_set_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         interrupted()
-    assert [path.name for path in tmp_path.iterdir()] == ["hearts"]
+    assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == ["hearts"]
     check(open_index(tmp_path), count=3)
     write(tmp_path, count=6)  # replaced
     assert open_index(tmp_path).counts.tolist() == [6]
+
+
+def test_a_set_of_another_index_or_a_missing_one_is_told(tmp_path: Path) -> None:
+    for index, count in (("one", 3), ("other", 6)):
+        for name in ("hearts", "livers"):
+            write(tmp_path / index, name=name, count=count)
+    shutil.rmtree(tmp_path / "one" / "hearts")
+    with pytest.raises(UserError, match=r"set 'hearts' of the index .*one is gone"):
+        open_index(tmp_path / "one")
+    shutil.copytree(tmp_path / "other" / "hearts", tmp_path / "one" / "hearts")
+    with pytest.raises(UserError, match=r"hearts is not the one that was made in this index"):
+        open_index(tmp_path / "one")
+    write(tmp_path / "one", name="hearts", count=3)
+    assert open_index(tmp_path / "one").counts.tolist() == [3, 3]
 
 
 def test_another_folder_is_not_replaced(tmp_path: Path) -> None:

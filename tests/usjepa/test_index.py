@@ -453,7 +453,7 @@ def test_an_interrupted_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
     with pytest.raises(KeyboardInterrupt):
         build(root, out, progress=stop)
-    assert [path.name for path in sorted(out.iterdir())] == [".index.lock", "a"]
+    assert [path.name for path in sorted(out.iterdir()) if path.is_dir()] == ["a"]
     (out / "a" / "old").touch()
     assert len(build(root, out)) == 6
     assert (out / "a" / "old").exists()

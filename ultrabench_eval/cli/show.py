@@ -23,7 +23,7 @@ _PAGES = (
 def results(out: Path, encoded: int) -> None:
     """The leaderboard on screen, what failed, and where the files are."""
     from ultrabench_eval.cells import Cells, Failure
-    from ultrabench_eval.core.command import printable
+    from ultrabench_eval.core.names import printable
     from ultrabench_eval.display import console, leaderboard
 
     entries = Cells(out).gather()
@@ -43,7 +43,7 @@ def results(out: Path, encoded: int) -> None:
 def doubts(out: Path, entries: Sequence[Entry]) -> None:
     """Which numbers of a results folder are not verified."""
     from ultrabench_eval.cells import Cells
-    from ultrabench_eval.core.command import printable
+    from ultrabench_eval.core.names import printable
     from ultrabench_eval.report import notes
 
     for sentence in notes.doubts(entries, Cells(out).gone(entries)):

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any, NoReturn
 
 from ultrabench_eval.core.errors import UserError
+from ultrabench_eval.core.names import printable
 
 BAD_INPUT, INTERRUPTED = 2, 130
 
@@ -125,11 +126,6 @@ def _end(program: str, text: str, speaks: Callable[[], bool]) -> NoReturn:
         for line in text.splitlines():
             print(f"{program}: {printable(line)}", file=sys.stderr)
     sys.exit(BAD_INPUT)
-
-
-def printable(text: str) -> str:
-    """`text` on one line without control characters, which a terminal would obey."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _interrupted(program: str) -> NoReturn:

@@ -11,6 +11,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from ultrabench_eval.core.errors import UserError, did_you_mean
+from ultrabench_eval.core.names import printable
 
 
 class Registry:
@@ -42,6 +43,8 @@ class Registry:
         """
         if target is None:
             return lambda decorated: self.register(name, decorated)
+        if not name.strip("/ ") or not name.isprintable():
+            raise UserError(f"a {self.kind} cannot be called '{printable(name)}'; give it a name")
         known = self._targets.get(name)
         if known is not None and known != target and not _is_redefined(known, target):
             raise UserError(
