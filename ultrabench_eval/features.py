@@ -204,7 +204,7 @@ class Store:
                 if not torch.isfinite(row).all():
                     raise UserError(
                         f"model '{encoder.name}' gives a feature that is NaN or infinite for image "
-                        f"{images[digest].name}; look at its weights and code, or use --dtype float32"
+                        f"{images[digest].name}; look at its weights, or use --dtype float32"
                     )
             kept += names
             rows += features
