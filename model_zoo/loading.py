@@ -20,6 +20,10 @@ _DTYPES = {
 }
 
 
+_observed: dict[tuple[object, ...], behaviour.Behaviour] = {}
+"""What encoders gave that this process has loaded before."""
+
+
 def load_encoder(
     name: str,
     weights: Path | str | None,
@@ -50,7 +54,9 @@ def load_encoder(
         encoder = model(name=base, weights=weights, pooling=variant or pooling)
         _ = encoder.weights_digest  # over the weights as released, before they are cast
         encoder = encoder.to(wanted_device, wanted_dtype)
-        encoder.behaviour = behaviour.observe(encoder)
+        known = (model, encoder.pooling, encoder.weights_digest, str(encoder.device), encoder.dtype)
+        encoder.behaviour = behaviour.observe(encoder, _observed.get(known))
+        _observed[known] = encoder.behaviour
         _ = encoder.fingerprint  # now that all code ran once, that which it imports late too
     if compile:
         encoder.compile_forward()
