@@ -91,26 +91,18 @@ def _noise(y: np.ndarray, x: np.ndarray, plane: int) -> np.ndarray:
     return np.asarray(mixed >> 7 & 255)
 
 
-def observe(encoder: Encoder, before: Behaviour | None = None) -> Behaviour:
+def observe(encoder: Encoder) -> Behaviour:
     """Encode the probe images, in two batches of one shape, and see that nothing else matters.
 
     Between the two the generators of Python, numpy and torch are in other states, which are put
     back afterwards, and the second image has another neighbour.
 
-    Args:
-        encoder: a frozen one.
-        before: what the same encoder gave when it was loaded before in this process, which takes
-            the place of the first batch.
-
     Raises:
         UserError: features are not finite, or differ between the two by more than `TOLERANCES`.
     """
     first, second = images()
-    if before is None:
-        with _other_draws(_SEEDS[0]):
-            one = _encoded(encoder, [first, second])
-    else:
-        one = before.features
+    with _other_draws(_SEEDS[0]):
+        one = _encoded(encoder, [first, second])
     with _other_draws(_SEEDS[1]):
         two = _encoded(encoder, [second, second])
     dtype = str(encoder.dtype).removeprefix("torch.")
@@ -124,7 +116,7 @@ def observe(encoder: Encoder, before: Behaviour | None = None) -> Behaviour:
         raise UserError(
             f"model '{encoder.name}' gives other features each time for the same image "
             f"({difference}): a dropout that is left on, random masks or crops, or a normalisation "
-            "over the batch; switch that off in its wrapper"
+            f"over the batch; switch that off in {_origin(encoder)}"
         )
     return Behaviour(one, _device_name(encoder.device), dtype)
 

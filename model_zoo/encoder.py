@@ -199,8 +199,13 @@ class Encoder(nn.Module):
     def encode_prepared(self, x: Tensor) -> Tensor:
         """Pooled features, float32 [B, D], of stacked `prepare` results; not checked for NaN."""
         self.eval()  # a wrapper, or whoever holds `network`, may have left a part in training mode
-        features = self._forward(x.to(self.device, self.dtype)).float()
-        if features.ndim != 2 or len(features) != len(x):
+        features = self._forward(x.to(self.device, self.dtype))
+        if features.is_complex():
+            raise ValueError(
+                f"{type(self).__name__}._forward gave complex numbers; it must give real ones"
+            )
+        features = features.float()
+        if features.ndim != 2 or len(features) != len(x) or not features.shape[1]:
             raise ValueError(
                 f"{type(self).__name__}._forward gave shape {tuple(features.shape)} "
                 f"for {len(x)} images; it must give [{len(x)}, D]"

@@ -20,10 +20,6 @@ _DTYPES = {
 }
 
 
-_observed: dict[tuple[object, ...], behaviour.Behaviour] = {}
-"""What encoders gave that this process has loaded before."""
-
-
 def load_encoder(
     name: str,
     weights: Path | str | None,
@@ -54,9 +50,7 @@ def load_encoder(
         encoder = model(name=base, weights=weights, pooling=variant or pooling)
         _ = encoder.weights_digest  # over the weights as released, before they are cast
         encoder = encoder.to(wanted_device, wanted_dtype)
-        known = (model, encoder.pooling, encoder.weights_digest, str(encoder.device), encoder.dtype)
-        encoder.behaviour = behaviour.observe(encoder, _observed.get(known))
-        _observed[known] = encoder.behaviour
+        encoder.behaviour = behaviour.observe(encoder)
         _ = encoder.fingerprint  # now that all code ran once, that which it imports late too
     if compile:
         encoder.compile_forward()

@@ -159,7 +159,7 @@ def find(folder: Path, place: Place, steps: int) -> tuple[Found | None, list[str
             told.append(str(error))
             continue
         if content["format"] == UNVERIFIED:
-            told.append(f"{path} was written by an earlier version and holds no digest to check")
+            told.append(f"{path} is not verified: an earlier version wrote it, without a digest")
         if path.name == PREVIOUS:
             told.append(f"{path} is used, from step {progress.step}")
         return Found(path, content, progress), told

@@ -41,8 +41,8 @@ _REMEDY = re.compile(
 )
 _HINT = re.compile(r"ubench: (this works now|to try)", re.I)  # follows the sentences themselves
 _WORD = re.compile(
-    r"not verified|damaged|unreadable|left out|missing|gone|cannot|was not|were not|is not|are not|"
-    r"changed|twice|more than one|measured again|not what|same content|two normal|read as"
+    r"[Nn]ot verified|damaged|unreadable|left out|missing|gone|cannot|was not|were not|is not|"
+    r"are not|changed|twice|more than one|measured again|not what|same content|two normal|read as"
 )
 
 

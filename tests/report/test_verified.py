@@ -144,7 +144,7 @@ def test_a_cell_that_is_gone_is_told(cells: Cells) -> None:
         (cells.out / PLACE).with_suffix(suffix).unlink()
     tables.write(cells)
     page = (cells.out / "leaderboard.md").read_text()
-    assert "1 result is no longer in cells/" in page
+    assert "1 result is missing from cells/" in page
     assert "good/aul/linear-paper-1-100-none-0.json" in page
 
 

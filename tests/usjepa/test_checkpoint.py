@@ -338,7 +338,7 @@ def test_a_run_of_an_earlier_version_is_resumed_with_a_word(
     made_old(out)
     train.write_export(out, tmp_path / "export")
     (note,) = run(out, frames)
-    assert note == f"{out / LAST} was written by an earlier version and holds no digest to check"
+    assert note == f"{out / LAST} is not verified: an earlier version wrote it, without a digest"
     assert same(out, whole)
     assert torch.load(out / LAST, weights_only=True)["format"] == 2
 

@@ -81,10 +81,15 @@ def is_missing(text: str) -> bool:
     return not plain or plain in _MISSING
 
 
+LONGEST = 10_000  # characters of a label or group
+
+
 def fault(text: str) -> str | None:
     """Why a label or group cannot be taken as it is, as a part of a sentence; None if it can."""
     if any(unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp") for letter in text):
         return "holds a line break or another control character"
+    if len(text) > LONGEST:
+        return f"has {len(text)} characters, which no name has"
     if is_missing(text):
         return "is what programs write for a missing value"
     return None

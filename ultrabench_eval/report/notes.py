@@ -61,7 +61,7 @@ def doubts(entries: Iterable[Entry], gone: Sequence[str] = ()) -> list[str]:
         for doubt, named in sorted(found.items())
     ]
     if gone:
-        missing = f"{_counted(gone)} no longer in cells/, where `ubench` wrote them"
+        missing = f"{_counted(gone)} missing from cells/, where `ubench` wrote what is gone"
         sentences.append(f"{missing}: {_first([f'{place}.json' for place in gone])}; {AGAIN}")
     return sentences
 
