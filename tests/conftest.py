@@ -184,8 +184,10 @@ class Counting(model_zoo.Encoder):
         return torch.nn.Flatten()
 
     def _forward(self, x):
+        if len(x) < self.batch_size:  # the fixed images that are encoded when it is loaded
+            return self.network(x)
         time.sleep(float(os.environ.get("COUNTING_SLEEP", "0")))
-        if "COUNTING_LOG" in os.environ and len(x) == self.batch_size:
+        if "COUNTING_LOG" in os.environ:
             seen = {row.numpy().tobytes() for row in x}  # a batch is filled up with copies
             with open(os.environ["COUNTING_LOG"], "a") as log:
                 log.write("".join(f"{hash_of(row)}\\n" for row in sorted(seen)))

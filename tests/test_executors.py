@@ -287,7 +287,7 @@ def test_a_unit_that_always_dies_is_given_up_and_costs_no_other(
     (line,) = [one for one in done.stderr.splitlines() if one.startswith("error: ")]
     assert line == (
         "error: dies on a: its worker died 3 times (its process was ended by SIGKILL); "
-        "see out/.workers/dies/a.log, fix the cause and run again"
+        f"see {place.folder}/out/.workers/dies/a.log, fix the cause and run again"
     )
     entries = {
         (e.coordinates.model, e.coordinates.fraction): isinstance(e, Failure)
@@ -328,7 +328,7 @@ def test_an_interrupt_ends_in_a_sentence(place: Place, monkeypatch: pytest.Monke
     monkeypatch.setitem(executors._ENGINES, "local", f"{__name__}:Interrupted")
     done = ubench(*place.words("pixels", "out", "a.csv"), "--workers", "1")
     assert done.returncode == 130
-    assert done.stderr == "ubench: stopped; the same command goes on from here\n"
+    assert done.stderr == "ubench: interrupted; run the same command to resume\n"
 
 
 # ---- locks that are not what they should be ------------------------------------------------------

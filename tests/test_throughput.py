@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from test_cli import ubench
 
 from ultrabench_eval import throughput
+from ultrabench_eval.core import hashing
 from ultrabench_eval.core.errors import UserError
 from ultrabench_eval.report import speeds
 
@@ -52,7 +54,8 @@ def test_another_models_speed_is_refused(tmp_path: Path, manifest: Path) -> None
     out, weights = tmp_path / "out", "--weights=us-jepa-nano=random"
     run(out, manifest, weights)
     cell = next(out.glob("cells/us-jepa*/*/*.json"))
-    cell.write_text(cell.read_text().replace('"random_weights": true', '"random_weights": false'))
+    content = {**json.loads(cell.read_text()), "random_weights": False}
+    cell.write_text(json.dumps(hashing.seal(content)))
     done = ubench("speed", str(out), "--rounds", "1", "--device", "cpu")
     assert done.returncode == 1
     (problem,) = done.stderr.splitlines()

@@ -96,5 +96,5 @@ def test_a_damaged_speed_file_is_one_sentence(tmp_path: Path) -> None:
         speeds.table(kept).decode().replace("3.5", "quick"),
     ):
         (tmp_path / speeds.FILE).write_text(wrong)
-        with pytest.raises(UserError, match=r"speed\.csv is damaged; delete it"):
+        with pytest.raises(UserError, match=r"speed\.csv is damaged; `ubench speed"):
             speeds.read(tmp_path)

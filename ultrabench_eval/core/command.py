@@ -5,8 +5,10 @@ from __future__ import annotations
 import errno
 import os
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NoReturn
 
 from ultrabench_eval.core.errors import UserError
@@ -84,6 +86,8 @@ def guarded(program: str, speaks: Callable[[], bool] = lambda: True) -> Iterator
             speaks,
         )
     except SystemExit as stop:
+        if _is_typers(stop):  # completion for a shell ends so
+            raise
         _end(
             program,
             f"a plugin or library ended the program (exit code {stop.code}); remove its call of "
@@ -131,6 +135,12 @@ def _end(program: str, text: str, speaks: Callable[[], bool]) -> NoReturn:
 def _interrupted(program: str) -> NoReturn:
     print(f"{program}: interrupted; run the same command to resume", file=sys.stderr)
     sys.exit(INTERRUPTED)
+
+
+def _is_typers(stop: SystemExit) -> bool:
+    """Whether typer's own code called sys.exit()."""
+    frames = traceback.extract_tb(stop.__traceback__)
+    return bool({"typer", "click"} & set(Path(frames[-1].filename).parts[:-1]))
 
 
 def _is_click(error: Exception) -> bool:
