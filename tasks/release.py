@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tasks import archives
-from tasks.images import RELEASE, ImageFile
 from ultrabench_eval.core.errors import UserError
+
+if TYPE_CHECKING:
+    from tasks.images import ImageFile
 
 SYNTHETIC_MARKER = "SYNTHETIC.json"  # the phantom suite writes it beside every release it makes
 MARKS = {
@@ -138,6 +141,8 @@ def without_masks(paths: Iterable[Path]) -> list[Path]:
 
 def image(path: Path, name: str) -> ImageFile:
     """An image of a release, from which a damaged copy can be made good again."""
+    from tasks.images import RELEASE, ImageFile  # here, because names are listed without numpy
+
     return ImageFile(path, name, RELEASE)
 
 
