@@ -184,7 +184,7 @@ class Counting(model_zoo.Encoder):
         return torch.nn.Flatten()
 
     def _forward(self, x):
-        if len(x) < self.batch_size:  # the fixed images that are encoded when it is loaded
+        if len(x) == 2:  # the fixed images that are encoded when it is loaded
             return self.network(x)
         time.sleep(float(os.environ.get("COUNTING_SLEEP", "0")))
         if "COUNTING_LOG" in os.environ:
