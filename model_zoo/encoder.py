@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from model_zoo import executed
+from model_zoo import code_identity, executed
 from model_zoo import weights as checkpoints
 from model_zoo.behaviour import Behaviour
 from model_zoo.cards import Card
@@ -340,7 +340,7 @@ class Encoder(nn.Module):
         others = [one for one in used if one.__module__ not in covered]
         others = [one for one in others if executed.is_users(one.__module__ or "__main__")]
         others.sort(key=lambda one: (one.__module__ or "", one.__qualname__))
-        return executed.identity([*wrappers, *others], f"model '{self.name}'")
+        return code_identity.of([*wrappers, *others], f"model '{self.name}'")
 
     @final
     def train(self, mode: bool = True) -> Self:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import open_clip
 from torch import Tensor, nn
@@ -21,7 +21,6 @@ from model_zoo import parts, settings
 from model_zoo import weights as checkpoints
 from model_zoo.cards import Card
 from model_zoo.encoder import RANDOM, Encoder
-from model_zoo.transforms import InputRule, Interpolation
 from ultrabench_eval.core.errors import UserError
 
 
@@ -133,14 +132,7 @@ class OpenCLIPModel(Encoder):
                 f"model '{self.name}' wants input of size {size}; only square inputs are "
                 "supported: choose another model"
             )
-        if given["interpolation"] not in get_args(Interpolation):
-            raise UserError(
-                f"model '{self.name}' wants {given['interpolation']} interpolation, which is not "
-                f"one of {', '.join(get_args(Interpolation))}; choose another model"
-            )
-        self.input_rule = InputRule(
-            sides.pop(), tuple(given["mean"]), tuple(given["std"]), given["interpolation"]
-        )
+        self.input_rule = settings.library_rule(self.name, sides.pop(), given)
         patch = getattr(visual, "patch_size", None)
         if patch is not None and hasattr(visual, "forward_intermediates"):
             self.patch_size = patch if isinstance(patch, int) else patch[0]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+from model_zoo.transforms import InputRule, Interpolation
 from ultrabench_eval.core.errors import UserError
 
 
@@ -64,3 +66,18 @@ def spreads(value: Any, what: str, path: Path | str) -> tuple[float, float, floa
     if min(result) <= 0:
         raise UserError(f"{path} states {what} {result}, which must be positive; correct it there")
     return result
+
+
+def library_rule(model: str, size: int, given: Mapping[str, Any]) -> InputRule:
+    """The input rule that timm or open_clip states: mean, std and interpolation in `given`.
+
+    Raises:
+        UserError: the model wants an interpolation that `transforms` has not.
+    """
+    known = get_args(Interpolation)
+    if given["interpolation"] not in known:
+        raise UserError(
+            f"model '{model}' wants {given['interpolation']} interpolation, which is not one of "
+            f"{', '.join(known)}; choose another model"
+        )
+    return InputRule(size, tuple(given["mean"]), tuple(given["std"]), given["interpolation"])

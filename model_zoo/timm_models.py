@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, get_args
+from typing import Any
 
 import timm
 import torch
@@ -24,7 +24,7 @@ from model_zoo import hub, parts, pooling, settings
 from model_zoo import weights as checkpoints
 from model_zoo.cards import Card, HubFile
 from model_zoo.encoder import RANDOM, Encoder
-from model_zoo.transforms import InputRule, Interpolation
+from model_zoo.transforms import InputRule
 from ultrabench_eval.core import hashing
 from ultrabench_eval.core.errors import UserError
 
@@ -232,17 +232,7 @@ def _input_rule(name: str, network: nn.Module) -> InputRule:
             f"model '{name}' wants input {channels} x {height} x {width}; "
             "only square colour inputs are supported: choose another model"
         )
-    if config["interpolation"] not in get_args(Interpolation):
-        raise UserError(
-            f"model '{name}' wants {config['interpolation']} interpolation, which is not one of "
-            f"{', '.join(get_args(Interpolation))}; choose another model"
-        )
-    return InputRule(
-        size=height,
-        mean=tuple(config["mean"]),
-        std=tuple(config["std"]),
-        interpolation=config["interpolation"],
-    )
+    return settings.library_rule(name, height, config)
 
 
 def _patch_size(network: nn.Module) -> int | None:

@@ -89,7 +89,7 @@ def test_encoders_are_timed_on_some_of_the_images(
     monkeypatch.setenv("COUNTING_SLEEP", "0.2")
     options = {"plugin_files": [counting], "timing": True}
     planned = plan(tmp_path / "out", manifest, "counting,pixels", **options)
-    assert 0.05 <= planned.speeds["counting"].encoding  # four images in a fifth of a second
+    assert planned.speeds["counting"].encoding >= 0.05  # four images in a fifth of a second
     assert planned.seconds is not None
     assert planned.seconds > 64 * 0.05  # two batches of 32
     assert not (tmp_path / "out").exists()
