@@ -1,6 +1,6 @@
 """The identity of classes and functions by their code, and by the code of all that they use.
 
-What stands in a file counts with that whole file, as it was executed (`executed`); what was made in
+What is in a file counts with that whole file, as it was executed (`executed`); what was made in
 a notebook or at a prompt counts by what it is made of. An identity depends on code alone: not on
 paths, nor on what else is imported, nor on the order.
 """
@@ -69,7 +69,7 @@ class _Live:
 
     def __init__(self) -> None:
         self.modules: set[str] = set()
-        """Modules that they use and that stand in files."""
+        """Modules that they use and that are in files."""
         self._met: dict[int, int] = {}
         self._alive: list[Any] = []  # so that no two objects share an id
 

@@ -209,7 +209,7 @@ def _check(name: str, source: Source, what: str) -> None:
 
 
 def codes(code: types.CodeType) -> Iterator[types.CodeType]:
-    """A code object and all that stand inside of it."""
+    """A code object and all inside of it."""
     yield code
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
@@ -217,7 +217,7 @@ def codes(code: types.CodeType) -> Iterator[types.CodeType]:
 
 
 def _functions(module: types.ModuleType) -> Iterator[types.FunctionType]:
-    """Functions and methods of a module that stand in its file."""
+    """Functions and methods of a module that are in its file."""
     for value in list(vars(module).values()):
         members = vars(value).values() if isinstance(value, type) else (value,)
         for member in members:

@@ -262,6 +262,13 @@ class Cells:
         if digest and not (isinstance(entry, Cell) and entry.doubt):
             self._note(at, digest)
 
+    def miss(self, places: Iterable[str], source: Cells) -> None:
+        """Take over that cells were written which another folder lacks by now (see `gone`)."""
+        for place in places:
+            digest, at = source._ledger.last(place), source._ledger.at(place)
+            if digest is not None and at is not None:
+                self._ledger.write(place, digest, at)
+
     def probabilities(self, cell: Cell) -> np.ndarray:
         """Predictions of a cell, float32 [H, N, C].
 

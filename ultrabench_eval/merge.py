@@ -67,6 +67,9 @@ def merge(out: Path | str, sources: Sequence[Path | str]) -> Merged:
     files.remove_orphans(target.out)
     for one in new:
         _copy(one, target)
+    entries = [one.entry for one in found.values()]
+    for folder in folders:
+        target.miss(folder.gone(entries), folder)  # so that the merged pages tell it, too
     with files.locked(target.out / "leaderboard"):
         tables.write(target)
     return Merged(

@@ -309,8 +309,9 @@ def _check_names(
         problems.append("no model is asked for; `ubench models` lists all")
     if not task_names:
         problems.append("no task is asked for; `ubench tasks` lists all")
-    problems += [wrong for name in model_names if (wrong := model_zoo.problem(name))]
-    problems += [wrong for name in task_names if (wrong := task_zoo.problem(name))]
+    wrong = [found for name in model_names if (found := model_zoo.problem(name))]
+    wrong += [found for name in task_names if (found := task_zoo.problem(name))]
+    problems += [found + plugins.registered() for found in wrong]
     named = {*model_names, *(model_zoo.split(name)[0] for name in model_names), "all"}
     problems += [
         f"weights are given for '{name}', which is not among the models of this run; "

@@ -63,6 +63,12 @@ def load_file(path: Path) -> list[str]:
     return list(names)
 
 
+def registered() -> str:
+    """Which names the loaded plugin files gave, as an addition to an error; "" without any."""
+    given = [f"{path} registers {', '.join(names)}" for path, names in _loaded.items()]
+    return f"; the plugin {' and '.join(given)}: name one of these" if given else ""
+
+
 def module_name(path: Path) -> str:
     """The name under which the file at `path` is imported."""
     stem = re.sub(r"\W", "_", path.stem)

@@ -321,7 +321,6 @@ _WORDS = (
     "?",
     "-",
     "missing",
-    "unknown",
     "#N/A",
 )
 _SPELT = (str.upper, str.title, lambda value: value + "s", lambda value: value + " ")

@@ -36,7 +36,7 @@ _FILE = re.compile(
 _REMEDY = re.compile(
     r"\b(run|rerun|give|fix|delete|remove|copy|convert|write|save|use|choose|set|rename|move|"
     r"change|check|add|name|install|correct|download|free|make|start|put|take|leave|export|list|"
-    r"spell|see|replace|restore|wait|return|raise|lower|index|train|measure|mark|state|"
+    r"spell|see|replace|restore|wait|return|raise|lower|index|train|measure|mark|state|switch|"
     r"must name|must be|did you mean)\b"
 )
 _HINT = re.compile(r"ubench: (this works now|to try)", re.I)  # follows the sentences themselves

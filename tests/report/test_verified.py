@@ -148,6 +148,25 @@ def test_a_cell_that_is_gone_is_told(cells: Cells) -> None:
     assert "good/aul/linear-paper-1-100-none-0.json" in page
 
 
+def test_a_cell_that_is_gone_is_told_of_a_merged_folder(tmp_path: Path, cells: Cells) -> None:
+    for suffix in (".json", ".safetensors"):
+        (cells.out / PLACE).with_suffix(suffix).unlink()
+    merge(tmp_path / "merged", [cells.out])
+    page = (tmp_path / "merged" / "leaderboard.md").read_text()
+    assert "1 result is missing from cells/" in page
+    assert "good/aul/linear-paper-1-100-none-0.json" in page
+
+
+def test_what_another_folder_has_is_not_missing_of_a_merged_one(
+    tmp_path: Path, cells: Cells
+) -> None:
+    shutil.copytree(cells.out, tmp_path / "whole")
+    for suffix in (".json", ".safetensors"):
+        (cells.out / PLACE).with_suffix(suffix).unlink()
+    merge(tmp_path / "merged", [cells.out, tmp_path / "whole"])
+    assert "missing" not in (tmp_path / "merged" / "leaderboard.md").read_text()
+
+
 def as_before(out: Path) -> None:
     """A folder as the version before wrote it: no digests, no ledger."""
     for path in out.glob("*/**/*.json"):
