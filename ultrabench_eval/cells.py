@@ -43,6 +43,7 @@ from ultrabench_eval import metrics
 from ultrabench_eval.core import files, hashing
 from ultrabench_eval.core.errors import UserError
 from ultrabench_eval.ledger import Ledger
+from ultrabench_eval.stats import intervals
 
 FORMAT = 3  # raised when cells on disk must be computed again
 AGAIN = "run the same `ubench run` command again, which measures it again"
@@ -94,7 +95,7 @@ class Cell(_Stored):
     scores: dict[str, list[FiniteFloat | None]]
     """H values a metric, in the metric's own unit (not percent); None where it is not defined."""
     intervals: dict[str, tuple[FiniteFloat, FiniteFloat]]
-    """95 % bootstrap interval of the mean over seeds, for the metrics that have one."""
+    """95 % interval of the mean over seeds, for the metrics that have one (`stats.intervals`)."""
     images: dict[str, int]
     """Images in use of train and validation, and all of test."""
     classes: list[str]
@@ -375,6 +376,8 @@ class Cells:
             return "not written to this folder by `ubench`"
         if last != digest:
             return "not the one that was written here last"
+        if cell.identity.get("intervals") != intervals.VERSION:
+            return "its interval was made by an earlier method"
         return self._doubt_of_test(str(cell.identity.get("task", "")))
 
     def _doubt_of_test(self, fingerprint: str) -> str:
@@ -464,6 +467,7 @@ def identity(
         "corruption": corruption,
         "severity": at.severity,
         "masks": masks,
+        "intervals": intervals.VERSION,
     }
 
 

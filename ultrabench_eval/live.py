@@ -63,7 +63,7 @@ class RidgeProbe:
         head = probes.train("ridge", data, draws, PAPER).chosen()
         predicted = head.predict_proba(data.validation_x)[0].argmax(-1).numpy()
         counts = metrics.confusion(predicted, validation.labels, len(task.classes))
-        return 100 * float(metrics.macro_f1(counts))
+        return 100 * float(metrics.of_counts(metrics.MAIN, counts))
 
 
 def ridge(encoder: Encoder) -> dict[str, float]:

@@ -33,7 +33,7 @@ from ultrabench_eval.grid import Grid
 from ultrabench_eval.plan import Model
 from ultrabench_eval.probes.heads import Data, Head, Probes, at_an_edge, streams
 from ultrabench_eval.protocol import Protocol
-from ultrabench_eval.stats import bootstrap
+from ultrabench_eval.stats.intervals import intervals
 from ultrabench_eval.versions import versions
 
 Stage = Literal["done", "kept", "failed"]
@@ -395,7 +395,7 @@ class Bench:
             coordinates=at,
             identity=self.identity(place),
             scores={n: [None if np.isnan(v) else float(v) for v in s] for n, s in scores.items()},
-            intervals=bootstrap.intervals(
+            intervals=intervals(
                 probabilities.argmax(-1), test.labels, test.groups, len(self.task.classes)
             ),
             images={

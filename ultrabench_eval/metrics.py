@@ -43,7 +43,9 @@ def scale(name: str) -> float:
     return 100.0 if UNITS[name] == "%" else 1.0
 
 
-# ---- from counts: any leading shape, so that a bootstrap can score all resamples at once --------
+# ---- from sums: any leading shape, so that statistics can score many test sets at once ----------
+
+# Sums [..., 3, C] over images, of each class: called so and rightly, of it, called so.
 
 
 def confusion(predicted: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:
@@ -52,44 +54,55 @@ def confusion(predicted: np.ndarray, labels: np.ndarray, classes: int) -> np.nda
     return flat.reshape(classes, classes)
 
 
-def macro_f1(counts: np.ndarray) -> np.ndarray:
-    """Unweighted mean of the classes' F1; counts [..., C, C] -> [...] in [0, 1].
+def sums(counts: np.ndarray) -> np.ndarray:
+    """What `OF_SUMS` take, [..., 3, C], of a confusion matrix [..., C, C]."""
+    right = np.diagonal(counts, axis1=-2, axis2=-1)
+    return np.stack([right, counts.sum(-1), counts.sum(-2)], axis=-2)
+
+
+def _macro_f1(sums: np.ndarray) -> np.ndarray:
+    """Unweighted mean of the classes' F1.
 
     A class that is neither present nor predicted is left out, as scikit-learn does.
     """
-    return np.asarray(np.nanmean(_f1(counts), axis=-1))
+    return np.asarray(np.nanmean(_f1(sums), axis=-1))
 
 
-def weighted_f1(counts: np.ndarray) -> np.ndarray:
-    """Mean of the classes' F1 weighted by their true counts; counts [..., C, C] -> [...]."""
-    return np.asarray(np.nansum(_f1(counts) * counts.sum(-1), axis=-1) / counts.sum((-2, -1)))
+def _weighted_f1(sums: np.ndarray) -> np.ndarray:
+    """Mean of the classes' F1 weighted by their true counts."""
+    true = sums[..., 1, :]
+    return np.asarray(np.nansum(_f1(sums) * true, axis=-1) / true.sum(-1))
 
 
-def accuracy(counts: np.ndarray) -> np.ndarray:
-    """Part of the images that is predicted right; counts [..., C, C] -> [...]."""
-    return np.asarray(_right(counts).sum(-1) / counts.sum((-2, -1)))
+def _accuracy(sums: np.ndarray) -> np.ndarray:
+    """Part of the images that is predicted right."""
+    return np.asarray(sums[..., 0, :].sum(-1) / sums[..., 1, :].sum(-1))
 
 
-def balanced_accuracy(counts: np.ndarray) -> np.ndarray:
-    """Mean recall of the classes that are present; counts [..., C, C] -> [...]."""
-    return np.asarray(np.nanmean(_ratio(_right(counts), counts.sum(-1)), axis=-1))
+def _balanced_accuracy(sums: np.ndarray) -> np.ndarray:
+    """Mean recall of the classes that are present."""
+    return np.asarray(np.nanmean(_ratio(sums[..., 0, :], sums[..., 1, :]), axis=-1))
 
 
-FROM_COUNTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "macro_f1": macro_f1,
-    "accuracy": accuracy,
-    "balanced_accuracy": balanced_accuracy,
-    "weighted_f1": weighted_f1,
+OF_SUMS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "macro_f1": _macro_f1,
+    "accuracy": _accuracy,
+    "balanced_accuracy": _balanced_accuracy,
+    "weighted_f1": _weighted_f1,
 }
+"""Sums [..., 3, C] -> scores [...] in [0, 1]."""
+OVER_CLASSES = ("macro_f1", "balanced_accuracy")
+"""Those that are unweighted means over classes."""
 
 
-def _right(counts: np.ndarray) -> np.ndarray:
-    return np.diagonal(counts, axis1=-2, axis2=-1)
+def of_counts(name: str, counts: np.ndarray) -> np.ndarray:
+    """One of `OF_SUMS` of confusion matrices; counts [..., C, C] -> [...] in [0, 1]."""
+    return OF_SUMS[name](sums(counts))
 
 
-def _f1(counts: np.ndarray) -> np.ndarray:
+def _f1(sums: np.ndarray) -> np.ndarray:
     """F1 of each class [..., C]; NaN where a class is neither present nor predicted."""
-    return _ratio(2 * _right(counts), counts.sum(-1) + counts.sum(-2))
+    return _ratio(2 * sums[..., 0, :], sums[..., 1, :] + sums[..., 2, :])
 
 
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
@@ -122,7 +135,7 @@ def score(
         What would be the mean of no image at all is NaN, too.
     """
     counts = _counts(probabilities, labels)
-    scores = {name: of(counts) for name, of in FROM_COUNTS.items()}
+    scores = {name: of_counts(name, counts) for name in OF_SUMS}
     scores["auroc"], scores["auprc"] = areas(probabilities, labels)
     scores |= _of_probabilities(probabilities, labels, "")
     if validation is not None:
@@ -131,7 +144,7 @@ def score(
         unit_probabilities, unit_labels = by_unit(probabilities, labels, groups)
         counts = _counts(unit_probabilities, unit_labels)
         for name in ("macro_f1", "accuracy", "balanced_accuracy"):
-            scores[f"group_{name}"] = FROM_COUNTS[name](counts)
+            scores[f"group_{name}"] = of_counts(name, counts)
         scores["group_auroc"], _ = areas(unit_probabilities, unit_labels)
     return {name: scores[name] for name in UNITS if name in scores}
 

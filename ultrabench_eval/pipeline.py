@@ -123,7 +123,7 @@ def run(
 
     Returns:
         The leaderboard in long form, one row a metric: columns model, task, probe, protocol,
-        fraction, corruption, severity, metric, mean, sd, low, high (95 % bootstrap interval over
+        fraction, corruption, severity, metric, mean, sd, low, high (95 % interval over
         test groups and seeds), n_seeds, n_test, status; scores in percent.
 
     Raises:

@@ -32,7 +32,7 @@ def cell(model: str, task: str, *scores: float, **changes: object) -> Cell:
         coordinates=Coordinates(model, task, "paper-1"),
         identity=made_of("m" + model, "t" + task, len(values)),
         scores=dict.fromkeys(metrics.UNITS, values),
-        intervals=dict.fromkeys(metrics.FROM_COUNTS, (0.1, 0.9)),
+        intervals=dict.fromkeys(metrics.OF_SUMS, (0.1, 0.9)),
         images={"train": 8, "validation": 2, "test": 4},
         classes=["no", "yes"],
         heads=[{"seed": n, "validation_loss": 1 - x} for n, x in enumerate(values)],

@@ -14,7 +14,8 @@ from ultrabench_eval.cells import Cells, Coordinates
 from ultrabench_eval.report import protocols, significance, tables
 from ultrabench_eval.report.entries import Probing
 from ultrabench_eval.report.evidence import Evidence
-from ultrabench_eval.stats import bootstrap, paired
+from ultrabench_eval.stats import paired
+from ultrabench_eval.stats.permutation import Contest
 
 PAPER = Probing("linear", "paper-1")
 
@@ -35,8 +36,7 @@ def test_letters_and_pairs_are_those_of_paired_compare(tmp_path: Path) -> None:
     codes = [guesses(labels, accuracy, seed) for seed, accuracy in enumerate((0.9, 0.8, 0.1))]
     for model, one in zip("abc", codes, strict=True):
         put(cells, model, "aul", one, labels)
-    resampled = 100 * bootstrap.resample(codes, labels, groups, 2, purpose="aul")["macro_f1"]
-    expected = paired.compare(100 * bootstrap.observe(codes, labels, 2), resampled)
+    expected = paired.compare([Contest.of(codes, labels, groups, 2, "aul")], unit=100)
 
     tables.write(cells)
     page = read(cells, "leaderboard.md")
@@ -55,6 +55,37 @@ def test_letters_and_pairs_are_those_of_paired_compare(tmp_path: Path) -> None:
         assert row.low == pytest.approx(expected.low[a, b], abs=1e-4)
         share = set(expected.letters[a]) & set(expected.letters[b])
         assert row.told_apart == (not share)
+
+
+def test_another_model_changes_no_p_value_of_the_others(tmp_path: Path) -> None:
+    labels = np.arange(90) % 2
+    groups = [str(row // 4) for row in range(90)]
+    found = []
+    for models in ("bc", "abc"):
+        cells = Cells(tmp_path / models)
+        put_test(cells, "aul", labels, groups)
+        for model in models:
+            codes = guesses(labels, {"a": 0.7, "b": 0.8, "c": 0.6}[model], ord(model))
+            put(cells, model, "aul", codes, labels)
+        tables.write(cells)
+        table = pd.read_csv(cells.out / "pairs.csv").set_index(["model_a", "model_b"])
+        found.append(table.loc[("b", "c"), ["difference", "low", "high", "p"]].tolist())
+    assert found[0] == found[1]
+
+
+def test_controls_cost_encoders_no_power(tmp_path: Path) -> None:
+    labels = np.arange(90) % 2
+    found = []
+    for controls in ([], ["pixels", "border", "image-stats", "fan-mask"]):
+        cells = Cells(tmp_path / str(len(controls)))
+        put_test(cells, "aul", labels, None)
+        for seed, model in enumerate(["a", "b", *controls]):
+            codes = guesses(labels, 0.9 if model == "a" else 0.7, seed)
+            put(cells, model, "aul", codes, labels, random_weights=model in controls)
+        tables.write(cells)
+        table = pd.read_csv(cells.out / "pairs.csv").set_index(["model_a", "model_b"])
+        found.append(table.loc[("a", "b"), "p_holm"])
+    assert found[0] == found[1] < 1
 
 
 def test_ranks_are_over_tasks_that_all_models_have(tmp_path: Path) -> None:

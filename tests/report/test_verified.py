@@ -167,6 +167,18 @@ def test_what_another_folder_has_is_not_missing_of_a_merged_one(
     assert "missing" not in (tmp_path / "merged" / "leaderboard.md").read_text()
 
 
+def test_an_interval_of_an_earlier_method_is_told(cells: Cells) -> None:
+    def of_before(content: dict[str, Any]) -> None:
+        del content["identity"]["intervals"]
+
+    path = cells.out / PLACE
+    edit(path, of_before, seal=True)
+    at = json.loads(path.read_bytes())
+    cells._note(Coordinates(**at["coordinates"]), at["sha256"])  # as if written by that version
+    doubted = [e for e in cells.gather() if isinstance(e, Cell) and e.doubt]
+    assert [e.doubt for e in doubted] == ["its interval was made by an earlier method"]
+
+
 def as_before(out: Path) -> None:
     """A folder as the version before wrote it: no digests, no ledger."""
     for path in out.glob("*/**/*.json"):

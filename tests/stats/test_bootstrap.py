@@ -18,14 +18,12 @@ def draws(count: int = 120, seeds: int = 3, right: float = 0.7, seed: int = 0):
     return np.where(generator.random((seeds, count)) < right, labels, wrong), labels
 
 
-def loop(predicted, labels, groups, resamples: int, purpose: str, model: int) -> list[float]:
+def loop(predicted, labels, groups, resamples: int, purpose: str, model: str) -> list[float]:
     """Macro F1 by scikit-learn, image lists put together patient by patient."""
     names = sorted(set(groups))
     members = [np.flatnonzero(np.array(groups) == name) for name in names]
     of_groups = np.random.default_rng(hashing.seed_for(0, f"bootstrap/test groups/{purpose}"))
-    of_seeds = np.random.default_rng(
-        hashing.seed_for(0, f"bootstrap/seeds/{purpose}/model {model}")
-    )
+    of_seeds = np.random.default_rng(hashing.seed_for(0, f"bootstrap/seeds/{purpose}/{model}"))
     heads = len(predicted)
     values = []
     for _ in range(resamples):
@@ -37,29 +35,43 @@ def loop(predicted, labels, groups, resamples: int, purpose: str, model: int) ->
     return values
 
 
-def test_intervals_equal_a_loop_over_resampled_patients(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bootstrap, "RESAMPLES", 300)  # the loop is slow
-    predicted, labels = draws(60)
-    groups = [f"p{i // 4}" for i in range(60)]
-    values = loop(predicted, labels, groups, 300, "", 0)
-    low, high = bootstrap.intervals(predicted, labels, groups, 3)["macro_f1"]
-    assert (low, high) == pytest.approx(tuple(np.quantile(values, [0.025, 0.975])))
-
-
 def test_models_share_the_patients_of_a_resample_but_not_the_seeds() -> None:
     first, labels = draws(60)
     second, _ = draws(60, seeds=2, seed=1)
     groups = [f"p{i // 4}" for i in range(60)]
     resampled = bootstrap.resample(
-        [first, second, first], labels, groups, 3, purpose="aul", resamples=50
+        [first, second, first], labels, groups, 3, purpose="aul", models="abc", resamples=50
     )[metrics.MAIN]
     assert resampled.shape == (3, 50)
     for model, predicted in enumerate((first, second, first)):
-        expected = loop(predicted, labels, groups, 50, "aul", model)
+        expected = loop(predicted, labels, groups, 50, "aul", "abc"[model])
         assert resampled[model] == pytest.approx(expected)
     assert not np.allclose(resampled[0], resampled[2])
     one = bootstrap.resample([first[:1], first[:1]], labels, groups, 3, resamples=50)[metrics.MAIN]
     assert (one[0] == one[1]).all()
+
+
+def test_a_models_draws_do_not_depend_on_the_other_models() -> None:
+    first, labels = draws(60)
+    second, _ = draws(60, seeds=2, seed=1)
+    alone = bootstrap.resample([second], labels, None, 3, models=["b"], resamples=50)
+    beside = bootstrap.resample([first, second], labels, None, 3, models="ab", resamples=50)
+    assert (alone[metrics.MAIN][0] == beside[metrics.MAIN][1]).all()
+
+
+def test_probes_of_one_model_on_several_versions_of_the_images_share_their_seeds() -> None:
+    first, labels = draws(60)
+    both = bootstrap.resample([first, first], labels, None, 3, resamples=50)[metrics.MAIN]
+    assert (both[0] == both[1]).all()
+
+
+def test_a_class_that_a_resample_lacks_never_raises_a_score() -> None:
+    labels = np.repeat([0, 1], [2, 58])
+    constant = np.ones((1, 60), np.int64)
+    observed = bootstrap.observe([constant], labels, 2)[0]
+    found = bootstrap.resample([constant], labels, None, 2, resamples=500)[metrics.MAIN]
+    assert observed < 0.5
+    assert found.max() < 0.5
 
 
 def test_blocks_do_not_change_the_draws(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,16 +104,6 @@ def test_observed_scores_are_the_means_over_seeds() -> None:
     )
 
 
-def test_the_interval_holds_the_value_and_narrows_with_more_images() -> None:
-    widths = []
-    for count in (60, 2000):
-        predicted, labels = draws(count)
-        low, high = bootstrap.intervals(predicted, labels, None, 3)["accuracy"]
-        assert low < (predicted == labels).mean() < high
-        widths.append(high - low)
-    assert widths[1] < widths[0] / 3
-
-
 def test_the_variance_of_accuracy_is_that_of_images_and_of_seeds() -> None:
     # Each seed is right on the same images or not at all there: no part of both together.
     labels = np.zeros(400, np.int64)
@@ -115,24 +117,3 @@ def test_the_variance_of_accuracy_is_that_of_images_and_of_seeds() -> None:
     assert resampled.var() == pytest.approx(of_seeds + of_images, rel=0.1)
     assert resampled.mean() == pytest.approx(accuracy.mean(), abs=0.003)
     assert of_seeds > of_images  # or the test would not see seeds
-
-
-def test_near_copies_of_a_patient_widen_the_interval() -> None:
-    predicted, labels = draws(40, seeds=1)  # seeds would widen both
-    many, truth = np.repeat(predicted, 10, axis=1), np.repeat(labels, 10)
-    groups = [f"p{i // 10}" for i in range(400)]
-    by_patient = bootstrap.intervals(many, truth, groups, 3)["accuracy"]
-    by_image = bootstrap.intervals(many, truth, None, 3)["accuracy"]
-    assert np.diff(by_patient) > 2 * np.diff(by_image)
-
-
-def test_perfect_predictions_have_no_spread() -> None:
-    labels = np.arange(30) % 3
-    assert bootstrap.intervals(labels[None], labels, None, 3)["macro_f1"] == (1, 1)
-
-
-def test_the_same_call_gives_the_same_interval() -> None:
-    predicted, labels = draws()
-    assert bootstrap.intervals(predicted, labels, None, 3) == bootstrap.intervals(
-        predicted, labels, None, 3
-    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -11,8 +12,8 @@ from hypothesis import strategies as st
 from scipy.stats import kstest
 from statsmodels.stats.multitest import multipletests
 
-from ultrabench_eval.metrics import MAIN
-from ultrabench_eval.stats import bootstrap, paired
+from ultrabench_eval.stats import paired, permutation
+from ultrabench_eval.stats.permutation import Contest
 
 # ---- Holm ---------------------------------------------------------------------------------------
 
@@ -77,26 +78,7 @@ def test_letters_do_not_end_with_the_alphabet() -> None:
     assert len(set(found)) == 60
 
 
-# ---- p-values -----------------------------------------------------------------------------------
-
-
-def test_p_counts_the_resamples_on_the_other_side() -> None:
-    differences = np.array([[-1.0, *[1.0] * 98], [0.0, *[-1.0] * 98], [0.0] * 99, [1.0] * 99])
-    # (1 + 1) / 100 twice; a tie at 0 is on both sides; all ties; none on the other side.
-    assert paired.p_value(differences) == pytest.approx([0.04, 0.04, 1.0, 0.02])
-
-
-@given(st.integers(0, 1000), st.floats(-3, 3))
-@settings(deadline=None)
-def test_p_and_the_interval_tell_the_same(seed: int, shift: float) -> None:
-    differences = np.random.default_rng(seed).normal(shift, 1, 999)
-    p = float(paired.p_value(differences))
-    level = 1 - p
-    # A little narrower than 1 - p the interval leaves 0 out, a little wider it holds it.
-    low, high = bootstrap.interval(differences, max(0.0, level - 0.01))
-    assert p == 1 or not low <= 0 <= high
-    low, high = bootstrap.interval(differences, min(1.0, level + 0.01))
-    assert level + 0.01 >= 1 or low <= 0 <= high
+# ---- equal and unequal models -------------------------------------------------------------------
 
 
 def two_models(seed: int, better: float = 0.0) -> tuple[list[np.ndarray], np.ndarray, list[str]]:
@@ -114,87 +96,184 @@ def two_models(seed: int, better: float = 0.0) -> tuple[list[np.ndarray], np.nda
     return predicted, labels, [f"p{i // 4}" for i in range(240)]
 
 
+def contest(predicted, labels, groups, purpose: str = "task") -> Contest:
+    return Contest.of(predicted, labels, groups, 3, purpose)
+
+
 def p_of(seed: int, better: float = 0.0) -> float:
-    predicted, labels, groups = two_models(seed, better)
-    resampled = bootstrap.resample(predicted, labels, groups, 3, purpose=f"{seed}", resamples=299)[
-        MAIN
-    ]
-    return float(paired.p_value(resampled[0] - resampled[1]))
+    return float(paired.compare([contest(*two_models(seed, better), f"{seed}")]).p[0, 1])
 
 
+@pytest.fixture
+def fewer_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(permutation, "DRAWS", 999)
+
+
+@pytest.mark.usefixtures("fewer_draws")
 def test_p_of_equal_models_is_about_uniform() -> None:
     p = np.array([p_of(seed) for seed in range(400)])
     assert kstest(p, "uniform").statistic < 0.1  # 0.068 is the 5 % bound; p is not quite exact
-    assert (p < 0.05).mean() < 0.08
-    assert (p < 0.05).mean() > 0.02
+    assert 0.02 < (p < 0.05).mean() < 0.08
 
 
+@pytest.mark.usefixtures("fewer_draws")
 def test_p_of_a_better_model_is_small() -> None:
     p = np.array([p_of(seed, better=1.5) for seed in range(30)])
     assert (p < 0.05).mean() > 0.8
 
 
+@pytest.mark.usefixtures("fewer_draws")
+def test_seeds_that_scatter_are_no_difference() -> None:
+    """Two models whose seeds differ far more than their patients do, and are equal on average."""
+    found = []
+    for seed in range(200):
+        generator = np.random.default_rng(seed)
+        labels = np.arange(300) % 3
+        predicted = []
+        for _ in range(2):
+            right = np.clip(0.7 + 0.1 * generator.normal(size=(5, 1)), 0, 1)
+            wrong = (labels + generator.integers(1, 3, (5, 300))) % 3
+            predicted.append(np.where(generator.random((5, 300)) < right, labels, wrong))
+        found.append(paired.compare([contest(predicted, labels, None, f"{seed}")]).p[0, 1])
+    assert 0.015 < (np.array(found) < 0.05).mean() < 0.09
+
+
+def test_p_is_that_of_all_swaps_of_few_patients() -> None:
+    # Five patients on whom the models differ, always in favour of the first: of 2 ** 5 swaps two
+    # are as far from 0.
+    labels = np.arange(60) % 3
+    first = labels[None].copy()
+    second = first.copy()
+    second[0, :5] = (labels[:5] + 1) % 3
+    pairs = paired.compare([contest([first, second], labels, None)])
+    assert pairs.p[0, 1] == pytest.approx(2 / 2**5, abs=0.01)
+
+
+def test_images_of_a_patient_are_swapped_together() -> None:
+    labels = np.repeat(np.arange(12) % 3, 10)
+    first = labels[None].copy()
+    second = first.copy()
+    second[0, :20] = (labels[:20] + 1) % 3  # two patients
+    groups = [f"p{i // 10}" for i in range(120)]
+    by_patient = paired.compare([contest([first, second], labels, groups)])
+    by_image = paired.compare([contest([first, second], labels, None)])
+    assert by_patient.p[0, 1] > 0.4
+    assert by_image.p[0, 1] < 0.001
+
+
 # ---- all pairs ----------------------------------------------------------------------------------
 
 
-def test_compare_equals_a_loop_over_pairs() -> None:
+def three_models() -> tuple[list[np.ndarray], np.ndarray, list[str]]:
     predicted, labels, groups = two_models(0, better=1.0)
     more, _, _ = two_models(1, better=0.5)  # of other images: as good as guessing
-    predicted = [*predicted, more[0]]
-    resampled = bootstrap.resample(predicted, labels, groups, 3, resamples=400)[MAIN]
-    scores = bootstrap.observe(predicted, labels, 3)
-    pairs = paired.compare(scores, resampled, level=0.9)
-    upper = [(0, 1), (0, 2), (1, 2)]
+    return [*predicted, more[0]], labels, groups
+
+
+def test_compare_equals_a_loop_over_pairs() -> None:
+    one = contest(*three_models())
+    pairs = paired.compare([one], level=0.9, unit=100)
     raw = []
+    upper = [(0, 1), (0, 2), (1, 2)]
     for a, b in upper:
-        d = resampled[a] - resampled[b]
-        assert pairs.difference[a, b] == scores[a] - scores[b] == -pairs.difference[b, a]
-        assert (pairs.low[a, b], pairs.high[a, b]) == pytest.approx(
-            tuple(np.quantile(d, [0.05, 0.95]))
-        )
-        assert (pairs.low[b, a], pairs.high[b, a]) == pytest.approx(
-            (-pairs.high[a, b], -pairs.low[a, b])
-        )
-        raw.append(min(1, 2 * min(1 + sum(d <= 0), 1 + sum(d >= 0)) / 401))
-        assert pairs.p[a, b] == pairs.p[b, a] == pytest.approx(raw[-1])
+        alone = paired.compare([one.only([a, b])], level=0.9, unit=100)
+        assert pairs.difference[a, b] == pytest.approx(100 * (one.scores[a] - one.scores[b]))
+        assert pairs.difference[a, b] == -pairs.difference[b, a]
+        assert pairs.p[a, b] == pairs.p[b, a] == alone.p[0, 1]  # whoever else is in the list
+        assert (pairs.low[a, b], pairs.high[a, b]) == (alone.low[0, 1], alone.high[0, 1])
+        assert (pairs.low[b, a], pairs.high[b, a]) == (-pairs.high[a, b], -pairs.low[a, b])
+        raw.append(pairs.p[a, b])
     corrected = multipletests(raw, method="holm")[1]
     assert [pairs.p_holm[pair] for pair in upper] == pytest.approx(corrected)
     assert (pairs.p_holm == pairs.p_holm.T).all()
     assert (np.diag(pairs.p) == 1).all()
-    assert "a" in pairs.letters[int(scores.argmax())]
+    assert "a" in pairs.letters[int(one.scores.argmax())]
     for a, b in upper:
         assert bool(set(pairs.letters[a]) & set(pairs.letters[b])) == (pairs.p_holm[a, b] >= 0.1)
     assert not set(pairs.letters[0]) & set(pairs.letters[2])  # or the letters were never at work
 
 
-def test_pairing_finds_what_two_intervals_can_not() -> None:
+@given(st.integers(0, 1000), st.floats(0, 1.5), st.sampled_from([0.8, 0.9, 0.95]))
+@settings(deadline=None, max_examples=40)
+def test_p_and_the_interval_tell_the_same(seed: int, better: float, level: float) -> None:
+    pairs = paired.compare([contest(*two_models(seed, better))], level=level)
+    holds = pairs.low[0, 1] <= 0 <= pairs.high[0, 1]
+    assert holds == (pairs.p[0, 1] >= 1 - level)
+
+
+def test_controls_cost_encoders_no_power() -> None:
+    predicted, labels, groups = three_models()
+    generator = np.random.default_rng(5)
+    guesses = [generator.integers(0, 3, (5, 240)) for _ in range(4)]
+    encoders = paired.compare([contest(predicted, labels, groups)])
+    both = paired.compare(
+        [contest([*predicted, *guesses], labels, groups)], controls=[False] * 3 + [True] * 4
+    )
+    assert (both.p_holm[:3, :3] == encoders.p_holm).all()
+    control = multipletests(both.p[3:, 3:][np.triu_indices(4, k=1)], method="holm")[1]
+    assert both.p_holm[3:, 3:][np.triu_indices(4, k=1)] == pytest.approx(control)
+
+
+def test_a_reference_is_compared_with_all_and_nothing_else_is() -> None:
+    one = contest(*three_models())
+    every, some = paired.compare([one]), paired.compare([one], reference=1)
+    assert some.letters == tuple("r" if some.p_holm[1, m] >= 0.05 else "" for m in range(3))
+    assert some.letters[1] == "r"
+    assert some.compared.tolist() == [[True, True, False], [True, True, True], [False, True, True]]
+    assert some.p[1, 0] == every.p[1, 0]
+    both = multipletests([every.p[1, 0], every.p[1, 2]], method="holm")[1]
+    assert (some.p_holm[1, 0], some.p_holm[1, 2]) == pytest.approx(tuple(both))
+
+
+@pytest.mark.usefixtures("fewer_draws")
+def test_of_very_many_models_the_best_and_neighbours_are_compared(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(paired, "MANY", 5)
     generator = np.random.default_rng(0)
-    test_set = generator.normal(0, 5, 2000)  # moves both models alike
-    resampled = np.stack([70 + test_set, 69 + test_set]) + generator.normal(0, 0.2, (2, 2000))
-    pairs = paired.compare(np.array([70.0, 69.0]), resampled)
-    assert pairs.p[0, 1] < 0.01
-    assert pairs.letters == ("a", "b")
+    labels = np.arange(90) % 3
+    wrong = (labels + 1) % 3
+    predicted = [
+        np.where(generator.random((2, 90)) < 0.4 + 0.08 * k, labels, wrong) for k in range(6)
+    ]
+    one = contest(predicted, labels, None)
+    pairs = paired.compare([one])
+    order = np.argsort(-one.scores)
+    assert pairs.compared[order[0]].all()
+    assert all(pairs.compared[a, b] for a, b in pairwise(order))
+    assert pairs.compared.sum() == 6 + 2 * (5 + 4)
+    assert pairs.letters[order[0]] == "a"
+    assert pairs.letters[order[-1]] == ""
+    smallest = np.nanmin(pairs.p)
+    assert np.nanmin(pairs.p_holm) == pytest.approx(min(1, 15 * smallest))  # of all 15 pairs
 
 
-def test_letters_go_by_the_corrected_p() -> None:
-    resampled = np.stack([np.linspace(-0.04, 2, 102), np.zeros(102), np.zeros(102)])
-    pairs = paired.compare(np.array([1.0, 0.0, 0.0]), resampled)
-    assert pairs.p[0, 1] < 0.08 < pairs.p_holm[0, 1]
-    assert paired.compare(np.array([1.0, 0.0, 0.0]), resampled, level=0.92).letters == ("a",) * 3
-    assert paired.compare(np.array([1.0, 0.0]), resampled[:2], level=0.92).letters == ("a", "b")
+def test_the_mean_of_tasks_is_more_certain_than_each() -> None:
+    tasks = [contest(*two_models(seed, better=0.6), f"task {seed}") for seed in range(4)]
+    alone = [paired.compare([one]) for one in tasks]
+    mean = paired.compare(tasks)
+    assert mean.difference[0, 1] == pytest.approx(np.mean([x.difference[0, 1] for x in alone]))
+    widths = [x.high[0, 1] - x.low[0, 1] for x in alone]
+    assert mean.high[0, 1] - mean.low[0, 1] == pytest.approx(np.mean(widths) / 2, rel=0.15)
+    assert mean.p[0, 1] < np.median([x.p[0, 1] for x in alone])
+
+
+def test_far_apart_models_have_a_p_that_many_pairs_do_not_drown() -> None:
+    generator = np.random.default_rng(0)
+    labels = np.arange(300) % 3
+    wrong = (labels + 1) % 3
+    good, bad = (np.where(generator.random((2, 300)) < r, labels, wrong) for r in (0.95, 0.4))
+    pairs = paired.compare([contest([good, bad], labels, None)])
+    assert pairs.p[0, 1] * 1770 < 0.05
 
 
 def test_a_model_equals_itself() -> None:
-    resampled = np.tile(np.random.default_rng(0).random(100), (2, 1))
-    pairs = paired.compare(np.array([0.5, 0.5]), resampled)
+    (first, _), labels, groups = two_models(0)
+    pairs = paired.compare([contest([first[:1], first[:1]], labels, groups)])
     assert pairs.p[0, 1] == 1
     assert pairs.letters == ("a", "a")
 
 
 def test_one_model_has_a_letter() -> None:
-    assert paired.compare(np.array([0.5]), np.full((1, 10), 0.5)).letters == ("a",)
-
-
-def test_nan_is_refused() -> None:
-    with pytest.raises(ValueError, match="NaN"):
-        paired.compare(np.array([0.5, np.nan]), np.zeros((2, 10)))
+    (first, _), labels, groups = two_models(0)
+    assert paired.compare([contest([first], labels, groups)]).letters == ("a",)

@@ -136,4 +136,4 @@ def _chance(predicted: np.ndarray, labels: np.ndarray, classes: int, dropped: in
         keep = generator.permutation(len(labels))[dropped:]
         for seed, codes in enumerate(predicted):
             counts[draw, seed] = metrics.confusion(codes[keep], labels[keep], classes)
-    return 100 * float(metrics.macro_f1(counts).mean(-1).std())
+    return 100 * float(metrics.of_counts(metrics.MAIN, counts).mean(-1).std())

@@ -27,7 +27,7 @@ from ultrabench_eval.report.entries import (
     tasks_of,
 )
 from ultrabench_eval.report.speeds import Speed
-from ultrabench_eval.stats import bootstrap, effective, paired
+from ultrabench_eval.stats import bootstrap, effective, paired, permutation
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,10 @@ class Comparison:
     models: tuple[str, ...]
     predicted: list[np.ndarray]
     """Class codes [H, N] of each model."""
+    controls: frozenset[str] = frozenset()
+    """Those of the models that learned nothing about ultrasound."""
+    reference: str | None = None
+    """The model that all others are compared with; None: all pairs."""
 
     @cached_property
     def scores(self) -> np.ndarray:
@@ -78,14 +82,27 @@ class Comparison:
     def resampled(self) -> np.ndarray:
         """The same in resamples of test patients and seeds, paired over models, [M, R]."""
         found = bootstrap.resample(
-            self.predicted, self.test.labels, self.test.groups, self.test.classes, purpose=self.task
+            self.predicted,
+            self.test.labels,
+            self.test.groups,
+            self.test.classes,
+            purpose=self.task,
+            models=self.models,
         )
         return 100 * found[metrics.MAIN]
 
     @cached_property
+    def contest(self) -> permutation.Contest:
+        """What tests of differences are made of."""
+        test = self.test
+        return permutation.Contest.of(
+            self.predicted, test.labels, test.groups, test.classes, purpose=self.task
+        )
+
+    @cached_property
     def pairs(self) -> paired.Pairs:
         """Every model against every other, in points of macro F1."""
-        return paired.compare(self.scores, self.resampled)
+        return compared([self], self.models)
 
     @cached_property
     def effective(self) -> effective.Effective:
@@ -97,6 +114,17 @@ class Comparison:
         return [self.models.index(model) for model in models]
 
 
+def compared(tasks: Sequence[Comparison], models: Sequence[str]) -> paired.Pairs:
+    """Models by their score on a task, or by the mean of several, in points of macro F1."""
+    controls, reference = tasks[0].controls, tasks[0].reference
+    return paired.compare(
+        [one.contest.only(one.rows(models)) for one in tasks],
+        controls=[model in controls for model in models],
+        reference=models.index(reference) if reference in models else None,
+        unit=100,
+    )
+
+
 @dataclass
 class Evidence:
     """All that can be compared in a results folder.
@@ -106,12 +134,14 @@ class Evidence:
         entries: its content.
         speeds: of its encoders.
         unsure: what is not verified, a sentence each.
+        reference: the model that all others are compared with; None: all pairs.
     """
 
     cells: Cells
     entries: Sequence[Entry]
     speeds: Sequence[Speed] = ()
     unsure: Sequence[str] = ()
+    reference: str | None = None
     left_out: list[str] = field(default_factory=list)
     """Sentences on what could not be compared and why."""
     _tests: dict[str, Truth | str] = field(default_factory=dict)
@@ -198,7 +228,10 @@ class Evidence:
             if cell.identity["task"] == test.fingerprint
             and (codes := self.codes(cell, test)) is not None
         }
-        return Comparison(task, test, tuple(found), list(found.values())) if found else None
+        if not found:
+            return None
+        controls = self.labels.floors
+        return Comparison(task, test, tuple(found), list(found.values()), controls, self.reference)
 
     def _leave_out(self, cell: Cell, why: str) -> None:
         at = cell.coordinates

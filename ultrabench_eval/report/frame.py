@@ -22,7 +22,7 @@ def frame(entries: Iterable[Entry]) -> pd.DataFrame:
     """Long form, one row a cell and metric; columns `COLUMNS`, scores in percent.
 
     `sd` is the sample deviation over seeds (n - 1), empty for one seed; `low` and `high` the 95 %
-    bootstrap interval over test groups and seeds, where the metric has one. `validation_loss` is
+    interval over test groups and seeds, where the metric has one. `validation_loss` is
     the cross-entropy (nats) by which a protocol chose its probes: with it a pooling or checkpoint
     is chosen without looking at test images; one row for all corruptions. A failed cell is one row
     of the main metric without numbers, whose status is "error: " and the reason.

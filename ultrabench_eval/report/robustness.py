@@ -176,7 +176,6 @@ def keep(clean: np.ndarray, worse: Sequence[np.ndarray], test: Truth, task: str)
         test.groups,
         test.classes,
         purpose=task,
-        same_probes=True,
         resamples=RESAMPLES,
     )[metrics.MAIN]  # [1 + K, R]
     observed = bootstrap.observe(every, test.labels, test.classes)

@@ -21,7 +21,7 @@ from ultrabench_eval.report.entries import (
     probability,
     table,
 )
-from ultrabench_eval.report.evidence import Comparison, Evidence
+from ultrabench_eval.report.evidence import Comparison, Evidence, compared
 from ultrabench_eval.stats import informativeness, paired, ranks
 
 LEVEL = 0.95
@@ -64,10 +64,11 @@ def pairs(evidence: Evidence) -> Section:
     section = Section(
         "Which models differ on a task?",
         "Answers whether the better of two models is better by more than the choice of test "
-        "patients and seeds explains: a pair is told apart if its p-value, Holm-corrected over "
-        f"the task's pairs, is below 0.05. The {MEAN}, of those that all models have, counts as "
-        "one more task: another choice of tasks is not part of its p-values. All pairs with "
-        "intervals are in pairs.csv.",
+        "patients and seeds explains: a pair is told apart if its p-value is below 0.05, "
+        "Holm-corrected over the task's pairs of encoders (pairs with a control are corrected by "
+        f"themselves and cost encoders no power). The {MEAN}, of those that all models have, "
+        "counts as one more task: another choice of tasks is not part of its p-values. All "
+        "pairs with intervals are in pairs.csv.",
         "pairs.csv",
     )
     for probing, comparisons in evidence.main.items():
@@ -85,8 +86,7 @@ def pairs(evidence: Evidence) -> Section:
         found = ranking(comparisons)
         if found is not None and len(found.tasks) > 1:
             mean = found.scores.mean(1)
-            # Tasks are resampled apart from each other, so the mean of their resamples is one.
-            apart = paired.compare(mean, found.resampled.mean(1))
+            apart = compared([comparisons[task] for task in found.tasks], found.models)
             rows.append(_pair_summary(MEAN, found.models, mean, apart, evidence.labels))
             section.rows += _pair_rows(
                 _over_tasks(probing, found, evidence.labels), found.models, mean, apart

@@ -127,8 +127,10 @@ def _statistics(evidence: Evidence, sections: Sequence[significance.Section]) ->
     parts = [
         "# Statistics\n",
         "Of the main conditions (all training images, test images as they are). Scores are macro "
-        "F1 in percent. Uncertainty: 10,000 resamples of whole test patients or videos (of images "
-        "where a task names no groups) and of seeds, the same patients for every model.\n",
+        "F1 in percent. Uncertain are the test patients or videos (images where a task names no "
+        "groups) and the seeds: differences are tested by 10,000 swaps of whole patients between "
+        "two models, orders by 10,000 resamples of patients and seeds, the same patients for every "
+        "model. docs/statistics.md says how, and how often that is right.\n",
     ]
     if evidence.labels.synthetic:
         parts.append(SYNTHETIC_WORDS.replace("columns marked so", "tasks marked so"))

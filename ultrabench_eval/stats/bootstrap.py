@@ -1,78 +1,33 @@
 """Resampling of whole patients (or videos) and of seeds, the same patients for every model.
 
-H is the number of seeds, N of images, C of classes, M of models, R of resamples.
+H is the number of seeds, N of images, G of clusters, C of classes, M of models, R of resamples.
 
-Two things make a score uncertain: which patients happened to be in the test set, and which seeds
-the probes were trained with. Each resample draws both with replacement, patients and seeds apart
-from each other (the bootstrap for crossed factors; Owen 2007, Ann. Appl. Stat. 1:386). It counts
-the part that depends on patient and seed together more than once, so errs on the wide side there.
-Of H seeds H - 1 are drawn, for their mean then varies as the mean over seeds does; H draws would
-show (H - 1) / H of it. Two equal models whose 5 seeds scatter far more than their test sets still
-differ at the 5 % level in 9 % of simulations (in 3 to 5 % where seeds scatter less). One seed shows
-no variance between seeds at all.
+What orders of models and ratios of scores are made of: how often a model comes first, how far two
+rankings agree, what corruption leaves of a score. Intervals of scores and differences are not: with
+few patients the percentiles of resamples are too narrow (see `intervals`, `paired`).
+
+Each resample draws patients and seeds with replacement, apart from each other (the bootstrap for
+crossed factors; Owen 2007, Ann. Appl. Stat. 1:386). It counts the part that depends on patient and
+seed together more than once, so errs on the wide side there. Of H seeds H - 1 are drawn, for their
+mean then varies as the mean over seeds does; H draws would show (H - 1) / H of it. One seed shows
+no variance between seeds at all. A resample that lacks a class of the test set gets one of its
+patients in addition: otherwise its score would be a mean over fewer classes, and a useless probe
+would seem to gain by it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import scipy.sparse
 
 from ultrabench_eval import metrics
 from ultrabench_eval.core import hashing
+from ultrabench_eval.stats.clusters import Clusters
 
 RESAMPLES = 10_000
 _BLOCK_BYTES = 32_000_000  # of the larger of a block's arrays, to bound the memory
-
-
-@dataclass(frozen=True)
-class Clusters:
-    """The test images by the unit that is drawn."""
-
-    member: np.ndarray
-    """int64 [N]: the cluster of each image, 0 ... count - 1."""
-    count: int
-
-    @classmethod
-    def of(cls, groups: Sequence[str] | None, images: int) -> Clusters:
-        """One cluster a group name; without groups each of the N = `images` is its own."""
-        if groups is None:
-            return cls(np.arange(images), images)
-        names, member = np.unique(np.asarray(groups), return_inverse=True)
-        return cls(member, len(names))
-
-
-def intervals(
-    predicted: np.ndarray,
-    labels: np.ndarray,
-    groups: Sequence[str] | None,
-    classes: int,
-    level: float = 0.95,
-) -> dict[str, tuple[float, float]]:
-    """Percentile intervals of the mean over seeds, for the metrics that counts determine.
-
-    Test groups are drawn with replacement (the cluster bootstrap; Field & Welsh 2007, J. R. Stat.
-    Soc. B 69:369); without groups, images are. Seeds are drawn with them (see the module), so the
-    interval tells of the test set and of the probe's training.
-
-    Args:
-        predicted: class codes [H, N] of H seeds.
-        labels: class codes [N].
-        groups: N group names, or None.
-        classes: C.
-        level: coverage.
-
-    Returns:
-        (low, high) in the metric's own unit, for each of `metrics.FROM_COUNTS`.
-    """
-    resampled = resample([predicted], labels, groups, classes, names=list(metrics.FROM_COUNTS))
-    result = {}
-    for name, values in resampled.items():
-        low, high = interval(values[0], level)
-        result[name] = (float(low), float(high))
-    return result
 
 
 def resample(
@@ -83,25 +38,26 @@ def resample(
     *,
     names: Sequence[str] = (metrics.MAIN,),
     purpose: str = "",
-    same_probes: bool = False,
+    models: Sequence[str] | None = None,
     resamples: int | None = None,
 ) -> dict[str, np.ndarray]:
     """Scores of several models in R resamples, paired: column r is one draw of the test set.
 
-    The draws depend on nothing but the number of clusters and `purpose`, so models of different
-    calls are paired, too. Seeds are drawn anew for each model, by its place in the list: seed 3 of
-    one model has nothing in common with seed 3 of another but its number.
+    The draws of patients depend on nothing but the test set and `purpose`, so models of different
+    calls are paired, too. Seeds are drawn for each name in `models`: seed 3 of one model has
+    nothing in common with seed 3 of another but its number. No draw depends on which other models
+    are in the list.
 
     Args:
         predicted: for each model, class codes [H, N] (H may differ).
         labels: class codes [N].
         groups: N group names, or None for single images.
         classes: C.
-        names: which of `metrics.FROM_COUNTS`.
+        names: which of `metrics.OF_SUMS`.
         purpose: what sets these draws apart, e.g. a task's name. Without it two tasks with the
             same number of clusters get the same draws, which results over tasks must not have.
-        same_probes: the entries are one model's probes on other versions of the images (all of H
-            seeds): the same seeds are drawn for all.
+        models: what the draws of seeds are named by, one each. None: the entries are one model's
+            probes on several versions of the images, and the same seeds are drawn for all.
         resamples: R; `RESAMPLES` by default.
 
     Returns:
@@ -109,16 +65,18 @@ def resample(
     """
     resamples = RESAMPLES if resamples is None else resamples
     clusters = Clusters.of(groups, len(labels))
-    counts = _cluster_counts(predicted, labels, clusters, classes)
+    sums = _cluster_sums(predicted, labels, clusters, classes)
+    held = clusters.holding(labels, classes)
     heads = [len(p) for p in predicted]
     blocks: dict[str, list[np.ndarray]] = {name: [] for name in names}
-    for drawn in _draws(clusters.count, purpose, resamples, width=counts.shape[0]):
-        block = (counts @ drawn).T.astype(np.float64).reshape(-1, sum(heads), classes, classes)
+    for drawn in _draws(held, purpose, resamples, width=sums.shape[0]):
+        block = (sums @ drawn).T.astype(np.float64).reshape(-1, sum(heads), 3, classes)
         for name in names:
-            blocks[name].append(metrics.FROM_COUNTS[name](block))
+            blocks[name].append(metrics.OF_SUMS[name](block))
+    named = models or [""] * len(predicted)
     weights = [
-        _seed_weights(count, f"{purpose}/model {0 if same_probes else model}", resamples)
-        for model, count in enumerate(heads)
+        _seed_weights(count, f"{purpose}/{model}", resamples)
+        for count, model in zip(heads, named, strict=True)
     ]
     ends = np.cumsum(heads)[:-1]
     return {
@@ -138,10 +96,11 @@ def observe(
     predicted: Sequence[np.ndarray], labels: np.ndarray, classes: int, name: str = metrics.MAIN
 ) -> np.ndarray:
     """The scores that `resample` varies: means over seeds on the test set as it is, [M]."""
-    of: Callable[[np.ndarray], np.ndarray] = metrics.FROM_COUNTS[name]
     return np.array(
         [
-            of(np.stack([metrics.confusion(codes, labels, classes) for codes in model])).mean()
+            metrics.of_counts(
+                name, np.stack([metrics.confusion(codes, labels, classes) for codes in model])
+            ).mean()
             for model in predicted
         ]
     )
@@ -154,20 +113,30 @@ def interval(resampled: np.ndarray, level: float = 0.95) -> tuple[np.ndarray, np
     return low, high
 
 
-def _draws(clusters: int, purpose: str, resamples: int, width: int) -> Iterator[np.ndarray]:
-    """How often each cluster is drawn: float32 [clusters, block], blocks until R are reached.
+def _draws(held: np.ndarray, purpose: str, resamples: int, width: int) -> Iterator[np.ndarray]:
+    """How often each cluster is drawn: float32 [G, block], blocks until R are reached.
 
     float32 holds such counts exactly (below 2 to the 24) and is the faster half of float64. The
-    stream of draws does not depend on the size of the blocks, which `width`, the number of counts
-    that are summed, bounds.
+    stream of draws does not depend on the size of the blocks.
+
+    Args:
+        held: which classes have images in which cluster, bool [G, C].
+        purpose: what sets these draws apart.
+        resamples: R.
+        width: number of sums that are made of a draw, which bounds a block.
     """
     generator = np.random.default_rng(hashing.seed_for(0, f"bootstrap/test groups/{purpose}"))
+    clusters = len(held)
+    holders = [np.flatnonzero(column) for column in held.T if column.any()]
     block = max(1, _BLOCK_BYTES // (8 * max(clusters, width)))
     for start in range(0, resamples, block):
-        size = min(block, resamples - start)
-        drawn = np.empty((clusters, size), np.float32)
-        for column, picks in enumerate(generator.integers(0, clusters, (size, clusters))):
-            drawn[:, column] = np.bincount(picks, minlength=clusters)
+        drawn = np.empty((clusters, min(block, resamples - start)), np.float32)
+        picks = generator.integers(0, clusters, drawn.shape[::-1])
+        for column, row in enumerate(picks):
+            drawn[:, column] = np.bincount(row, minlength=clusters)
+        for some in holders:
+            lacking = np.flatnonzero(~drawn[some].any(0))
+            drawn[generator.choice(some, len(lacking)), lacking] += 1
         yield drawn
 
 
@@ -178,19 +147,26 @@ def _seed_weights(seeds: int, purpose: str, resamples: int) -> np.ndarray:
     return generator.multinomial(drawn, np.full(seeds, 1 / seeds), size=resamples) / drawn
 
 
-def _cluster_counts(
+def _cluster_sums(
     predicted: Sequence[np.ndarray], labels: np.ndarray, clusters: Clusters, classes: int
 ) -> scipy.sparse.csr_array:
-    """Confusion counts of each cluster: float32 [all models' H * C * C, clusters].
+    """Sums of each cluster, as `metrics.OF_SUMS` take: float32 [all models' H * 3 * C, G].
 
     Sparse, for clusters are many and small.
     """
     codes = np.concatenate([np.asarray(p) for p in predicted])  # [sum of H, N]
-    row = (np.arange(len(codes))[:, None] * classes + labels) * classes + codes
+    first = np.arange(len(codes))[:, None] * 3 * classes
+    hit = codes == labels
+    member = np.broadcast_to(clusters.member, codes.shape)
+    row = np.concatenate(
+        [
+            (first + codes)[hit],
+            np.broadcast_to(first + classes + labels, codes.shape).ravel(),
+            (first + 2 * classes + codes).ravel(),
+        ]
+    )
+    column = np.concatenate([member[hit], member.ravel(), member.ravel()])
     return scipy.sparse.csr_array(
-        (
-            np.ones(row.size, np.float32),
-            (row.ravel(), np.tile(clusters.member, len(codes))),
-        ),
-        shape=(len(codes) * classes * classes, clusters.count),
+        (np.ones(len(row), np.float32), (row, column)),
+        shape=(len(codes) * 3 * classes, clusters.count),
     )

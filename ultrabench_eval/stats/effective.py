@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ultrabench_eval.stats.bootstrap import Clusters
+from ultrabench_eval.stats.clusters import Clusters
 
 
 @dataclass(frozen=True)

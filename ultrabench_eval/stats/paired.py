@@ -1,6 +1,6 @@
-"""Which models of one task differ? Paired differences, p-values, and letters for the ties.
+"""Which models differ? Paired differences, p-values, and letters for the ties.
 
-M is the number of models, R of resamples.
+M is the number of models, P of pairs, R of draws.
 """
 
 from __future__ import annotations
@@ -8,11 +8,18 @@ from __future__ import annotations
 import string
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, pairwise
+from math import comb
 
 import numpy as np
+from scipy import stats
 
-from ultrabench_eval.stats import bootstrap
+from ultrabench_eval.stats.permutation import Contest, Equal
+
+MANY = 60
+"""Of more models than this, only some pairs are compared (see `compare`)."""
+_PAIRS = 200  # that are drawn at once, to bound the memory
+_FEW = 20  # draws; an estimate from fewer is left to the tail of Student's t
 
 
 @dataclass(frozen=True)
@@ -22,77 +29,164 @@ class Pairs:
     difference: np.ndarray
     """Row's score minus column's, [M, M]."""
     low: np.ndarray
-    """Percentile interval of the difference, [M, M]; not corrected for the number of pairs."""
+    """Interval of the difference (of its linear part), [M, M]; not corrected for the number of
+    pairs. NaN where a pair was not compared, as in all that follow."""
     high: np.ndarray
     p: np.ndarray
     """Two-sided, [M, M], symmetric; 1 on the diagonal."""
     p_holm: np.ndarray
-    """`p` corrected over the M (M - 1) / 2 pairs."""
+    """`p` corrected over the pairs of its family (see `compare`)."""
     letters: tuple[str, ...]
-    """Two models share a letter if and only if `p_holm` does not tell them apart; the best model
-    has an "a"."""
+    """Two models share a letter if and only if they are not significantly different by `p_holm`;
+    the best model has an "a". If not all pairs were compared: "r" for the reference, or "a" for
+    the best model, and for all that are not significantly different from it; others have none."""
+
+    @property
+    def compared(self) -> np.ndarray:
+        """Which pairs were, bool [M, M]."""
+        return np.asarray(~np.isnan(self.p))
 
 
-def compare(scores: np.ndarray, resampled: np.ndarray, level: float = 0.95) -> Pairs:
-    """All pairs of one task's models.
+def compare(
+    tasks: Sequence[Contest],
+    *,
+    controls: Sequence[bool] | None = None,
+    reference: int | None = None,
+    unit: float = 1,
+    level: float = 0.95,
+) -> Pairs:
+    """Pairs of models, by their score on a task, or by the mean of several.
+
+    p-values are corrected together, by Holm's method, over the pairs that answer one question:
+    encoders with each other; encoders with controls; controls with each other. So controls, which
+    are there to be beaten, cost the comparison of encoders no power.
+
+    Of more than `MANY` models, only the pairs with the best model and of neighbours in the order of
+    scores are compared. As the scores chose them, they are corrected as if all pairs were.
 
     Args:
-        scores: [M], on the test set as it is.
-        resampled: [M, R], paired: column r is the same draw of the test set for all models
-            (`bootstrap.resample`).
-        level: coverage of the intervals; pairs with `p_holm` < 1 - level are told apart.
+        tasks: each with the same models in the same order. They are drawn apart from each other.
+        controls: which models are; none by default.
+        reference: place of the model to compare all others with, and nothing else. None: all pairs.
+        unit: what differences and intervals are multiplied by.
+        level: coverage of the intervals; pairs with `p_holm` < 1 - level are
+            significantly different.
 
     Raises:
         ValueError: a score is NaN.
     """
-    if np.isnan(scores).any() or np.isnan(resampled).any():
+    every = np.array([task.scores for task in tasks])  # [T, M]
+    if np.isnan(every).any():
         raise ValueError("models can't be compared by scores that are NaN")
-    models = len(scores)
-    shape = (models, models)
-    low, high, p = np.zeros(shape), np.zeros(shape), np.ones(shape)
-    for a in range(models):  # a row at a time: [M, R] at once, not [M, M, R]
-        differences = resampled[a] - resampled
-        low[a], high[a] = bootstrap.interval(differences, level)
-        p[a] = p_value(differences)
-    upper = np.triu_indices(models, k=1)
-    p_holm = np.ones(shape)
-    p_holm[upper] = holm(p[upper])
-    p_holm = np.minimum(p_holm, p_holm.T)
+    scores = every.mean(0)
+    shape = (len(scores), len(scores))
+    first, second = _chosen(scores, reference)
+    low, high, p, p_holm = (np.full(shape, np.nan) for _ in range(4))
+    for start in range(0, len(first), _PAIRS):
+        a, b = first[start : start + _PAIRS], second[start : start + _PAIRS]
+        equal = _mean([task.equal(a, b) for task in tasks])
+        width, p[a, b] = _test(equal, level)
+        low[a, b], high[a, b] = equal.difference - width, equal.difference + width
+    control = np.zeros(len(scores), int) if controls is None else np.asarray(controls, int)
+    for family in range(3):  # by the number of controls in a pair
+        some = control[first] + control[second] == family
+        a, b = first[some], second[some]
+        tests = len(a) if reference is not None else _pairs_of(control, family)
+        p_holm[a, b] = holm(p[a, b], tests)
+    for mine, turned in ((low, -high), (high, -low), (p, p), (p_holm, p_holm)):
+        mine[second, first] = turned[first, second]
+        np.fill_diagonal(mine, 0 if mine is low or mine is high else 1)
+    order = np.argsort(-scores, kind="stable")
+    if not np.isnan(p).any():
+        shown = letters(p_holm < 1 - level, order)
+    else:
+        one, letter = (order[0], "a") if reference is None else (reference, "r")
+        shown = tuple(letter if p_holm[one, m] >= 1 - level else "" for m in range(len(scores)))
     return Pairs(
-        difference=scores[:, None] - scores,
-        low=low,
-        high=high,
+        difference=unit * (scores[:, None] - scores),
+        low=unit * low,
+        high=unit * high,
         p=p,
         p_holm=p_holm,
-        letters=letters(p_holm < 1 - level, order=np.argsort(-scores, kind="stable")),
+        letters=shown,
     )
 
 
-def p_value(differences: np.ndarray) -> np.ndarray:
-    """Two-sided bootstrap p-value of "the difference is 0"; [..., R] -> [...] in (0, 1].
+def _chosen(scores: np.ndarray, reference: int | None) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs to compare, as two lists of places, the first the smaller."""
+    models = len(scores)
+    if reference is None and models <= MANY:
+        first, second = np.triu_indices(models, k=1)
+        return first, second
+    order = np.argsort(-scores, kind="stable")
+    found = set()
+    if reference is None:
+        found |= {(order[0], other) for other in order[1:]}
+        found |= set(pairwise(order))
+    else:
+        found |= {(reference, other) for other in range(models) if other != reference}
+    pairs = np.array(sorted((min(pair), max(pair)) for pair in found), int).reshape(-1, 2)
+    pairs = np.unique(pairs, axis=0)
+    return pairs[:, 0], pairs[:, 1]
 
-    p = 2 min(#{d <= 0} + 1, #{d >= 0} + 1) / (R + 1), at most 1, of the differences as they were
-    resampled, not moved to 0 first. This is the level at which the percentile interval begins to
-    hold 0 (Efron & Tibshirani 1993, chapter 15.4), so a table's intervals and p-values can't
-    contradict each other. The centred version (Hall & Wilson 1991, Biometrics 47:757) agrees
-    where the distribution is symmetric, as differences of two models nearly are, and in our
-    simulations of equal models the two did not differ in size. The ones are the sample itself, as
-    in permutation tests (Davison & Hinkley 1997, chapter 4.2): p is never 0, and no smaller than
-    R can show. Models with equal predictions have only ties, and p = 1.
+
+def _pairs_of(control: np.ndarray, family: int) -> int:
+    """How many pairs of all models have `family` controls."""
+    controls = int(control.sum())
+    encoders = len(control) - controls
+    return (comb(encoders, 2), encoders * controls, comb(controls, 2))[family]
+
+
+def _mean(tasks: Sequence[Equal]) -> Equal:
+    """Draws of the mean over tasks."""
+    if len(tasks) == 1:
+        return tasks[0]
+    square = len(tasks) ** 2
+    return Equal(
+        np.sum([one.difference for one in tasks], axis=0) / len(tasks),
+        np.sum([one.draws for one in tasks], axis=0) / len(tasks),
+        np.sum([one.of_patients for one in tasks], axis=0) / square,
+        np.sum([one.of_seeds for one in tasks], axis=0) / square,
+        np.max([one.degrees for one in tasks], axis=0),
+    )
+
+
+def _test(equal: Equal, level: float) -> tuple[np.ndarray, np.ndarray]:
+    """Half widths of intervals and p-values, [P] each.
+
+    p = (1 + the number of draws that are as far from 0) / (R + 1): the difference itself is one of
+    the draws (Davison & Hinkley 1997, chapter 4.2). The interval holds 0 if and only if p is at
+    least 1 - level. Where hardly a draw is as far from 0, p is the tail of Student's t with the
+    draws' variance, if that is smaller: R draws cannot show how small it is, and hundreds of
+    corrected pairs ask for that. Such a tail is not lighter than that of swaps.
     """
-    below = (differences <= 0).sum(-1) + 1
-    above = (differences >= 0).sum(-1) + 1
-    return np.asarray(np.minimum(1, 2 * np.minimum(below, above) / (differences.shape[-1] + 1)))
+    draws, size = np.abs(equal.draws), np.abs(equal.difference)
+    as_far = (draws >= size).sum(0)
+    p = (1 + as_far) / (len(draws) + 1)
+    allowed = int(np.ceil((1 - level) * (len(draws) + 1) - 1))
+    width = np.partition(draws, len(draws) - allowed, axis=0)[len(draws) - allowed]
+    variance = equal.of_patients + equal.of_seeds
+    some = (as_far < _FEW) & (variance > 0)
+    spread = np.square(equal.of_seeds[some]) / np.maximum(equal.degrees[some], 1)
+    degrees = np.square(variance[some]) / np.maximum(spread, 1e-300)
+    tail = 2 * stats.t.sf(size[some] / np.sqrt(variance[some]), degrees)
+    p[some] = np.minimum(p[some], np.maximum(tail, 1e-300))
+    return width, p
 
 
-def holm(p: np.ndarray) -> np.ndarray:
+def holm(p: np.ndarray, tests: int | None = None) -> np.ndarray:
     """P-values [K] corrected for K tests (Holm 1979, Scand. J. Stat. 6:65), [K].
 
     Below a level in no true null hypothesis but with that probability, whatever the dependence.
+
+    Args:
+        p: the p-values.
+        tests: how many there are with those that were not made and would not be smaller; K.
     """
     order = np.argsort(p, kind="stable")
     corrected = np.empty(len(p))
-    steps = p[order] * np.arange(len(p), 0, -1)
+    tests = len(p) if tests is None else tests
+    steps = p[order] * np.arange(tests, tests - len(p), -1)
     corrected[order] = np.minimum(1, np.maximum.accumulate(steps))
     return corrected
 

@@ -1,0 +1,165 @@
+"""What the difference of two models would be if they were equal: whole patients swapped.
+
+H is the number of seeds, N of images, G of clusters (patients, videos, or images), C of classes,
+M of models, P of pairs, R of draws.
+
+If two models are equally good, it does not matter which of them made which prediction: those of a
+whole patient, of all seeds, may be swapped. Each draw swaps every patient's or not with even odds
+(a randomisation test; Fisher 1935; for clusters Canay, Romano & Shaikh 2017, Econometrica 85:1013).
+The draws are of the linear part: the sum over patients of +-d_g, where d_g is the derivative of the
+score in the direction of what the two models predict differently for patient g, at the sums of both
+together, which no swap changes. The quadratic part cancels, because swapping all patients turns the
+difference round.
+
+Swapping knows nothing of seeds: five seeds that scatter are five seeds for each draw. So each draw
+gets a part for them in addition, Student's t with H_a + H_b - 2 degrees of freedom times
+sqrt(s_a^2 / H_a + s_b^2 / H_b). Here s^2 is the variance over seeds less what each patient's
+scatter over seeds explains alone, which the swaps hold already; at least 0.
+
+All that is drawn is named by the task: a pair's draws do not depend on the other models. The sizes
+and powers of these tests in simulations with a known truth are in docs/statistics.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ultrabench_eval import metrics
+from ultrabench_eval.core import hashing
+from ultrabench_eval.stats.clusters import Clusters
+from ultrabench_eval.stats.influence import influence
+
+DRAWS = 10_000
+_GRAIN = 2.0**-36
+_METRIC = metrics.OF_SUMS[metrics.MAIN]
+_BLOCK_BYTES = 32_000_000  # of the larger arrays, to bound the memory
+
+
+@dataclass(frozen=True)
+class Equal:
+    """Differences of P pairs of models, as they would be drawn if the two were equal."""
+
+    difference: np.ndarray
+    """The linear part of the difference as it is, which the draws are compared with, [P]."""
+    draws: np.ndarray
+    """float64 [R, P]."""
+    of_patients: np.ndarray
+    """Variance by swaps, [P]."""
+    of_seeds: np.ndarray
+    """Variance by seeds, [P]."""
+    degrees: np.ndarray
+    """Degrees of freedom of the latter, [P]; 0 without any."""
+
+
+@dataclass(frozen=True)
+class Entrant:
+    """What is needed of one model."""
+
+    sums: np.ndarray
+    """What `metrics.OF_SUMS` take, means over seeds, float64 [G, 3, C]."""
+    score: float
+    """Macro F1, mean over seeds, in [0, 1]."""
+    of_seeds: float
+    """Variance of that by seeds alone."""
+    seeds: int
+    """H."""
+
+    @classmethod
+    def of(cls, codes: np.ndarray, labels: np.ndarray, clusters: Clusters, classes: int) -> Entrant:
+        """That of predictions, class codes [H, N]."""
+        parts = clusters.sums(codes, labels, classes)
+        total = parts.sum(0)
+        scores, seeds = _METRIC(total), len(codes)
+        variance = 0.0
+        if seeds > 1:
+            alone = influence(_METRIC, total, parts).var(axis=1, ddof=1).sum()
+            variance = max(0.0, float(scores.var(ddof=1) - alone)) / seeds
+        return cls(parts.mean(1), float(scores.mean()), variance, seeds)
+
+
+@dataclass(frozen=True)
+class Contest:
+    """Models on the test images of one task."""
+
+    entrants: tuple[Entrant, ...]
+    clusters: int
+    """G."""
+    purpose: str
+    """What sets these draws apart: the task's name."""
+
+    @classmethod
+    def of(
+        cls,
+        predicted: Sequence[np.ndarray],
+        labels: np.ndarray,
+        groups: Sequence[str] | None,
+        classes: int,
+        purpose: str,
+    ) -> Contest:
+        """That of predictions.
+
+        Args:
+            predicted: for each model, class codes [H, N] (H may differ).
+            labels: class codes [N].
+            groups: N group names, or None for single images.
+            classes: C.
+            purpose: the task's name.
+        """
+        clusters = Clusters.of(groups, len(labels))
+        entrants = [Entrant.of(codes, labels, clusters, classes) for codes in predicted]
+        return cls(tuple(entrants), clusters.count, purpose)
+
+    def only(self, places: Sequence[int]) -> Contest:
+        """For some of the models, in that order."""
+        return replace(self, entrants=tuple(self.entrants[place] for place in places))
+
+    @property
+    def scores(self) -> np.ndarray:
+        """Macro F1 on the test set as it is, means over seeds, [M] in [0, 1]."""
+        return np.array([one.score for one in self.entrants])
+
+    def equal(self, first: np.ndarray, second: np.ndarray) -> Equal:
+        """Draws of the difference of P pairs, if the two models of each were equal.
+
+        Args:
+            first: places of models, [P].
+            second: the same.
+        """
+        pairs = [(self.entrants[a], self.entrants[b]) for a, b in zip(first, second, strict=True)]
+        per_patient = np.array([_difference(a.sums, b.sums) for a, b in pairs])
+        of_seeds = np.array([a.of_seeds + b.of_seeds for a, b in pairs])
+        degrees = np.array([a.seeds + b.seeds - 2 for a, b in pairs])
+        draws = np.concatenate([signs @ per_patient.T for signs in self._swaps()])
+        for count in np.unique(degrees[of_seeds > 0]):
+            some = (degrees == count) & (of_seeds > 0)
+            draws[:, some] += self._scatter(int(count))[:, None] * np.sqrt(of_seeds[some])
+        return Equal(per_patient.sum(1), draws, np.square(per_patient).sum(1), of_seeds, degrees)
+
+    def _swaps(self) -> Iterator[np.ndarray]:
+        """Signs +-1 of each draw and patient: float64 [block, G], R rows in all."""
+        name = f"permutation/{self.purpose}"
+        generator = np.random.default_rng(hashing.seed_for(0, name))
+        count = self.clusters
+        block = max(1, _BLOCK_BYTES // (8 * count))
+        for start in range(0, DRAWS, block):
+            size = min(block, DRAWS - start)
+            yield generator.integers(0, 2, (size, count), np.int8) * 2.0 - 1
+
+    def _scatter(self, degrees: int) -> np.ndarray:
+        """Draws of Student's t, [R]."""
+        name = f"permutation/seeds/{degrees}/{self.purpose}"
+        generator = np.random.default_rng(hashing.seed_for(0, name))
+        return generator.standard_t(degrees, DRAWS)
+
+
+def _difference(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """d_g of two models' sums [G, 3, C], [G].
+
+    Rounded so that any sum of them is exact: a draw is then the same to the last bit whatever else
+    is summed beside it, and ties are ties.
+    """
+    both = (one.sum(0) + other.sum(0)) / 2
+    return np.round(influence(_METRIC, both, one - other) / _GRAIN) * _GRAIN
