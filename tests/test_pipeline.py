@@ -26,6 +26,7 @@ from ultrabench_eval.plan import Problems
 COLUMNS = [
     *("model", "task", "probe", "protocol", "fraction", "corruption", "severity"),
     *("metric", "mean", "sd", "low", "high", "n_seeds", "n_test", "status"),
+    "warnings",
 ]
 TABLES = ("leaderboard.md", "leaderboard.csv", "leaderboard.tex")
 
