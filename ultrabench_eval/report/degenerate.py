@@ -107,16 +107,19 @@ def _lacking(test: Truth) -> list[str]:
 
 
 def _few(test: Truth, unit: str) -> list[str]:
-    few = [
-        f"{count} {unit if count == 1 else _plural(unit)} of class '{name}'"
+    few = {
+        name: count
         for name, count in zip(test.class_names, _patients(test), strict=True)
         if 0 < count < FEWEST
-    ]
+    }
     if not few:
         return []
+    (first, least), *more = few.items()
+    words = f"{least} {unit if least == 1 else _plural(unit)} of class '{first}'"
+    words += "".join(f", {count} of '{name}'" for name, count in more)
     return [
-        f"the test split has {' and '.join(few)}, fewer than {FEWEST}; {_NOT_RANKED}; get more "
-        f"{_plural(unit)} of each such class, or merge classes"
+        f"the test split has {words}, fewer than {FEWEST}{' each' if more else ''}; "
+        f"{_NOT_RANKED}; get more {_plural(unit)} of such a class, or merge classes"
     ]
 
 
@@ -196,8 +199,9 @@ def _tied(evidence: Evidence) -> list[Finding]:
 
 def _tie(probing: Probing, one: Comparison) -> str:
     same = " and all have the same score" if np.ptp(one.scores) < 1e-6 else ""
+    models = "both" if len(one.models) == 2 else f"all {len(one.models)}"
     return (
-        f"task '{one.task}' ({probing}): all {len(one.models)} models tie: no two differ "
+        f"task '{one.task}' ({probing}): {models} models tie: no two differ "
         f"significantly{same}; nothing is bold, and their order is not a ranking; test on more "
         "patients, or report a tie"
     )
