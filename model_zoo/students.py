@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -30,6 +31,8 @@ class Student(ViTEncoder):
     sizes: Sizes = Sizes()
     shipped: ClassVar[str | None] = None
     """Name of the export in `exports.SHIPPED` that is meant without `weights`."""
+    chosen: ClassVar[str | None] = None
+    """The pooling that validation images chose, which a bare name stands for; None: the first."""
     heads = ()  # an export holds its network and nothing else
     input_rule = InputRule(224, grey=True, stretch=(2, 98))
     card = Card(
@@ -49,9 +52,20 @@ class Student(ViTEncoder):
         super().__init_subclass__(**kwargs)
         if cls.shipped and (export := exports.look(exports.SHIPPED / f"{cls.shipped}.safetensors")):
             cls.sizes, cls.input_rule = export.sizes, export.header.input
-            cls.patch_size, cls.card = export.sizes.patch_size, export.card(checked=False)
+            cls.patch_size = export.sizes.patch_size
             if not export.sizes.class_token:
                 cls.poolings = _WITHOUT_CLASS_TOKEN
+            cls.card = cls._card(export, checked=False)
+        if first := cls.chosen:
+            cls.poolings = (first, *(name for name in cls.poolings if name != first))
+
+    @classmethod
+    def _card(cls, export: Export, *, checked: bool = True) -> Card:
+        """The export's card, with the width of the pooling that the bare name stands for."""
+        card = export.card(checked)
+        if cls.chosen != "last4":
+            return card
+        return replace(card, dim=export.sizes.width * min(4, export.sizes.depth))
 
     def make(self) -> nn.Module:
         """The network, untrained."""
@@ -84,7 +98,7 @@ class Student(ViTEncoder):
                 f"model '{self.name}'; use the pooling 'mean'"
             )
         self.sizes, self.input_rule, self.patch_size = export.sizes, head.input, head.patch_size
-        self.card = export.card()
+        self.card = self._card(export)
 
     def _wrapper_identity(self) -> str:
         # Heads change features, but no tensor.
@@ -95,12 +109,14 @@ class USJEPANano(Student):
     """US-JEPA scaled down: ViT 192 wide and 8 deep, trained here on public frames."""
 
     shipped = "us-jepa-nano"
+    chosen = "last4"
 
 
 class USrcJEPANano(Student):
     """USrc-JEPA scaled down: as `USJEPANano`, masks inside the scanned region."""
 
     shipped = "usrc-jepa-nano"
+    chosen = "last4"
 
 
 class IJEPANano(Student):

@@ -26,6 +26,7 @@ from ultrabench_eval.plan import Problems
 COLUMNS = [
     *("model", "task", "probe", "protocol", "fraction", "corruption", "severity"),
     *("metric", "mean", "sd", "low", "high", "n_seeds", "n_test", "status"),
+    "warnings",
 ]
 TABLES = ("leaderboard.md", "leaderboard.csv", "leaderboard.tex")
 
@@ -180,7 +181,8 @@ def test_two_manifests_of_one_name_and_a_manifest_named_as_a_task(tmp_path: Path
 # ---- what breaks once it runs -------------------------------------------------------------------
 
 
-def test_a_broken_image_costs_its_own_task_only(tmp_path: Path, manifest: Path) -> None:
+def test_a_broken_image_costs_its_own_task_only(tmp_path: Path) -> None:
+    manifest = make_manifest(tmp_path / "shades.csv", count=180)  # six test patients of a class
     other = make_manifest(tmp_path / "other.csv", seed=1)
     victim = tmp_path / "other_images" / "7.png"
     whole = victim.read_bytes()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console, Group
@@ -99,10 +99,17 @@ def _bars() -> Bars:
     )
 
 
-def leaderboard(entries: Sequence[tables.Entry]) -> list[Group]:
-    """The wide tables of a results folder, each under its title."""
+def leaderboard(entries: Sequence[tables.Entry], without: Collection[str] = ()) -> list[Group]:
+    """The wide tables of a results folder, each under its title.
+
+    Nothing is bold: which model is the best is for the pages, which have the statistics.
+
+    Args:
+        entries: of the folder.
+        without: tasks that have no part in the mean.
+    """
     shown = []
-    for wide in tables.wide(entries):
+    for wide in tables.wide(entries, without=without):
         title = f"Macro F1 in percent, mean ± sd over seeds\n{wide.condition}"
         if wide.synthetic:
             title = f"SYNTHETIC images: says nothing about real ultrasound\n{title}"
@@ -113,9 +120,8 @@ def leaderboard(entries: Sequence[tables.Entry]) -> list[Group]:
         for r, row in enumerate(wide.rows):
             if 0 < r == len(wide.rows) - wide.floors:
                 table.add_section()
-            best = ("bold" if (r, column) in wide.best else "" for column in range(len(row)))
             # Text, because "[...]" in a name is not markup
-            table.add_row(*map(Text, map(printable, row), best))
+            table.add_row(*map(Text, map(printable, row)))
         shown.append(Group(Text(title), table))  # a title of its own may be wider than the table
     return shown
 

@@ -23,7 +23,16 @@ from torch import Tensor
 from model_zoo import behaviour
 from tasks.images import Image
 from tasks.task import Split, Task
-from ultrabench_eval import corrupt, features, fewshot, metrics, plan, precision, probes
+from ultrabench_eval import (
+    corrupt,
+    data_warnings,
+    features,
+    fewshot,
+    metrics,
+    plan,
+    precision,
+    probes,
+)
 from ultrabench_eval.cells import Cell, Cells, Coordinates, Failure, identity
 from ultrabench_eval.core import hashing
 from ultrabench_eval.core.errors import UserError
@@ -444,17 +453,11 @@ class Bench:
     def _warnings(self, trained: _Trained, fraction: int) -> list[str]:
         bent = fewshot.bent(self.task.train.labels, self.task.classes, fraction)
         edges = at_an_edge(trained.tried, trained.chosen.heads)
-        return [*([bent] if bent else []), *edges, *self._repeated]
+        return [*([bent] if bent else []), *edges, *self._of_data]
 
     @cached_property
-    def _repeated(self) -> list[str]:
-        """Images that are the same in training and in another split."""
-        return [
-            f"{len(same)} of {len(self.task.splits[name])} {name} images are training images as "
-            f"well, byte for byte (first: {same[0]}); remove them from one of the splits"
-            for name, same in self.task.seen_in_training().items()
-            if same
-        ]
+    def _of_data(self) -> list[str]:
+        return data_warnings.of_task(self.task)
 
 
 def _versioned(corruption: str) -> str:

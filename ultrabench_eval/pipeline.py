@@ -24,7 +24,7 @@ from ultrabench_eval.grid import Grid
 from ultrabench_eval.measure import Setting, Stage, is_finished, measure
 from ultrabench_eval.plan import Model, Plan, Problems
 from ultrabench_eval.protocol import Protocol
-from ultrabench_eval.report import tables
+from ultrabench_eval.report import kept, tables
 from ultrabench_eval.units import Failures, Shard, Unit, Written, in_turn
 
 PHANTOM = "phantom"  # the data root that is made when it is asked for
@@ -124,7 +124,7 @@ def run(
     Returns:
         The leaderboard in long form, one row a metric: columns model, task, probe, protocol,
         fraction, corruption, severity, metric, mean, sd, low, high (95 % interval over
-        test groups and seeds), n_seeds, n_test, status; scores in percent.
+        test groups and seeds), n_seeds, n_test, status, warnings; scores in percent.
 
     Raises:
         Problems: unknown names, missing data or weights, tasks that cannot be trusted: one
@@ -379,7 +379,8 @@ def _shown(ready: Ready, report: Report) -> pd.DataFrame:
     total = len(ready.units) * len(ready.setting.grid)
     for done in range(total):
         report(Step("kept", done=done + 1, total=total))
-    return tables.frame(ready.setting.cells.gather())
+    cells = ready.setting.cells
+    return tables.frame(cells.gather(), kept.findings(cells.out))
 
 
 def _look_up(ready: Ready, report: Report) -> None:

@@ -18,6 +18,7 @@ from model_zoo import Card, Encoder, guests
 from model_zoo.behaviour import Behaviour
 from tasks import prepare
 from tasks.task import Task
+from ultrabench_eval import data_warnings
 from ultrabench_eval.core import command
 from ultrabench_eval.core.errors import UserError
 
@@ -224,7 +225,8 @@ def _load_task(name: str, data: Path | None) -> Task:
     task = task_zoo.load(name, data)
     _ = task.fingerprint  # reads every file once, so an unreadable one shows now
     changed = prepare.differences(task, data) if data is not None else []
-    return dataclasses.replace(task, notes=(*task.notes, *changed)) if changed else task
+    notes = (*task.notes, *data_warnings.changed(changed), *changed)
+    return dataclasses.replace(task, notes=notes) if changed else task
 
 
 def resolve_names(asked: str | Path | Iterable[str | Path], known: Iterable[str]) -> list[str]:

@@ -273,6 +273,20 @@ def test_how_a_file_is_shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize("name", THERE)
+def test_a_bare_name_has_the_pooling_that_validation_chose(name: str) -> None:
+    chosen = "last4" if name in ("us-jepa-nano", "usrc-jepa-nano") else "mean"
+    bare = model_zoo.load(name, device="cpu", dtype="float32")
+    assert bare.pooling == chosen == model_zoo.describe(name)["poolings"][0]
+    assert bare.fingerprint == model_zoo.load(f"{name}/{chosen}", device="cpu").fingerprint
+    prints = {}
+    for pooling in ("mean", "mean_prenorm", "last4"):
+        one = model_zoo.load(f"{name}/{pooling}", device="cpu", dtype="float32")
+        assert (one.pooling, one.dim) == (pooling, 768 if pooling == "last4" else 192)
+        prints[pooling] = one.fingerprint
+    assert len(set(prints.values())) == 3
+
+
+@pytest.mark.parametrize("name", THERE)
 def test_what_is_shipped(name: str) -> None:
     encoder = model_zoo.load(name, device="cpu", dtype="float32")
     assert isinstance(encoder, students.Student)

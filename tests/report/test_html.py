@@ -20,9 +20,11 @@ from tasks.task import Task
 from ultrabench_eval.cells import Cells
 from ultrabench_eval.core import hashing
 from ultrabench_eval.report import html, html_examples, significance, tables
+from ultrabench_eval.report.entries import Probing
 from ultrabench_eval.report.evidence import Evidence
 from ultrabench_eval.report.html_board import boards, words
 from ultrabench_eval.report.html_confusion import shares
+from ultrabench_eval.report.standing import mean_at
 
 EIGHT = ("aul", "busbra", "butterfly", "fatty_liver", "gbcu", "mmotu", "pocus", "tn5000")
 TEN = ("good", "fair", "pixels", *(f"timm/encoder_number_{n}.of_seven" for n in range(7)))
@@ -80,22 +82,25 @@ def test_the_numbers_are_those_of_the_leaderboard(whole: Path) -> None:
     for model, *scores in wide.rows:
         mine = rows[model.split()[0]]
         assert [text.split(" ")[:3] for text in mine[1:4]] == [s.split()[:3] for s in scores[:3]]
-        assert mine[4] == scores[3]
+        assert mine[4].split()[0] == scores[3]  # letters follow
 
 
 def test_best_is_bold_second_underlined_and_holes_are_neither(tmp_path: Path) -> None:
     entries = [
-        *(cell("a", "aul", 0.9), cell("b", "aul", 0.9), cell("c", "aul", 0.8)),
+        *(cell("a", "aul", 0.95), cell("b", "aul", 0.9), cell("c", "aul", 0.8)),
         *(cell("d", "aul", 0.7), failure("e", "aul"), cell("c", "mmotu", 0.5)),
         *(cell("d", "mmotu", 0.4), failure("a", "mmotu")),
     ]
-    (board,) = boards(entries, {})
+    shared = {"a": "a", "b": "b", "c": "c", "d": "d"}
+    letters = {e.coordinates: shared.get(e.coordinates.model, "") for e in entries}
+    means = {mean_at(model, Probing("linear", "paper-1")): shared[model] for model in "cd"}
+    (board,) = boards(entries, letters | means)
     placed = {row.model: [score.place for score in row.scores] for row in board.rows}
     assert placed == {
-        "c": ["second", "best", "best"],  # of two numbers the lower one is no second
-        "d": ["", "", ""],
+        "c": ["", "best", "best"],
+        "d": ["", "", ""],  # of two numbers the lower one is not the second
         "a": ["best", "", ""],
-        "b": ["best", "", ""],
+        "b": ["second", "", ""],
         "e": ["", "", ""],
     }
     failed = board.rows[-1].scores[0]
@@ -104,6 +109,11 @@ def test_best_is_bold_second_underlined_and_holes_are_neither(tmp_path: Path) ->
         "image x.png is broken | sadly",
     )
     assert board.rows[2].scores[-1].text == ""  # no mean over holes
+    shared["b"] = "bc"  # level with the third
+    letters = {e.coordinates: shared.get(e.coordinates.model, "") for e in entries}
+    (board,) = boards(entries, letters)
+    assert [row.scores[0].place for row in board.rows] == ["", "", "best", "", ""]
+    assert not any(row.scores[-1].place for row in board.rows)  # without statistics nothing is
 
 
 def test_a_task_that_was_seen_in_pretraining_is_marked_at_its_number() -> None:

@@ -15,8 +15,10 @@ from ultrabench_eval.report import tables
 from ultrabench_eval.report.tables import Entry
 
 
-def wide(*entries: Entry) -> tables.Wide:
-    (table,) = tables.wide(list(entries))
+def wide(*entries: Entry, letters: dict[str, str] | None = None) -> tables.Wide:
+    """The only table; letters by model, on every task."""
+    known = {e.coordinates: (letters or {}).get(e.coordinates.model, "") for e in entries}
+    (table,) = tables.wide(list(entries), {at: text for at, text in known.items() if text})
     return table
 
 
@@ -66,12 +68,15 @@ def test_the_mean_over_tasks_is_never_taken_over_holes() -> None:
     ]
 
 
-def test_rows_are_ranked_and_all_that_print_alike_are_best() -> None:
-    table = wide(cell("b", "aul", 0.60001), cell("a", "aul", 0.6), cell("c", "aul", 0.7))
+def test_rows_are_ranked_and_only_the_best_that_has_no_tie_is_bold() -> None:
+    entries = [cell("b", "aul", 0.60001), cell("a", "aul", 0.6), cell("c", "aul", 0.7)]
+    table = wide(*entries, letters={"c": "a", "b": "b", "a": "b"})
     assert [row[0] for row in table.rows] == ["c", "b", "a"]
     assert table.best == {(0, 1)}
-    tie = wide(cell("b", "aul", 0.60001), cell("a", "aul", 0.6))
-    assert tie.best == {(0, 1), (1, 1)}
+    assert wide(*entries, letters={"c": "a", "b": "ab", "a": "b"}).best == set()
+    assert wide(*entries).best == set()  # not compared
+    assert wide(*entries, letters={"c": "a", "b": "b"}).best == set()  # not with all
+    assert wide(entries[2], letters={"c": "a"}).best == set()  # alone
 
 
 def test_synthetic_and_random_show_wherever_numbers_do() -> None:
@@ -164,7 +169,7 @@ def test_floors_stand_last_and_are_marked() -> None:
         cell("a", "aul", 0.5),
         cell("vit", "aul", 0.4, random_weights=True),
     ]
-    table = wide(*entries)
+    table = wide(*entries, letters={"pixels": "a", "a": "b", "vit": "c"})
     names = [row[0] for row in table.rows]
     assert names == ["a", "pixels (floor)", "vit [random weights] (floor)"]
     assert table.floors == 2

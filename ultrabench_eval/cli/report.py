@@ -98,6 +98,7 @@ def report(
         print(line)
     if run:
         show.doubts(run, entries)
+        show.findings(out)
 
 
 def _pictures(root: Path, entries: Sequence[Entry] | None) -> tuple[dict[str, bytes], list[str]]:

@@ -25,15 +25,17 @@ def results(out: Path, encoded: int) -> None:
     from ultrabench_eval.cells import Cells, Failure
     from ultrabench_eval.core.names import printable
     from ultrabench_eval.display import console, leaderboard
+    from ultrabench_eval.report import degenerate, kept
 
     entries = Cells(out).gather()
-    for wide in leaderboard(entries):
+    for wide in leaderboard(entries, degenerate.unranked(kept.findings(out))):
         console().print(wide)
     failures = [entry for entry in entries if isinstance(entry, Failure)]
     words = (f"{f.coordinates.model} on {f.coordinates.task}: {f.reason}" for f in failures)
     for error in dict.fromkeys(words):  # once, however many conditions it spoils
         print(f"error: {printable(error)}", file=sys.stderr)
     doubts(out, entries)
+    findings(out)
     print(f"images encoded: {encoded}")
     for name in _PAGES:
         if (out / name).exists():
@@ -47,6 +49,15 @@ def doubts(out: Path, entries: Sequence[Entry]) -> None:
     from ultrabench_eval.report import notes
 
     for sentence in notes.doubts(entries, Cells(out).gone(entries)):
+        print(f"warning: {printable(sentence)}", file=sys.stderr)
+
+
+def findings(out: Path) -> None:
+    """What the pages of a folder tell above their tables."""
+    from ultrabench_eval.core.names import printable
+    from ultrabench_eval.report import degenerate, kept
+
+    for sentence in degenerate.sentences(kept.findings(out)):
         print(f"warning: {printable(sentence)}", file=sys.stderr)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 
 import numpy as np
@@ -10,26 +10,29 @@ import pandas as pd
 
 from ultrabench_eval import metrics
 from ultrabench_eval.cells import Failure
+from ultrabench_eval.report.degenerate import Finding, warnings_of
 from ultrabench_eval.report.entries import Entry, mean_sd, status
 
 COLUMNS = [
     *("model", "task", "probe", "protocol", "fraction", "corruption", "severity"),
     *("metric", "mean", "sd", "low", "high", "n_seeds", "n_test", "status"),
+    "warnings",
 ]
 
 
-def frame(entries: Iterable[Entry]) -> pd.DataFrame:
+def frame(entries: Iterable[Entry], found: Sequence[Finding] = ()) -> pd.DataFrame:
     """Long form, one row a cell and metric; columns `COLUMNS`, scores in percent.
 
     `sd` is the sample deviation over seeds (n - 1), empty for one seed; `low` and `high` the 95 %
     interval over test groups and seeds, where the metric has one. `validation_loss` is
     the cross-entropy (nats) by which a protocol chose its probes: with it a pooling or checkpoint
     is chosen without looking at test images; one row for all corruptions. A failed cell is one row
-    of the main metric without numbers, whose status is "error: " and the reason.
+    of the main metric without numbers, whose status is "error: " and the reason. `warnings` has the
+    sentences of `found` (`degenerate.find`) that are about the row; empty if there are none.
     """
     rows: list[dict[str, object]] = []
     for entry in entries:
-        where = asdict(entry.coordinates)
+        where = {**asdict(entry.coordinates), "warnings": warnings_of(entry, found)}
         if isinstance(entry, Failure):
             rows.append({**where, "metric": metrics.MAIN, "status": status(entry)})
             continue

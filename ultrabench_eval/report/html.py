@@ -18,7 +18,14 @@ from typing import Any
 from markupsafe import Markup
 
 from ultrabench_eval.cells import Cell
-from ultrabench_eval.report import html_cards, html_confusion, html_drawings, html_origin
+from ultrabench_eval.report import (
+    degenerate,
+    html_cards,
+    html_confusion,
+    html_drawings,
+    html_origin,
+    standing,
+)
 from ultrabench_eval.report.entries import (
     SYNTHETIC_WORDS,
     Labels,
@@ -32,7 +39,7 @@ from ultrabench_eval.report.html_examples import Examples, examples
 from ultrabench_eval.report.notes import WARNINGS, error_rows, mixtures, warning_rows
 from ultrabench_eval.report.page import how_to_read, model_notes
 from ultrabench_eval.report.significance import Section
-from ultrabench_eval.report.wide import wide
+from ultrabench_eval.report.wide import Wide, wide
 
 _TEMPLATES = resources("ultrabench_eval.report") / "templates"
 
@@ -51,15 +58,19 @@ def page(
         drawn: the run's figures, content by file name.
         data: data root to take small pictures of test images from; None: their names are listed.
     """
-    made = boards(evidence.entries, evidence.letters(), evidence.speeds)
+    found = degenerate.find(evidence)
+    letters, without = standing.letters(evidence), degenerate.unranked(found)
+    made = boards(evidence.entries, letters, evidence.speeds, without)
     drawings = html_drawings.drawings(drawn, evidence.main)
     style, script = _text("leaderboard.css"), _text("leaderboard.js")
     return _render(
         style=Markup(style),
         script=Markup(script),
         script_digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        **_top(evidence, made),
+        **_top(evidence, made, wide(evidence.entries, letters, without)),
         **_troubles(evidence),
+        findings=degenerate.sentences(found),
+        findings_title=degenerate.TITLE,
         rankings=html_origin.rankings(sections["ranks.csv"], evidence.labels),
         costs=[
             chart
@@ -116,7 +127,7 @@ def _cells(evidence: Evidence) -> list[Cell]:
 # ---- parts --------------------------------------------------------------------------------------
 
 
-def _top(evidence: Evidence, made: Sequence[Board]) -> dict[str, Any]:
+def _top(evidence: Evidence, made: Sequence[Board], tables: Sequence[Wide]) -> dict[str, Any]:
     """The leaderboards, and what to know before one reads them."""
     entries, labels = evidence.entries, evidence.labels
     mains = [cell for cell in _cells(evidence) if is_main(cell)]
@@ -134,7 +145,7 @@ def _top(evidence: Evidence, made: Sequence[Board]) -> dict[str, Any]:
         "any_seen": any(s.seen for b in made for row in b.rows for s in row.scores),
         "timed": any(board.timed for board in made),
         "any_letters": any(s.letters for b in made for row in b.rows for s in row.scores),
-        "how_to_read": how_to_read(wide(entries, evidence.letters()), labels, mains),
+        "how_to_read": how_to_read(tables, labels, mains),
     }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -24,6 +24,7 @@ from ultrabench_eval.report.entries import (
     tasks_of,
 )
 from ultrabench_eval.report.speeds import Speed
+from ultrabench_eval.report.standing import OVER_TASKS, mean_title, placed
 
 Condition = tuple[int, str, int]
 """Percent of the training images, corruption of the test images, its severity."""
@@ -47,7 +48,7 @@ class Score:
     value: float | None
     """What it is sorted by; None for a hole."""
     place: str
-    """"best", "second" or "": of the printed numbers of its column."""
+    """"best", "second" or "": of its column, see `standing.placed`."""
     letters: str = ""
     """Shared with its ties."""
     seen: bool = False
@@ -86,6 +87,8 @@ class Board:
     tasks: tuple[Head, ...]
     rows: tuple[Row, ...]
     """From best to worst mean, then those with holes, then the floors."""
+    without: frozenset[str] = frozenset()
+    """Tasks that have no part in the mean."""
 
     @property
     def words(self) -> str:
@@ -94,10 +97,10 @@ class Board:
 
     @property
     def mean(self) -> str:
-        """Head of the mean's column; "" where there is one task only."""
-        if len(self.tasks) < 2:
-            return ""
-        return f"mean of {len(self.tasks)} tasks"
+        """Head of the mean's column; "" where it would be of one task only."""
+        names = [task.name for task in self.tasks]
+        title = mean_title(names, self.without)
+        return f"mean of {len(names)} tasks" if title and not self.without & {*names} else title
 
     @property
     def timed(self) -> bool:
@@ -130,14 +133,18 @@ class Known(NamedTuple):
 
 
 def boards(
-    entries: Sequence[Entry], letters: Mapping[Coordinates, str], speeds: Iterable[Speed] = ()
+    entries: Sequence[Entry],
+    letters: Mapping[Coordinates, str],
+    speeds: Iterable[Speed] = (),
+    without: Collection[str] = (),
 ) -> list[Board]:
     """All boards of a folder: by probe and protocol, of each the main condition first.
 
     Args:
         entries: of the folder.
-        letters: of compared cells, those they share with their ties.
+        letters: of compared cells and of means over tasks, those they share with their ties.
         speeds: of encoders; those of others than the folder's are not shown.
+        without: tasks that have no part in the mean.
     """
     labels = Labels.of(entries)
     groups: dict[tuple[Probing, Condition], list[Entry]] = {}
@@ -147,7 +154,8 @@ def boards(
         groups.setdefault((Probing.of(entry), condition), []).append(entry)
     known = _models(entries, speeds)
     ordered = sorted(groups, key=lambda key: (key[0], _order(key[1])))
-    return [_board(*key, groups[key], labels, letters, known) for key in ordered]
+    left_out = frozenset(without)
+    return [_board(*key, groups[key], labels, letters, known, left_out) for key in ordered]
 
 
 def _order(condition: Condition) -> tuple[int, int, int]:
@@ -182,22 +190,34 @@ def _board(
     labels: Labels,
     letters: Mapping[Coordinates, str],
     known: Mapping[str, Known],
+    without: frozenset[str],
 ) -> Board:
     tasks = tasks_of(entries)
     places = at_place(entries)
     models = sorted({entry.coordinates.model for entry in entries})
+    counted = [t for t, task in enumerate(tasks) if task not in without] or [*range(len(tasks))]
     values = np.array(
         [[main_score(places.get((model, task)))[0] for task in tasks] for model in models]
     )  # [M, T], NaN for a hole
-    means = values.mean(1)  # NaN if there is any: a mean is never taken over holes
-    if len(tasks) > 1:
-        values = np.column_stack([values, means])
     doubted = np.array(
         [[is_doubted(places.get((model, task))) for task in tasks] for model in models]
     )
-    if len(tasks) > 1:
-        doubted = np.column_stack([doubted, doubted.any(1)])
-    marked = _placed(np.where(doubted, np.nan, values))  # what is not verified is not the best
+    means = values[:, counted].mean(1)  # NaN if there is any hole: a mean is never taken over them
+    columns = [*tasks, *([OVER_TASKS] if mean_title(tasks, without) else [])]
+    values = np.column_stack([values, means])[:, : len(columns)]
+    doubted = np.column_stack([doubted, doubted[:, counted].any(1)])[:, : len(columns)]
+    shared = {
+        name: {m: letters.get(_at(m, name, probing, condition), "") for m in models}
+        for name in columns
+    }
+    placed_in = [
+        placed(
+            dict(zip(models, values[:, c].tolist(), strict=True)),
+            shared[name],
+            {model for m, model in enumerate(models) if doubted[m, c]},
+        )
+        for c, name in enumerate(columns)
+    ]
     order = sorted(
         range(len(models)),
         key=lambda m: (
@@ -210,16 +230,21 @@ def _board(
         model = models[m]
         facts = known.get(model, Known())
         seen = {name.strip() for name in facts.saw.split(",")}
-        scores = [
-            _score(places.get((model, task)), values[m, t], marked[m][t], letters, task, seen)
-            for t, task in enumerate(tasks)
-        ]
-        if len(tasks) > 1:
-            mark = f" [{NOT_VERIFIED}]" if doubted[m, -1] and not np.isnan(means[m]) else ""
-            scores.append(Score(number(means[m]) + mark, _value(means[m]), marked[m][-1]))
+        scores = []
+        for c, name in enumerate(columns):
+            place, tie = placed_in[c].get(model, ""), shared[name][model]
+            if name == OVER_TASKS:
+                scores.append(_mean(float(means[m]), bool(doubted[m, c]), place, tie))
+            else:
+                entry = places.get((model, name))
+                scores.append(_score(entry, float(values[m, c]), place, tie, name, seen))
         rows.append(Row(model, marks(model, labels), tuple(scores), *facts))
     heads = tuple(Head(task, task in labels.synthetic) for task in tasks)
-    return Board(probing, condition, heads, tuple(rows))
+    return Board(probing, condition, heads, tuple(rows), without)
+
+
+def _at(model: str, task: str, probing: Probing, condition: Condition) -> Coordinates:
+    return Coordinates(model, task, probing.protocol, probing.probe, *condition)
 
 
 def marks(model: str, labels: Labels) -> tuple[str, ...]:
@@ -229,44 +254,26 @@ def marks(model: str, labels: Labels) -> tuple[str, ...]:
 
 
 def _score(
-    entry: Entry | None,
-    value: float,
-    place: str,
-    letters: Mapping[Coordinates, str],
-    task: str,
-    seen: set[str],
+    entry: Entry | None, value: float, place: str, letters: str, task: str, seen: set[str]
 ) -> Score:
     return Score(
         score_text(entry),
         _value(value),
         place,
-        letters.get(entry.coordinates, "") if entry else "",
+        letters,
         # Nobody was trained on what is simulated here under a task's name.
         task_zoo.split_name(task)[0] in seen and not (entry and entry.synthetic),
         " ".join(entry.reason.split()) if isinstance(entry, Failure) else "",
     )
 
 
+def _mean(value: float, doubted: bool, place: str, letters: str) -> Score:
+    """The mean over tasks; blank with a hole."""
+    if np.isnan(value):
+        return Score("", None, "")
+    mark = f" [{NOT_VERIFIED}]" if doubted else ""
+    return Score(number(value) + mark, value, place, letters)
+
+
 def _value(value: float) -> float | None:
     return None if np.isnan(value) else float(value)
-
-
-def _placed(values: np.ndarray) -> list[list[str]]:
-    """Which printed numbers are the highest and second highest of their column, ties included.
-
-    `values` [R, C] with NaN. One number alone is not the best of anything, nor the lower of two
-    the second.
-    """
-    printed = np.round(values, 1)
-    placed = [[""] * values.shape[1] for _ in values]
-    for column in range(values.shape[1]):
-        mine = printed[:, column]
-        known = mine[~np.isnan(mine)]
-        levels = np.unique(known)[::-1]
-        if len(known) > 1:
-            for row in np.flatnonzero(mine == levels[0]):
-                placed[row][column] = "best"
-        if len(known) > 2 and len(levels) > 1:
-            for row in np.flatnonzero(mine == levels[1]):
-                placed[row][column] = "second"
-    return placed

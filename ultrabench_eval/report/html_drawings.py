@@ -170,7 +170,9 @@ def costs(board: Board) -> list[Cost]:
 
 
 def cost(board: Board, measure: Measure) -> Cost | None:
-    """A chart; None if no two models can be drawn, or none costs anything."""
+    """A chart; None without a mean, without two models to draw, or if none costs anything."""
+    if len(board.tasks) > 1 and not board.mean:
+        return None
     rows = [(row, row.scores[-1].value) for row in board.rows]
     drawn = [
         (row, value) for row, value in rows if value is not None and measure.of(row) is not None

@@ -12,12 +12,16 @@ from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 
+from pydantic import TypeAdapter
+
 from ultrabench_eval.core import files, hashing
 from ultrabench_eval.core.errors import UserError
+from ultrabench_eval.report.degenerate import Finding
 from ultrabench_eval.report.entries import Entry
 from ultrabench_eval.report.speeds import Speed
 
 _NAME = ".report.json"
+_FINDINGS = TypeAdapter(tuple[Finding, ...])
 # All that a report consists of, or consisted of in an earlier version.
 _OURS = re.compile(
     r"leaderboard\.(md|html|csv|tex)|(statistics|fewshot|robustness)\.md"
@@ -26,7 +30,14 @@ _OURS = re.compile(
 _PACKAGE = Path(__file__).parents[1]
 # What decides how a page looks, besides the cells.
 _SOURCES = (
-    *("report/*.py", "report/templates/*", "stats/*.py", "metrics.py", "corrupt/__init__.py"),
+    *(
+        "report/*.py",
+        "report/templates/*",
+        "stats/*.py",
+        "metrics.py",
+        "corrupt/__init__.py",
+        "data_warnings.py",
+    ),
     *("core/hashing.py", "core/drawing.py", "../tasks/*.py"),  # the cards of the tasks
 )
 _LIBRARIES = ("numpy", "scipy", "pandas", "tabulate", "matplotlib", "jinja2", "pillow")
@@ -61,22 +72,30 @@ def key(
 
 def holds(out: Path, made_of: str) -> bool:
     """Whether all files are there, as they were made of just this."""
-    known, digests = _read(out)
+    known, digests, _ = _read(out)
     return known == made_of and all(
         (out / name).is_file() and hashing.digest_file(out / name) == digest
         for name, digest in digests.items()
     )
 
 
-def replace(out: Path, made: Mapping[str, bytes], made_of: str) -> None:
+def findings(out: Path) -> tuple[Finding, ...]:
+    """What the pages of a folder tell above their tables."""
+    return _read(out)[2]
+
+
+def replace(
+    out: Path, made: Mapping[str, bytes], made_of: str, found: tuple[Finding, ...] = ()
+) -> None:
     """Write the files and remove those of before that are not among them.
 
     Args:
         out: the results folder.
         made: file names, relative to it, and contents.
         made_of: see `key`.
+        found: what the pages tell above their tables; the terminal tells it as well.
     """
-    _, before = _read(out)
+    _, before, _ = _read(out)
     folder = out / "figures"
     if folder.is_symlink():
         raise UserError(
@@ -93,6 +112,7 @@ def replace(out: Path, made: Mapping[str, bytes], made_of: str) -> None:
     stored = {
         "made_of": made_of,
         "files": {name: hashing.digest_bytes(data) for name, data in sorted(made.items())},
+        "findings": _FINDINGS.dump_python(found, mode="json"),
     }
     files.write_text(out / _NAME, json.dumps(stored, indent=1) + "\n")
 
@@ -107,11 +127,12 @@ def _is_ours(path: Path, name: str, digest: str) -> bool:
     )
 
 
-def _read(out: Path) -> tuple[str, dict[str, str]]:
-    """What was made last, of what; nothing if that cannot be told."""
+def _read(out: Path) -> tuple[str, dict[str, str], tuple[Finding, ...]]:
+    """What was made last, of what, and what was found; nothing if that cannot be told."""
     try:
         stored = json.loads((out / _NAME).read_bytes())
         known = {str(name): str(digest) for name, digest in stored["files"].items()}
-        return str(stored["made_of"]), known
+        found = _FINDINGS.validate_python(stored.get("findings", ()))
+        return str(stored["made_of"]), known, found
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return "", {}
+        return "", {}, ()

@@ -6,19 +6,27 @@ from collections.abc import Mapping, Sequence
 
 from ultrabench_eval.cells import Coordinates
 from ultrabench_eval.report import booktabs
+from ultrabench_eval.report.degenerate import TITLE, Finding, sentences, unranked
 from ultrabench_eval.report.entries import NOT_VERIFIED, Entry
 from ultrabench_eval.report.wide import Wide, wide
 
 
-def latex(entries: Sequence[Entry], letters: Mapping[Coordinates, str] | None = None) -> str:
+def latex(
+    entries: Sequence[Entry],
+    letters: Mapping[Coordinates, str] | None = None,
+    found: Sequence[Finding] = (),
+) -> str:
     """The wide tables in LaTeX.
 
     Args:
         entries: of a results folder.
         letters: see `wide`.
+        found: what is degenerate (`degenerate.find`).
     """
     head = f"% Made by ultrabench_eval from the cells of this folder.\n{booktabs.NEEDS}\n"
-    return "\n".join([head, *map(_table, wide(entries, letters))])
+    if found:
+        head += "\n".join([f"% {TITLE}:", *(f"% - {text}" for text in sentences(found))]) + "\n"
+    return "\n".join([head, *map(_table, wide(entries, letters, unranked(found)))])
 
 
 def _table(table: Wide) -> str:
@@ -28,6 +36,11 @@ def _table(table: Wide) -> str:
     caption = f"Macro F1 (\\%), mean $\\pm$ sd over seeds; {booktabs.escape(table.condition)}."
     if table.letters:
         caption += " Models that share a letter are not told apart on that task (Holm, 5 \\%)."
+    if table.without:
+        caption += (
+            f" Not ranked and not in the mean: {booktabs.escape(', '.join(table.without))} (too "
+            "few test patients of a class)."
+        )
     if table.floors:
         caption += " Floors below the rule: controls and random weights."
     if table.synthetic:

@@ -9,6 +9,7 @@ from tasks.task import SPLITS
 from ultrabench_eval import metrics
 from ultrabench_eval.cells import Cell, Coordinates
 from ultrabench_eval.core import hashing
+from ultrabench_eval.report.degenerate import TITLE, Finding, sentences, unranked
 from ultrabench_eval.report.entries import (
     FLOORS,
     SYNTHETIC_WORDS,
@@ -28,7 +29,12 @@ from ultrabench_eval.report.wide import Wide, wide
 
 LETTERS = (
     "Letters: two models that share one are not told apart on that task (paired bootstrap over "
-    "test patients and seeds, Holm-corrected over the task's pairs of models, 5 %)."
+    "test patients and seeds, Holm-corrected over the task's pairs of models, 5 %). The mean over "
+    "tasks has letters too, where all models have all of its tasks."
+)
+BOLD = (
+    "Bold: the best of a column, if it is significantly different from every other model there. "
+    "A column of ties has nothing in bold."
 )
 
 
@@ -37,6 +43,7 @@ def markdown(
     letters: Mapping[Coordinates, str] | None = None,
     links: Sequence[str] = (),
     unsure: Sequence[str] = (),
+    found: Sequence[Finding] = (),
 ) -> str:
     """The leaderboard page.
 
@@ -45,6 +52,7 @@ def markdown(
         letters: see `wide`.
         links: lines on what else was made of these cells.
         unsure: what is not verified, a sentence each.
+        found: what is degenerate (`degenerate.find`).
     """
     labels = Labels.of(entries)
     cells = [e for e in entries if isinstance(e, Cell)]
@@ -54,14 +62,16 @@ def markdown(
         parts.append(SYNTHETIC_WORDS)
     if unsure:
         parts += ["## Not verified\n", bullets(unsure)]
+    if found:
+        parts += [f"## {TITLE}\n", bullets(sentences(found))]
     if links:
         parts.append("\n".join(f"- {link}" for link in links) + "\n")
-    tables = wide(entries, letters)
+    tables = wide(entries, letters, unranked(found))
     for one in tables:
         parts.append(f"## Macro F1 in percent, mean ± sd over seeds: {one.condition}\n")
         parts.append(table(one.header, one.marked("**{}**")))
-    if sentences := how_to_read(tables, labels, mains):
-        parts.append(bullets(sentences))
+    if told := how_to_read(tables, labels, mains):
+        parts.append(bullets(told))
     parts += section("Errors", ["model", "task", "condition", "why"], error_rows(entries))
     parts += section("Warnings", WARNINGS, warning_rows(mains))
     if mixed := mixtures(cells):
@@ -91,26 +101,31 @@ def markdown(
 
 def how_to_read(tables: Sequence[Wide], labels: Labels, mains: Sequence[Cell]) -> list[str]:
     """What a reader must know of the tables above."""
-    sentences = ["Bold: the best of a column."] if mains else []
+    told = [BOLD] if mains else []
     if any(one.letters for one in tables):
-        sentences.append(LETTERS)
+        told.append(LETTERS)
+    if without := dict.fromkeys(task for one in tables for task in one.without):
+        told.append(
+            f"Without bold, letters and part in the mean: {', '.join(without)} (why: see "
+            f"“{TITLE}” above)."
+        )
     if any(one.floors for one in tables):
-        sentences.append(
+        told.append(
             "(floor): controls and models with random weights. They learned nothing about "
             "ultrasound; an encoder that is not above them shows nothing on that task."
         )
     elif mains:
-        sentences.append(
+        told.append(
             "The floor is missing: no control and no random network was measured, so nobody can "
             f"tell how much of these scores is easy. Add them with `--model ...,{FLOORS}`."
         )
     probings = {Probing.of(cell) for cell in mains}
     if probings and len(probings) == len({probing.probe for probing in probings}):
-        sentences.append(
+        told.append(
             "All numbers of a probe are from one protocol. An order of models that only one "
             "protocol shows is not called a ranking: add `--protocol paper,tuned`."
         )
-    return sentences
+    return told
 
 
 # ---- where numbers come from --------------------------------------------------------------------

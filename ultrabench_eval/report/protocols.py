@@ -12,6 +12,7 @@ from itertools import combinations
 
 import numpy as np
 
+from ultrabench_eval.report.degenerate import can_rank
 from ultrabench_eval.report.entries import Labels, Probing, number, table
 from ultrabench_eval.report.evidence import Comparison, Evidence
 from ultrabench_eval.report.significance import LEVEL, MEAN, Section
@@ -131,7 +132,7 @@ def changes(first: dict[str, Comparison], second: dict[str, Comparison]) -> list
             )
         )
     every = {model for one in found for model in one.models}
-    whole = [one for one in found if set(one.models) == every]
+    whole = [one for one in found if set(one.models) == every and can_rank(first[one.task].test)]
     if len(whole) > 1:
         found.append(_mean(whole, sorted(every)))
     return found

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from ultrabench_eval.report.degenerate import can_rank
 from ultrabench_eval.report.entries import (
     FLOORS,
     Labels,
@@ -72,10 +73,10 @@ def pairs(evidence: Evidence) -> Section:
         "pairs.csv",
     )
     for probing, comparisons in evidence.main.items():
-        some = [one for one in comparisons.values() if len(one.models) > 1]
+        some = [c for c in comparisons.values() if len(c.models) > 1 and can_rank(c.test)]
         section.parts.append(f"### {probing}\n")
         if not some:
-            section.parts.append("Left out: no task was measured with two models.\n")
+            section.parts.append(f"Left out: {_no_pairs(comparisons)}.\n")
             continue
         rows = []
         for one in some:
@@ -86,7 +87,7 @@ def pairs(evidence: Evidence) -> Section:
         found = ranking(comparisons)
         if found is not None and len(found.tasks) > 1:
             mean = found.scores.mean(1)
-            apart = compared([comparisons[task] for task in found.tasks], found.models)
+            apart = over_tasks(found, comparisons)
             rows.append(_pair_summary(MEAN, found.models, mean, apart, evidence.labels))
             section.rows += _pair_rows(
                 _over_tasks(probing, found, evidence.labels), found.models, mean, apart
@@ -95,6 +96,17 @@ def pairs(evidence: Evidence) -> Section:
             table(["task", "best model", "not told apart from it", "pairs told apart"], rows)
         )
     return section
+
+
+def _no_pairs(comparisons: Mapping[str, Comparison]) -> str:
+    if any(len(one.models) > 1 for one in comparisons.values()):
+        return "no test set has enough patients of each class to compare models on"
+    return "no task was measured with two models"
+
+
+def over_tasks(found: Ranking, comparisons: Mapping[str, Comparison]) -> paired.Pairs:
+    """Every model against every other by the mean over tasks."""
+    return compared([comparisons[task] for task in found.tasks], found.models)
 
 
 def _pair_summary(
@@ -150,9 +162,16 @@ class Ranking:
 
 
 def ranking(comparisons: Mapping[str, Comparison]) -> Ranking | None:
-    """The models of a probe and protocol over tasks; None if no task has all of them."""
+    """The models of a probe and protocol over tasks; None if no task has all of them.
+
+    Tasks whose test set cannot rank models are left out.
+    """
     models = sorted({model for one in comparisons.values() for model in one.models})
-    whole = {t: one for t, one in comparisons.items() if set(one.models) == set(models)}
+    whole = {
+        task: one
+        for task, one in comparisons.items()
+        if set(one.models) == set(models) and can_rank(one.test)
+    }
     if not whole:
         return None
     rows = {task: one.rows(models) for task, one in whole.items()}
@@ -177,8 +196,7 @@ def rankings(evidence: Evidence) -> Section:
         section.parts.append(f"### {probing}\n")
         found = ranking(comparisons)
         if found is None or len(found.models) < 2:
-            why = "no task has all models" if found is None else "there are fewer than two models"
-            section.parts.append(f"Left out: {why}.\n")
+            section.parts.append(f"Left out: {_no_ranking(comparisons, found)}.\n")
             continue
         _rank(section, probing, found, evidence.labels)
         if sum(other.probe == probing.probe for other in evidence.main) == 1:
@@ -186,9 +204,21 @@ def rankings(evidence: Evidence) -> Section:
                 "This is an order under one protocol, not yet a ranking: another protocol may turn "
                 "it round. Add `--protocol paper,tuned`.\n"
             )
-        if passed := [task for task in comparisons if task not in found.tasks]:
-            section.parts.append(f"Not counted, for not all models have it: {', '.join(passed)}.\n")
+        passed = [task for task in comparisons if task not in found.tasks]
+        if some := [task for task in passed if can_rank(comparisons[task].test)]:
+            section.parts.append(f"Not counted, for not all models have it: {', '.join(some)}.\n")
+        if few := [task for task in passed if task not in some]:
+            why = "because a class has too few test patients"
+            section.parts.append(f"Not counted, {why}: {', '.join(few)}.\n")
     return section
+
+
+def _no_ranking(comparisons: Mapping[str, Comparison], found: Ranking | None) -> str:
+    if found is not None:
+        return "there are fewer than two models"
+    if comparisons and not any(can_rank(one.test) for one in comparisons.values()):
+        return "no test set has enough patients of each class to rank models on"
+    return "no task has all models"
 
 
 def _rank(section: Section, probing: Probing, found: Ranking, labels: Labels) -> None:

@@ -14,6 +14,7 @@ import pandas as pd
 from ultrabench_eval.cells import Cells
 from ultrabench_eval.core.errors import UserError
 from ultrabench_eval.report import (
+    degenerate,
     fewshot,
     figures,
     html,
@@ -22,7 +23,9 @@ from ultrabench_eval.report import (
     robustness,
     significance,
     speeds,
+    standing,
 )
+from ultrabench_eval.report.degenerate import Finding
 from ultrabench_eval.report.entries import HOLE, SYNTHETIC, SYNTHETIC_WORDS, Entry, bullets
 from ultrabench_eval.report.evidence import Evidence
 from ultrabench_eval.report.frame import COLUMNS, frame
@@ -61,16 +64,20 @@ def write(cells: Cells, out: Path | None = None, pictures: Path | None = None) -
     entries = cells.gather()
     timed, unsure = _speeds(cells.out)
     unsure = [*doubts(entries, cells.gone(entries)), *unsure]
-    table = frame(entries)
     key = kept.key(entries, unsure, timed, pictures=pictures is not None)
     # With pictures always: the data root may hold others than before.
-    if pictures is not None or not kept.holds(out, key):
-        evidence = Evidence(cells, entries, timed, unsure)
-        kept.replace(out, _files(evidence, table, pictures), key)
+    if pictures is None and kept.holds(out, key):
+        return frame(entries, kept.findings(out))
+    evidence = Evidence(cells, entries, timed, unsure)
+    found = degenerate.find(evidence)
+    table = frame(entries, found)
+    kept.replace(out, _files(evidence, table, found, pictures), key, found)
     return table
 
 
-def _files(evidence: Evidence, table: pd.DataFrame, pictures: Path | None) -> dict[str, bytes]:
+def _files(
+    evidence: Evidence, table: pd.DataFrame, found: Sequence[Finding], pictures: Path | None
+) -> dict[str, bytes]:
     """All files by name."""
     entries = evidence.entries
     made = {"leaderboard.csv": _csv(table)}
@@ -78,7 +85,7 @@ def _files(evidence: Evidence, table: pd.DataFrame, pictures: Path | None) -> di
     sections = significance.sections(evidence)
     if changed := protocols.section(evidence):
         sections.append(changed)
-    made["statistics.md"] = _statistics(evidence, sections).encode()
+    made["statistics.md"] = _statistics(evidence, sections, found).encode()
     made |= {one.csv: _csv(pd.DataFrame(one.rows)) for one in sections if one.rows}
     links = [
         f"{_link('leaderboard.html')}: one page to sort, filter, print and pass on, with figures, "
@@ -102,9 +109,9 @@ def _files(evidence: Evidence, table: pd.DataFrame, pictures: Path | None) -> di
         shown = [f"[{Path(name).stem}]({name})" for name in drawn if name.endswith(".svg")]
         links.append(f"figures, also as .png and .pdf: {', '.join(shown)}")
 
-    letters = evidence.letters()
-    made["leaderboard.md"] = markdown(entries, letters, links, evidence.unsure).encode()
-    made["leaderboard.tex"] = latex(entries, letters).encode()
+    letters = standing.letters(evidence)
+    made["leaderboard.md"] = markdown(entries, letters, links, evidence.unsure, found).encode()
+    made["leaderboard.tex"] = latex(entries, letters, found).encode()
     by_name = {one.csv: one for one in sections}
     made["leaderboard.html"] = html.page(evidence, by_name, drawn, pictures).encode()
     return made | drawn
@@ -122,7 +129,9 @@ def _link(name: str) -> str:
     return f"[{name}]({name})"
 
 
-def _statistics(evidence: Evidence, sections: Sequence[significance.Section]) -> str:
+def _statistics(
+    evidence: Evidence, sections: Sequence[significance.Section], found: Sequence[Finding]
+) -> str:
     """statistics.md."""
     parts = [
         "# Statistics\n",
@@ -136,6 +145,8 @@ def _statistics(evidence: Evidence, sections: Sequence[significance.Section]) ->
         parts.append(SYNTHETIC_WORDS.replace("columns marked so", "tasks marked so"))
     if evidence.unsure:
         parts += ["## Not verified\n", bullets(evidence.unsure)]
+    if found:
+        parts += [f"## {degenerate.TITLE}\n", bullets(degenerate.sentences(found))]
     parts += [section.text() for section in sections]
     if evidence.left_out:
         parts += ["## Left out\n", bullets(evidence.left_out)]

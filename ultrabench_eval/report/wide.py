@@ -5,7 +5,7 @@ Only of the main condition: all training images, test images as they are.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +25,7 @@ from ultrabench_eval.report.entries import (
     score_text,
     tasks_of,
 )
+from ultrabench_eval.report.standing import mean_at, mean_title, placed
 
 
 @dataclass(frozen=True)
@@ -36,11 +37,14 @@ class Wide:
     rows: list[list[str]]
     """Models from best to worst, then the floors."""
     best: set[tuple[int, int]]
+    """Places of what is set in bold: see `standing.placed`."""
     synthetic: bool
     floors: int
     """How many rows at the end are floors: controls and models with random weights."""
     letters: bool
     """Whether the numbers carry letters that tell ties."""
+    without: tuple[str, ...] = ()
+    """Tasks that take no bold, no letters and no part in the mean."""
 
     def marked(self, mark: str) -> list[list[str]]:
         """The rows, with `mark` (a format such as "**{}**") around the best of each column."""
@@ -50,7 +54,11 @@ class Wide:
         ]
 
 
-def wide(entries: Sequence[Entry], letters: Mapping[Coordinates, str] | None = None) -> list[Wide]:
+def wide(
+    entries: Sequence[Entry],
+    letters: Mapping[Coordinates, str] | None = None,
+    without: Collection[str] = (),
+) -> list[Wide]:
     """One table a (probe, protocol), of the main condition.
 
     The last column is the mean over tasks, of models that have all of them: a mean is never
@@ -58,67 +66,86 @@ def wide(entries: Sequence[Entry], letters: Mapping[Coordinates, str] | None = N
 
     Args:
         entries: of a results folder; other conditions are passed over.
-        letters: for cells that were compared, the letters they share with their ties.
+        letters: for cells that were compared, and for means over tasks, the letters they share
+            with their ties (`standing.letters`). Without them nothing is bold.
+        without: tasks that have no part in the mean (`degenerate.unranked`).
     """
     labels = Labels.of(entries)
     groups = by_probing(entry for entry in entries if is_main(entry))
-    return [_wide(probing, group, labels, letters or {}) for probing, group in groups.items()]
+    return [
+        _wide(probing, group, labels, letters or {}, without) for probing, group in groups.items()
+    ]
 
 
 def _wide(
-    probing: Probing, entries: list[Entry], labels: Labels, letters: Mapping[Coordinates, str]
+    probing: Probing,
+    entries: list[Entry],
+    labels: Labels,
+    letters: Mapping[Coordinates, str],
+    without: Collection[str],
 ) -> Wide:
     tasks = tasks_of(entries)
+    counted = [task for task in tasks if task not in without]
     places = at_place(entries)
     models = sorted({e.coordinates.model for e in entries})
-    means = {
-        model: [main_score(places.get((model, task)))[0] for task in tasks] for model in models
-    }
     # NaN for a hole, which makes the mean over tasks NaN
-    overall = {model: float(np.mean(values)) for model, values in means.items()}
-    doubted = {model: [is_doubted(places.get((model, task))) for task in tasks] for model in models}
+    overall = {
+        model: float(np.mean([main_score(places.get((model, t)))[0] for t in counted or tasks]))
+        for model in models
+    }
+    doubted = {
+        model: {task for task in tasks if is_doubted(places.get((model, task)))} for model in models
+    }
     models.sort(
         key=lambda m: (m in labels.floors, np.isnan(overall[m]), -np.nan_to_num(overall[m]), m)
     )
 
-    header = ["model", *map(labels.task, tasks)]
-    header += ["mean of tasks"] if len(tasks) > 1 else []
-    rows, values = [], []
+    columns = [_column(places, models, task, letters) for task in tasks]
+    marks = [{model for model in models if task in doubted[model]} for task in tasks]
+    if title := mean_title(tasks, without):
+        shared = {model: letters.get(mean_at(model, probing), "") for model in models}
+        columns.append((overall, shared))
+        marks.append({model for model in models if doubted[model] & {*counted}})
+    best = {
+        (models.index(model), c)
+        for c, (column, mark) in enumerate(zip(columns, marks, strict=True), 1)
+        for model, place in placed(*column, mark).items()
+        if place == "best"
+    }
+    rows = []
     for model in models:
-        row = [labels.model(model)]
-        row += [_text(places.get((model, task)), letters) for task in tasks]
-        mark = f" [{NOT_VERIFIED}]" if any(doubted[model]) and not np.isnan(overall[model]) else ""
-        row += [number(overall[model]) + mark] if len(tasks) > 1 else []
+        row = [labels.model(model), *(_text(places.get((model, task)), letters) for task in tasks)]
+        if title:
+            mark = f" [{NOT_VERIFIED}]" if model in marks[-1] else ""
+            text = number(overall[model])
+            row.append(f"{text}{mark} {columns[-1][1][model]}".rstrip() if text else "")
         rows.append(row)
-        known = [*means[model], *([overall[model]] if len(tasks) > 1 else [])]
-        doubts = [*doubted[model], any(doubted[model])]
-        values.append(
-            [np.nan, *(np.nan if d else v for v, d in zip(known, doubts, strict=False))]
-        )  # what is not verified is not the best of anything
     return Wide(
         condition=str(probing),
-        header=header,
+        header=["model", *map(labels.task, tasks), *([title] if title else [])],
         rows=rows,
-        best=_best(np.array(values)),
+        best=best,
         synthetic=bool(labels.synthetic & set(tasks)),
         floors=sum(model in labels.floors for model in models),
         letters=any(entry.coordinates in letters for entry in entries),
+        without=tuple(task for task in tasks if task in without),
+    )
+
+
+def _column(
+    places: Mapping[tuple[str, str], Entry],
+    models: Sequence[str],
+    task: str,
+    letters: Mapping[Coordinates, str],
+) -> tuple[dict[str, float], dict[str, str]]:
+    """Scores and letters of a task."""
+    mine = {model: entry for model in models if (entry := places.get((model, task)))}
+    return (
+        {model: main_score(entry)[0] for model, entry in mine.items()},
+        {model: letters.get(entry.coordinates, "") for model, entry in mine.items()},
     )
 
 
 def _text(entry: Entry | None, letters: Mapping[Coordinates, str]) -> str:
     tie = letters.get(entry.coordinates, "") if entry else ""
     return f"{score_text(entry)} {tie}".rstrip()
-
-
-def _best(values: np.ndarray) -> set[tuple[int, int]]:
-    """Places of the highest printed number of each column, ties included; [R, C] with NaN."""
-    best: set[tuple[int, int]] = set()
-    if len(values) < 2:
-        return best
-    printed = np.round(values, 1)
-    for column in range(1, printed.shape[1]):
-        if not np.isnan(printed[:, column]).all():
-            top = np.nanmax(printed[:, column])
-            best |= {(int(row), column) for row in np.flatnonzero(printed[:, column] == top)}
-    return best
