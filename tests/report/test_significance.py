@@ -11,7 +11,8 @@ from made_cells import failure, guesses, made_of, put, put_test, results
 from scipy import stats
 
 from ultrabench_eval.cells import Cells, Coordinates
-from ultrabench_eval.report import protocols, significance, tables
+from ultrabench_eval.core.errors import UserError
+from ultrabench_eval.report import protocols, regenerate, significance, tables
 from ultrabench_eval.report.entries import Probing
 from ultrabench_eval.report.evidence import Evidence
 from ultrabench_eval.stats import paired
@@ -45,7 +46,7 @@ def test_letters_and_pairs_are_those_of_paired_compare(tmp_path: Path) -> None:
             line.startswith(f"| {model} ") and f" {letters}" in line.split("|")[2].replace("*", "")
             for line in page.splitlines()
         )
-    assert "not told apart on that task" in page
+    assert "not significantly different on that task" in page
     table = pd.read_csv(tmp_path / "pairs.csv")
     assert len(table) == 3
     for row in table.itertuples():
@@ -246,3 +247,19 @@ def test_synthetic_tasks_are_marked_in_the_statistics(tmp_path: Path) -> None:
             assert "(SYNTHETIC)" in line
     for name in ("pairs", "ranks", "informativeness", "protocols"):
         assert pd.read_csv(tmp_path / f"{name}.csv").synthetic.all()
+
+
+def test_a_reference_is_compared_with_every_other_model_and_the_page_says_so(
+    tmp_path: Path,
+) -> None:
+    cells = Cells(tmp_path)
+    results(cells)
+    regenerate.regenerate(tmp_path, tmp_path / "report", reference="good")
+    table = pd.read_csv(tmp_path / "report" / "pairs.csv")
+    assert table.p.notna().all()
+    assert ((table.model_a == "good") | (table.model_b == "good")).all()
+    page = (tmp_path / "report" / "leaderboard.md").read_text()
+    assert "Letter r: not significantly different from good" in page
+    assert "from good" in (tmp_path / "report" / "leaderboard.tex").read_text()
+    with pytest.raises(UserError, match=r"the reference 'goood' has no results in .*'good'"):
+        regenerate.regenerate(tmp_path, tmp_path / "report", reference="goood")

@@ -154,7 +154,7 @@ NIFTI = b"\x5c\1\0\0" + bytes(444)
         ("a.dcm", bytes(128) + b"DICM" + bytes(30), "a DICOM file: export its frames to PNG"),
         ("IM_0001", bytes(128) + b"DICM" + bytes(30), "a DICOM file"),
         ("a.nii", NIFTI, "a NIfTI file: export"),
-        ("a.nii.gz", gzip.compress(NIFTI), "a NIfTI file: export"),
+        ("a.nii.gz", gzip.compress(NIFTI, mtime=0), "a NIfTI file: export"),
         ("a.mha", b"ObjectType = Image\nNDims = 2\n", "a MetaImage file: export"),
         ("a.png", b"NDims = 2\n", "a MetaImage file"),
         ("a.nrrd", b"NRRD0004\n", "an NRRD file"),

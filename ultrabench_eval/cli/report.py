@@ -36,6 +36,12 @@ def report(
             "regions."
         ),
     ] = None,
+    reference: Annotated[
+        str | None,
+        typer.Option(
+            help="Compare all models with this one, and only with it: fewer tests, more power."
+        ),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -53,6 +59,8 @@ def report(
             "no run to report: write `ubench report RUN`, RUN being the --out of `ubench run`, or "
             "`ubench report --published`, or `ubench report --data DATA`"
         )
+    if reference and run is None:
+        raise UserError("--reference needs a run: write `ubench report RUN --reference MODEL`")
     from ultrabench_eval.report import against as beside
     from ultrabench_eval.report import claims as ledger
     from ultrabench_eval.report import datasets, regenerate
@@ -83,7 +91,7 @@ def report(
         words += sentences
 
     if run:
-        regenerate.regenerate(run, out, root)
+        regenerate.regenerate(run, out, root, reference)
     written = regenerate.write(out, made)
     if any(entry.synthetic for entry in entries):
         print("SYNTHETIC images are among these: they say nothing about real ultrasound")

@@ -49,6 +49,7 @@ def key(
     speeds: Iterable[Speed] = (),
     *,
     pictures: bool = False,
+    reference: str | None = None,
 ) -> str:
     """SHA-256 of all that the files are made of: cells, speeds, code and libraries.
 
@@ -57,10 +58,11 @@ def key(
         unsure: what is not verified.
         speeds: of the encoders.
         pictures: whether the page shows test images.
+        reference: the model that all others are compared with.
     """
     sources = sorted(p for pattern in _SOURCES for p in _PACKAGE.glob(pattern) if p.is_file())
     parts = [
-        f"pictures {pictures}",
+        f"pictures {pictures}, reference {reference}",
         *(f"{name} {version(name)}" for name in _LIBRARIES),
         *(f"{path.name} {hashing.digest_file(path)}" for path in sources),
         *(entry.model_dump_json() for entry in entries),

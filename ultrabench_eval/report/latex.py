@@ -35,7 +35,7 @@ def _table(table: Wide) -> str:
         rows[r][c] = booktabs.bold(rows[r][c])
     caption = f"Macro F1 (\\%), mean $\\pm$ sd over seeds; {booktabs.escape(table.condition)}."
     if table.letters:
-        caption += " Models that share a letter are not told apart on that task (Holm, 5 \\%)."
+        caption += f" {booktabs.escape(table.letters)}"
     if table.without:
         caption += (
             f" Not ranked and not in the mean: {booktabs.escape(', '.join(table.without))} (too "

@@ -27,11 +27,6 @@ from ultrabench_eval.report.entries import (
 from ultrabench_eval.report.notes import WARNINGS, error_rows, mixtures, warning_rows
 from ultrabench_eval.report.wide import Wide, wide
 
-LETTERS = (
-    "Letters: two models that share one are not told apart on that task (paired bootstrap over "
-    "test patients and seeds, Holm-corrected over the task's pairs of models, 5 %). The mean over "
-    "tasks has letters too, where all models have all of its tasks."
-)
 BOLD = (
     "Bold: the best of a column, if it is significantly different from every other model there. "
     "A column of ties has nothing in bold."
@@ -103,7 +98,7 @@ def how_to_read(tables: Sequence[Wide], labels: Labels, mains: Sequence[Cell]) -
     """What a reader must know of the tables above."""
     told = [BOLD] if mains else []
     if any(one.letters for one in tables):
-        told.append(LETTERS)
+        told.append(next(one.letters for one in tables if one.letters))
     if without := dict.fromkeys(task for one in tables for task in one.without):
         told.append(
             f"Without bold, letters and part in the mean: {', '.join(without)} (why: see "

@@ -48,17 +48,20 @@ def whole(cells: Cells) -> list[Entry]:
     return entries
 
 
-def regenerate(run: Path, out: Path, data: Path | None = None) -> None:
-    """Write what the run wrote, byte for byte.
+def regenerate(
+    run: Path, out: Path, data: Path | None = None, reference: str | None = None
+) -> None:
+    """Write what the run wrote, byte for byte unless there is a reference.
 
     Args:
         run: a results folder; nothing is written there unless it is `out`.
         out: where to.
         data: data root for small pictures of test images in leaderboard.html; None: without.
+        reference: model that all others are compared with; None: all pairs.
     """
     files.remove_orphans(out)
     with files.locked(out / "leaderboard"):
-        tables.write(Cells(run), out, data)
+        tables.write(Cells(run), out, data, reference)
 
 
 def write(out: Path, made: Mapping[str, bytes]) -> list[Path]:

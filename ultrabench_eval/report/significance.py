@@ -115,8 +115,9 @@ def _pair_summary(
     best = int(np.argmax(scores))
     different = found.p_holm < 1 - LEVEL
     order = np.argsort(-scores, kind="stable")
-    ties = [labels.model(models[m]) for m in order if m != best and not different[best, m]]
-    count = len(models) * (len(models) - 1) // 2
+    level = found.compared & ~different
+    ties = [labels.model(models[m]) for m in order if m != best and level[best, m]]
+    count = int(np.triu(found.compared, k=1).sum())
     return [
         task,
         f"{labels.model(models[best])}, {number(scores[best])}",
@@ -143,6 +144,7 @@ def _pair_rows(
         }
         for place, a in enumerate(order)
         for b in order[place + 1 :]
+        if found.compared[a, b]
     ]
 
 

@@ -15,14 +15,22 @@ from ultrabench_eval.report import significance
 from ultrabench_eval.report.degenerate import can_rank
 from ultrabench_eval.report.entries import Entry, Probing, at_place, by_probing, is_main, tasks_of
 from ultrabench_eval.report.evidence import Evidence
+from ultrabench_eval.stats import paired
 
 OVER_TASKS = ""
 """In place of a task's name: the mean over tasks. No task is called so."""
 _LETTER = re.compile(r"\(\d+\)|[A-Za-z]")
 
 
-def letters(evidence: Evidence) -> dict[Coordinates, str]:
-    """Of each compared result of the main condition the letters that it shares with its ties.
+class Letters(dict[Coordinates, str]):
+    """Of each compared result the letters that it shares with its ties."""
+
+    reading: str
+    """How they are read, in a sentence."""
+
+
+def letters(evidence: Evidence) -> Letters:
+    """The letters of the main condition.
 
     The mean over tasks has them at the task `OVER_TASKS`; test sets that cannot rank have none.
     """
@@ -32,7 +40,8 @@ def letters(evidence: Evidence) -> dict[Coordinates, str]:
         for task, one in comparisons.items()
         if not can_rank(one.test)
     }
-    found = {at: text for at, text in evidence.letters().items() if at.task not in without}
+    found = Letters((at, text) for at, text in evidence.letters().items() if at.task not in without)
+    found.reading = _reading(evidence)
     groups = by_probing(entry for entry in evidence.entries if is_main(entry))
     for probing, comparisons in evidence.main.items():
         order = significance.ranking(comparisons)
@@ -42,6 +51,24 @@ def letters(evidence: Evidence) -> dict[Coordinates, str]:
         for model, text in zip(order.models, shared, strict=True):
             found[mean_at(model, probing)] = text
     return found
+
+
+def _reading(evidence: Evidence) -> str:
+    models = max((len(o.models) for c in evidence.main.values() for o in c.values()), default=0)
+    if evidence.reference:
+        who = f"Letter r: not significantly different from {evidence.reference} on that task"
+        pairs = "the comparisons of encoders with it, which alone were made"
+    elif models > paired.MANY:
+        who = "Letter a: not significantly different from the best model on that task"
+        pairs = f"all pairs of encoders; of so many models (above {paired.MANY}) only those with "
+        pairs += "the best and of neighbours are tested"
+    else:
+        who = "Letters: two models that share one are not significantly different on that task"
+        pairs = "the pairs of encoders"
+    return (
+        f"{who} (whole patients swapped between two models, Holm-corrected over {pairs}; 5 %). "
+        "The mean over tasks has letters too, where all models have all of its tasks."
+    )
 
 
 def mean_at(model: str, probing: Probing) -> Coordinates:

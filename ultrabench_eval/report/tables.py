@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from ultrabench_eval.cells import Cells
-from ultrabench_eval.core.errors import UserError
+from ultrabench_eval.core.errors import UserError, did_you_mean
 from ultrabench_eval.report import (
     degenerate,
     fewshot,
@@ -49,7 +49,12 @@ __all__ = [
 ]
 
 
-def write(cells: Cells, out: Path | None = None, pictures: Path | None = None) -> pd.DataFrame:
+def write(
+    cells: Cells,
+    out: Path | None = None,
+    pictures: Path | None = None,
+    reference: str | None = None,
+) -> pd.DataFrame:
     """Write all pages, tables and figures of cells; return leaderboard.csv's frame.
 
     Files of sections that no longer exist are removed. If no cell has changed, nothing is made.
@@ -59,16 +64,24 @@ def write(cells: Cells, out: Path | None = None, pictures: Path | None = None) -
         out: where to; None for the folder of the cells.
         pictures: data root to take small pictures of test images from, for leaderboard.html; None:
             it names them only. A later call without it makes the page without pictures again.
+        reference: model that all others are compared with; None: all pairs.
+
+    Raises:
+        UserError: the reference has no results.
     """
     out = out or cells.out
     entries = cells.gather()
     timed, unsure = _speeds(cells.out)
     unsure = [*doubts(entries, cells.gone(entries)), *unsure]
-    key = kept.key(entries, unsure, timed, pictures=pictures is not None)
+    models = {entry.coordinates.model for entry in entries}
+    if reference is not None and reference not in models:
+        hint = did_you_mean(reference, sorted(models))
+        raise UserError(f"the reference '{reference}' has no results in {cells.out}{hint}")
+    key = kept.key(entries, unsure, timed, pictures=pictures is not None, reference=reference)
     # With pictures always: the data root may hold others than before.
     if pictures is None and kept.holds(out, key):
         return frame(entries, kept.findings(out))
-    evidence = Evidence(cells, entries, timed, unsure)
+    evidence = Evidence(cells, entries, timed, unsure, reference)
     found = degenerate.find(evidence)
     table = frame(entries, found)
     kept.replace(out, _files(evidence, table, found, pictures), key, found)

@@ -25,7 +25,7 @@ from ultrabench_eval.report.entries import (
     score_text,
     tasks_of,
 )
-from ultrabench_eval.report.standing import mean_at, mean_title, placed
+from ultrabench_eval.report.standing import Letters, mean_at, mean_title, placed
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,8 @@ class Wide:
     synthetic: bool
     floors: int
     """How many rows at the end are floors: controls and models with random weights."""
-    letters: bool
-    """Whether the numbers carry letters that tell ties."""
+    letters: str
+    """How the letters that tell ties are read; "" without any."""
     without: tuple[str, ...] = ()
     """Tasks that take no bold, no letters and no part in the mean."""
 
@@ -127,9 +127,13 @@ def _wide(
         best=best,
         synthetic=bool(labels.synthetic & set(tasks)),
         floors=sum(model in labels.floors for model in models),
-        letters=any(entry.coordinates in letters for entry in entries),
+        letters=_reading(letters) if any(e.coordinates in letters for e in entries) else "",
         without=tuple(task for task in tasks if task in without),
     )
+
+
+def _reading(letters: Mapping[Coordinates, str]) -> str:
+    return letters.reading if isinstance(letters, Letters) else "Letters: of ties."
 
 
 def _column(
