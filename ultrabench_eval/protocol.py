@@ -70,7 +70,8 @@ class Protocol:
     to the same part."""
     gradient: Gradient = Gradient()
     costs: _Grid = tuple(10.0**power for power in range(-4, 5))
-    """`logistic`: C, the weight of the data against the squared norm (scikit-learn's C)."""
+    """`logistic`: C, the weight of the data against the squared norm of all classes' weights: that
+    of scikit-learn; with two classes, for which that keeps one vector, half of it."""
     penalties: _Grid = tuple(10.0**power for power in range(-6, 4))
     """`ridge`: weight of the squared norm, relative to the features' mean variance."""
     neighbours: Annotated[tuple[_Count, ...], Field(min_length=1, max_length=1000)] = (
