@@ -4,18 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from made_predictions import draws, scattering_seeds
 from sklearn.metrics import f1_score
 
 from ultrabench_eval import metrics
 from ultrabench_eval.core import hashing
 from ultrabench_eval.stats import bootstrap
-
-
-def draws(count: int = 120, seeds: int = 3, right: float = 0.7, seed: int = 0):
-    generator = np.random.default_rng(seed)
-    labels = generator.integers(0, 3, count)
-    wrong = (labels + generator.integers(1, 3, (seeds, count))) % 3
-    return np.where(generator.random((seeds, count)) < right, labels, wrong), labels
 
 
 def loop(predicted, labels, groups, resamples: int, purpose: str, model: str) -> list[float]:
@@ -105,13 +99,8 @@ def test_observed_scores_are_the_means_over_seeds() -> None:
 
 
 def test_the_variance_of_accuracy_is_that_of_images_and_of_seeds() -> None:
-    # Each seed is right on the same images or not at all there: no part of both together.
-    labels = np.zeros(400, np.int64)
-    predicted = np.ones((4, 400), np.int64)
-    for seed, right in enumerate((100, 140, 180, 220)):
-        predicted[seed, :right] = 0
+    predicted, labels, of_seeds = scattering_seeds()
     accuracy = (predicted == labels).mean(1)
-    of_seeds = accuracy.var(ddof=1) / 4
     of_images = (predicted == labels).mean(0).var() / 400
     resampled = bootstrap.resample([predicted], labels, None, 2, names=["accuracy"])["accuracy"][0]
     assert resampled.var() == pytest.approx(of_seeds + of_images, rel=0.1)

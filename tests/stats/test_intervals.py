@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_predictions import draws, scattering_seeds
 from scipy import stats
 
 from ultrabench_eval import metrics
@@ -13,13 +14,6 @@ from ultrabench_eval.stats import intervals as module
 from ultrabench_eval.stats.clusters import Clusters
 from ultrabench_eval.stats.influence import influence
 from ultrabench_eval.stats.intervals import intervals
-
-
-def draws(count: int = 120, seeds: int = 3, right: float = 0.7, seed: int = 0):
-    generator = np.random.default_rng(seed)
-    labels = generator.integers(0, 3, count)
-    wrong = (labels + generator.integers(1, 3, (seeds, count))) % 3
-    return np.where(generator.random((seeds, count)) < right, labels, wrong), labels
 
 
 def test_sums_are_those_of_the_confusion_matrix() -> None:
@@ -53,7 +47,7 @@ def test_accuracy_without_imagined_patients_has_the_interval_of_a_mean(
     monkeypatch.setattr(module, "IMAGINED", 0.0)
     labels = np.zeros(50, np.int64)  # one class, so that one variance is estimated
     predicted = (np.arange(50) < 20).astype(np.int64)[None]
-    low, high = intervals(predicted, labels, None, 1 + 1)["accuracy"]
+    low, high = intervals(predicted, labels, None, 2)["accuracy"]
     error = np.sqrt(0.4 * 0.6 / 49)
     half = stats.t.ppf(0.975, 49) * error
     assert (low, high) == pytest.approx((0.6 - half, 0.6 + half), abs=1e-6)
@@ -63,12 +57,7 @@ def test_seeds_that_scatter_widen_the_interval_by_their_variance(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(module, "IMAGINED", 0.0)
-    labels = np.zeros(400, np.int64)
-    predicted = np.ones((4, 400), np.int64)
-    for seed, right in enumerate((100, 140, 180, 220)):
-        predicted[seed, :right] = 0
-    accuracy = (predicted == labels).mean(1)
-    of_seeds = accuracy.var(ddof=1) / 4
+    predicted, labels, of_seeds = scattering_seeds()
     of_images = (predicted == labels).mean(0).var(ddof=1) / 400
     variance = of_seeds + of_images
     degrees = variance**2 / (of_seeds**2 / 3 + of_images**2 / 399)

@@ -193,8 +193,13 @@ def _tied(evidence: Evidence) -> list[Finding]:
         Finding(one.task, _tie(probing, one), one.models, probing)
         for probing, comparisons in evidence.main.items()
         for one in comparisons.values()
-        if len(one.models) > 1 and can_rank(one.test) and len(set(one.pairs.letters)) == 1
+        if len(one.models) > 1 and can_rank(one.test) and _all_level(one)
     ]
+
+
+def _all_level(one: Comparison) -> bool:
+    """Whether every pair was compared, and none differs; some pairs alone tell nothing of all."""
+    return bool(one.pairs.compared.all()) and len(set(one.pairs.letters)) == 1
 
 
 def _tie(probing: Probing, one: Comparison) -> str:

@@ -117,10 +117,13 @@ class Comparison:
 def compared(tasks: Sequence[Comparison], models: Sequence[str]) -> paired.Pairs:
     """Models by their score on a task, or by the mean of several, in points of macro F1."""
     controls, reference = tasks[0].controls, tasks[0].reference
+    if reference is not None and reference not in models:
+        scores = [one.scores[one.rows(models)] for one in tasks]
+        return paired.none(np.mean(scores, axis=0))
     return paired.compare(
         [one.contest.only(one.rows(models)) for one in tasks],
         controls=[model in controls for model in models],
-        reference=models.index(reference) if reference in models else None,
+        reference=None if reference is None else models.index(reference),
         unit=100,
     )
 

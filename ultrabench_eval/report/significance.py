@@ -74,6 +74,9 @@ def pairs(evidence: Evidence) -> Section:
     )
     for probing, comparisons in evidence.main.items():
         some = [c for c in comparisons.values() if len(c.models) > 1 and can_rank(c.test)]
+        if lacking := [c.task for c in some if evidence.reference not in (None, *c.models)]:
+            why = f"the reference {evidence.reference} has no result there"
+            section.parts.append(f"Not compared, because {why}: {', '.join(lacking)}.\n")
         section.parts.append(f"### {probing}\n")
         if not some:
             section.parts.append(f"Left out: {_no_pairs(comparisons)}.\n")

@@ -112,6 +112,16 @@ def compare(
     )
 
 
+def none(scores: np.ndarray) -> Pairs:
+    """Models with scores [M] of which no two were compared."""
+    unknown = np.full((len(scores), len(scores)), np.nan)
+    sure, level = unknown.copy(), unknown.copy()
+    np.fill_diagonal(sure, 1)
+    np.fill_diagonal(level, 0)
+    difference = scores[:, None] - scores
+    return Pairs(difference, level, level, sure, sure, ("",) * len(scores))
+
+
 def _chosen(scores: np.ndarray, reference: int | None) -> tuple[np.ndarray, np.ndarray]:
     """Pairs to compare, as two lists of places, the first the smaller."""
     models = len(scores)
