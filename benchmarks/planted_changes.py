@@ -11,7 +11,7 @@ class Change(NamedTuple):
     what: str
     file: str
     old: str
-    """Stands in the file exactly once."""
+    """Occurs in the file exactly once."""
     new: str
     tests: tuple[str, ...]
     """Files or node ids, as pytest takes them."""
