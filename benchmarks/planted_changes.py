@@ -288,7 +288,7 @@ CHANGES = (
         PAIRED,
         "np.minimum(1, np.maximum.accumulate(steps))",
         "np.minimum(1, steps)",
-        ("tests/stats/test_paired.py",),
+        ("tests/stats/test_paired.py::test_holm_equals_statsmodels",),
     ),
     Change(
         "groups of models lie within each other",
@@ -333,14 +333,14 @@ CHANGES = (
         "ultrabench_eval/cells.py",
         '        "seeds": seeds,\n',
         '        "seeds": 0,\n',
-        ("tests/test_hostile_runs.py::test_cells_of_other_seeds_are_measured_again",),
+        ("tests/test_pipeline.py::test_more_seeds_measure_anew_from_kept_features",),
     ),
     Change(
         "predictions are read without a look at their digest",
         "ultrabench_eval/cells.py",
         "if hashing.digest_bytes(data) != cell.predictions:",
         "if False:",
-        ("tests/report/test_verified.py",),
+        ("tests/report/test_verified.py::test_predictions_of_another_model_are_refused",),
     ),
     Change(
         "a result is read without a look at its digest",
@@ -471,14 +471,14 @@ CHANGES = (
         ("tests/usjepa/test_masks.py::test_masks_keep_their_promises",),
     ),
     Change(
-        "target blocks of an image see each other's places",
+        "a target block gets the context of another image",
         "usjepa/predictor.py",
         "seen = seen.repeat_interleave(count, dim=0)",
         "seen = seen.repeat(count, 1, 1)",
         ("tests/usjepa/test_predictor.py::test_predictor_equals_a_plain_loop_over_blocks",),
     ),
     Change(
-        "the student sees the position of another patch",
+        "a padded student sees the first patches and not the visible ones",
         "usjepa/student.py",
         "        x = x.gather(1, index[..., None].expand(-1, -1, x.shape[-1]))\n",
         "        x = x[:, : index.shape[1]]\n",
