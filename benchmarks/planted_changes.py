@@ -319,7 +319,7 @@ CHANGES = (
         "ultrabench_eval/features.py",
         "features[targets] = shard[sources]",
         "features[targets] = shard[sorted(sources)]",
-        ("tests/test_features.py::test_what_was_stored_in_another_order_is_found",),
+        ("tests/test_features.py::test_rows_come_in_the_order_that_is_asked_for",),
     ),
     Change(
         "the key of features leaves the severity out",

@@ -100,6 +100,15 @@ def test_what_was_stored_in_another_order_is_found(
 
 
 @pytest.mark.usefixtures("small_shards")
+def test_rows_come_in_the_order_that_is_asked_for(tmp_path: Path, images: dict[str, Image]) -> None:
+    encoder, store = Grid(name="grid"), Store(tmp_path / "f")
+    store.fill(encoder, images)
+    backwards = list(images)[::-1]
+    pixels = torch.stack([encoder.prepare(images[digest].read()) for digest in backwards])
+    assert torch.equal(store.read(backwards), encoder.encode_prepared(pixels))
+
+
+@pytest.mark.usefixtures("small_shards")
 def test_a_crash_keeps_the_finished_shards(tmp_path: Path, images: dict[str, Image]) -> None:
     class Crashing(Grid):
         def _forward(self, x: torch.Tensor) -> torch.Tensor:
