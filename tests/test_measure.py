@@ -4,6 +4,7 @@ a look at test images."""
 from __future__ import annotations
 
 import csv
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -11,15 +12,19 @@ import numpy as np
 import pandas as pd
 import PIL.Image
 import pytest
+import torch
 from conftest import make_manifest
 
+import model_zoo
 import tasks
 import ultrabench_eval
-from ultrabench_eval import metrics
+from ultrabench_eval import fewshot, metrics, probes
 from ultrabench_eval.cells import Cell, Cells, Failure
 from ultrabench_eval.core.errors import UserError
 from ultrabench_eval.corrupt import CorruptedImage
 from ultrabench_eval.pipeline import Step
+from ultrabench_eval.probes.heads import Data, Stream
+from ultrabench_eval.protocol import Gradient, Protocol
 
 EVERYTHING = {
     "probe": "linear,logistic,ridge,knn",
@@ -124,16 +129,23 @@ def test_validation_is_cut_with_the_training_images_if_asked(
     assert sizes == {50: 6, 100: 12}
 
 
-def test_the_whole_sweep_is_kept_and_an_edge_is_told(tmp_path: Path, manifest: Path) -> None:
+def test_the_whole_sweep_is_kept(tmp_path: Path, manifest: Path) -> None:
     run(tmp_path / "out", manifest, protocol="tuned")
     (cell,) = cells(tmp_path / "out")
     assert len(cell.sweep) == 2 * 16
     for head in cell.heads:
         rivals = [s["validation_loss"] for s in cell.sweep if s["seed"] == head["seed"]]
         assert head["validation_loss"] == min(rivals)
-    rates = [head["setting"]["learning_rate"] for head in cell.heads]
-    if all(rate == 0.01 for rate in rates):
-        assert any("highest of the grid" in warning for warning in cell.warnings)
+
+
+def test_a_setting_at_the_edge_of_its_grid_is_told(tmp_path: Path, manifest: Path) -> None:
+    # So slow that each step helps: the highest rate is the best one, and a wider grid is not tried.
+    slow = Protocol(name="slow", gradient=Gradient(learning_rates=(1e-6, 1e-5), max_epochs=3))
+    run(tmp_path / "out", manifest, protocol=slow)
+    (cell,) = cells(tmp_path / "out")
+    assert [head["setting"]["learning_rate"] for head in cell.heads] == [1e-5, 1e-5]
+    (warning,) = cell.warnings
+    assert "learning rate 1e-05 is the highest of the grid" in warning
 
 
 BREAKS = '''
@@ -189,6 +201,33 @@ def test_attentive_probes_are_trained_on_tokens(tmp_path: Path, manifest: Path) 
     assert sum(step.new for step in steps if step.model == "random-vit-tiny") == 60 + 3 * 12
     (reason,) = {e.reason for e in entries if isinstance(e, Failure)}
     assert reason.startswith("model 'pixels' has no patch tokens")
+
+
+# ---- intervals ----------------------------------------------------------------------------------
+
+
+def test_copies_of_a_patients_image_do_not_narrow_an_interval(tmp_path: Path) -> None:
+    """Four copies of each of 30 test images tell as much as 30 images do."""
+    manifest = make_manifest(tmp_path / "grouped.csv", count=150)
+    head, *lines = manifest.read_text().splitlines()
+    grouped, alone = [head], [head.removesuffix(",group")]
+    for line in lines:
+        image, label, split, _ = line.split(",")
+        for number in range(4 if split == "test" else 1):
+            copy = f"{number}_{Path(image).name}"
+            shutil.copy(tmp_path / image, tmp_path / copy)
+            grouped.append(f"{copy},{label},{split},{image}")
+            alone.append(f"{copy},{label},{split}")
+    manifest.write_text("\n".join(grouped))
+    (tmp_path / "alone.csv").write_text("\n".join(alone))
+    found = []
+    for name in ("grouped", "alone"):
+        run(tmp_path / name / "out", tmp_path / f"{name}.csv", "image-stats", probe="knn")
+        found += cells(tmp_path / name / "out")
+    assert found[0].scores["macro_f1"] == found[1].scores["macro_f1"]
+    assert found[0].images["test"] == 120
+    wide, narrow = (high - low for low, high in (cell.intervals["macro_f1"] for cell in found))
+    assert wide == pytest.approx(2 * narrow, rel=0.25)  # by the root of four
 
 
 # ---- nothing is learned from test images ---------------------------------------------------------
@@ -249,6 +288,53 @@ def test_nothing_but_the_scores_depends_on_test_images_and_labels(tmp_path: Path
         )
     (clean,) = cells(tmp_path / "one" / "out", probe="linear", fraction=100, corruption="none")
     assert clean.scores["log_loss_calibrated"] != clean.scores["log_loss"]
+
+
+def test_temperatures_come_from_the_validation_images_in_use(tmp_path: Path) -> None:
+    manifest = make_manifest(tmp_path / "mixed.csv", count=150)
+    swap = {"dark": "bright", "bright": "dark"}
+    lines = [line.split(",") for line in manifest.read_text().splitlines()]
+    for line in lines[1::4]:  # labels that nobody can know, so that no temperature is extreme
+        line[1] = swap[line[1]]
+    manifest.write_text("\n".join(map(",".join, lines)))
+    # With one number of neighbours to choose from, validation images do nothing but calibrate.
+    protocol = Protocol(name="five", neighbours=(5,), fewshot_validation="subset")
+    run(tmp_path / "out", manifest, probe="knn", protocol=protocol, fractions="50,100")
+    task = tasks.load(str(manifest))
+    encoder = model_zoo.load("pixels", device="cpu")
+    x, y = {}, {}
+    for name, split in task.splits.items():
+        inputs = [encoder.prepare(image.read()) for image in split.images]
+        x[name] = encoder.encode_prepared(torch.stack(inputs))
+        y[name] = torch.from_numpy(split.labels)
+    data = Data(x["train"], y["train"], x["validation"], y["validation"], 2)
+    measured = cells(tmp_path / "out")
+    assert [cell.coordinates.fraction for cell in measured] == [50, 100]
+    for cell in measured:
+        wanted, of_all, of_test = [], [], []
+        for seed in range(2):
+            rows = {
+                name: fewshot.subset(
+                    split.labels, split.groups, cell.coordinates.fraction, seed, name
+                )
+                for name, split in task.splits.items()
+            }
+            stream = Stream(0, seed, *(torch.from_numpy(rows[n]) for n in ("train", "validation")))
+            probe = probes.train("knn", data, [stream], protocol)
+            test, every = (probe.predict_proba(x[name]).numpy() for name in ("test", "validation"))
+            used = rows["validation"]
+            truth = task.validation.labels
+            for losses, fitted_on in (
+                (wanted, (every[:, used], truth[used])),
+                (of_all, (every, truth)),
+                (of_test, (test, task.test.labels)),
+            ):
+                scores = metrics.score(test, task.test.labels, validation=fitted_on)
+                losses.append(scores["log_loss_calibrated"][0])
+        assert cell.scores["log_loss_calibrated"] == pytest.approx(wanted, rel=1e-6)
+        assert of_test != pytest.approx(wanted, rel=1e-4)
+        same = of_all == pytest.approx(wanted, rel=1e-4)
+        assert same == (cell.coordinates.fraction == 100)
 
 
 def test_bad_words_are_told_before_anything_is_made(tmp_path: Path, manifest: Path) -> None:

@@ -135,3 +135,17 @@ def test_standardised_probes_do_not_depend_on_the_scale_of_features(name: str) -
         for s in (torch.ones_like(scale), torch.full_like(scale, 50.0))
     ]
     torch.testing.assert_close(*results, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", PROBES)
+def test_standardised_probes_are_plain_ones_on_standardised_features(name: str) -> None:
+    (x, y), (vx, vy) = clouds(), clouds(40, seed=1)
+    scale = torch.logspace(-1, 1, x.shape[1]).double()
+    x, vx = x * scale + 3, vx * scale * 2 + 1  # validation images lie elsewhere
+    mean, deviation = x.mean(0), x.std(0, correction=0)
+    found = fit(name, x, y, vx, vy, classes=3, seeds=[0], protocol=Protocol(standardize=True))
+    x, unseen = (x - mean) / deviation, (vx - mean) / deviation
+    plain = fit(name, x, y, unseen, vy, classes=3, seeds=[0], protocol=Protocol())
+    torch.testing.assert_close(
+        found.predict_proba(vx), plain.predict_proba(unseen), rtol=1e-5, atol=1e-7
+    )

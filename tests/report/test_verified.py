@@ -100,6 +100,17 @@ def test_two_cells_that_were_swapped_are_told(cells: Cells) -> None:
     assert {e.coordinates.model for e in failed} == {"good", "fair"}
 
 
+def test_predictions_of_another_model_are_refused(cells: Cells) -> None:
+    one, other = (
+        (cells.out / PLACE.replace("good", name)).with_suffix(".safetensors")
+        for name in ("good", "fair")
+    )
+    assert one.read_bytes() != other.read_bytes()
+    shutil.copy(other, one)  # whole, and of the right shape
+    with pytest.raises(UserError, match=r"good/aul/.*safetensors is damaged \(its digest"):
+        regenerate.gather(cells.out)
+
+
 def copy_cell(source: Cells, target: Cells, place: str = PLACE) -> None:
     for suffix in (".json", ".safetensors"):
         path = (target.out / place).with_suffix(suffix)

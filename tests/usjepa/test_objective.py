@@ -235,6 +235,18 @@ def test_targets_are_the_teachers_tokens() -> None:
             assert (found.var(-1, correction=0) - 1).abs().max() < 1e-2
 
 
+def test_each_of_the_teachers_layers_is_normalised_by_itself() -> None:
+    encoder, names = small(), ("blocks.0", "blocks.2")
+    with torch.no_grad():  # layers of real networks differ in size, too
+        encoder.network.blocks[2].mlp.fc2.weight.mul_(30)  # type: ignore[index, union-attr]
+    layers = [FrozenTeacher(encoder, [name])(images()) for name in names]
+    assert layers[1].std() > 3 * layers[0].std()
+    target = objective.build(settings("salt"), FrozenTeacher(encoder, names))
+    assert isinstance(target, SALT)
+    wanted = torch.cat([layer_norm(one, (20,)) for one in layers], dim=-1)
+    torch.testing.assert_close(target.targets(images()), wanted)
+
+
 def test_an_averaged_teacher_sees_what_the_student_sees() -> None:
     target = made("ijepa")
     assert isinstance(target, IJEPA)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,27 @@ def test_the_papers_run_ends_where_table_5_says() -> None:
     assert values[-1].weight_decay == pytest.approx(0.4)
     assert values[0].momentum == 0.996
     assert values[-1].momentum < 1 == schedules.at(100 * steps + 1, train, steps).momentum
+
+
+def test_every_step_of_a_short_run() -> None:
+    # 1.5 epochs of 3 steps are 4 whole steps of warm-up, as in the official code.
+    train = Train(
+        epochs=4,
+        warmup_epochs=1.5,
+        start_learning_rate=1.0,
+        learning_rate=5.0,
+        final_learning_rate=1.0,
+        weight_decay=0.0,
+        final_weight_decay=12.0,
+        ema=(0.4, 1.0),
+    )
+    values = [schedules.at(step, train, 3) for step in range(1, 15)]
+    down = [3 + 2 * math.cos(math.pi * part / 8) for part in range(1, 9)]
+    assert [one.learning_rate for one in values] == pytest.approx([2, 3, 4, 5, *down, 1, 1])
+    decay = [6 - 6 * math.cos(math.pi * part / 12) for part in range(1, 13)]
+    assert [one.weight_decay for one in values] == pytest.approx([*decay, 12, 12])
+    momenta = [0.4 + 0.05 * part for part in range(13)]
+    assert [one.momentum for one in values] == pytest.approx([*momenta, 1.0])
 
 
 @given(st.integers(1, 60), st.floats(0, 40), st.integers(1, 30))
