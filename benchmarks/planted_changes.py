@@ -22,7 +22,10 @@ LINEAR = "ultrabench_eval/probes/linear.py"
 HEADS = "ultrabench_eval/probes/heads.py"
 MEASURE = "ultrabench_eval/measure.py"
 BOOTSTRAP = "ultrabench_eval/stats/bootstrap.py"
+CLUSTERS = "ultrabench_eval/stats/clusters.py"
+INTERVALS = "ultrabench_eval/stats/intervals.py"
 PAIRED = "ultrabench_eval/stats/paired.py"
+PERMUTATION = "ultrabench_eval/stats/permutation.py"
 RANKS = "ultrabench_eval/stats/ranks.py"
 OBJECTIVE = "usjepa/objective.py"
 SCHEDULES = "usjepa/schedules.py"
@@ -31,6 +34,9 @@ _LINEAR = "tests/probes/test_linear.py"
 _CLOSED = "tests/probes/test_closed_form.py"
 _MEASURE = "tests/test_measure.py"
 _METRICS = "tests/test_metrics.py"
+_BOOTSTRAP = "tests/stats/test_bootstrap.py"
+_INTERVALS = "tests/stats/test_intervals.py"
+_PAIRED = "tests/stats/test_paired.py"
 _OBJECTIVE = "tests/usjepa/test_objective.py"
 
 CHANGES = (
@@ -187,15 +193,15 @@ CHANGES = (
     Change(
         "F1 counts true positives once",
         "ultrabench_eval/metrics.py",
-        "_ratio(2 * _right(counts), counts.sum(-1) + counts.sum(-2))",
-        "_ratio(_right(counts), counts.sum(-1) + counts.sum(-2))",
+        "_ratio(2 * sums[..., 0, :], sums[..., 1, :] + sums[..., 2, :])",
+        "_ratio(sums[..., 0, :], sums[..., 1, :] + sums[..., 2, :])",
         (f"{_METRICS}::test_counts_give_what_scikit_learn_gives",),
     ),
     Change(
         "balanced accuracy is the mean precision",
         "ultrabench_eval/metrics.py",
-        "_ratio(_right(counts), counts.sum(-1))",
-        "_ratio(_right(counts), counts.sum(-2))",
+        "_ratio(sums[..., 0, :], sums[..., 1, :]), axis=-1)",
+        "_ratio(sums[..., 0, :], sums[..., 2, :]), axis=-1)",
         (f"{_METRICS}::test_counts_give_what_scikit_learn_gives",),
     ),
     Change(
@@ -263,25 +269,67 @@ CHANGES = (
         (f"{_MEASURE}::test_copies_of_a_patients_image_do_not_narrow_an_interval",),
     ),
     Change(
-        "the bootstrap draws images and not patients",
-        BOOTSTRAP,
+        "statistics draw images and not patients",
+        CLUSTERS,
         "        if groups is None:\n            return cls(np.arange(images), images)",
         "        if True:\n            return cls(np.arange(images), images)",
-        ("tests/stats/test_bootstrap.py::test_intervals_equal_a_loop_over_resampled_patients",),
+        (f"{_BOOTSTRAP}::test_models_share_the_patients_of_a_resample_but_not_the_seeds",),
     ),
     Change(
         "as many seeds are drawn as there are",
         BOOTSTRAP,
         "drawn = max(1, seeds - 1)",
         "drawn = max(1, seeds)",
-        ("tests/stats/test_bootstrap.py::test_intervals_equal_a_loop_over_resampled_patients",),
+        (f"{_BOOTSTRAP}::test_models_share_the_patients_of_a_resample_but_not_the_seeds",),
+    ),
+    Change(
+        "a resample may lack a class",
+        BOOTSTRAP,
+        "drawn[generator.choice(some, len(lacking)), lacking] += 1",
+        "pass",
+        (f"{_BOOTSTRAP}::test_a_class_that_a_resample_lacks_never_raises_a_score",),
+    ),
+    Change(
+        "an interval knows nothing of seeds",
+        INTERVALS,
+        "of_seeds = scores.var(ddof=1) / seeds if seeds > 1 else 0.0",
+        "of_seeds = 0.0",
+        (f"{_INTERVALS}::test_seeds_that_scatter_widen_the_interval_by_their_variance",),
+    ),
+    Change(
+        "an interval is made with the normal distribution",
+        INTERVALS,
+        "stats.t.ppf((1 + level) / 2, degrees)",
+        "stats.norm.ppf((1 + level) / 2)",
+        (f"{_INTERVALS}::test_accuracy_without_imagined_patients_has_the_interval_of_a_mean",),
+    ),
+    Change(
+        "no patient is imagined where all are right",
+        INTERVALS,
+        "IMAGINED = 0.3",
+        "IMAGINED = 0.0",
+        (f"{_INTERVALS}::test_all_right_on_few_patients_is_no_certainty",),
     ),
     Change(
         "a p-value is one-sided",
         PAIRED,
-        "np.minimum(1, 2 * np.minimum(below, above)",
-        "np.minimum(1, np.minimum(below, above)",
-        ("tests/stats/test_paired.py::test_p_counts_the_resamples_on_the_other_side",),
+        "draws, size = np.abs(equal.draws), np.abs(equal.difference)",
+        "draws, size = equal.draws, np.abs(equal.difference)",
+        (f"{_PAIRED}::test_p_is_that_of_all_swaps_of_few_patients",),
+    ),
+    Change(
+        "swaps know nothing of seeds",
+        PERMUTATION,
+        "draws[:, some] += self._scatter(int(count))[:, None] * np.sqrt(of_seeds[some])",
+        "pass",
+        (f"{_PAIRED}::test_seeds_that_scatter_are_no_difference",),
+    ),
+    Change(
+        "controls are corrected together with encoders",
+        PAIRED,
+        "some = control[first] + control[second] == family",
+        "some = (control[first] + control[second] >= 0) & (family == 0)",
+        (f"{_PAIRED}::test_controls_cost_encoders_no_power",),
     ),
     Change(
         "Holm's p-values may fall from one step to the next",
