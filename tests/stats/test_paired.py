@@ -219,6 +219,7 @@ def test_a_reference_is_compared_with_all_and_nothing_else_is() -> None:
     every, some = paired.compare([one]), paired.compare([one], reference=1)
     assert some.letters == tuple("r" if some.p_holm[1, m] >= 0.05 else "" for m in range(3))
     assert some.letters[1] == "r"
+    assert set(paired.compare([one.only([0, 1])], reference=0).letters) <= {"r", ""}
     assert some.compared.tolist() == [[True, True, False], [True, True, True], [False, True, True]]
     assert some.p[1, 0] == every.p[1, 0]
     both = multipletests([every.p[1, 0], every.p[1, 2]], method="holm")[1]

@@ -38,7 +38,7 @@ class Pairs:
     """`p` corrected over the pairs of its family (see `compare`)."""
     letters: tuple[str, ...]
     """Two models share a letter if and only if they are not significantly different by `p_holm`;
-    the best model has an "a". If not all pairs were compared: "r" for the reference, or "a" for
+    the best model has an "a". If not all pairs were asked for: "r" for the reference, or "a" for
     the best model, and for all that are not significantly different from it; others have none."""
 
     @property
@@ -97,7 +97,7 @@ def compare(
         mine[second, first] = turned[first, second]
         np.fill_diagonal(mine, 0 if mine is low or mine is high else 1)
     order = np.argsort(-scores, kind="stable")
-    if not np.isnan(p).any():
+    if reference is None and not np.isnan(p).any():
         shown = letters(p_holm < 1 - level, order)
     else:
         one, letter = (order[0], "a") if reference is None else (reference, "r")
