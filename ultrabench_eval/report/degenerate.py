@@ -178,7 +178,8 @@ def _constant_on(probing: Probing, one: Comparison) -> list[Finding]:
         Finding(
             one.task,
             f"task '{one.task}' ({probing}): the probe of {', '.join(models)} gives one answer "
-            f"for all test images ({data_warnings.class_names(classes)}) with {how_many} seeds, "
+            f"for all test images ({data_warnings.class_names(classes)}"
+            f"{', one or the other by seed' if classes[1:] else ''}) with {how_many} seeds, "
             "so the score is that of a constant; look at the features and the training labels, "
             "or try `--protocol tuned`",
             tuple(models),
