@@ -320,9 +320,23 @@ CHANGES = (
     Change(
         "swaps know nothing of seeds",
         PERMUTATION,
-        "draws[:, some] += self._scatter(int(count))[:, None] * np.sqrt(of_seeds[some])",
+        'draws[:, scatter] += self._normal("seeds", 1).T * np.sqrt(of_seeds[scatter])',
         "pass",
         (f"{_PAIRED}::test_seeds_that_scatter_are_no_difference",),
+    ),
+    Change(
+        "few seeds are believed as many would be",
+        PERMUTATION,
+        "draws[:, few] /= np.sqrt(chi_square / whole[:, None]).T",
+        "pass",
+        (f"{_PAIRED}::test_of_models_that_differ_by_their_seeds_p_is_students",),
+    ),
+    Change(
+        "seeds are averaged before models are compared",
+        PERMUTATION,
+        "gradient(_METRIC, np.array(both))",
+        "gradient(_METRIC, np.repeat(np.array(both).mean(1, keepdims=True), count, axis=1))",
+        (f"{_PAIRED}::test_a_difference_by_seeds_that_lean_either_way_is_seen",),
     ),
     Change(
         "controls are corrected together with encoders",

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import kstest
+from scipy.stats import kstest, ttest_ind
 from statsmodels.stats.multitest import multipletests
 
 from ultrabench_eval.stats import paired, permutation
@@ -136,6 +136,36 @@ def test_seeds_that_scatter_are_no_difference() -> None:
             predicted.append(np.where(generator.random((5, 300)) < right, labels, wrong))
         found.append(paired.compare([contest(predicted, labels, None, f"{seed}")]).p[0, 1])
     assert 0.015 < (np.array(found) < 0.05).mean() < 0.09
+
+
+def leaning(seeds: np.ndarray, images: int) -> tuple[np.ndarray, np.ndarray]:
+    """Class codes of seeds that are right on so large a part of each of three classes."""
+    labels = np.arange(images) % 3
+    rank = np.arange(images) // 3 / (images // 3)
+    wrong = (labels + 1) % 3
+    return np.where(rank < seeds[:, None], labels, wrong), labels
+
+
+def test_of_models_that_differ_by_their_seeds_p_is_students() -> None:
+    one = np.array([0.60, 0.70, 0.65, 0.55, 0.75])
+    other = np.array([0.75, 0.80, 0.60, 0.70, 0.85])
+    predicted, labels = zip(*(leaning(seeds, 3000) for seeds in (one, other)), strict=True)
+    pairs = paired.compare([contest(predicted, labels[0], None)])
+    expected = ttest_ind(one, other).pvalue  # the normal distribution has less
+    assert pairs.p[0, 1] == pytest.approx(expected, abs=0.015)
+
+
+def test_a_difference_by_seeds_that_lean_either_way_is_seen() -> None:
+    """Each seed leans to one class or the other; their mean predictions lean to none."""
+    labels = np.arange(400) % 2
+    often = np.random.default_rng(0).random((6, 400))
+    right = np.where((np.arange(6)[:, None] + labels) % 2, 0.99, 0.45)
+    leaning_ones = np.where(often < right, labels, 1 - labels)
+    steady = np.where(often < 0.72, labels, 1 - labels)
+    pairs = paired.compare([contest([leaning_ones, steady], labels, None)])
+    middle = (pairs.low[0, 1] + pairs.high[0, 1]) / 2
+    assert pairs.difference[0, 1] < -0.01
+    assert middle == pytest.approx(pairs.difference[0, 1], abs=0.003)
 
 
 def test_p_is_that_of_all_swaps_of_few_patients() -> None:

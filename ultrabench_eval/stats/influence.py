@@ -30,3 +30,25 @@ def influence(
     """
     above, below = metric(total + _STEP * parts), metric(total - _STEP * parts)
     return np.asarray((above - below) / (2 * _STEP))
+
+
+def gradient(metric: Callable[[np.ndarray], np.ndarray], total: np.ndarray) -> np.ndarray:
+    """Derivatives of a score by each of the sums that it is made of, as `influence` finds them.
+
+    The influence of a part is the sum of its products with these: for many parts of the same sums
+    that is the faster way.
+
+    Args:
+        metric: sums [..., 3, C] -> scores [...].
+        total: sums, [..., 3, C].
+
+    Returns:
+        [..., 3, C]. 0 where a sum is 0, because then it is 0 in each part as well.
+    """
+    found = np.zeros(total.shape)
+    *_, rows, classes = total.shape
+    for row, column in np.ndindex(rows, classes):
+        step = np.zeros((rows, classes))
+        step[row, column] = _STEP
+        found[..., row, column] = (metric(total + step) - metric(total - step)) / (2 * _STEP)
+    return np.where(total == 0, 0.0, found)

@@ -151,13 +151,15 @@ def _mean(tasks: Sequence[Equal]) -> Equal:
     """Draws of the mean over tasks."""
     if len(tasks) == 1:
         return tasks[0]
-    square = len(tasks) ** 2
+    variance = np.sum([one.variance for one in tasks], axis=0)
+    spread = np.sum([np.square(one.variance) / one.degrees for one in tasks], axis=0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        degrees = np.where(spread > 0, np.square(variance) / spread, np.inf)
     return Equal(
         np.sum([one.difference for one in tasks], axis=0) / len(tasks),
         np.sum([one.draws for one in tasks], axis=0) / len(tasks),
-        np.sum([one.of_patients for one in tasks], axis=0) / square,
-        np.sum([one.of_seeds for one in tasks], axis=0) / square,
-        np.max([one.degrees for one in tasks], axis=0),
+        variance / len(tasks) ** 2,
+        degrees,
     )
 
 
@@ -175,11 +177,9 @@ def _test(equal: Equal, level: float) -> tuple[np.ndarray, np.ndarray]:
     p = (1 + as_far) / (len(draws) + 1)
     allowed = int(np.ceil((1 - level) * (len(draws) + 1) - 1))
     width = np.partition(draws, len(draws) - allowed, axis=0)[len(draws) - allowed]
-    variance = equal.of_patients + equal.of_seeds
-    some = (as_far < _FEW) & (variance > 0)
-    spread = np.square(equal.of_seeds[some]) / np.maximum(equal.degrees[some], 1)
-    degrees = np.square(variance[some]) / np.maximum(spread, 1e-300)
-    tail = 2 * stats.t.sf(size[some] / np.sqrt(variance[some]), degrees)
+    some = (as_far < _FEW) & (equal.variance > 0)
+    far = size[some] / np.sqrt(equal.variance[some])
+    tail = 2 * stats.t.sf(far, equal.degrees[some])
     p[some] = np.minimum(p[some], np.maximum(tail, 1e-300))
     return width, p
 
