@@ -19,7 +19,7 @@ import PIL.Image
 
 import tasks
 from tasks.check import check
-from tasks.images import decode
+from tasks.samples.images import decode
 from ultrabench_eval.core import parallel
 
 

@@ -22,7 +22,7 @@ from tabulate import tabulate
 import model_zoo
 import tasks
 from model_zoo import Encoder
-from tasks.images import Image
+from tasks.samples.images import Image
 from ultrabench_eval.features import Store, encode_batch
 
 MODELS = {"usf-mae": "random", "random-vit-tiny": None}  # a ViT-B/16 and a ViT-Tiny/16

@@ -16,7 +16,7 @@ import numpy as np
 from tabulate import tabulate
 
 import tasks
-from tasks import scan_mask
+from tasks.scan import scan_mask
 
 
 def main() -> None:

@@ -30,14 +30,15 @@ from torch import Tensor
 from torch.nn.functional import interpolate, layer_norm, smooth_l1_loss
 
 from usjepa import config as configs
-from usjepa import frames, loader, monitor, objective, train
+from usjepa import loader, monitor, objective, train
 from usjepa.config import Config
-from usjepa.frame_writer import Writer
-from usjepa.frames import Frames
+from usjepa.frames import store
+from usjepa.frames.sampling import CappedSampler, hold_out
+from usjepa.frames.store import Frames
+from usjepa.frames.writer import Writer
 from usjepa.loader import Part
 from usjepa.masks import Masks
 from usjepa.objective import SALT
-from usjepa.sampling import CappedSampler, hold_out
 
 
 def synthetic(folder: Path, count: int = 400) -> Frames:
@@ -45,11 +46,11 @@ def synthetic(folder: Path, count: int = 400) -> Frames:
     generator = np.random.default_rng(0)
     rows, columns = np.mgrid[:288, :360]
     inside = (np.hypot(rows, columns - 180) < 280) & (abs(columns - 180) < 0.9 * rows + 20)
-    with Writer(folder, "synthetic", frames.Settings(), {"folder": "drawn"}, None) as writer:
+    with Writer(folder, "synthetic", store.Settings(), {"folder": "drawn"}, None) as writer:
         for number in range(count):
             pixels = (generator.rayleigh(40, inside.shape) * inside).clip(0, 255).astype(np.uint8)
             writer.add(f"{number}", f"{number}", f"{number:064d}", pixels, inside)
-    return frames.open_index(folder)
+    return store.open_index(folder)
 
 
 def plain_targets(salt: SALT, images: Tensor) -> Tensor:
@@ -114,7 +115,7 @@ def main() -> None:
     settings = configs.load(given.config)
     with tempfile.TemporaryDirectory() as folder:
         if given.frames:
-            index = frames.open_index(given.frames)
+            index = store.open_index(given.frames)
             print(f"{len(index)} frames of {given.frames.name}")
         else:
             index = synthetic(Path(folder, "index"))

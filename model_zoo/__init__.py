@@ -13,8 +13,8 @@ from ultrabench_eval.core.registry import Registry
 
 if TYPE_CHECKING:
     from model_zoo.cards import Card
+    from model_zoo.checkpoints.parts import fill
     from model_zoo.encoder import Encoder
-    from model_zoo.parts import fill
     from model_zoo.transforms import InputRule
 
 __all__ = [
@@ -167,7 +167,7 @@ def __getattr__(name: str) -> Any:
 
         return Encoder
     if name == "fill":
-        from model_zoo.parts import fill
+        from model_zoo.checkpoints.parts import fill
 
         return fill
     if name == "InputRule":

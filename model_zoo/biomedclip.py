@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from model_zoo import pooling
 from model_zoo.cards import Card, HubFile
-from model_zoo.layouts import Layout, Recipe
+from model_zoo.checkpoints.layouts import Layout, Recipe
 from model_zoo.released import ViTEncoder
 from model_zoo.transforms import InputRule
 from model_zoo.vit import VisionTransformer

@@ -22,7 +22,7 @@ from torch.nn.functional import (
 
 from model_zoo import windows
 from model_zoo.cards import Card
-from model_zoo.layouts import Layout
+from model_zoo.checkpoints.layouts import Layout
 from model_zoo.released import ReleasedEncoder
 from model_zoo.transforms import InputRule
 from model_zoo.vit import initialise

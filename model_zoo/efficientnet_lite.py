@@ -13,9 +13,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from model_zoo import parts
-from model_zoo import weights as checkpoints
 from model_zoo.cards import Card
+from model_zoo.checkpoints import files as checkpoints
+from model_zoo.checkpoints import parts
 from model_zoo.encoder import RANDOM, Encoder
 from model_zoo.transforms import InputRule
 from ultrabench_eval.core.errors import UserError

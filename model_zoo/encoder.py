@@ -20,9 +20,9 @@ import torch
 from torch import Tensor, nn
 
 from model_zoo import code_identity, executed
-from model_zoo import weights as checkpoints
 from model_zoo.behaviour import Behaviour
 from model_zoo.cards import Card
+from model_zoo.checkpoints import files as checkpoints
 from model_zoo.transforms import InputRule
 from ultrabench_eval.core import hashing
 from ultrabench_eval.core.errors import UserError

@@ -21,13 +21,14 @@ from torch import Tensor, nn
 from transformers.utils import logging
 from transformers.utils.hub import cached_file
 
-from model_zoo import hf_input, hub, parts, pooling, shards
-from model_zoo import weights as checkpoints
+from model_zoo import hf_input, pooling
 from model_zoo.cards import Card, HubFile
+from model_zoo.checkpoints import files as checkpoints
+from model_zoo.checkpoints import hub, parts, shards
+from model_zoo.checkpoints.files import KeyReport, Source
+from model_zoo.checkpoints.parts import Part
 from model_zoo.encoder import RANDOM, Encoder
-from model_zoo.parts import Part
 from model_zoo.transforms import InputRule
-from model_zoo.weights import KeyReport, Source
 from ultrabench_eval.core.errors import UserError
 
 # As the library looks for them, the first one that is there.

@@ -16,7 +16,7 @@ import transformers
 from torch import Tensor
 from transformers.utils.hub import cached_file
 
-from model_zoo import settings
+from model_zoo.checkpoints import settings
 from model_zoo.transforms import InputRule, Interpolation
 from ultrabench_eval.core.errors import UserError
 

@@ -7,8 +7,9 @@ from pathlib import Path
 import torch
 
 import model_zoo
-from model_zoo import behaviour, guests, hub
-from model_zoo import weights as checkpoints
+from model_zoo import behaviour, guests
+from model_zoo.checkpoints import files as checkpoints
+from model_zoo.checkpoints import hub
 from model_zoo.encoder import Encoder
 from ultrabench_eval.core.errors import UserError
 

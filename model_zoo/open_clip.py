@@ -17,9 +17,9 @@ from typing import Any
 import open_clip
 from torch import Tensor, nn
 
-from model_zoo import parts, settings
-from model_zoo import weights as checkpoints
 from model_zoo.cards import Card
+from model_zoo.checkpoints import files as checkpoints
+from model_zoo.checkpoints import parts, settings
 from model_zoo.encoder import RANDOM, Encoder
 from ultrabench_eval.core.errors import UserError
 

@@ -8,11 +8,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from model_zoo import hub, layouts, pooling
-from model_zoo import weights as checkpoints
+from model_zoo import pooling
+from model_zoo.checkpoints import files as checkpoints
+from model_zoo.checkpoints import hub, layouts
+from model_zoo.checkpoints.layouts import Filled, Layout
+from model_zoo.checkpoints.parts import HEADS
 from model_zoo.encoder import RANDOM, Encoder
-from model_zoo.layouts import Filled, Layout
-from model_zoo.parts import HEADS
 from ultrabench_eval.core.errors import UserError
 
 

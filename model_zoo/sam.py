@@ -13,7 +13,7 @@ from torch.nn.functional import gelu, scaled_dot_product_attention
 
 from model_zoo import windows
 from model_zoo.cards import Card
-from model_zoo.layouts import Layout, Recipe
+from model_zoo.checkpoints.layouts import Layout, Recipe
 from model_zoo.released import ReleasedEncoder
 from model_zoo.transforms import InputRule
 from model_zoo.vit import EPS, initialise

@@ -10,7 +10,7 @@ from torch.nn.functional import gelu, interpolate, scaled_dot_product_attention
 
 from model_zoo import sam
 from model_zoo.cards import Card
-from model_zoo.layouts import Layout
+from model_zoo.checkpoints.layouts import Layout
 from model_zoo.transforms import InputRule
 from model_zoo.vit import EPS, initialise
 

@@ -8,11 +8,11 @@ from typing import Any, ClassVar
 
 from torch import nn
 
-from model_zoo import exports
-from model_zoo import weights as checkpoints
 from model_zoo.cards import Card
+from model_zoo.checkpoints import exports
+from model_zoo.checkpoints import files as checkpoints
+from model_zoo.checkpoints.exports import Export, Sizes
 from model_zoo.encoder import RANDOM
-from model_zoo.exports import Export, Sizes
 from model_zoo.released import ViTEncoder
 from model_zoo.transforms import InputRule
 from model_zoo.vit import VisionTransformer

@@ -20,9 +20,10 @@ import torch
 from timm.data.config import resolve_model_data_config
 from torch import Tensor, nn
 
-from model_zoo import hub, parts, pooling, settings
-from model_zoo import weights as checkpoints
+from model_zoo import pooling
 from model_zoo.cards import Card, HubFile
+from model_zoo.checkpoints import files as checkpoints
+from model_zoo.checkpoints import hub, parts, settings
 from model_zoo.encoder import RANDOM, Encoder
 from model_zoo.transforms import InputRule
 from ultrabench_eval.core import hashing

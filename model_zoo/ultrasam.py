@@ -6,7 +6,7 @@ from torch import nn
 
 from model_zoo import sam
 from model_zoo.cards import Card
-from model_zoo.layouts import Layout, Recipe
+from model_zoo.checkpoints.layouts import Layout, Recipe
 from model_zoo.transforms import InputRule
 
 _NAMES = {

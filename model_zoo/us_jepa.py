@@ -13,12 +13,12 @@ from typing import ClassVar
 
 from torch import nn
 
-from model_zoo import exports
-from model_zoo import weights as checkpoints
 from model_zoo.cards import Card
+from model_zoo.checkpoints import exports
+from model_zoo.checkpoints import files as checkpoints
+from model_zoo.checkpoints.exports import Export, Sizes
+from model_zoo.checkpoints.layouts import Layout
 from model_zoo.encoder import RANDOM
-from model_zoo.exports import Export, Sizes
-from model_zoo.layouts import Layout
 from model_zoo.released import ViTEncoder
 from model_zoo.transforms import InputRule
 from model_zoo.vit import VisionTransformer

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from model_zoo.cards import Card
-from model_zoo.layouts import Layout
+from model_zoo.checkpoints.layouts import Layout
 from model_zoo.released import ViTEncoder
 from model_zoo.transforms import InputRule
 from model_zoo.vit import VisionTransformer

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from model_zoo.cards import Card
-from model_zoo.layouts import Layout, Recipe, without_key_bias
+from model_zoo.checkpoints.layouts import Layout, Recipe, without_key_bias
 from model_zoo.released import ViTEncoder
 from model_zoo.transforms import InputRule
 from model_zoo.vit import Block, PatchEmbed, initialise

@@ -65,22 +65,12 @@ class Vectors(NamedTuple):
         return images[:, :1].repeat(1, 3, 1, 1) if given["grey"] else images
 
 
-def vectors_folder() -> Path:
-    """Where the vectors are: beside the installed package, or in the repository's tests.
-
-    Raises:
-        UserError: in neither place.
-    """
-    here = Path(__file__).resolve().parent
-    for folder in (here / "conformance", here.parent / "tests" / "conformance"):
-        if folder.is_dir():
-            return folder
-    raise UserError(f"the reference vectors are not in {here / 'conformance'}; install again")
+VECTORS = Path(__file__).resolve().parent / "conformance"
 
 
 def names() -> list[str]:
     """Models that have vectors."""
-    return sorted(path.stem for path in vectors_folder().glob("*.json"))
+    return sorted(path.stem for path in VECTORS.glob("*.json"))
 
 
 def read(name: str, second: bool = False) -> Vectors:
@@ -93,7 +83,7 @@ def read(name: str, second: bool = False) -> Vectors:
     Raises:
         UserError: there is none.
     """
-    folder = vectors_folder()
+    folder = VECTORS
     if name not in names():
         listed = ", ".join(names())
         raise UserError(f"there are no reference vectors for model '{name}'; there are: {listed}")

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from tasks import release, splits
-from tasks.scan_mask import OutlineMask
+from tasks.scan.scan_mask import OutlineMask
 from tasks.task import Item, Rule, Task, TaskCard
 from ultrabench_eval.core.errors import UserError
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tasks import split_files
-from tasks.images import Image
+from tasks.samples.images import Image
 from tasks.split_files import UNUSED, Row
 from tasks.task import Task
 from ultrabench_eval.core import parallel

@@ -11,7 +11,7 @@ import PIL.Image
 import PIL.ImageDraw
 import PIL.ImageFont
 
-from tasks.images import Image
+from tasks.samples.images import Image
 from tasks.task import ScanMask, Task
 from ultrabench_eval.core import files
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from tasks import matlab, release, splits
-from tasks.images import ImageArray
+from tasks.samples.images import ImageArray
 from tasks.task import Item, Rule, Task, TaskCard
 from ultrabench_eval.core.errors import UserError
 

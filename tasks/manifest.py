@@ -29,7 +29,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import tasks
-from tasks.images import ImageFile
+from tasks.samples.images import ImageFile
 from tasks.task import SPLITS, Item, Split, Task, TaskCard
 from ultrabench_eval.core import names
 from ultrabench_eval.core.errors import UserError

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tasks import release, splits, video
-from tasks.scan_mask import ClipMask
+from tasks import release, splits
+from tasks.samples import video
+from tasks.scan.scan_mask import ClipMask
 from tasks.task import SPLITS, Item, Rule, Task, TaskCard
 
 CARD = TaskCard(

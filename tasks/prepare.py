@@ -18,11 +18,12 @@ from typing import NamedTuple
 from tabulate import tabulate
 
 import tasks
-from tasks import archives, contact_sheet, split_files, ultrabench
+from tasks import contact_sheet, split_files, ultrabench
 from tasks.check import Report, changed, check
-from tasks.download import SOURCES, fetch
+from tasks.obtain import archives
+from tasks.obtain.download import SOURCES, fetch
+from tasks.obtain.sources import Manual
 from tasks.recognise import PREPARED
-from tasks.sources import Manual
 from tasks.split_files import UNUSED, Row
 from tasks.task import Task
 from ultrabench_eval.core import files

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tasks import archives
+from tasks.obtain import archives
 from ultrabench_eval.core.errors import UserError
 
 if TYPE_CHECKING:
-    from tasks.images import ImageFile
+    from tasks.samples.images import ImageFile
 
 SYNTHETIC_MARKER = "SYNTHETIC.json"  # the phantom suite writes it beside every release it makes
 MARKS = {
@@ -141,7 +141,10 @@ def without_masks(paths: Iterable[Path]) -> list[Path]:
 
 def image(path: Path, name: str) -> ImageFile:
     """An image of a release, from which a damaged copy can be made good again."""
-    from tasks.images import RELEASE, ImageFile  # here, because names are listed without numpy
+    from tasks.samples.images import (  # here, because names are listed without numpy
+        RELEASE,
+        ImageFile,
+    )
 
     return ImageFile(path, name, RELEASE)
 

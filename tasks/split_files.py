@@ -22,8 +22,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from tasks.images import Image
 from tasks.release import missing_note
+from tasks.samples.images import Image
 from tasks.task import SPLITS, Item, Split, Task
 from ultrabench_eval.core import files, names
 from ultrabench_eval.core.errors import UserError

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from sklearn.model_selection import GroupShuffleSplit, train_test_split
 
-from tasks.images import ImageArray, ImageFile
 from tasks.release import missing_note
+from tasks.samples.images import ImageArray, ImageFile
 from tasks.task import SPLITS, Item, Rule, Split, Task, TaskCard
 from ultrabench_eval.core.errors import UserError
 

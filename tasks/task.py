@@ -12,8 +12,8 @@ from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 
-from tasks.images import Image, verifiable
-from tasks.scan_mask import EstimatedMask
+from tasks.samples.images import Image, verifiable
+from tasks.scan.scan_mask import EstimatedMask
 from ultrabench_eval.core import hashing, names
 from ultrabench_eval.core.errors import UserError
 
@@ -21,7 +21,7 @@ SPLITS = ("train", "validation", "test")
 
 
 class ScanMask(Protocol):
-    """The ultrasound region of one image; `tasks.scan_mask` has the kinds there are."""
+    """The ultrasound region of one image; `tasks.scan.scan_mask` has the kinds there are."""
 
     @property
     def name(self) -> str:

@@ -29,8 +29,8 @@ import PIL.Image
 
 import tasks
 from tasks import release, splits
-from tasks.images import ImageFile
-from tasks.scan_mask import MaskFile
+from tasks.samples.images import ImageFile
+from tasks.scan.scan_mask import MaskFile
 from tasks.task import SPLITS, Item, Task
 from ultrabench_eval.core import files, parallel
 from ultrabench_eval.core.errors import UserError

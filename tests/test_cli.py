@@ -90,7 +90,7 @@ def test_bad_input_is_one_sentence_a_problem_and_exit_2(tmp_path: Path) -> None:
 
 def test_the_run_that_is_offered_works(tmp_path: Path) -> None:
     """On one task of the eight, to be quick: the words are those of the offer."""
-    from ultrabench_eval.plan import WORKS_NOW
+    from ultrabench_eval.loading import WORKS_NOW
 
     words = WORKS_NOW.partition("ubench ")[2].split()
     words[words.index("all")] = "fatty_liver"

@@ -14,7 +14,7 @@ from conftest import make_manifest
 from typer.testing import CliRunner, Result
 
 import tasks as task_zoo
-from tasks import download
+from tasks.obtain import download
 from ultrabench_eval import cli
 from ultrabench_eval.core.errors import UserError
 

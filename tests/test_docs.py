@@ -40,7 +40,7 @@ import usjepa.cli
 from tasks import phantom
 from tasks.phantom.plan import Size
 from ultrabench_eval import cli
-from ultrabench_eval.report import claims, published
+from ultrabench_eval.report.paper import claims, published
 from ultrabench_eval.stats import bootstrap
 
 ROOT = Path(__file__).resolve().parents[1]

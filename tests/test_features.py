@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 import model_zoo
 import tasks
 from model_zoo import Encoder, InputRule
-from tasks.images import Image
+from tasks.samples.images import Image
 from tasks.task import Task
 from ultrabench_eval import features
 from ultrabench_eval.core import hashing

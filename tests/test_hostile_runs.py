@@ -15,7 +15,7 @@ import torch
 from conftest import forget_plugins, make_manifest
 
 import ultrabench_eval
-from ultrabench_eval import metrics, plan
+from ultrabench_eval import loading, metrics
 from ultrabench_eval.cells import Cells
 from ultrabench_eval.core.errors import UserError
 from ultrabench_eval.pipeline import Step, default_cache
@@ -260,7 +260,7 @@ def test_names_may_hold_commas_dots_and_many_letters(tmp_path: Path) -> None:
     made = [make_manifest(tmp_path / "tasks" / f"{number}.csv") for number in range(3)]
     manifests = [path.rename(path.with_name(n)) for path, n in zip(made, names, strict=True)]
     asked = ",".join(map(str, manifests))
-    assert plan.resolve_names(asked, []) == list(map(str, manifests))
+    assert loading.resolve_names(asked, []) == list(map(str, manifests))
     frame = ultrabench_eval.run(
         *("pixels", asked), probe="ridge", seeds=1, out=tmp_path / "out", cache=tmp_path / "cache"
     )

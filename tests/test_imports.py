@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -83,3 +84,19 @@ def test_nothing_heavy_is_imported_for(code: str) -> None:
     code += f"\nimport sys; print([m for m in {heavy} if m in sys.modules], file=sys.stderr)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stderr.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("former", "name", "now"),
+    [
+        ("tasks.images", "decode", "tasks.samples.images"),
+        ("tasks.images", "ImageFile", "tasks.samples.images"),
+        ("tasks.video", "decode", "tasks.samples.video"),
+        ("tasks.video", "sample", "tasks.samples.video"),
+        ("ultrabench_eval.stats.bootstrap", "intervals", "ultrabench_eval.stats.intervals"),
+    ],
+)
+def test_what_plugins_and_scripts_import_has_its_former_name(
+    former: str, name: str, now: str
+) -> None:
+    assert getattr(import_module(former), name) is getattr(import_module(now), name)

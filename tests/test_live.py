@@ -10,7 +10,7 @@ from sklearn.metrics import f1_score
 
 import model_zoo
 import tasks
-from tasks.images import ImageArray
+from tasks.samples.images import ImageArray
 from tasks.task import Item, Split, Task, TaskCard
 from ultrabench_eval import live
 from ultrabench_eval.core.errors import UserError

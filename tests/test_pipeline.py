@@ -16,11 +16,11 @@ from conftest import forget_plugins, make_manifest
 from sklearn.metrics import f1_score
 
 import ultrabench_eval
-from ultrabench_eval import features, plan
+from ultrabench_eval import features, loading
 from ultrabench_eval.cells import Cells, Coordinates, Failure
 from ultrabench_eval.core.errors import UserError
+from ultrabench_eval.loading import Problems
 from ultrabench_eval.pipeline import Step
-from ultrabench_eval.plan import Problems
 
 # The long form as DESIGN has it.
 COLUMNS = [
@@ -158,7 +158,7 @@ def test_the_users_own_words_without_data_or_weights(
     lines = str(caught.value).splitlines()
     assert "--data" in lines[0]
     assert "--weights" in lines[1]
-    assert lines[2] == plan.WORKS_NOW
+    assert lines[2] == loading.WORKS_NOW
 
 
 def test_every_missing_dataset_has_a_sentence(tmp_path: Path) -> None:

@@ -14,8 +14,8 @@ from test_cli import ubench
 import ultrabench_eval
 from ultrabench_eval import licences, remedies
 from ultrabench_eval.core.errors import UserError
-from ultrabench_eval.forecast import Forecast, forecast
 from ultrabench_eval.pipeline import Step
+from ultrabench_eval.plan import Forecast, forecast
 
 BOTH = {"fractions": "50,100", "corruptions": "blur", "probe": "linear,ridge", "seeds": 1}
 

@@ -13,7 +13,7 @@ import ultrabench_eval
 from model_zoo.encoder import Encoder
 from ultrabench_eval import precision
 from ultrabench_eval.cells import Cell, Cells
-from ultrabench_eval.plan import Model
+from ultrabench_eval.loading import Model
 
 
 class Smooth(Encoder):

@@ -12,7 +12,7 @@ from test_cli import ubench
 from ultrabench_eval import throughput
 from ultrabench_eval.core import hashing
 from ultrabench_eval.core.errors import UserError
-from ultrabench_eval.report import speeds
+from ultrabench_eval.report.sections import speeds
 
 MODELS = "random-vit-tiny,us-jepa-nano/mean_prenorm,pixels"
 

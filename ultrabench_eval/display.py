@@ -14,7 +14,7 @@ from rich.text import Text
 
 from ultrabench_eval.core.names import printable
 from ultrabench_eval.pipeline import Step
-from ultrabench_eval.report import tables
+from ultrabench_eval.report import write
 
 
 def console() -> Console:
@@ -99,7 +99,7 @@ def _bars() -> Bars:
     )
 
 
-def leaderboard(entries: Sequence[tables.Entry], without: Collection[str] = ()) -> list[Group]:
+def leaderboard(entries: Sequence[write.Entry], without: Collection[str] = ()) -> list[Group]:
     """The wide tables of a results folder, each under its title.
 
     Nothing is bold: which model is the best is for the pages, which have the statistics.
@@ -109,7 +109,7 @@ def leaderboard(entries: Sequence[tables.Entry], without: Collection[str] = ()) 
         without: tasks that have no part in the mean.
     """
     shown = []
-    for wide in tables.wide(entries, without=without):
+    for wide in write.wide(entries, without=without):
         title = f"Macro F1 in percent, mean ± sd over seeds\n{wide.condition}"
         if wide.synthetic:
             title = f"SYNTHETIC images: says nothing about real ultrasound\n{title}"

@@ -200,13 +200,13 @@ def _weights_of(name: str) -> str | None:
     Raises:
         UserError: several files fit.
     """
-    from model_zoo import exports, hub, weights
+    from model_zoo.checkpoints import exports, files, hub
 
     model = model_zoo.registry.get(name)
     card = model_zoo.card(name)
     if card.status == "control":
         return "needs none"
-    source = weights.find(name, None)
+    source = files.find(name, None)
     if source is not None:
         return str(source)
     package = remedies.package(name)

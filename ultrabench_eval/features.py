@@ -28,7 +28,7 @@ from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d, cosine_similarity
 
 from model_zoo import Encoder
-from tasks.images import Image
+from tasks.samples.images import Image
 from ultrabench_eval.core import files, hashing, parallel
 from ultrabench_eval.core.errors import UserError
 from ultrabench_eval.versions import versions

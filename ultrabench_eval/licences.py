@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 import model_zoo
 import tasks as task_zoo
 from model_zoo import Card
-from tasks.sources import SOURCES
+from tasks.obtain.sources import SOURCES
 
 Kind = Literal["non-commercial", "restricted", "unknown", "open"]
 

@@ -21,15 +21,15 @@ import torch
 from torch import Tensor
 
 from model_zoo import behaviour
-from tasks.images import Image
+from tasks.samples.images import Image
 from tasks.task import Split, Task
 from ultrabench_eval import (
     corrupt,
     data_warnings,
     features,
     fewshot,
+    loading,
     metrics,
-    plan,
     precision,
     probes,
 )
@@ -39,7 +39,7 @@ from ultrabench_eval.core.errors import UserError
 from ultrabench_eval.corrupt import CorruptedImage
 from ultrabench_eval.features import Kind, Store
 from ultrabench_eval.grid import Grid
-from ultrabench_eval.plan import Model
+from ultrabench_eval.loading import Model
 from ultrabench_eval.probes.heads import Data, Head, Probes, at_an_edge, streams
 from ultrabench_eval.protocol import Protocol
 from ultrabench_eval.stats.intervals import intervals
@@ -190,8 +190,8 @@ class _Guard:
             yield
         except UserError as error:
             self._fail(places, str(error))
-        except plan.FOREIGN as error:  # a model may be anyone's code
-            self._fail(places, plan.reason(error), traceback.format_exc())
+        except loading.FOREIGN as error:  # a model may be anyone's code
+            self._fail(places, loading.reason(error), traceback.format_exc())
 
     def _fail(self, places: Iterable[Place], reason: str, trace: str = "") -> None:
         for place in filter(self.is_open, places):

@@ -13,9 +13,9 @@ from pathlib import Path
 from ultrabench_eval.cells import Cell, Cells, Coordinates, Failure
 from ultrabench_eval.core import files
 from ultrabench_eval.core.errors import UserError, not_found
-from ultrabench_eval.plan import Problems
-from ultrabench_eval.report import regenerate, tables
-from ultrabench_eval.report.entries import Entry, condition
+from ultrabench_eval.loading import Problems
+from ultrabench_eval.report import regenerate, write
+from ultrabench_eval.report.results.entries import Entry, condition
 
 # What two folders must agree on; durations and versions may differ.
 _NUMBERS = ("identity", "predictions", "scores", "intervals", "images", "classes")
@@ -71,7 +71,7 @@ def merge(out: Path | str, sources: Sequence[Path | str]) -> Merged:
     for folder in folders:
         target.miss(folder.gone(entries), folder)  # so that the merged pages tell it, too
     with files.locked(target.out / "leaderboard"):
-        tables.write(target)
+        write.write(target)
     return Merged(
         {str(folder.out): sum(one.cells is folder for one in new) for folder in folders},
         sum(isinstance(one.entry, Cell) for one in found.values()),

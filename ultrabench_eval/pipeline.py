@@ -15,16 +15,17 @@ import model_zoo
 import tasks as task_zoo
 from model_zoo import guests
 from tasks.task import Task
-from ultrabench_eval import executors, plan, plugins
+from ultrabench_eval import executors, loading, plugins
 from ultrabench_eval.cells import Cells, Failure
 from ultrabench_eval.core import files, memory
 from ultrabench_eval.core.errors import UserError
 from ultrabench_eval.executors import Engine, Job, Lost, Outcome
 from ultrabench_eval.grid import Grid
+from ultrabench_eval.loading import Model, Plan, Problems
 from ultrabench_eval.measure import Setting, Stage, is_finished, measure
-from ultrabench_eval.plan import Model, Plan, Problems
 from ultrabench_eval.protocol import Protocol
-from ultrabench_eval.report import kept, tables
+from ultrabench_eval.report import write
+from ultrabench_eval.report.results import kept
 from ultrabench_eval.units import Failures, Shard, Unit, Written, in_turn
 
 PHANTOM = "phantom"  # the data root that is made when it is asked for
@@ -157,7 +158,7 @@ def run(
     here = options if engine is None else {**options, "device": "cpu"}
     ready = prepare(models, tasks, **here, report=report)
     if ready.planned.problems and not keep_going:
-        raise Problems(ready.planned.problems, plan.WORKS_NOW)
+        raise Problems(ready.planned.problems, loading.WORKS_NOW)
     cells = ready.setting.cells
     try:
         _check_folders(ready)
@@ -172,7 +173,7 @@ def run(
         _measure_by_workers(ready, engine, options, report)
     _look_up(ready, report)
     with files.locked(cells.out / "leaderboard"):
-        return tables.write(cells)
+        return write.write(cells)
 
 
 @dataclass(frozen=True)
@@ -229,10 +230,10 @@ def prepare(
     cache = (Path(cache) if cache else default_cache()).absolute()
     for file in [plugin_files] if isinstance(plugin_files, str | Path) else list(plugin_files):
         plugins.load_file(Path(file))
-    model_names = plan.resolve_names(models, model_zoo.names())
+    model_names = loading.resolve_names(models, model_zoo.names())
     if pooling:
         model_names = [n if model_zoo.split(n)[1] else f"{n}/{pooling}" for n in model_names]
-    task_names = plan.resolve_names(tasks, task_zoo.names())
+    task_names = loading.resolve_names(tasks, task_zoo.names())
     if splits:
         task_names = [task_zoo.with_splits(name, str(splits)) for name in task_names]
     _check_names(model_names, task_names, weights or {})
@@ -248,7 +249,7 @@ def prepare(
         place = data or os.environ.get("UBENCH_DATA")
         root = Path(place).absolute() if place else None
     report(Step("plan"))
-    planned = plan.make(
+    planned = loading.make(
         list(dict.fromkeys(model for model, _ in pairs)),
         task_names,
         data=root,
@@ -304,7 +305,7 @@ def _check_names(
     model_names: Sequence[str], task_names: Sequence[str], weights: Mapping[str, Path | str]
 ) -> None:
     """Everything that is wrong with the names as such, at once and before anything is loaded."""
-    problems = plan.check_labels(task_names)
+    problems = loading.check_labels(task_names)
     if not model_names:
         problems.append("no model is asked for; `ubench models` lists all")
     if not task_names:
@@ -380,7 +381,7 @@ def _shown(ready: Ready, report: Report) -> pd.DataFrame:
     for done in range(total):
         report(Step("kept", done=done + 1, total=total))
     cells = ready.setting.cells
-    return tables.frame(cells.gather(), kept.findings(cells.out))
+    return write.frame(cells.gather(), kept.findings(cells.out))
 
 
 def _look_up(ready: Ready, report: Report) -> None:

@@ -1,310 +1,351 @@
-"""The plan of a run: what is asked for, what is there, what is missing, before anything is made."""
+"""What a run would do: cells, images, time, disk, licences, and what is missing.
+
+Nothing is measured and nothing written into OUT. Time is an estimate: encoders are timed here on a
+few of the very images that are to be encoded, probes and scores at the rates stated below.
+"""
 
 from __future__ import annotations
 
-import dataclasses
+import math
 import os
-import traceback
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import time
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple
 
 import torch
 
 import model_zoo
-import tasks as task_zoo
-from model_zoo import Card, Encoder, guests
-from model_zoo.behaviour import Behaviour
-from tasks import prepare
+from model_zoo import Encoder
+from tasks.samples.images import Image
 from tasks.task import Task
-from ultrabench_eval import data_warnings
-from ultrabench_eval.core import command
+from ultrabench_eval import features, licences, loading, precision, remedies
+from ultrabench_eval.core import parallel
 from ultrabench_eval.core.errors import UserError
+from ultrabench_eval.features import Kind
+from ultrabench_eval.licences import Terms
+from ultrabench_eval.loading import Model
+from ultrabench_eval.measure import Bench, Place, Setting
+from ultrabench_eval.pipeline import Ready, Report, Step, prepare
+from ultrabench_eval.protocol import Protocol
+from ultrabench_eval.units import Unit
 
-T = TypeVar("T")
+FEW = 4  # images that an encoder is timed on; a whole batch on a GPU, where four take as long
 
-WORKS_NOW = (
-    "this works now, without data or weights of your own: "
-    "ubench run --model efficientnet-lite0,random-vit-tiny,pixels --task all --data phantom"
-)
-
-
-class Problems(UserError):
-    """Everything that keeps a run from starting, one sentence each.
-
-    Args:
-        problems: the sentences.
-        hint: what to do instead, or "".
-    """
-
-    def __init__(self, problems: Sequence[str], hint: str = "") -> None:
-        super().__init__("\n".join([*problems, *([hint] if hint else [])]))
-        self.problems = list(problems)
+# Seconds on one core of a common server, of training one probe (a seed with one setting) on a
+# million numbers (training images x feature width), and of one cell's scores and intervals.
+PROBE_SECONDS = {"linear": 0.2, "logistic": 0.1, "ridge": 0.01, "knn": 0.01, "attentive": 3.0}
+CELL_SECONDS = 0.1
+WIDTH = 768  # of features whose width is not known before the model is timed
+CELL_BYTES = 10_000  # of a cell's JSON, besides its predictions
 
 
 @dataclass
-class Model:
-    """A model that is asked for; its network is in memory only while it is needed."""
+class Share:
+    """What is to be done for a model on a task."""
 
-    name: str
-    weights: str | None
-    device: str
-    dtype: str
-    """As asked for; "auto" until `precision.settle` has decided."""
-    accept_license: bool = False
-    compile: bool = False
-    fingerprint: str = field(default="", init=False)
-    behaviour: Behaviour | None = field(init=False)
-    """What it gives for a few fixed images; observed when it is loaded."""
-    info: dict[str, str | int | None] = field(init=False)
-    card: Card = field(init=False)
-    random_weights: bool = field(init=False)
-    batch_size: int = field(init=False)
-    processor: torch.device = field(init=False)
-    _encoder: Encoder | None = field(default=None, init=False)
-
-    def __post_init__(self) -> None:
-        encoder = self.encoder()
-        self.fingerprint = encoder.fingerprint
-        self.behaviour = encoder.behaviour
-        self.card = encoder.card
-        self.random_weights = encoder.random_weights
-        self.batch_size = encoder.batch_size
-        self.processor = encoder.device
-        if not (encoder.reduced and self.dtype == "auto"):
-            self.dtype = str(encoder.dtype).removeprefix("torch.")
-        self.info = {
-            "title": encoder.card.title,
-            "pooling": encoder.pooling,
-            "input_size": encoder.input_size,
-            "parameters": encoder.parameter_count,
-            "status": encoder.card.status,
-            "saw": encoder.card.contamination,
-            **_weights_info(encoder),
-        }
+    model: str
+    task: str
+    cells: int
+    """All that are asked for."""
+    there: int = 0
+    """Cells that are not computed again."""
+    failed: int = 0
+    """Of those to do: error rows of an earlier run."""
+    images: int = 0
+    """To be encoded: not in the cache under this model, dtype, corruption and kind. Images that
+    two tasks share count where they come first."""
+    batches: int = 0
+    """In which they are encoded; each is filled up to the encoder's size."""
+    encode_seconds: float | None = None
+    """None: not timed."""
+    probe_seconds: float = 0.0
+    """Probes and scores."""
+    feature_bytes: int = 0
+    result_bytes: int = 0
+    problem: str | None = None
+    """Why it cannot be run, in a sentence."""
 
     @property
-    def numerics(self) -> str:
-        """What rounds the features besides the weights: dtype, and whether it is compiled."""
-        return f"{self.dtype} compiled" if self.compile else self.dtype
+    def to_do(self) -> int:
+        """Cells to be measured."""
+        return self.cells - self.there
 
-    def encoder(self) -> Encoder:
-        """The network, loaded if it is not in memory.
 
-        Raises:
-            UserError: it cannot be loaded, or is not what it was when the run was planned.
-        """
-        if self._encoder is None:
-            self._encoder = model_zoo.load(
-                self.name,
-                self.weights,
-                self.device,
-                self.dtype,
-                accept_license=self.accept_license,
-                compile=self.compile,
-            )
-        if self.fingerprint not in ("", self._encoder.fingerprint):
-            self.release()
-            raise UserError(
-                f"model '{self.name}' changed during the run (its weights or its code); run again"
-            )
-        return self._encoder
+class Speed(NamedTuple):
+    """Of an encoder on this machine, in seconds an image."""
 
-    def settle(self, dtype: str) -> None:
-        """Fix what "auto" means; a network in memory follows."""
-        self.dtype = dtype
-        if self._encoder is None or str(self._encoder.dtype) == f"torch.{dtype}":
-            return
-        if self._encoder.dtype == torch.float32:
-            self._encoder.to(getattr(torch, dtype))
-        else:  # its weights are rounded
-            self.release()
-
-    def release(self) -> None:
-        """Free the network's memory; `encoder()` loads it again."""
-        self._encoder = None
+    reading: float
+    """Decoding, corrupting and resizing, in as many threads as a run has."""
+    encoding: float
 
 
 @dataclass(frozen=True)
-class Plan:
-    """Models x tasks, each ready or with the reason why it is not, in the order asked for."""
+class Missing:
+    """What a run would stop at."""
 
-    models: dict[str, Model | str]
-    tasks: dict[str, Task | str]
+    what: str
+    """"weights" or "data"."""
+    name: str
+    reason: str
+    command: str
+    """That mends it."""
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """All that is known of a run before it begins."""
+
+    shares: list[Share]
+    out: str
+    cache: str
+    timed: bool
+    speeds: dict[str, Speed]
+    """Of the models that were timed."""
+    licences: list[Terms]
+    """Those that are not open."""
+    missing: list[Missing]
+    notes: list[str] = field(default_factory=list)
+
+    def total(self, what: str) -> int:
+        """Sum of a field over all shares, such as "cells" or "to_do"."""
+        return sum(getattr(share, what) for share in self.shares)
 
     @property
-    def problems(self) -> list[str]:
-        """The reasons, each once."""
-        reasons = [x for x in [*self.tasks.values(), *self.models.values()] if isinstance(x, str)]
-        return list(dict.fromkeys(reasons))
+    def seconds(self) -> float | None:
+        """Estimate for all that can be run; None if an encoder that is needed was not timed."""
+        parts = [s.encode_seconds for s in self.shares if s.images]
+        if None in parts:
+            return None
+        return sum(filter(None, parts)) + sum(share.probe_seconds for share in self.shares)
+
+    def as_dict(self) -> dict[str, Any]:
+        """As plain data for JSON."""
+        sums = ("cells", "there", "to_do", "failed", "images", "feature_bytes", "result_bytes")
+        return {
+            **{name: self.total(name) for name in sums},
+            "seconds": self.seconds,
+            "timed": self.timed,
+            "out": self.out,
+            "cache": self.cache,
+            "shares": [{**vars(share), "to_do": share.to_do} for share in self.shares],
+            "speeds": {name: speed._asdict() for name, speed in self.speeds.items()},
+            "licences": [one._asdict() for one in self.licences],
+            "missing": [vars(one) for one in self.missing],
+            "notes": self.notes,
+        }
 
 
-def make(
-    models: Sequence[str],
-    tasks: Sequence[str],
+def forecast(
+    models: str | Sequence[str],
+    tasks: str | Sequence[str] = "all",
     *,
-    data: Path | None,
-    weights: Mapping[str, str],
-    device: str,
-    dtype: str,
-    accept_license: bool = False,
-    compile: bool = False,
-) -> Plan:
-    """Load and check every model and every task once.
+    timing: bool = True,
+    report: Report = lambda step: None,
+    **options: Any,
+) -> Forecast:
+    """What `pipeline.run` would do with the same arguments.
 
-    A model's network is let go of again when there are several: it is loaded a second time if
-    there is something to encode, and memory never holds two.
+    Models are loaded (with `accept_license`: fetched) and images hashed, as a run does first. With
+    `dtype="auto"` the first batch decides the dtype where the processor has bfloat16. The phantom
+    suite is made if it is asked for.
 
     Args:
-        models: names.
-        tasks: names or manifest files.
-        data: data root, or None.
-        weights: checkpoint by model name, with or without pooling; "all" stands for every model.
-        device: see `model_zoo.load`.
-        dtype: see `model_zoo.load`.
-        accept_license: see `model_zoo.load`.
-        compile: see `model_zoo.load`.
+        models: see `run`.
+        tasks: see `run`.
+        timing: encode a few images with every model that has some to encode.
+        report: see `run`.
+        options: all others of `run`, but `keep_going`.
+
+    Raises:
+        UserError: words that are not understood, unknown names.
     """
-    alone = len(models) == 1
-    return Plan(
-        models={
-            name: _attempt(
-                f"model '{name}'",
-                _load_model,
-                alone,
-                name,
-                weights_of(name, weights),
-                device,
-                dtype,
-                accept_license,
-                compile,
-            )
-            for name in models
-        },
-        tasks={
-            task_zoo.label(name): _attempt(f"task '{name}'", _load_task, name, data)
-            for name in tasks
-        },
+    ready = prepare(models, tasks, report=report, **options)
+    setting = ready.setting
+    shares: list[Share] = []
+    speeds: dict[str, Speed] = {}
+    notes: list[str] = []
+    for name, model in ready.planned.models.items():
+        counted = _Counted(model, setting)
+        units = [unit for unit in ready.units if unit.model == name]
+        mine = [counted.share(unit, ready.planned.tasks[unit.task]) for unit in units]
+        shares += mine
+        if isinstance(model, str):
+            continue
+        if timing and counted.images:
+            report(Step("plan", name))
+            try:
+                speeds[name] = _speed(model.encoder(), counted.sample())
+            except Exception as error:  # a model may be anyone's code
+                notes.append(f"{name} could not be timed: {loading.reason(error)}")
+            else:
+                _add_seconds(mine, speeds[name], model.batch_size)
+        model.release()
+    return Forecast(
+        shares,
+        str(setting.cells.out),
+        str(setting.cache),
+        timing,
+        speeds,
+        _licences(ready),
+        _missing(ready, options.get("data")),
+        notes,
     )
 
 
-def weights_of(name: str, weights: Mapping[str, str]) -> str | None:
-    """The checkpoint that is meant for a model: by its name, that without pooling, or "all"."""
-    found = (weights.get(key) for key in (name, model_zoo.split(name)[0], "all"))
-    return next((path for path in found if path), None)
+class _Counted:
+    """Counts what is to be done for one model, task by task."""
+
+    def __init__(self, model: Model | str, setting: Setting) -> None:
+        self.model, self.setting = model, setting
+        self.images: dict[tuple[str, str], Image] = {}
+        """To be encoded, by store and digest."""
+
+    def sample(self) -> list[Image]:
+        """A few of the images to be encoded, evenly from all."""
+        images = list(self.images.values())
+        return images[:: max(1, len(images) // self._batch)][: self._batch]
+
+    @property
+    def _batch(self) -> int:
+        assert isinstance(self.model, Model)
+        return FEW if self.model.processor.type == "cpu" else self.model.batch_size
+
+    def share(self, unit: Unit, task: Task | str) -> Share:
+        """What is to be done on one task."""
+        found = Share(*unit, cells=len(self.setting.grid))
+        model = self.model
+        if isinstance(task, str) or isinstance(model, str):
+            found.problem = task if isinstance(task, str) else str(model)
+            return found
+        try:
+            precision.settle(model, task.test.images, self.setting.cache)
+            self._count(found, Bench(model, task, self.setting))
+        except Exception as error:  # a model may be anyone's code
+            found.problem = loading.reason(error)
+        return found
+
+    def _count(self, found: Share, bench: Bench) -> None:
+        cells = self.setting.grid.cells(found.model, found.task)
+        places = [Place(at, one) for one, at in cells]
+        to_do = []
+        for place in places:
+            path = self.setting.cells.out / "cells" / place.at.path
+            failed = path.with_name(f"{path.name}.error.json").exists()
+            found.failed += failed
+            if failed or not self.setting.cells.get(place.at, bench.identity(place)):
+                to_do.append(place)
+        found.there = len(places) - len(to_do)
+        for kind in dict.fromkeys(place.kind for place in to_do):
+            corrupted = [place.condition for place in to_do if place.kind == kind]
+            for condition in dict.fromkeys([("none", 0), *corrupted]):
+                number = self._to_encode(bench, condition, kind)
+                found.images += number
+                found.batches += math.ceil(number / bench.model.batch_size)
+                found.feature_bytes += number * _feature_bytes(bench.model, kind)
+        found.probe_seconds = _probe_seconds(bench, to_do, self.setting.seeds)
+        predictions = 4 * self.setting.seeds * len(bench.task.test) * len(bench.task.classes)
+        found.result_bytes = len(to_do) * (CELL_BYTES + predictions)
+
+    def _to_encode(self, bench: Bench, condition: tuple[str, int], kind: Kind) -> int:
+        """Images of a condition that are neither in the cache nor counted yet."""
+        images = bench.images(*condition)
+        store = bench.store(*condition, kind)
+        new = {
+            (str(store.folder), digest): images[digest]
+            for digest in store.missing(list(images))
+            if (str(store.folder), digest) not in self.images
+        }
+        self.images |= new
+        return len(new)
 
 
-def _weights_info(encoder: Encoder) -> dict[str, str | int | None]:
-    """File, part of it and checksum, by which a reader finds the same weights again."""
-    if encoder.weights_file is None:
-        return {}
-    entry, layout = getattr(encoder, "filled", None) or (None, None)
+# ---- time and disk ------------------------------------------------------------------------------
+
+
+def _speed(encoder: Encoder, images: Sequence[Image]) -> Speed:
+    start = time.perf_counter()
+    inputs = torch.stack([encoder.prepare(image.read()) for image in images])
+    reading = (time.perf_counter() - start) / min(parallel.THREADS, os.cpu_count() or 1)
+    encoder.encode_prepared(inputs[:1]).cpu()  # what is done once only
+    start = time.perf_counter()
+    encoder.encode_prepared(inputs).cpu()
+    return Speed(reading / len(images), (time.perf_counter() - start) / len(images))
+
+
+def _add_seconds(shares: Sequence[Share], speed: Speed, batch_size: int) -> None:
+    for share in shares:
+        if share.images:
+            rows = share.batches * batch_size
+            share.encode_seconds = share.images * speed.reading + rows * speed.encoding
+
+
+def _probe_seconds(bench: Bench, places: Sequence[Place], seeds: int) -> float:
+    """Of training all probes that the cells need, and of their scores, at the stated rates."""
+    stacks: dict[tuple[str, Protocol], set[int]] = {}
+    for place in places:
+        fractions = stacks.setdefault((place.at.probe, place.protocol), set())
+        fractions.add(place.at.fraction)
+    seconds = CELL_SECONDS * len(places)
+    for (probe, protocol), percents in stacks.items():
+        width = _width(bench.model) * (features.TOKENS**2 if probe == "attentive" else 1)
+        numbers = len(bench.task.train) * width * sum(percents) / 100 / 1e6
+        seconds += PROBE_SECONDS[probe] * numbers * seeds * _settings(probe, protocol)
+    return seconds
+
+
+def _settings(probe: str, protocol: Protocol) -> int:
+    """How many settings of a probe are tried."""
     return {
-        "weights_file": encoder.weights_file.name,
-        "weights_sha256": encoder.weights_sha256,
-        "weights_entry": entry,
-        "weights_layout": layout,
-        **({"dropped": ", ".join(encoder.dropped)} if encoder.dropped else {}),
-    }
+        "logistic": len(protocol.costs),
+        "ridge": len(protocol.penalties),
+        "knn": len(protocol.neighbours),
+    }.get(probe, len(protocol.gradient.settings))
 
 
-def _load_model(keep: bool, name: str, *options: Any) -> Model:
-    model = Model(name, *options)
-    if not keep:
-        model.release()
-    return model
+def _width(model: Model) -> int:
+    return model.card.dim or WIDTH
 
 
-def _load_task(name: str, data: Path | None) -> Task:
-    if data is None and not task_zoo.is_manifest(name):
-        raise UserError(
-            "no data folder: pass --data ROOT or set UBENCH_DATA, where ROOT/aul, ROOT/busbra "
-            "... hold the releases as unpacked (`ubench tasks` says where each is had from)"
-        )
-    task = task_zoo.load(name, data)
-    _ = task.fingerprint  # reads every file once, so an unreadable one shows now
-    changed = prepare.differences(task, data) if data is not None else []
-    notes = (*task.notes, *data_warnings.changed(changed), *changed)
-    return dataclasses.replace(task, notes=notes) if changed else task
+def _feature_bytes(model: Model, kind: Kind) -> int:
+    """Of one image in the cache, with its digest."""
+    numbers = 4 * _width(model) if kind == "pooled" else 2 * _width(model) * features.TOKENS**2
+    return numbers + 70
 
 
-def resolve_names(asked: str | Path | Iterable[str | Path], known: Iterable[str]) -> list[str]:
-    """Names from a comma-separated string or a list, each once; "all" stands for all known ones.
-
-    A comma inside the path of a file that is there does not split it. Families ("timm/<name>") are
-    not part of "all".
-    """
-    if isinstance(asked, Path):
-        asked = [asked]
-    parts = _split(asked) if isinstance(asked, str) else list(map(str, asked))
-    names: list[str] = []
-    for part in (p.strip() for p in parts):
-        names += [n for n in known if not n.endswith("<name>")] if part == "all" else [part]
-    return [name for name in dict.fromkeys(names) if name]
+# ---- licences, and what is missing --------------------------------------------------------------
 
 
-def _split(asked: str) -> list[str]:
-    """The parts of a comma-separated list; the longest run of them that names a file is one."""
-    pieces = asked.split(",")
-    parts: list[str] = []
-    while pieces:
-        ends = range(len(pieces), 1, -1)
-        joined = (",".join(pieces[:end]).strip() for end in ends)
-        whole = next((one for one in joined if _is_file(one)), pieces[0])
-        parts.append(whole)
-        pieces = pieces[whole.count(",") + 1 :]
-    return parts
+def _licences(ready: Ready) -> list[Terms]:
+    """Of the weights and images of a run, those that rule something out or are not known."""
+    found = []
+    for name, model in ready.planned.models.items():
+        if isinstance(model, Model):
+            if not model.random_weights:
+                found.append(licences.of_weights(name, model.card))
+        elif model_zoo.problem(name) is None:
+            with suppress(UserError):  # its package is broken: there is no card
+                found.append(licences.of_weights(name))
+    for label, task in ready.planned.tasks.items():
+        if not (isinstance(task, Task) and task.synthetic):
+            found.append(licences.of_data(label))
+    return [terms for terms in found if terms.kind != "open"]
 
 
-def _is_file(name: str) -> bool:
-    """Whether it is a manifest, or a task with a split file."""
-    task, _, splits = name.partition("@")
-    return os.path.isfile(name) or ("," not in task and os.path.isfile(splits))
-
-
-def check_labels(tasks: Sequence[str]) -> list[str]:
-    """Problems of task names as such: two that would share a row, a manifest named as a task."""
-    problems = []
-    seen: dict[str, str] = {}
-    for task in tasks:
-        label = task_zoo.label(task)
-        if task_zoo.is_manifest(task) and label in task_zoo.registry:
-            problems.append(
-                f"manifest {task} has the name of the built-in task '{label}'; rename the file"
-            )
-        if label in seen:
-            problems.append(f"{seen[label]} and {task} are both called '{label}'; rename one file")
-        seen[label] = task
-    return problems
-
-
-# What somebody's code may raise. A `KeyboardInterrupt` is the user's own.
-FOREIGN = (Exception, SystemExit, GeneratorExit)
-
-
-def reason(error: BaseException) -> str:
-    """One line on what went wrong: the sentence of a UserError, else type, message and place."""
-    if isinstance(error, UserError):
-        return str(error)
-    if isinstance(error, SystemExit):
-        return f"its code ended the program (exit code {error.code}); remove its call of sys.exit()"
-    if isinstance(error, OSError) and error.filename is not None:
-        return command.sentence(error)
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return "out of memory; use fewer --workers, or another --device"
-    frames = traceback.extract_tb(error.__traceback__)
-    where = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
-    message = " ".join(str(error).split())
-    return f"{type(error).__name__}{where}: {message}"
-
-
-def _attempt(what: str, load: Callable[..., T], *args: object) -> T | str:
-    """What `load` gives, or why it cannot: the code behind a name may be a plugin's."""
-    try:
-        with guests.settings_kept():
-            return load(*args)
-    except UserError as error:
-        return str(error)
-    except FOREIGN as error:
-        return f"{what} cannot be loaded ({reason(error)}); fix it and run again"
+def _missing(ready: Ready, data: Path | str | None) -> list[Missing]:
+    """Models and tasks that cannot be had, with the command that mends it."""
+    place = data or os.environ.get("UBENCH_DATA")
+    root = Path(place) if place else None
+    weights = [
+        Missing("weights", name, reason, remedies.for_weights(name))
+        for name, reason in ready.planned.models.items()
+        if isinstance(reason, str)
+    ]
+    images = [
+        Missing("data", label, reason, remedies.for_data(label, root, reason))
+        for label, reason in ready.planned.tasks.items()
+        if isinstance(reason, str)
+    ]
+    return weights + images

@@ -16,10 +16,10 @@ import torch
 from torch.nn.functional import cosine_similarity
 
 from model_zoo import Encoder
-from tasks.images import Image
+from tasks.samples.images import Image
 from ultrabench_eval import features
 from ultrabench_eval.core import files, hashing, processor
-from ultrabench_eval.plan import Model
+from ultrabench_eval.loading import Model
 
 COSINE = 0.999
 

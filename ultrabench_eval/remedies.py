@@ -9,7 +9,7 @@ from pathlib import Path
 import model_zoo
 import tasks as task_zoo
 from tasks import prepare
-from tasks.sources import SOURCES, Manual
+from tasks.obtain.sources import SOURCES, Manual
 from tasks.splits import PUBLISHED
 from ultrabench_eval.core.errors import UserError
 

@@ -18,13 +18,14 @@ import torch
 from torch import Tensor
 
 from model_zoo import Encoder
-from ultrabench_eval import features, plan, plugins
+from ultrabench_eval import features, loading, plugins
 from ultrabench_eval.cells import Cell
 from ultrabench_eval.core import files, memory
 from ultrabench_eval.core.errors import UserError
-from ultrabench_eval.plan import Model
-from ultrabench_eval.report import regenerate, speeds
-from ultrabench_eval.report.speeds import Speed
+from ultrabench_eval.loading import Model
+from ultrabench_eval.report import regenerate
+from ultrabench_eval.report.sections import speeds
+from ultrabench_eval.report.sections.speeds import Speed
 
 ROUNDS = 5
 SECONDS = 1.0  # of encoding a round, at least
@@ -86,7 +87,7 @@ def measure(
                 model = loaded.get(name) or _load(used[name], chosen, device)
                 turns.setdefault(name, []).append(rate(model.encoder()))
             except Exception as error:  # a model may be anyone's code
-                problems.append(f"{name}: {plan.reason(error)}")
+                problems.append(f"{name}: {loading.reason(error)}")
                 loaded.pop(name, None)
             else:
                 loaded[name] = model
@@ -104,7 +105,7 @@ def _load(cell: Cell, weights: Mapping[str, str], device: str) -> Model:
     name, numerics = cell.coordinates.model, str(cell.identity["dtype"])
     model = Model(
         name,
-        plan.weights_of(name, weights) or ("random" if cell.random_weights else None),
+        loading.weights_of(name, weights) or ("random" if cell.random_weights else None),
         device,
         numerics.removesuffix(_COMPILED),
         compile=numerics.endswith(_COMPILED),

@@ -15,10 +15,10 @@ import numpy as np
 import PIL.Image
 import PIL.ImageFilter
 
-from usjepa import preprocess, region
 from usjepa.config import Config
-from usjepa.frames import Frame
-from usjepa.region import View
+from usjepa.frames import preprocess, region
+from usjepa.frames.region import View
+from usjepa.frames.store import Frame
 
 _TRIES = 10  # draws of a crop before the largest possible one is taken, as in torchvision
 

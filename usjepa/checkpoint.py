@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from model_zoo import weights
+from model_zoo.checkpoints import files as weights
 from ultrabench_eval.core import files, hashing
 from ultrabench_eval.core.errors import UserError
 from usjepa import config as configs

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
     from usjepa.config import Config
-    from usjepa.frames import Frames, Settings
-    from usjepa.guard import Guard
-    from usjepa.sources import Source
+    from usjepa.frames.guard import Guard
+    from usjepa.frames.sources import Source
+    from usjepa.frames.store import Frames, Settings
     from usjepa.train import Probe
 
 app = typer.Typer(
@@ -116,7 +116,7 @@ def index(
     A folder's sub-folders are data sets: tasks (only their training images), images, videos, DICOM.
     A set that is there already and has not changed is not read again.
     """
-    from usjepa.frames import Settings, about
+    from usjepa.frames.store import Settings, about
 
     files.check_writable(out, "the folder of the index (--out)")
     settings = Settings(grey=not colour, inpaint_below=inpaint_below, size=size)
@@ -199,11 +199,11 @@ def _frames(
     source: Path, place: Path, config: Config, data: Path | None, unguarded: bool
 ) -> Frames:
     """The index at `source`, or one at `place` of the data sets at `source`."""
-    from usjepa import frames
+    from usjepa.frames import store
 
-    if frames.is_index(source):
-        return frames.open_index(source)
-    settings = frames.Settings(config.data.grey, config.data.inpaint_below)
+    if store.is_index(source):
+        return store.open_index(source)
+    settings = store.Settings(config.data.grey, config.data.inpaint_below)
     return _build([source], place, settings, ("train",), data, unguarded)
 
 
@@ -215,7 +215,7 @@ def _build(
     data: Path | None,
     unguarded: bool,
 ) -> Frames:
-    from usjepa import index as indexing
+    from usjepa.frames import index as indexing
 
     sources = [source for folder in folders for source in indexing.sources_of(folder)]
     guard = None if unguarded else _guard(sources, data)
@@ -236,7 +236,7 @@ def _build(
 def _guard(sources: list[Source], data: Path | None) -> Guard:
     """A guard of the tasks at `data`, and of those among the sources."""
     import tasks
-    from usjepa.guard import Guard
+    from usjepa.frames.guard import Guard
 
     found = {source.task.name: source.task for source in sources if source.task is not None}
     for name in tasks.names_at(data) if data is not None else ():

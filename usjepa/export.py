@@ -15,7 +15,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 import tasks
-from model_zoo.exports import FILE, FORMAT, Header, read_card, sign_card
+from model_zoo.checkpoints.exports import FILE, FORMAT, Header, read_card, sign_card
 from model_zoo.transforms import InputRule
 from ultrabench_eval.core import files, hashing
 from ultrabench_eval.core.errors import UserError

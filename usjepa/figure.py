@@ -20,9 +20,10 @@ from tasks.task import Task
 from ultrabench_eval.core import drawing, sheets
 from ultrabench_eval.core.errors import UserError
 from ultrabench_eval.core.sheets import Row, Tile
-from usjepa import augment, preprocess
+from usjepa import augment
 from usjepa.config import Config
-from usjepa.frames import Frame
+from usjepa.frames import preprocess
+from usjepa.frames.store import Frame
 from usjepa.masks import Masks, MultiBlock
 
 REGION = "#3cff3c"

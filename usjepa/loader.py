@@ -21,9 +21,9 @@ from ultrabench_eval.core.hashing import seed_for
 from usjepa import augment, masks
 from usjepa.augment import Seen
 from usjepa.config import Config
-from usjepa.frames import Frames
+from usjepa.frames.sampling import CappedSampler
+from usjepa.frames.store import Frames
 from usjepa.masks import Masks
-from usjepa.sampling import CappedSampler
 
 _AHEAD = 3  # batches that each worker holds ready
 

@@ -27,8 +27,8 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 import model_zoo
+from model_zoo.checkpoints.exports import FILE
 from model_zoo.encoder import Encoder
-from model_zoo.exports import FILE
 from ultrabench_eval.core import files, processor
 from ultrabench_eval.core.errors import UserError
 from ultrabench_eval.core.hashing import seed_for
@@ -37,10 +37,10 @@ from usjepa import config as configs
 from usjepa.checkpoint import Best, Place, Progress
 from usjepa.config import Config
 from usjepa.distributed import World
-from usjepa.frames import Frames
+from usjepa.frames.sampling import CappedSampler, hold_out
+from usjepa.frames.store import Frames
 from usjepa.loader import Batch, Part
 from usjepa.monitor import Entry
-from usjepa.sampling import CappedSampler, hold_out
 from usjepa.student import Student
 
 Probe = Callable[[Encoder], Mapping[str, float]]

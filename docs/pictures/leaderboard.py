@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 
 from ultrabench_eval.core import drawing
-from ultrabench_eval.report import canvas
-from ultrabench_eval.report.entries import FLOORS, Labels
+from ultrabench_eval.report.drawings import canvas
+from ultrabench_eval.report.results.entries import FLOORS, Labels
 from ultrabench_eval.stats import paired
 
 HERE = Path(__file__).parent

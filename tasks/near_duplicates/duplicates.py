@@ -16,11 +16,11 @@ import torch
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from tasks.images import Image
 from tasks.near_duplicates import search, signatures
 from tasks.near_duplicates.align import Comparer
 from tasks.near_duplicates.search import COMPARISONS, Candidates
 from tasks.near_duplicates.signatures import ORIENTATIONS, Known, Signatures, Store
+from tasks.samples.images import Image
 
 RADIUS = 14  # bits of 64 by which the hashes of a pair may differ to be looked at
 SAME_SCENE = 0.8  # least correlation of a pair that is reported

@@ -20,7 +20,7 @@ import numpy as np
 import PIL.Image
 import scipy.fft
 
-from tasks.images import Image
+from tasks.samples.images import Image
 from ultrabench_eval.core import hashing, parallel
 from ultrabench_eval.core.errors import UserError
 

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 import tasks
 import ultrabench_eval
 from tasks import split_files
-from tasks.images import ImageArray
+from tasks.samples.images import ImageArray
 from tasks.task import Item, Split, Task, TaskCard
 from ultrabench_eval import metrics
 from ultrabench_eval.audit import audit as audits

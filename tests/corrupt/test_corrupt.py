@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from tasks.images import ImageArray
+from tasks.samples.images import ImageArray
 from ultrabench_eval import corrupt
 from ultrabench_eval.core import hashing
 from ultrabench_eval.core.errors import UserError

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from drawn import flat, rectangle, sector, texture
 
+from tasks.scan import coordinates
 from ultrabench_eval import corrupt
-from ultrabench_eval.corrupt import CORRUPTIONS, geometry, physics
+from ultrabench_eval.corrupt import CORRUPTIONS, physics
 
 SHAPE = 224, 300
 MASKS = {"sector": sector(SHAPE, (-20, 150)), "rectangle": rectangle(SHAPE, 12)}
@@ -33,7 +34,7 @@ def apply(
 def test_attenuation_is_so_many_decibels_over_the_depth(mask: np.ndarray, severity: int) -> None:
     image = flat(SHAPE, 240)
     lost = decibels(image) - decibels(apply(image, "attenuation", severity, mask))
-    depth = geometry.of(mask).depth
+    depth = coordinates.of(mask).depth
     slope, offset = np.polyfit(depth[mask], lost[mask], 1)
     assert slope == pytest.approx(CORRUPTIONS["attenuation"].level(severity), rel=0.02)
     assert offset == pytest.approx(0, abs=0.1)
@@ -62,7 +63,7 @@ def test_gain_is_a_smooth_curve_over_depth_of_the_stated_size(
 ) -> None:
     level = CORRUPTIONS["gain"].level(severity)
     image = flat(SHAPE, 128)
-    depth = geometry.of(mask).depth
+    depth = coordinates.of(mask).depth
     curves = []
     for seed in range(12):
         change = decibels(apply(image, "gain", severity, mask, seed)) - decibels(image)
@@ -77,7 +78,7 @@ def test_gain_is_a_smooth_curve_over_depth_of_the_stated_size(
 def test_shadows_begin_somewhere_and_go_down_to_the_end(mask: np.ndarray, severity: int) -> None:
     level = CORRUPTIONS["shadow"].level(severity)
     image = flat(SHAPE, 240)
-    scan = geometry.of(mask)
+    scan = coordinates.of(mask)
     shares = []
     for seed in range(10):
         lost = decibels(image) - decibels(apply(image, "shadow", severity, mask, seed))
@@ -111,7 +112,7 @@ def test_speckle_grains_are_wider_than_deep_and_widen_in_a_sector() -> None:
         return float(np.interp(-0.5, -np.array(moved), np.arange(9)))
 
     mask = sector((600, 800), (-60, 400), inner=120, outer=640)
-    scan = geometry.of(mask)
+    scan = coordinates.of(mask)
     fields = [scan.noise(np.random.default_rng(seed), 0.012, 0.02) for seed in range(6)]
     values = np.stack(fields)[:, mask]
     assert values.std() == pytest.approx(1, rel=0.03)

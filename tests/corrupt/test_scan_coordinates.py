@@ -8,8 +8,8 @@ from drawn import rectangle, sector
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ultrabench_eval.corrupt import geometry
-from ultrabench_eval.corrupt.geometry import Box, Sector
+from tasks.scan import coordinates
+from tasks.scan.coordinates import Box, Sector
 
 
 @st.composite
@@ -29,7 +29,7 @@ def test_the_apex_of_a_sector_is_found(drawn: dict[str, float]) -> None:
     apex = drawn["row"], drawn["column"]
     outer = drawn["inner"] + drawn["length"]
     mask = sector((240, 320), apex, drawn["half"], drawn["inner"], outer)
-    scan = geometry.of(mask)
+    scan = coordinates.of(mask)
     assert isinstance(scan.shape, Sector)
     # The flatter the angle, the worse a pixel's step at the side pins down where sides meet.
     assert scan.shape.row == pytest.approx(apex[0], abs=1.5 / np.tan(drawn["half"]) + 1)
@@ -46,14 +46,14 @@ def test_the_apex_of_a_sector_is_found(drawn: dict[str, float]) -> None:
 
 def test_short_sides_are_told_from_a_long_far_end() -> None:
     mask = sector((224, 460), (-10, 230), half=1.25, inner=25, outer=225)
-    scan = geometry.of(mask[:150])
+    scan = coordinates.of(mask[:150])
     assert isinstance(scan.shape, Sector)
     assert scan.shape.row == pytest.approx(-10, abs=2)
     assert scan.shape.right == pytest.approx(1.25, abs=0.03)
 
 
 def test_a_phased_array_starts_at_its_apex() -> None:
-    scan = geometry.of(sector((224, 300), (5, 150), half=0.75, inner=0, outer=210))
+    scan = coordinates.of(sector((224, 300), (5, 150), half=0.75, inner=0, outer=210))
     assert isinstance(scan.shape, Sector)
     assert scan.shape.row == pytest.approx(5, abs=2)
     assert scan.depth[5:8, 150].max() < 0.03
@@ -62,23 +62,23 @@ def test_a_phased_array_starts_at_its_apex() -> None:
 
 def test_a_trapezoid_has_a_flat_face() -> None:
     mask = sector((224, 300), (-150, 150), half=0.4, inner=170, outer=360, flat=True)
-    scan = geometry.of(mask)
+    scan = coordinates.of(mask)
     assert isinstance(scan.shape, Sector)
     assert scan.shape.flat
     assert scan.depth[20][mask[20]].max() < 0.02
-    arc = geometry.of(sector((224, 300), (-150, 150), half=0.4, inner=190, outer=360))
+    arc = coordinates.of(sector((224, 300), (-150, 150), half=0.4, inner=190, outer=360))
     assert isinstance(arc.shape, Sector)
     assert not arc.shape.flat
 
 
 def test_a_cropped_sector_keeps_its_beams() -> None:
     whole = sector((224, 320), (-30, 160), half=0.7, inner=50, outer=250)
-    scan = geometry.of(whole[:200, 40:280])
+    scan = coordinates.of(whole[:200, 40:280])
     assert isinstance(scan.shape, Sector)
     assert scan.shape.row == pytest.approx(-30, abs=3)
     assert scan.shape.column == pytest.approx(120, abs=2)
     # The face cut off by the frame: arcs all the same.
-    headless = geometry.of(whole[40:])
+    headless = coordinates.of(whole[40:])
     assert isinstance(headless.shape, Sector)
     assert not headless.shape.flat
     assert headless.shape.row == pytest.approx(-70, abs=3)
@@ -86,19 +86,19 @@ def test_a_cropped_sector_keeps_its_beams() -> None:
 
 def test_a_sector_without_its_sides_is_known_by_its_far_end() -> None:
     whole = sector((224, 460), (-10, 230), half=1.3, inner=25, outer=225)
-    scan = geometry.of(whole[:, 130:330])
+    scan = coordinates.of(whole[:, 130:330])
     assert isinstance(scan.shape, Sector)
     assert scan.shape.row == pytest.approx(-10, abs=2)
     assert scan.shape.column == pytest.approx(100, abs=2)
     assert scan.shape.face == pytest.approx(25, abs=2)
     # A far end that is flat, or outside the frame, tells nothing.
-    assert geometry.of(whole[30:150, 130:330]).kind == "linear"
+    assert coordinates.of(whole[30:150, 130:330]).kind == "linear"
     flat = np.ones((224, 200), bool)
     flat[200:] = False
-    assert geometry.of(flat).kind == "linear"
+    assert coordinates.of(flat).kind == "linear"
     rows, columns = np.indices((320, 200))
     arch = (np.hypot(rows - 100, columns - 100) > 97) & (rows < 100)
-    assert geometry.of(arch).kind == "linear"
+    assert coordinates.of(arch).kind == "linear"
 
 
 def test_a_torn_border_does_not_bend_the_sides() -> None:
@@ -106,7 +106,7 @@ def test_a_torn_border_does_not_bend_the_sides() -> None:
     torn = mask.copy()
     torn[70:100, 60:100] = False  # a shadow's bite
     torn[120:140, 210:240] = True  # lettering at the side
-    one, other = geometry.of(mask).shape, geometry.of(torn).shape
+    one, other = coordinates.of(mask).shape, coordinates.of(torn).shape
     assert isinstance(one, Sector)
     assert isinstance(other, Sector)
     assert np.allclose(one[:4], other[:4], atol=0.03 * 224)
@@ -115,7 +115,7 @@ def test_a_torn_border_does_not_bend_the_sides() -> None:
 
 @pytest.mark.parametrize("margin", [0, 1, 13])
 def test_a_rectangle_is_linear(margin: int) -> None:
-    scan = geometry.of(rectangle((90, 120), margin))
+    scan = coordinates.of(rectangle((90, 120), margin))
     assert scan.shape == Box(margin, 89 - margin, margin, 119 - margin)
     assert scan.kind == "linear"
     assert scan.depth[margin].max() == 0
@@ -128,7 +128,7 @@ def test_a_rectangle_is_linear(margin: int) -> None:
 def test_specks_do_not_stretch_a_rectangle() -> None:
     mask = rectangle((90, 120), 20)
     mask[3, 5:7] = True
-    assert geometry.of(mask).shape == Box(20, 69, 20, 99)
+    assert coordinates.of(mask).shape == Box(20, 69, 20, 99)
 
 
 @given(st.data())
@@ -138,7 +138,7 @@ def test_coordinates_of_any_mask_are_finite_and_in_range(data: st.DataObject) ->
     seed, share = data.draw(st.integers(0, 999)), data.draw(st.floats(0, 1))
     mask = np.random.default_rng(seed).random(shape) < share
     mask[seed % shape[0], seed % shape[1]] = True
-    scan = geometry.of(mask)
+    scan = coordinates.of(mask)
     for values, low in ((scan.depth, 0), (scan.lateral, -1)):
         assert values.dtype == np.float32
         assert values.shape == shape
@@ -148,7 +148,7 @@ def test_coordinates_of_any_mask_are_finite_and_in_range(data: st.DataObject) ->
 
 def test_values_by_beam_land_on_their_beams() -> None:
     mask = sector((224, 300), (-20, 150))
-    scan = geometry.of(mask)
+    scan = coordinates.of(mask)
     grid = np.linspace(0, 1, 50, dtype=np.float32)[:, None] + np.linspace(0, 5, 40)
     image = scan.from_beams(grid.astype(np.float32))
     expected = scan.depth + 5 * (scan.lateral + 1) / 2
@@ -157,7 +157,7 @@ def test_values_by_beam_land_on_their_beams() -> None:
 
 def test_blur_along_and_across_keep_to_their_axis() -> None:
     mask = sector((224, 300), (-20, 150))
-    scan = geometry.of(mask)
+    scan = coordinates.of(mask)
     depth, lateral = scan.depth, scan.lateral
     inner = mask & (np.abs(lateral) < 0.7) & (np.abs(depth - 0.5) < 0.3)
     stripes = np.sin(depth * 40).astype(np.float32)

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import model_zoo
-from model_zoo import hub
+from model_zoo.checkpoints import hub
 from model_zoo.transforms import to_float
 from ultrabench_eval.core.errors import UserError
 

@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import model_zoo
-from model_zoo import weights
+from model_zoo.checkpoints import files
 from ultrabench_eval.core.errors import UserError
 
 
@@ -271,7 +271,7 @@ def test_known_objects_beside_the_tensors_are_not_imported(tmp_path: Path) -> No
         torch.save({"meta": logged, "w": torch.ones(2)}, tmp_path / "w.pth",
                    _use_new_zipfile_serialization=zipped)  # fmt: skip
         with pytest.raises(UserError, match=rf"holds Python objects .*\({name}\)"):
-            weights.read(tmp_path / "w.pth")
-        content = weights.read(tmp_path / "w.pth", (name,))
+            files.read(tmp_path / "w.pth")
+        content = files.read(tmp_path / "w.pth", (name,))
         assert torch.equal(content["w"], torch.ones(2))
-        assert isinstance(content["meta"], weights.StandIn)
+        assert isinstance(content["meta"], files.StandIn)

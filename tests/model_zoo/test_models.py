@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 import model_zoo
-from model_zoo import hub, pooling
+from model_zoo import pooling
+from model_zoo.checkpoints import hub
 from model_zoo.controls import image_statistics, scanned_region
 from model_zoo.us_jepa import USJEPA
 from model_zoo.vit import VisionTransformer, sine_cosine_table

@@ -19,7 +19,8 @@ from released_files import part_in_use
 from torch import Tensor
 
 import model_zoo
-from model_zoo import hub, verify
+from model_zoo import verify
+from model_zoo.checkpoints import hub
 from ultrabench_eval.core.errors import UserError
 
 NAMES = verify.names()

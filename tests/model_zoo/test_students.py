@@ -14,8 +14,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import model_zoo
-from model_zoo import exports, students
-from model_zoo.exports import Header, Sizes
+from model_zoo import students
+from model_zoo.checkpoints import exports
+from model_zoo.checkpoints.exports import Header, Sizes
 from model_zoo.students import Student
 from model_zoo.transforms import InputRule
 from model_zoo.vit import VisionTransformer

@@ -17,8 +17,8 @@ from torch import nn
 
 import model_zoo
 from model_zoo import dinov3, sam, samus, verify, vit, windows
+from model_zoo.checkpoints.layouts import stacked
 from model_zoo.encoder import Encoder
-from model_zoo.layouts import stacked
 from ultrabench_eval.core.errors import UserError
 
 RELEASED = [

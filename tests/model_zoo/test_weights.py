@@ -14,8 +14,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 import model_zoo
-from model_zoo import parts, weights
-from model_zoo.weights import Source
+from model_zoo.checkpoints import files, parts
+from model_zoo.checkpoints.files import Source
 from ultrabench_eval.core.errors import UserError
 
 
@@ -37,9 +37,9 @@ def source(path: str = "w.pth") -> Source:
 
 def test_nothing_given_and_nothing_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("UBENCH_WEIGHTS", raising=False)
-    assert weights.find("sam", None) is None
+    assert files.find("sam", None) is None
     monkeypatch.setenv("UBENCH_WEIGHTS", str(tmp_path / "missing"))
-    assert weights.find("sam", None) is None
+    assert files.find("sam", None) is None
 
 
 def test_the_folder_variable_is_searched_by_name(
@@ -51,13 +51,13 @@ def test_the_folder_variable_is_searched_by_name(
     (tmp_path / "timm").mkdir()
     (tmp_path / "timm" / "resnet18.a1_in1k.safetensors").touch()
     (tmp_path / "timm" / "resnet18d.safetensors").touch()
-    assert weights.find("sam", None) == (tmp_path / "sam_vit_b.pth", None)
-    assert weights.find("us-jepa", None) == (tmp_path / "us-jepa-v1.safetensors", None)
-    found = weights.find("timm/resnet18", None)
+    assert files.find("sam", None) == (tmp_path / "sam_vit_b.pth", None)
+    assert files.find("us-jepa", None) == (tmp_path / "us-jepa-v1.safetensors", None)
+    found = files.find("timm/resnet18", None)
     assert found == (tmp_path / "timm" / "resnet18.a1_in1k.safetensors", None)
     (tmp_path / "sam.pth").touch()
     with pytest.raises(UserError, match=r"several weights fit .*sam\.pth, .*sam_vit_b\.pth; keep"):
-        weights.find("sam", None)
+        files.find("sam", None)
 
 
 def test_files_as_they_are_downloaded_are_found(
@@ -75,27 +75,27 @@ def test_files_as_they_are_downloaded_are_found(
     for file in names.values():
         (tmp_path / file).touch()
     for name, file in names.items():
-        assert weights.find(name, None) == (tmp_path / file, None)
+        assert files.find(name, None) == (tmp_path / file, None)
     (tmp_path / "ijepa-h14.pth.tar").unlink()
-    assert weights.find("ijepa", None) is None  # the other model's is not its own
+    assert files.find("ijepa", None) is None  # the other model's is not its own
 
 
 def test_explicit_paths(tmp_path: Path) -> None:
     file = tmp_path / "a.pth"
     with pytest.raises(UserError, match=r"weights of model 'm' not found: .*a\.pth; check"):
-        weights.find("m", file)
+        files.find("m", file)
     with pytest.raises(UserError, match="holds no weights for model 'm'; put a"):
-        weights.find("m", tmp_path)
+        files.find("m", tmp_path)
     file.touch()
-    assert weights.find("m", str(file)) == (file, None)
-    assert weights.find("m", tmp_path) == (file, None)
-    assert weights.find("m", f"{file}#target_encoder") == (file, "target_encoder")
+    assert files.find("m", str(file)) == (file, None)
+    assert files.find("m", tmp_path) == (file, None)
+    assert files.find("m", f"{file}#target_encoder") == (file, "target_encoder")
     assert str(Source(file, "x")) == f"{file}#x"
     odd = tmp_path / "b#c.pth"
     odd.touch()
-    assert weights.find("m", odd) == (odd, None)  # a real file comes before an entry
+    assert files.find("m", odd) == (odd, None)  # a real file comes before an entry
     with pytest.raises(UserError, match=r"several weights fit.*a\.pth.*b#c\.pth; name one"):
-        weights.find("m", tmp_path)
+        files.find("m", tmp_path)
 
 
 # ---- opening --------------------------------------------------------------------------------
@@ -107,7 +107,7 @@ def test_both_formats_and_old_torch_files_are_read(tmp_path: Path) -> None:
     torch.save(expected, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
     save_file(expected, tmp_path / "x.safetensors")
     for file in sorted(tmp_path.iterdir()):
-        tensors = weights.tensors_of(weights.read(file))
+        tensors = files.tensors_of(files.read(file))
         assert tensors.keys() == expected.keys()
         assert all(torch.equal(tensors[key], expected[key]) for key in expected)
 
@@ -121,7 +121,7 @@ def test_damaged_files_are_told(tmp_path: Path, suffix: str, damage: str) -> Non
     cut = whole[: len(whole) // 2]
     path.write_bytes({"cut": cut, "empty": b"", "noise": b"\x07noise" * 40}[damage])
     with pytest.raises(UserError, match=r"w\.\w+ cannot be read as a checkpoint .*download it"):
-        weights.read(path)
+        files.read(path)
 
 
 class Evil:
@@ -137,7 +137,7 @@ def test_a_checkpoint_cannot_run_code(
     path = tmp_path / "w.pth"
     torch.save(content, path, _use_new_zipfile_serialization=zipped)
     with pytest.raises(UserError, match=r"holds Python objects beside tensors .*safetensors"):
-        weights.read(path)
+        files.read(path)
     assert capsys.readouterr().out == ""
 
 
@@ -153,20 +153,20 @@ def test_things_that_are_downloaded_by_mistake(
 ) -> None:
     (tmp_path / "w.pth").write_bytes(content)
     with pytest.raises(UserError, match=message):
-        weights.read(tmp_path / "w.pth")
+        files.read(tmp_path / "w.pth")
 
 
 def test_a_bare_tensor_is_no_state_dict(tmp_path: Path) -> None:
     torch.save(torch.zeros(2), tmp_path / "w.pth")
     with pytest.raises(UserError, match="holds a Tensor, not a state dict"):
-        weights.read(tmp_path / "w.pth")
+        files.read(tmp_path / "w.pth")
 
 
 # ---- filling --------------------------------------------------------------------------------
 
 
 def test_fill_sets_every_key() -> None:
-    filled = weights.fill(network(), state() | {"head.w": torch.ones(1)}, name="m",
+    filled = files.fill(network(), state() | {"head.w": torch.ones(1)}, name="m",
                           source=source(), leftovers=("head.*",))  # fmt: skip
     assert all(torch.equal(v, state()[k]) for k, v in filled.state_dict().items())
 
@@ -191,14 +191,14 @@ def test_what_does_not_fit_is_named_and_nothing_is_filled(
     target = network()
     before = {k: v.clone() for k, v in target.state_dict().items()}
     with pytest.raises(UserError, match=message):
-        weights.fill(target, tensors, name="m", source=source())
+        files.fill(target, tensors, name="m", source=source())
     assert all(torch.equal(v, before[k]) for k, v in target.state_dict().items())
 
 
 def test_long_lists_of_keys_are_shortened() -> None:
     tensors = {f"k{number}": torch.ones(1) for number in range(9)}
     with pytest.raises(UserError, match=r"9 unexpected \(k0, k1, k2, k3 and 5 more\)"):
-        weights.fill(network(), tensors | state(), name="m", source=source())
+        files.fill(network(), tensors | state(), name="m", source=source())
 
 
 def prefixed(prefix: str) -> dict[str, Tensor]:
@@ -263,7 +263,7 @@ def test_what_is_dropped_is_told(tmp_path: Path) -> None:
     heads = {"fc.weight": torch.ones(2, 4), "fc.bias": torch.ones(2)}
     torch.save({"state_dict": {f"model.{k}": v for k, v in (state() | heads).items()}
                 | {"criterion.weight": torch.ones(2)}}, tmp_path / "w.ckpt")  # fmt: skip
-    with weights.listening() as told:
+    with files.listening() as told:
         filled = model_zoo.fill(network(), tmp_path / "w.ckpt", name="m")
     assert all(torch.equal(v, state()[k]) for k, v in filled.state_dict().items())
     assert told.dropped == ["fc (2 tensors)", "criterion (1 tensor)"]
@@ -333,7 +333,7 @@ def test_a_flipped_bit_in_torchs_file_is_noticed(tmp_path: Path) -> None:
     path.write_bytes(whole[: start + 5] + bytes([whole[start + 5] ^ 4]) + whole[start + 6 :])
     assert torch.load(path, weights_only=True)  # torch itself does not look
     with pytest.raises(UserError, match=r"w\.pt is damaged: the checksum of .* is wrong; download"):
-        weights.read(path)
+        files.read(path)
 
 
 @pytest.mark.parametrize("dtype", [torch.int32, torch.int64, torch.bool, torch.complex64])
@@ -342,15 +342,15 @@ def test_numbers_of_another_kind_are_no_weights(dtype: torch.dtype) -> None:
     with pytest.raises(
         UserError, match=r"w\.pth holds \w+ in 0\.bias where the network has float32"
     ):
-        weights.fill(network(), tensors, name="m", source=source())
+        files.fill(network(), tensors, name="m", source=source())
 
 
 def test_a_counter_is_an_integer_of_any_width() -> None:
     tensors = state() | {"1.num_batches_tracked": torch.tensor(3, dtype=torch.int32)}
-    assert weights.fill(network(), tensors, name="m", source=source())[1].num_batches_tracked == 3
+    assert files.fill(network(), tensors, name="m", source=source())[1].num_batches_tracked == 3
     wrong = state() | {"1.num_batches_tracked": torch.tensor(3.0)}
     with pytest.raises(UserError, match=r"holds float32 in 1\.num_batches_tracked where .* int64"):
-        weights.fill(network(), wrong, name="m", source=source())
+        files.fill(network(), wrong, name="m", source=source())
 
 
 def test_a_changed_dtype_in_a_header_is_noticed(tmp_path: Path) -> None:
@@ -383,14 +383,14 @@ def test_a_changed_dtype_in_a_header_is_noticed(tmp_path: Path) -> None:
 def test_files_of_other_kinds_are_named(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "w.bin").write_bytes(content)
     with pytest.raises(UserError, match=message):
-        weights.read(tmp_path / "w.bin")
+        files.read(tmp_path / "w.bin")
 
 
 def test_other_archives_are_named(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "w.pt", "w") as archive:
         archive.writestr("run/model.pth", b"x")
     with pytest.raises(UserError, match="is a zip archive, but not a checkpoint of torch; unpack"):
-        weights.read(tmp_path / "w.pt")
+        files.read(tmp_path / "w.pt")
 
 
 # ---- several files --------------------------------------------------------------------------
@@ -412,17 +412,17 @@ def write_shards(folder: Path) -> Path:
 def test_an_index_stands_for_all_of_its_files(tmp_path: Path) -> None:
     index = write_shards(tmp_path / "run")
     for place in (index, index.parent):
-        with weights.listening() as told:
+        with files.listening() as told:
             filled = model_zoo.fill(network(), place, name="m")
         assert all(torch.equal(v, state()[k]) for k, v in filled.state_dict().items())
         assert told.filled == [Source(index, "")]
         assert len(told.read) == 3
-    before = weights.digest(index)
+    before = files.digest(index)
     shard = index.parent / "model-00002-of-00002.safetensors"
     changed = load_file(shard)
     changed["1.running_var"] += 1
     save_file(changed, shard)
-    assert weights.digest(index) != before
+    assert files.digest(index) != before
 
 
 @pytest.mark.parametrize(
@@ -463,15 +463,15 @@ def test_shards_that_do_not_go_together(tmp_path: Path, name: str, message: str)
 def test_the_content_of_weights_is_known_whatever_it_is(tmp_path: Path) -> None:
     file, folder = tmp_path / "w.onnx", tmp_path / "saved"
     file.write_bytes(b"one")
-    first = weights.content_digest(file)
+    first = files.content_digest(file)
     file.rename(tmp_path / "other.onnx")
-    assert weights.content_digest(tmp_path / "other.onnx") == first
-    assert weights.content_digest(f"{tmp_path / 'other.onnx'}#part") != first
+    assert files.content_digest(tmp_path / "other.onnx") == first
+    assert files.content_digest(f"{tmp_path / 'other.onnx'}#part") != first
     (tmp_path / "other.onnx").write_bytes(b"two")
-    assert weights.content_digest(tmp_path / "other.onnx") != first
+    assert files.content_digest(tmp_path / "other.onnx") != first
     (folder / "variables").mkdir(parents=True)
     (folder / "graph.pb").write_bytes(b"g")
-    before = weights.content_digest(folder)
+    before = files.content_digest(folder)
     (folder / "variables" / "0").write_bytes(b"v")
-    assert weights.content_digest(folder) != before
-    assert weights.content_digest("hub:some/model") != weights.content_digest("hub:other/model")
+    assert files.content_digest(folder) != before
+    assert files.content_digest("hub:some/model") != files.content_digest("hub:other/model")

@@ -15,9 +15,11 @@ from test_published import check_latex
 
 from ultrabench_eval.cells import Cell, Cells, Coordinates
 from ultrabench_eval.protocol import PAPER, TUNED
-from ultrabench_eval.report import against, figures, published, tables
-from ultrabench_eval.report.entries import Entry
-from ultrabench_eval.report.marks import marks
+from ultrabench_eval.report import write
+from ultrabench_eval.report.drawings import figures
+from ultrabench_eval.report.drawings.marks import marks
+from ultrabench_eval.report.paper import against, published
+from ultrabench_eval.report.results.entries import Entry
 
 PROTOCOL = PAPER.id("linear")
 SIZES = {"train": 529, "validation": 59, "test": 147}  # of AUL, as published
@@ -217,7 +219,7 @@ def test_a_report_gives_the_bytes_of_the_run_and_touches_no_cell(tmp_path: Path)
     assert done.returncode == 0, done.stderr
     assert before == {p: p.read_bytes() for p in cells.out.rglob("*") if p.is_file()}
     assert ubench("report", str(cells.out)).returncode == 0
-    tables.write(cells)
+    write.write(cells)
     for path in (tmp_path / "elsewhere").rglob("*"):
         if path.is_file():
             name = path.relative_to(tmp_path / "elsewhere")

@@ -11,10 +11,9 @@ import pytest
 from test_against import ours
 from test_cli import ubench
 
-from ultrabench_eval.report import claims, published
-from ultrabench_eval.report.claims import Judged, judge, judge_all
-from ultrabench_eval.report.entries import Entry
-from ultrabench_eval.report.quantities import (
+from ultrabench_eval.report.paper import claims, published
+from ultrabench_eval.report.paper.claims import Judged, judge, judge_all
+from ultrabench_eval.report.paper.quantities import (
     About,
     Above,
     AtLeast,
@@ -27,7 +26,8 @@ from ultrabench_eval.report.quantities import (
     Share,
     every,
 )
-from ultrabench_eval.report.us_jepa_claims import BASELINES, CLAIMS, OURS, TASKS
+from ultrabench_eval.report.paper.us_jepa_claims import BASELINES, CLAIMS, OURS, TASKS
+from ultrabench_eval.report.results.entries import Entry
 
 PAPER = published.load()
 BY_ID = {claim.id: claim for claim in CLAIMS}

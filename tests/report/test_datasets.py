@@ -8,9 +8,10 @@ import pandas as pd
 from made_cells import cell, failure, made_of
 from test_published import check_latex
 
-from ultrabench_eval.report import datasets, published
-from ultrabench_eval.report.datasets import Dataset
-from ultrabench_eval.report.entries import Entry
+from ultrabench_eval.report.paper import published
+from ultrabench_eval.report.results.entries import Entry
+from ultrabench_eval.report.sections import datasets
+from ultrabench_eval.report.sections.datasets import Dataset
 
 AUL = {"train": 529, "validation": 59, "test": 147}
 

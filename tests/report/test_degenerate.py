@@ -16,9 +16,10 @@ import ultrabench_eval
 from ultrabench_eval import data_warnings
 from ultrabench_eval.cells import Cells
 from ultrabench_eval.cli import show
-from ultrabench_eval.report import degenerate, kept, standing, tables
-from ultrabench_eval.report.entries import Probing
-from ultrabench_eval.report.evidence import Evidence
+from ultrabench_eval.report import write
+from ultrabench_eval.report.results import degenerate, kept, standing
+from ultrabench_eval.report.results.entries import Probing
+from ultrabench_eval.report.results.evidence import Evidence
 
 PAPER = Probing("linear", "paper-1")
 TWO = np.arange(60) % 2
@@ -34,7 +35,7 @@ def plain(text: str) -> str:
 
 def told(cells: Cells, capsys: pytest.CaptureFixture[str]) -> dict[str, str]:
     """What each format says before its first number, and what the terminal says."""
-    tables.write(cells)
+    write.write(cells)
     texts = {name: (cells.out / name).read_text("utf-8") for name in FORMATS}
     before = {
         "leaderboard.md": texts["leaderboard.md"].split("## Macro F1")[0],
@@ -108,7 +109,7 @@ def check_unranked(cells: Cells) -> None:
     assert degenerate.unranked(found) == {"bad"}
     letters = standing.letters(evidence)
     assert not [at for at in letters if at.task == "bad"]
-    (table,) = tables.wide(entries, letters, {"bad"})
+    (table,) = write.wide(entries, letters, {"bad"})
     assert table.header == ["model", "aul", "busbra", "bad", "mean of 2 of 3 tasks"]
     assert table.best == {(0, 1), (0, 2), (0, 4)}
     for row in table.rows:
@@ -238,7 +239,7 @@ def test_bold_and_letters_never_contradict_each_other(tmp_path: Path) -> None:
     results(cells, models=("good", "fair", "pixels", "other"))
     evidence = Evidence(cells, cells.gather())
     letters = standing.letters(evidence)
-    (table,) = tables.wide(evidence.entries, letters)
+    (table,) = write.wide(evidence.entries, letters)
     assert table.header[-1] == "mean of tasks"
     for place in range(1, len(table.header)):
         shared = [set(row[place].rpartition(" ")[2]) for row in table.rows]
@@ -253,7 +254,7 @@ def test_bold_and_letters_never_contradict_each_other(tmp_path: Path) -> None:
 def test_the_letters_of_the_mean_are_those_of_its_pairs(tmp_path: Path) -> None:
     cells = Cells(tmp_path)
     results(cells, models=("good", "fair", "pixels"))
-    tables.write(cells)
+    write.write(cells)
     letters = standing.letters(Evidence(cells, cells.gather()))
     pairs = pd.read_csv(tmp_path / "pairs.csv").query("task == 'mean of tasks'")
     assert len(pairs) == 3
@@ -294,8 +295,8 @@ def test_only_what_shares_no_letter_is_placed(
 def test_what_was_found_is_kept_with_the_pages(tmp_path: Path) -> None:
     cells = Cells(tmp_path)
     put_pair(cells, np.ones(60, np.int64))
-    first = tables.write(cells)
+    first = write.write(cells)
     found = kept.findings(tmp_path)
     assert found == degenerate.find(Evidence(cells, cells.gather()))
-    assert tables.write(cells).equals(first)  # nothing is computed again
+    assert write.write(cells).equals(first)  # nothing is computed again
     assert first[first.task == "bad"].warnings.str.contains("no test image of class '0'").all()

@@ -19,12 +19,13 @@ from tasks.manifest import read as read_manifest
 from tasks.task import Task
 from ultrabench_eval.cells import Cells
 from ultrabench_eval.core import hashing
-from ultrabench_eval.report import html, html_examples, significance, tables
-from ultrabench_eval.report.entries import Probing
-from ultrabench_eval.report.evidence import Evidence
-from ultrabench_eval.report.html_board import boards, words
-from ultrabench_eval.report.html_confusion import shares
-from ultrabench_eval.report.standing import mean_at
+from ultrabench_eval.report import html, write
+from ultrabench_eval.report.results.entries import Probing
+from ultrabench_eval.report.results.evidence import Evidence
+from ultrabench_eval.report.results.standing import mean_at
+from ultrabench_eval.report.sections import html_examples, significance
+from ultrabench_eval.report.sections.html_board import boards, words
+from ultrabench_eval.report.sections.html_confusion import shares
 
 EIGHT = ("aul", "busbra", "butterfly", "fatty_liver", "gbcu", "mmotu", "pocus", "tn5000")
 TEN = ("good", "fair", "pixels", *(f"timm/encoder_number_{n}.of_seven" for n in range(7)))
@@ -43,7 +44,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of several conditions, written."""
     cells = Cells(tmp_path_factory.mktemp("whole"))
     results(cells, protocols=("paper-1", "tuned-2"), fractions=(10,), corruptions=("blur",))
-    tables.write(cells)
+    write.write(cells)
     return cells.out
 
 
@@ -77,7 +78,7 @@ def test_every_model_task_and_condition_is_there(whole: Path) -> None:
 
 def test_the_numbers_are_those_of_the_leaderboard(whole: Path) -> None:
     entries = Cells(whole).gather()
-    wide, _ = tables.wide(entries)
+    wide, _ = write.wide(entries)
     rows = {row[0].split()[0]: row for row in read(whole).rows[1:4]}
     for model, *scores in wide.rows:
         mine = rows[model.split()[0]]
@@ -167,7 +168,7 @@ def test_no_text_is_taken_for_markup(tmp_path: Path) -> None:
             at: dict[str, object] = {"fraction": fraction}
             put(cells, name, HOSTILE, codes, labels, at=at, warnings=[WORSE], **fields)
     cells.fail(failure(WORSE, "mmotu", HOSTILE))
-    tables.write(cells)
+    write.write(cells)
     text = (tmp_path / "leaderboard.html").read_text("utf-8")
     page = Page(text)
     assert [tag for tag, _ in page.tags].count("script") == 1
@@ -183,7 +184,7 @@ def test_no_text_is_taken_for_markup(tmp_path: Path) -> None:
 def test_equal_cells_give_equal_bytes(whole: Path, tmp_path: Path) -> None:
     shutil.copytree(whole / "cells", tmp_path / "cells")
     shutil.copytree(whole / "tasks", tmp_path / "tasks")
-    tables.write(Cells(tmp_path))
+    write.write(Cells(tmp_path))
     made = (tmp_path / "leaderboard.html").read_bytes()
     assert made == (whole / "leaderboard.html").read_bytes()
     assert str(tmp_path).encode() not in made
@@ -193,7 +194,7 @@ def test_equal_cells_give_equal_bytes(whole: Path, tmp_path: Path) -> None:
 def test_ten_models_on_eight_tasks_are_less_than_five_megabytes(tmp_path: Path) -> None:
     cells = Cells(tmp_path)
     results(cells, models=TEN, tasks=EIGHT, fractions=(1, 10), corruptions=("blur", "shadow"))
-    tables.write(cells)
+    write.write(cells)
     made = tmp_path / "leaderboard.html"
     page = read(tmp_path)
     assert set(TEN) == set(page.values("data-model"))
@@ -329,10 +330,10 @@ def test_the_file_has_pictures_when_asked_and_loses_them_when_not(
     with_images: tuple[Cells, Task], tmp_path: Path
 ) -> None:
     cells, _ = with_images
-    tables.write(cells, pictures=tmp_path)
+    write.write(cells, pictures=tmp_path)
     made = cells.out / "leaderboard.html"
     assert "data:image/jpeg" in made.read_text("utf-8")
-    tables.write(cells)
+    write.write(cells)
     assert "data:image/jpeg" not in made.read_text("utf-8")
 
 

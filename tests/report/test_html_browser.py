@@ -11,7 +11,7 @@ import pytest
 from made_cells import failure, results
 
 from ultrabench_eval.cells import Cells
-from ultrabench_eval.report import tables
+from ultrabench_eval.report import write
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -53,7 +53,7 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
         synthetic=True,
     )
     cells.fail(failure("broken", "aul", "a reason " * 40))
-    tables.write(cells)
+    write.write(cells)
     return cells.out / "leaderboard.html"
 
 

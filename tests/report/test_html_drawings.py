@@ -10,8 +10,10 @@ from made_cells import cell, failure, results
 
 from ultrabench_eval.cells import Cells
 from ultrabench_eval.core.errors import UserError
-from ultrabench_eval.report import html_drawings, speeds, tables
-from ultrabench_eval.report.html_board import boards
+from ultrabench_eval.report import write
+from ultrabench_eval.report.drawings import html_drawings
+from ultrabench_eval.report.sections import speeds
+from ultrabench_eval.report.sections.html_board import boards
 
 
 def test_an_inline_drawing_keeps_its_own_ids() -> None:
@@ -68,11 +70,11 @@ def timed(model: str, rate: float, **changes: object) -> speeds.Speed:
 def test_measured_speeds_are_shown_beside_their_models_alone(tmp_path: Path) -> None:
     cells = Cells(tmp_path)
     results(cells)
-    tables.write(cells)
+    write.write(cells)
     assert "images/s" not in read(tmp_path).rows[0]
     measured = [timed("good", 1234.0), timed("fair", 87.65), timed("stranger", 5.0)]
     (tmp_path / speeds.FILE).write_bytes(speeds.table(measured))
-    tables.write(cells)
+    write.write(cells)
     page = read(tmp_path)
     assert page.rows[0][-1] == "images/s"
     shown = {row[0].split()[0]: row[-1] for row in page.rows[1:4]}
@@ -81,7 +83,7 @@ def test_measured_speeds_are_shown_beside_their_models_alone(tmp_path: Path) -> 
     assert "Not drawn, for a score or the number of images/s is missing: pixels." in page.text
     # Other weights under the same name: their speed says nothing about these.
     (tmp_path / speeds.FILE).write_bytes(speeds.table([timed("good", 9.0, fingerprint="other")]))
-    tables.write(cells)
+    write.write(cells)
     assert "images/s" not in read(tmp_path).rows[0]
 
 

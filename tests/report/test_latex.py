@@ -10,10 +10,11 @@ import pytest
 from made_cells import cell, control, failure
 
 from ultrabench_eval.cells import Coordinates
-from ultrabench_eval.report import against, datasets, published
-from ultrabench_eval.report.entries import Entry
-from ultrabench_eval.report.latex import latex
-from ultrabench_eval.report.published import US_JEPA
+from ultrabench_eval.report.paper import against, published
+from ultrabench_eval.report.paper.published import US_JEPA
+from ultrabench_eval.report.results.entries import Entry
+from ultrabench_eval.report.sections import datasets
+from ultrabench_eval.report.tables.latex import latex
 
 DOCUMENT = r"""
 \documentclass[twocolumn]{article}

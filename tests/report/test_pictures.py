@@ -19,7 +19,7 @@ from ultrabench_eval import corrupt
 from ultrabench_eval.cells import Cells
 from ultrabench_eval.core import drawing
 from ultrabench_eval.core.errors import UserError
-from ultrabench_eval.report import pictures
+from ultrabench_eval.report.drawings import pictures
 
 
 @pytest.fixture

@@ -10,9 +10,10 @@ import pytest
 from made_cells import failure, guesses, made_of, put, put_test, results
 
 from ultrabench_eval.cells import Cells, Coordinates
-from ultrabench_eval.report import robustness, tables
-from ultrabench_eval.report.entries import Probing
-from ultrabench_eval.report.evidence import Evidence, Truth
+from ultrabench_eval.report import write
+from ultrabench_eval.report.results.entries import Probing
+from ultrabench_eval.report.results.evidence import Evidence, Truth
+from ultrabench_eval.report.sections import robustness
 
 PAPER = Probing("linear", "paper-1")
 
@@ -28,10 +29,10 @@ def fail(cells: Cells, at: Coordinates) -> None:
 def test_the_ratio_is_that_of_the_scores(tmp_path: Path) -> None:
     cells = Cells(tmp_path)
     results(cells, corruptions=("blur", "shadow"))
-    tables.write(cells)
+    write.write(cells)
     table = pd.read_csv(tmp_path / "robustness.csv")
     assert len(table) == 3 * 3 * 2 * 3
-    frame = tables.frame(cells.gather()).query("metric == 'macro_f1'")
+    frame = write.frame(cells.gather()).query("metric == 'macro_f1'")
     scores = frame.set_index(["model", "task", "corruption", "severity"])["mean"]
     for row in table.itertuples():
         clean = scores[row.model, row.task, "none", 0]
@@ -77,7 +78,7 @@ def test_the_mean_is_never_taken_over_holes(tmp_path: Path) -> None:
     ratios = [found.ratios["pixels", task, one].ratio for task in found.tasks for one in conditions]
     assert len(ratios) == 9
     assert whole.ratio == pytest.approx(np.mean(ratios))
-    tables.write(cells)
+    write.write(cells)
     page = (tmp_path / "robustness.md").read_text()
     summary = page.split("### Mean relative")[1].split("###")[0]
     (row,) = [line for line in summary.splitlines() if line.startswith("| fair")]
@@ -91,7 +92,7 @@ def test_a_failed_condition_shows_as_error_and_never_as_a_number(tmp_path: Path)
     fail(cells, Coordinates("fair", "aul", "paper-1", corruption="blur", severity=2))
     fail(cells, Coordinates("good", "aul", "paper-1", fraction=10))
     fail(cells, Coordinates("pixels", "aul", "paper-1"))
-    tables.write(cells)
+    write.write(cells)
     page = (tmp_path / "robustness.md").read_text()
     rows = [line for line in page.splitlines() if line.startswith("| fair") and "| 2 " in line]
     assert len(rows) == 2

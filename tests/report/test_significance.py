@@ -12,9 +12,10 @@ from scipy import stats
 
 from ultrabench_eval.cells import Cells, Coordinates
 from ultrabench_eval.core.errors import UserError
-from ultrabench_eval.report import protocols, regenerate, significance, tables
-from ultrabench_eval.report.entries import Probing
-from ultrabench_eval.report.evidence import Evidence
+from ultrabench_eval.report import regenerate, write
+from ultrabench_eval.report.results.entries import Probing
+from ultrabench_eval.report.results.evidence import Evidence
+from ultrabench_eval.report.sections import protocols, significance
 from ultrabench_eval.stats import paired
 from ultrabench_eval.stats.permutation import Contest
 
@@ -39,7 +40,7 @@ def test_letters_and_pairs_are_those_of_paired_compare(tmp_path: Path) -> None:
         put(cells, model, "aul", one, labels)
     expected = paired.compare([Contest.of(codes, labels, groups, 2, "aul")], unit=100)
 
-    tables.write(cells)
+    write.write(cells)
     page = read(cells, "leaderboard.md")
     for model, letters in zip("abc", expected.letters, strict=True):
         assert any(
@@ -68,7 +69,7 @@ def test_another_model_changes_no_p_value_of_the_others(tmp_path: Path) -> None:
         for model in models:
             codes = guesses(labels, {"a": 0.7, "b": 0.8, "c": 0.6}[model], ord(model))
             put(cells, model, "aul", codes, labels)
-        tables.write(cells)
+        write.write(cells)
         table = pd.read_csv(cells.out / "pairs.csv").set_index(["model_a", "model_b"])
         found.append(table.loc[("b", "c"), ["difference", "low", "high", "p"]].tolist())
     assert found[0] == found[1]
@@ -83,7 +84,7 @@ def test_controls_cost_encoders_no_power(tmp_path: Path) -> None:
         for seed, model in enumerate(["a", "b", *controls]):
             codes = guesses(labels, 0.9 if model == "a" else 0.7, seed)
             put(cells, model, "aul", codes, labels, random_weights=model in controls)
-        tables.write(cells)
+        write.write(cells)
         table = pd.read_csv(cells.out / "pairs.csv").set_index(["model_a", "model_b"])
         found.append(table.loc[("a", "b"), "p_holm"])
     assert found[0] == found[1] < 1
@@ -96,7 +97,7 @@ def test_ranks_are_over_tasks_that_all_models_have(tmp_path: Path) -> None:
     found = significance.ranking(evidence(cells).main[PAPER])
     assert found is not None
     assert found.tasks == ("aul", "mmotu")
-    tables.write(cells)
+    write.write(cells)
     assert "Not counted, for not all models have it: busbra." in read(cells, "statistics.md")
     table = pd.read_csv(tmp_path / "ranks.csv")
     assert set(table.task) == {"aul", "mmotu", "mean of tasks"}
@@ -106,7 +107,7 @@ def test_ranks_are_over_tasks_that_all_models_have(tmp_path: Path) -> None:
 def test_pairs_are_compared_by_their_mean_over_tasks_too(tmp_path: Path) -> None:
     cells = Cells(tmp_path)
     results(cells)
-    tables.write(cells)
+    write.write(cells)
     table = pd.read_csv(tmp_path / "pairs.csv")
     over = table[table.task == "mean of tasks"]
     assert len(over) == len(table[table.task == "aul"])
@@ -132,14 +133,14 @@ def test_pairs_are_compared_by_their_mean_over_tasks_too(tmp_path: Path) -> None
 def test_one_task_has_no_mean_of_tasks(tmp_path: Path) -> None:
     cells = Cells(tmp_path)
     results(cells, tasks=("aul",))
-    tables.write(cells)
+    write.write(cells)
     assert set(pd.read_csv(tmp_path / "pairs.csv").task) == {"aul"}
 
 
 def test_a_task_is_judged_by_its_floor(tmp_path: Path) -> None:
     cells = Cells(tmp_path)
     results(cells)
-    tables.write(cells)
+    write.write(cells)
     table = pd.read_csv(tmp_path / "informativeness.csv")
     assert set(table.best_model) == {"good"}
     assert set(table.best_floor) == {"pixels"}
@@ -153,7 +154,7 @@ def test_a_task_is_judged_by_its_floor(tmp_path: Path) -> None:
 def test_without_a_floor_a_task_is_not_judged(tmp_path: Path) -> None:
     cells = Cells(tmp_path)
     results(cells, models=("good", "fair"))
-    tables.write(cells)
+    write.write(cells)
     assert "tells encoders apart" not in read(cells, "statistics.md")
     assert "Without a floor" in read(cells, "statistics.md")
 
@@ -162,9 +163,9 @@ def test_tau_between_protocols_is_scipys(tmp_path: Path) -> None:
     cells = Cells(tmp_path)
     results(cells, protocols=("paper-1", "tuned-2"), models=("good", "fair", "poor", "pixels"))
     found = evidence(cells)
-    tables.write(cells)
+    write.write(cells)
     table = pd.read_csv(tmp_path / "protocols.csv")
-    frame = tables.frame(cells.gather()).query("metric == 'macro_f1'")
+    frame = write.frame(cells.gather()).query("metric == 'macro_f1'")
     wide = frame.pivot_table(index=["task", "model"], columns="protocol", values="mean")
     mean = wide.groupby("model").mean()
     for row in table.query("models == 'all'").itertuples():
@@ -185,7 +186,7 @@ def test_tau_between_protocols_is_scipys(tmp_path: Path) -> None:
 def test_one_protocol_has_no_sensitivity_and_is_no_ranking(tmp_path: Path) -> None:
     cells = Cells(tmp_path)
     results(cells)
-    tables.write(cells)
+    write.write(cells)
     assert "depend on the protocol" not in read(cells, "statistics.md")
     assert "not yet a ranking" in read(cells, "statistics.md")
     assert not (tmp_path / "protocols.csv").exists()
@@ -194,7 +195,7 @@ def test_one_protocol_has_no_sensitivity_and_is_no_ranking(tmp_path: Path) -> No
 def test_one_model_leaves_sections_out(tmp_path: Path) -> None:
     cells = Cells(tmp_path)
     results(cells, models=("good",))
-    tables.write(cells)
+    write.write(cells)
     page = read(cells, "statistics.md")
     assert "no task was measured with two models" in page
     assert "there are fewer than two models" in page
@@ -217,7 +218,7 @@ def test_predictions_that_are_not_the_cells_make_an_error_row(tmp_path: Path, br
     found = evidence(cells)
     assert found.main[PAPER]["aul"].models == ("good", "pixels")
     assert found.main[PAPER]["mmotu"].models == ("fair", "good", "pixels")
-    tables.write(cells)
+    write.write(cells)
     page = read(cells, "leaderboard.md")
     (row,) = [line for line in page.splitlines() if line.startswith("| fair") and "error" in line]
     assert row.count("error") == 1
@@ -239,7 +240,7 @@ def test_models_of_another_version_of_the_data_are_left_out(tmp_path: Path) -> N
 def test_synthetic_tasks_are_marked_in_the_statistics(tmp_path: Path) -> None:
     cells = Cells(tmp_path)
     results(cells, protocols=("paper-1", "tuned-2"), synthetic=True)
-    tables.write(cells)
+    write.write(cells)
     page = read(cells, "statistics.md")
     assert "SYNTHETIC: tasks marked so are simulated images" in page
     for line in page.splitlines():

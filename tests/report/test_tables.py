@@ -11,19 +11,19 @@ import pytest
 from made_cells import cell, control, failure, made_of
 
 from ultrabench_eval.cells import Coordinates
-from ultrabench_eval.report import tables
-from ultrabench_eval.report.tables import Entry
+from ultrabench_eval.report import write
+from ultrabench_eval.report.write import Entry
 
 
-def wide(*entries: Entry, letters: dict[str, str] | None = None) -> tables.Wide:
+def wide(*entries: Entry, letters: dict[str, str] | None = None) -> write.Wide:
     """The only table; letters by model, on every task."""
     known = {e.coordinates: (letters or {}).get(e.coordinates.model, "") for e in entries}
-    (table,) = tables.wide(list(entries), {at: text for at, text in known.items() if text})
+    (table,) = write.wide(list(entries), {at: text for at, text in known.items() if text})
     return table
 
 
 def test_frame_is_in_percent_with_the_sample_deviation() -> None:
-    frame = tables.frame([cell("a", "aul", 0.5, 0.6, 0.7)])
+    frame = write.frame([cell("a", "aul", 0.5, 0.6, 0.7)])
     row = frame[frame.metric == "macro_f1"].iloc[0]
     assert row["mean"] == pytest.approx(60)
     assert row.sd == pytest.approx(10)
@@ -36,7 +36,7 @@ def test_frame_is_in_percent_with_the_sample_deviation() -> None:
 def test_what_probes_were_chosen_by_is_told_once_for_all_corruptions() -> None:
     clean = cell("a", "aul", 0.5, 0.6, 0.7)
     blurred = replace(clean.coordinates, corruption="blur", severity=2)
-    frame = tables.frame([clean, clean.model_copy(update={"coordinates": blurred})])
+    frame = write.frame([clean, clean.model_copy(update={"coordinates": blurred})])
     (row,) = frame[frame.metric == "validation_loss"].itertuples()
     assert row.corruption == "none"
     assert row.mean == pytest.approx(0.4)  # nats
@@ -48,7 +48,7 @@ def test_what_probes_were_chosen_by_is_told_once_for_all_corruptions() -> None:
 def test_a_seed_without_a_value_leaves_the_mean_empty() -> None:
     one = cell("a", "aul", 0.5, 0.6)
     scores = {**one.scores, "auroc": [0.5, None]}
-    frame = tables.frame([one.model_copy(update={"scores": scores})])
+    frame = write.frame([one.model_copy(update={"scores": scores})])
     assert frame[frame.metric == "auroc"]["mean"].isna().all()
 
 
@@ -85,23 +85,23 @@ def test_synthetic_and_random_show_wherever_numbers_do() -> None:
         cell("b", "aul", 0.4, 0.5, synthetic=True, random_weights=True),
         cell("a", "mine", 0.5, 0.6),
     ]
-    page = tables.markdown(entries)
+    page = write.markdown(entries)
     for line in page.splitlines():
         if "55.0" in line and "| a" in line and "aul" in line:
             assert "SYNTHETIC" in line
     assert "aul (SYNTHETIC)" in page
     assert "mine (SYNTHETIC)" not in page
     assert "b [random weights]" in page
-    assert "SYNTHETIC" in tables.latex(entries)
-    frame = tables.frame(entries)
+    assert "SYNTHETIC" in write.latex(entries)
+    frame = write.frame(entries)
     assert set(frame[frame.task == "aul"].status) == {"ok (synthetic)"}
     assert set(frame[frame.task == "mine"].status) == {"ok"}
 
 
 def test_errors_are_told_on_one_line_of_the_page_and_the_csv() -> None:
-    page = tables.markdown([failure("a", "aul")])
+    page = write.markdown([failure("a", "aul")])
     assert "image x.png is broken \\| sadly" in page
-    frame = tables.frame([failure("a", "aul")])
+    frame = write.frame([failure("a", "aul")])
     again = pd.read_csv(io.StringIO(frame.to_csv(index=False)))
     assert list(again.status) == ["error: image x.png is broken | sadly"]
 
@@ -115,18 +115,18 @@ def test_errors_are_told_on_one_line_of_the_page_and_the_csv() -> None:
 )
 def test_what_cannot_be_compared_is_said(change: dict[str, str | int], said: str) -> None:
     entries: list[Entry] = [cell("a", "aul", 0.5, identity=change), cell("b", "aul", 0.4)]
-    assert said in tables.markdown(entries)
-    assert "Not comparable" not in tables.markdown([cell("a", "aul", 0.5), cell("b", "aul", 0.4)])
+    assert said in write.markdown(entries)
+    assert "Not comparable" not in write.markdown([cell("a", "aul", 0.5), cell("b", "aul", 0.4)])
 
 
 def test_one_model_with_two_weights_is_said() -> None:
     other = made_of("other weights", "tmmotu", 1)
-    page = tables.markdown([cell("a", "aul", 0.5), cell("a", "mmotu", 0.5, identity=other)])
+    page = write.markdown([cell("a", "aul", 0.5), cell("a", "mmotu", 0.5, identity=other)])
     assert "different weights" in page
 
 
 def test_latex_is_escaped_and_balanced() -> None:
-    text = tables.latex([cell("my_model 50% & more", "fatty_liver", 0.5, 0.6), cell("b", "x", 0.1)])
+    text = write.latex([cell("my_model 50% & more", "fatty_liver", 0.5, 0.6), cell("b", "x", 0.1)])
     assert r"my\_model 50\% \& more" in text
     assert r"fatty\_liver" in text
     assert r"55.0 $\pm$ 7.1" in text
@@ -148,14 +148,14 @@ def test_only_main_conditions_are_in_the_wide_tables_one_a_probe_and_protocol() 
         elsewhere(0.6, Coordinates("a", "aul", "tuned-2")),
         elsewhere(0.4, Coordinates("a", "aul", "paper-3", probe="knn")),
     ]
-    found = tables.wide(entries)
+    found = write.wide(entries)
     assert [t.rows[0][1] for t in found] == ["50.0", "60.0", "40.0"]
     assert [t.condition for t in found] == [  # the paper's probe first
         "linear probe, protocol paper-1",
         "linear probe, protocol tuned-2",
         "knn probe, protocol paper-3",
     ]
-    details = tables.markdown(entries).split("## Details")[1].split("## ")[0]
+    details = write.markdown(entries).split("## Details")[1].split("## ")[0]
     assert "30.0" not in details
     assert "20.0" not in details
 
@@ -174,13 +174,13 @@ def test_floors_stand_last_and_are_marked() -> None:
     assert names == ["a", "pixels (floor)", "vit [random weights] (floor)"]
     assert table.floors == 2
     assert table.best == {(1, 1)}  # a floor that is best is shown to be best
-    text = tables.latex(entries).splitlines()
+    text = write.latex(entries).splitlines()
     assert text[text.index(r"\bottomrule") - 3] == r"\midrule"
-    assert "The floor is missing" not in tables.markdown(entries)
+    assert "The floor is missing" not in write.markdown(entries)
 
 
 def test_a_missing_floor_is_said_with_the_command_that_adds_it() -> None:
-    page = tables.markdown([cell("a", "aul", 0.5)])
+    page = write.markdown([cell("a", "aul", 0.5)])
     assert "The floor is missing" in page
     assert "`--model ...,random-vit-tiny,pixels,image-stats,fan-mask,border`" in page
 
@@ -188,18 +188,18 @@ def test_a_missing_floor_is_said_with_the_command_that_adds_it() -> None:
 def test_one_protocol_is_no_ranking() -> None:
     one = cell("a", "aul", 0.5)
     said = "is not called a ranking: add `--protocol paper,tuned`"
-    assert said in tables.markdown([one])
+    assert said in write.markdown([one])
     at = Coordinates("a", "aul", "tuned-2")
-    assert said not in tables.markdown([one, one.model_copy(update={"coordinates": at})])
+    assert said not in write.markdown([one, one.model_copy(update={"coordinates": at})])
     knn = Coordinates("a", "aul", "tuned-2", probe="knn")
-    assert said in tables.markdown([one, one.model_copy(update={"coordinates": knn})])
+    assert said in write.markdown([one, one.model_copy(update={"coordinates": knn})])
 
 
 def test_warnings_name_the_models_that_share_them() -> None:
     entries: list[Entry] = [
         cell(model, "aul", 0.5, warnings=["the grid is too narrow"]) for model in "ab"
     ]
-    page = tables.markdown(entries).split("## Warnings")[1].split("## ")[0]
+    page = write.markdown(entries).split("## Warnings")[1].split("## ")[0]
     (row,) = [line for line in page.splitlines() if "narrow" in line]
     assert "a, b" in row
     assert "linear probe, protocol paper-1: 100 %" in row
@@ -212,12 +212,12 @@ def test_a_failure_of_all_conditions_is_one_row() -> None:
         )
         for fraction in (1, 10, 100)
     ]
-    page = tables.markdown(failed).split("## Errors")[1]
+    page = write.markdown(failed).split("## Errors")[1]
     (row,) = [line for line in page.splitlines() if "sadly" in line]
     assert "3 conditions" in row
 
 
 def test_settings_of_a_protocol_are_readable() -> None:
     settings = {"probe": "linear", "standardize": True, "rates": [1e-4, 0.1], "deep": {"a_b": [1]}}
-    page = tables.markdown([cell("a", "aul", 0.5, protocol=settings)])
+    page = write.markdown([cell("a", "aul", 0.5, protocol=settings)])
     assert "standardize yes; rates one of 0.0001, 0.1; deep (a b 1)" in page

@@ -16,7 +16,7 @@ from ultrabench_eval.cells import Cell, Cells, Coordinates, Failure
 from ultrabench_eval.core import hashing
 from ultrabench_eval.core.errors import UserError
 from ultrabench_eval.merge import merge
-from ultrabench_eval.report import regenerate, tables
+from ultrabench_eval.report import regenerate, write
 
 PLACE = "cells/good/aul/linear-paper-1-100-none-0.json"
 
@@ -25,7 +25,7 @@ PLACE = "cells/good/aul/linear-paper-1-100-none-0.json"
 def cells(tmp_path: Path) -> Cells:
     made = Cells(tmp_path / "out")
     results(made, tasks=("aul", "mmotu"))
-    tables.write(made)
+    write.write(made)
     return made
 
 
@@ -68,7 +68,7 @@ def test_a_changed_cell_is_refused_and_shown_as_an_error(cells: Cells, change: s
         UserError, match=r"good/aul/.*json is damaged .*; run the same `ubench run`"
     ):
         regenerate.gather(cells.out)
-    tables.write(cells)  # what `run` does at its end: good cells survive
+    write.write(cells)  # what `run` does at its end: good cells survive
     page = (cells.out / "leaderboard.md").read_text()
     assert "error" in page
     assert str(path) in page
@@ -121,7 +121,7 @@ def test_a_whole_cell_of_another_run_is_marked(tmp_path: Path, cells: Cells) -> 
     other = Cells(tmp_path / "other")
     put(other, "good", "aul", np.tile(np.arange(60) % 2, (3, 1)), np.arange(60) % 2)
     copy_cell(other, cells)
-    tables.write(cells)
+    write.write(cells)
     page = (cells.out / "leaderboard.md").read_text()
     assert "100.0 ± 0.0 [not verified]" in page
     assert "**100.0" not in page
@@ -153,7 +153,7 @@ def test_a_cell_behind_an_error_that_was_removed_is_marked(cells: Cells) -> None
 def test_a_cell_that_is_gone_is_told(cells: Cells) -> None:
     for suffix in (".json", ".safetensors"):
         (cells.out / PLACE).with_suffix(suffix).unlink()
-    tables.write(cells)
+    write.write(cells)
     page = (cells.out / "leaderboard.md").read_text()
     assert "1 result is missing from cells/" in page
     assert "good/aul/linear-paper-1-100-none-0.json" in page
@@ -231,7 +231,7 @@ def test_changed_test_images_are_refused(
     with pytest.raises(UserError, match=r"tmmotu.json is damaged .*run the same `ubench run`"):
         regenerate.gather(cells.out)
     (cells.out / ".report.json").unlink()
-    tables.write(cells)
+    write.write(cells)
     assert "tmmotu.json is damaged" in (cells.out / "statistics.md").read_text()
 
 
@@ -270,14 +270,14 @@ def test_only_files_of_ours_are_removed_and_none_behind_a_link(
         known["files"][name] = hashing.digest_bytes(b"mine")
     known["made_of"] = "something else"
     (cells.out / ".report.json").write_text(json.dumps(known))
-    tables.write(cells)
+    write.write(cells)
     assert (cells.out / "mine.txt").read_text() == "mine"
     assert (elsewhere / "keep.txt").read_text() == "mine"
     shutil.rmtree(cells.out / "figures", ignore_errors=True)
     (cells.out / "figures").symlink_to(elsewhere)
     (cells.out / ".report.json").unlink()
     with pytest.raises(UserError, match="figures is a link"):
-        tables.write(cells)
+        write.write(cells)
     assert [p.name for p in elsewhere.iterdir()] == ["keep.txt"]
 
 
@@ -286,7 +286,7 @@ def test_names_are_neither_markup_nor_formulas(tmp_path: Path) -> None:
     hostile = ("=cmd|' /C calc'!A0", "<script>alert(1)</script>", "[x](javascript:alert(1))",
                "![p](http://x/y.png)")  # fmt: skip
     results(cells, models=hostile, tasks=("aul",))
-    tables.write(cells)
+    write.write(cells)
     page = (tmp_path / "leaderboard.md").read_text()
     assert "<script" not in page
     assert "](javascript" not in page

@@ -12,7 +12,8 @@ from made_cells import cell, results
 
 from ultrabench_eval.cells import Cells
 from ultrabench_eval.core import drawing
-from ultrabench_eval.report import figures, tables
+from ultrabench_eval.report import write
+from ultrabench_eval.report.drawings import figures
 
 EVERYTHING = {
     "protocols": ("paper-1", "tuned-2"),
@@ -34,8 +35,8 @@ def test_two_writes_give_equal_bytes(tmp_path: Path) -> None:
     first, second = Cells(tmp_path / "a"), Cells(tmp_path / "b")
     results(first, **EVERYTHING)  # type: ignore[arg-type]
     shutil.copytree(first.out, second.out)
-    tables.write(first)
-    tables.write(second)
+    write.write(first)
+    write.write(second)
     files = made(first.out)
     assert files == made(second.out)
     suffixes = {Path(name).suffix for name in files}
@@ -49,14 +50,14 @@ def test_two_writes_give_equal_bytes(tmp_path: Path) -> None:
 def test_nothing_is_made_again_unless_something_changed(tmp_path: Path) -> None:
     cells = Cells(tmp_path)
     results(cells)
-    tables.write(cells)
+    write.write(cells)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*.*")}
-    tables.write(cells)
+    write.write(cells)
     assert before == {path: path.stat().st_mtime_ns for path in tmp_path.glob("*.*")}
     wanted = (tmp_path / "statistics.md").read_bytes()
     (tmp_path / "statistics.md").write_text("edited")
     (tmp_path / "leaderboard.tex").unlink()
-    tables.write(cells)
+    write.write(cells)
     assert (tmp_path / "statistics.md").read_bytes() == wanted
     assert (tmp_path / "leaderboard.tex").exists()
 
@@ -66,14 +67,14 @@ def test_a_spoilt_list_of_files_is_made_again(tmp_path: Path, spoilt: str) -> No
     cells = Cells(tmp_path)
     results(cells, tasks=("aul",))
     (tmp_path / ".report.json").write_text(spoilt)
-    tables.write(cells)
+    write.write(cells)
     assert "leaderboard.md" in json.loads((tmp_path / ".report.json").read_text())["files"]
 
 
 def test_stale_files_are_removed_and_others_stay(tmp_path: Path) -> None:
     cells = Cells(tmp_path / "out")
     results(cells, **EVERYTHING)  # type: ignore[arg-type]
-    tables.write(cells)
+    write.write(cells)
     assert (cells.out / "protocols.csv").exists()
     assert (cells.out / "figures").is_dir()
     mine = cells.out / "notes.md"
@@ -87,7 +88,7 @@ def test_stale_files_are_removed_and_others_stay(tmp_path: Path) -> None:
 
     shutil.rmtree(cells.out / "cells")
     results(cells, tasks=("aul",))
-    tables.write(cells)
+    write.write(cells)
     assert sorted(made(cells.out)) == [
         *(".report.json", "informativeness.csv", "leaderboard.csv", "leaderboard.html"),
         *("leaderboard.md", "leaderboard.tex", "notes.md", "pairs.csv", "ranks.csv"),
@@ -101,7 +102,7 @@ def test_figures_exist_only_where_their_conditions_do(tmp_path: Path) -> None:
     def drawn(name: str, **conditions: object) -> set[str]:
         cells = Cells(tmp_path / name)
         results(cells, **conditions)  # type: ignore[arg-type]
-        tables.write(cells)
+        write.write(cells)
         found = list((cells.out / "figures").glob("*"))
         assert all(path.stat().st_size > 2000 for path in found)
         stems = {path.stem for path in found}
@@ -139,7 +140,7 @@ def test_figures_of_simulated_images_say_so(
     monkeypatch.setattr(figures.canvas, "finish", finish)
     cells = Cells(tmp_path)
     results(cells, synthetic=True, **EVERYTHING)  # type: ignore[arg-type]
-    tables.write(cells)
+    write.write(cells)
     assert len(titles) == 7
     assert all(title.startswith("SYNTHETIC") for title in titles)
     for name in ("robustness.md", "fewshot.md", "statistics.md", "leaderboard.md"):
@@ -152,13 +153,13 @@ def test_few_shot_tables_say_how_many_images_and_how_many_were_needed(tmp_path: 
     images = {"train": 77, "validation": 2, "test": 60}
     warning = "at 10 % a class has at least one image"
     results(cells, tasks=("aul",), fractions=(10,), images=images, warnings=[warning])
-    tables.write(cells)
+    write.write(cells)
     page = (tmp_path / "fewshot.md").read_text()
     in_use = page.split("### Training images in use")[1].split("###")[0]
     assert "| 10 %   | 77    |" in in_use
     needed = page.split("### Labels needed")[1].split("###")[0]
     (row,) = [line for line in needed.splitlines() if line.startswith("| good")]
-    scores = tables.frame(cells.gather()).query("metric == 'macro_f1'")
+    scores = write.frame(cells.gather()).query("metric == 'macro_f1'")
     bar = scores.query("model == 'pixels' and fraction == 100")["mean"].iloc[0]
     few = scores.query("model == 'good' and fraction == 10")["mean"].iloc[0]
     assert row.split("|")[2].strip() == ("10 %" if few >= bar else "100 %")
@@ -169,7 +170,7 @@ def test_few_shot_scores_are_of_models_that_have_more_than_one(tmp_path: Path) -
     cells = Cells(tmp_path)
     results(cells, models=("good", "pixels"), tasks=("aul",))
     results(cells, models=("fair",), tasks=("aul",), fractions=(10,))
-    tables.write(cells)
+    write.write(cells)
     page = (tmp_path / "fewshot.md").read_text()
     scores = page.split("### Training images in use")[0]
     assert [line.split("|")[1].strip() for line in scores.splitlines() if " % " in line] == [
@@ -190,8 +191,8 @@ def test_cliques_are_the_longest_runs_within_the_distance() -> None:
 
 def test_an_empty_folder_and_cells_without_predictions_are_no_error(tmp_path: Path) -> None:
     cells = Cells(tmp_path)
-    assert tables.write(cells).empty
+    assert write.write(cells).empty
     one = cell("a", "aul", 0.5, 0.6)
     cells.put(one, np.zeros((2, 4, 2), np.float32))
-    tables.write(cells)
+    write.write(cells)
     assert "taul.json is missing; run the same" in (tmp_path / "statistics.md").read_text()

@@ -16,8 +16,8 @@ from urllib.parse import quote
 
 import pytest
 
-from tasks import download
-from tasks.sources import Source, Url, ZenodoRecord
+from tasks.obtain import download
+from tasks.obtain.sources import Source, Url, ZenodoRecord
 from ultrabench_eval.core.errors import UserError
 
 BYTES = bytes(range(256)) * 4000  # some blocks of 65536 bytes, and a part of one

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import pytest
 
-from tasks import archives
+from tasks.obtain import archives
 from ultrabench_eval.core.errors import UserError
 
 CONTENT = {"Normal/image/1.jpg": b"\xff\xd8 one", "Normal/readme.txt": b"", "list.csv": b"a,b\n"}

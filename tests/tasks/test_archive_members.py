@@ -35,7 +35,7 @@ from packing import (
     zip_of,
 )
 
-from tasks import archives
+from tasks.obtain import archives
 from ultrabench_eval.core.errors import UserError
 
 

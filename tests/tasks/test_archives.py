@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from packing import CONTENT, NOISE, entry, make_tar, make_zip, refused, tar_of, tree, with_folders
 
-from tasks import archives
+from tasks.obtain import archives
 from ultrabench_eval.core.errors import UserError
 
 
@@ -107,7 +107,7 @@ def test_archives_inside(tmp_path: Path) -> None:
 def test_killed_while_unpacking(tmp_path: Path) -> None:
     make_tar(tmp_path / "a.tgz", NOISE)
     code = (
-        "import sys, time; from pathlib import Path; from tasks import archives\n"
+        "import sys, time; from pathlib import Path; from tasks.obtain import archives\n"
         "def slow(*step): print('unpacked', flush=True); time.sleep(60)\n"
         f"archives.unpack(Path({str(tmp_path / 'a.tgz')!r}), Path({str(tmp_path / 'out')!r}), "
         "progress=slow)"

@@ -10,7 +10,7 @@ import PIL.Image
 import pytest
 
 from tasks import contact_sheet
-from tasks.images import ImageArray
+from tasks.samples.images import ImageArray
 
 
 @dataclass(frozen=True, eq=False)

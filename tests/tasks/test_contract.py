@@ -12,7 +12,7 @@ import PIL.Image
 import pytest
 
 import tasks
-from tasks.images import ImageArray, ImageFile, decode
+from tasks.samples.images import ImageArray, ImageFile, decode
 from tasks.task import Item, Split, Task, TaskCard
 from ultrabench_eval.core import hashing
 from ultrabench_eval.core.errors import UserError

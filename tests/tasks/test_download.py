@@ -11,7 +11,7 @@ import pytest
 from fake_host import COMMIT, Host, content, fetch, refused, zenodo
 
 import tasks
-from tasks.sources import SOURCES, FigshareArticle, GitHubFolder, Manual
+from tasks.obtain.sources import SOURCES, FigshareArticle, GitHubFolder, Manual
 
 pytestmark = pytest.mark.usefixtures("waits")
 
@@ -81,6 +81,6 @@ def test_ultrabench_splits_land_where_the_reader_looks(host: Host, tmp_path: Pat
 
 
 def test_nothing_heavy_is_imported_with_it() -> None:
-    code = "from tasks import download; import sys; print('requests' in sys.modules)"
+    code = "from tasks.obtain import download; import sys; print('requests' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"

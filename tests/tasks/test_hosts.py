@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from fake_host import BYTES, COMMIT, Host, Served, content, fetch, refused, zenodo
 
-from tasks.sources import FigshareArticle, GitHubFolder
+from tasks.obtain.sources import FigshareArticle, GitHubFolder
 
 pytestmark = pytest.mark.usefixtures("waits")
 

@@ -13,8 +13,8 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from tasks import images
-from tasks.images import ImageFile, count, decode
+from tasks.samples import images
+from tasks.samples.images import ImageFile, count, decode
 from tasks.task import Item, Split
 from ultrabench_eval.core import hashing
 from ultrabench_eval.core.errors import UserError

@@ -14,8 +14,9 @@ import pytest
 from fake_releases import RELEASES, busbra_release, butterfly_release, gbcu_release
 
 import tasks
-from tasks import archives, prepare
-from tasks.sources import SOURCES
+from tasks import prepare
+from tasks.obtain import archives
+from tasks.obtain.sources import SOURCES
 from ultrabench_eval.core.errors import UserError
 
 

@@ -12,7 +12,8 @@ import pytest
 from sklearn.model_selection import GroupShuffleSplit, train_test_split
 
 import tasks
-from tasks import pocus, ultrabench, video
+from tasks import pocus, ultrabench
+from tasks.samples import video
 from tasks.splits import PUBLISHED
 from tasks.task import SPLITS, Task
 from ultrabench_eval.core.errors import UserError

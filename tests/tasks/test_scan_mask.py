@@ -20,8 +20,6 @@ from hypothesis import strategies as st
 from scipy import ndimage
 from scipy.spatial import ConvexHull
 
-from tasks import scan_mask
-from tasks.images import ImageArray, ImageFile
 from tasks.phantom.furniture import KINDS
 from tasks.phantom.geometry import Canvas
 from tasks.phantom.machine import Style
@@ -29,7 +27,9 @@ from tasks.phantom.picture import Motion, Study
 from tasks.phantom.releases import aul, busbra, butterfly, fatty_liver, gbcu, mmotu, pocus, tn5000
 from tasks.phantom.scene import FLUID, Scene
 from tasks.phantom.shapes import Blob
-from tasks.scan_mask import ClipMask, EstimatedMask, MaskFile, OutlineMask
+from tasks.samples.images import ImageArray, ImageFile
+from tasks.scan import scan_mask
+from tasks.scan.scan_mask import ClipMask, EstimatedMask, MaskFile, OutlineMask
 from ultrabench_eval.core.errors import UserError
 
 STYLES: dict[str, Style] = {

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks import splits
-from tasks.images import ImageArray, ImageFile
+from tasks.samples.images import ImageArray, ImageFile
 from tasks.task import SPLITS, Item, Rule, TaskCard
 from ultrabench_eval.core.errors import UserError
 

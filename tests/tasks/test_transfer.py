@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 from fake_host import BLOCK, BYTES, SHA, Host, Served, content, fetch, refused, url, zenodo
 
-from tasks import download
-from tasks.sources import Url
+from tasks.obtain import download
+from tasks.obtain.sources import Url
 from ultrabench_eval.core.errors import UserError
 
 pytestmark = pytest.mark.usefixtures("waits")
@@ -61,8 +61,8 @@ def test_a_later_call_goes_on(host: Host, tmp_path: Path) -> None:
 def test_a_killed_process_goes_on(host: Host, tmp_path: Path) -> None:
     host.paths["/file"] = Served(BYTES, cuts=[600_000, 10**9])
     code = (
-        "import os, signal; from pathlib import Path; from tasks import download\n"
-        "from tasks.sources import Url\n"
+        "import os, signal; from pathlib import Path; from tasks.obtain import download\n"
+        "from tasks.obtain.sources import Url\n"
         "import time; time.sleep = lambda _: os.kill(os.getpid(), signal.SIGKILL)\n"
         f"source = Url(page='', licence='', url={host.url + '/file'!r}, name='file.bin')\n"
         f"download.fetch(source, Path({str(tmp_path)!r}))"

@@ -14,8 +14,8 @@ import av
 import numpy as np
 import pytest
 
-from tasks import video
-from tasks.video import VideoFrame
+from tasks.samples import video
+from tasks.samples.video import VideoFrame
 from ultrabench_eval.core.errors import UserError
 
 

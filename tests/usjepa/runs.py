@@ -9,8 +9,8 @@ import numpy as np
 
 from usjepa import config as configs
 from usjepa.config import Config
-from usjepa.frame_writer import Writer
-from usjepa.frames import Frames, Settings, open_index
+from usjepa.frames.store import Frames, Settings, open_index
+from usjepa.frames.writer import Writer
 
 SMALL: dict[str, Any] = {
     "name": "small",

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from runs import config
 
-from usjepa import augment, preprocess
-from usjepa.frames import Frame
+from usjepa import augment
+from usjepa.frames import preprocess
+from usjepa.frames.store import Frame
 
 STILL = {
     "flip_horizontal": 0,

@@ -20,7 +20,7 @@ from ultrabench_eval.core import processor
 from ultrabench_eval.core.errors import UserError
 from usjepa import checkpoint, monitor, objective, teacher, train
 from usjepa.config import Config
-from usjepa.frames import Frames
+from usjepa.frames.store import Frames
 from usjepa.teacher import FrozenTeacher
 from usjepa.train import Execution
 

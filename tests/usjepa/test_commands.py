@@ -18,8 +18,9 @@ import yaml
 from runs import SMALL, config, index
 
 from ultrabench_eval.core.errors import UserError
-from usjepa import cli, distributed, loader, masks, monitor, sampling, train
-from usjepa.frames import Frames
+from usjepa import cli, distributed, loader, masks, monitor, train
+from usjepa.frames import sampling
+from usjepa.frames.store import Frames
 from usjepa.loader import Part, TrainingParts, ValidationParts
 from usjepa.train import Execution
 

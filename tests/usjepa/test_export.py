@@ -19,7 +19,7 @@ from torch import Tensor
 import model_zoo
 import ultrabench_eval
 from model_zoo import us_jepa
-from model_zoo.exports import Sizes
+from model_zoo.checkpoints.exports import Sizes
 from model_zoo.transforms import InputRule, to_float
 from model_zoo.vit import VisionTransformer
 from ultrabench_eval.core.errors import UserError

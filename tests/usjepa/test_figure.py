@@ -14,7 +14,7 @@ from tasks.task import Task
 from ultrabench_eval.core import drawing
 from ultrabench_eval.core.errors import UserError
 from usjepa import augment, cli, config, figure, masks
-from usjepa.frames import Frame
+from usjepa.frames.store import Frame
 
 
 @pytest.fixture

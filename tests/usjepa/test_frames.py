@@ -17,10 +17,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ultrabench_eval.core.errors import UserError
-from usjepa import frame_writer, frames, sampling
-from usjepa.frame_writer import Writer
-from usjepa.frames import Frames, Settings, open_index
-from usjepa.sampling import hold_out
+from usjepa.frames import sampling, store
+from usjepa.frames import writer as frame_writer
+from usjepa.frames.sampling import hold_out
+from usjepa.frames.store import Frames, Settings, open_index
+from usjepa.frames.writer import Writer
 
 SETTINGS = Settings()
 FINGERPRINT = "1d969829172cd9681b7dbe59bd01497f6ac2f54dc4bf159c02fda5f8b270f73f"
@@ -289,7 +290,7 @@ def test_a_whole_set_in_the_wrong_place_is_told(tmp_path: Path) -> None:
         open_index(tmp_path)
     shutil.copytree(livers, tmp_path / "copy")
     with pytest.raises(UserError, match=r"copy/set\.json is of a set called 'hearts', not 'copy'"):
-        frames._Set(tmp_path / "copy")
+        store._Set(tmp_path / "copy")
 
 
 def test_files_of_another_time_are_told(tmp_path: Path) -> None:
@@ -320,8 +321,8 @@ def test_shards_that_were_swapped_are_told(tmp_path: Path, monkeypatch: pytest.M
         shard.write_bytes(content)
     with pytest.raises(UserError, match=r"pixels-00000\.bin is not as it was written at frame 0"):
         open_index(tmp_path).read(0)
-    assert frames.about(tmp_path / "a") is not None
-    assert frames.about(tmp_path / "a", thorough=True) is None
+    assert store.about(tmp_path / "a") is not None
+    assert store.about(tmp_path / "a", thorough=True) is None
 
 
 def test_names_that_are_not_text_are_written(tmp_path: Path) -> None:

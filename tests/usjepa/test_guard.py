@@ -13,14 +13,14 @@ from scenes import scene
 
 import tasks
 from tasks import phantom
-from tasks.images import ImageArray, decode
 from tasks.near_duplicates import duplicates
 from tasks.near_duplicates.duplicates import near_duplicates
 from tasks.phantom.plan import Size
+from tasks.samples.images import ImageArray, decode
 from tasks.task import Task
 from ultrabench_eval.core.errors import UserError
-from usjepa import guard
-from usjepa.guard import Guard, Match
+from usjepa.frames import guard
+from usjepa.frames.guard import Guard, Match
 
 NAMES = ("aul", "mmotu")
 

@@ -26,16 +26,16 @@ from pydicom.uid import (
 from scipy import ndimage
 
 import tasks
-from tasks import scan_mask
-from tasks.images import ImageFile
 from tasks.phantom import clip
+from tasks.samples.images import ImageFile
+from tasks.scan import scan_mask
 from ultrabench_eval.core import files, hashing
 from ultrabench_eval.core.errors import UserError
-from usjepa import dicom, preprocess
-from usjepa import index as indexing
-from usjepa.frame_writer import Writer
-from usjepa.frames import Frames, Settings, open_index
-from usjepa.index import build, sources_of
+from usjepa.frames import dicom, preprocess
+from usjepa.frames import index as indexing
+from usjepa.frames.index import build, sources_of
+from usjepa.frames.store import Frames, Settings, open_index
+from usjepa.frames.writer import Writer
 
 
 def texture(number: int, height: int = 40, width: int = 56) -> np.ndarray:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from model_zoo.transforms import _stretched
-from usjepa.preprocess import coloured, grey, has_contrast, stretch
+from usjepa.frames.preprocess import coloured, grey, has_contrast, stretch
 
 TINT = np.array([0.8, 1.0, 1.1])  # bluish
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
-from usjepa.region import View, valid_patches, whole
+from usjepa.frames.region import View, valid_patches, whole
 
 
 def test_one_pixel_makes_a_patch_valid() -> None:

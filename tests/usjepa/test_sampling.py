@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ultrabench_eval.core.errors import UserError
-from usjepa.sampling import CappedSampler
+from usjepa.frames.sampling import CappedSampler
 
 
 def test_frequencies_follow_the_capped_sizes() -> None:

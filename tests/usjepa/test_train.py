@@ -26,7 +26,7 @@ from model_zoo.encoder import Encoder
 from ultrabench_eval.core.errors import UserError
 from usjepa import checkpoint, cli, monitor, objective, teacher, train
 from usjepa.config import Config
-from usjepa.frames import Frames
+from usjepa.frames.store import Frames
 from usjepa.teacher import FrozenTeacher
 from usjepa.train import Execution
 

@@ -17,7 +17,7 @@ from tasks.near_duplicates.duplicates import Pair
 from tasks.near_duplicates.signatures import Known, Signatures
 from tasks.split_files import UNUSED
 from tasks.task import SPLITS, Task
-from ultrabench_eval import pipeline, plan, plugins
+from ultrabench_eval import loading, pipeline, plugins
 from ultrabench_eval.audit import collection
 from ultrabench_eval.audit.collection import PRETRAINING, Entry
 from ultrabench_eval.core.errors import UserError
@@ -217,8 +217,8 @@ def _tasks(
     report: Callable[[Step], None],
 ) -> tuple[dict[str, Task], list[str]]:
     """The tasks by name, and a note on those of "all" that are not there."""
-    names = plan.resolve_names(asked, task_zoo.names())
-    problems = plan.check_labels(names)
+    names = loading.resolve_names(asked, task_zoo.names())
+    problems = loading.check_labels(names)
     if not names:
         problems.append("no task is asked for; `ubench tasks` lists all")
     problems += [
@@ -227,7 +227,7 @@ def _tasks(
         if name not in task_zoo.registry and not task_zoo.is_manifest(name)
     ]
     if problems:
-        raise plan.Problems(problems)
+        raise loading.Problems(problems)
     notes = []
     if data == pipeline.PHANTOM:
         built_in = [name for name in names if name in task_zoo.BUILT_IN]

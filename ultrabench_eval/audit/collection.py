@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tasks import image_kinds, video
-from tasks.images import Image, ImageFile
+from tasks.samples import image_kinds, video
+from tasks.samples.images import Image, ImageFile
 from tasks.split_files import UNUSED
 from tasks.task import Task
 from ultrabench_eval.core.errors import UserError, not_found

@@ -164,7 +164,7 @@ def verify(
     differ by more than the tolerance.
     """
     from model_zoo import verify as replay
-    from ultrabench_eval.plan import resolve_names
+    from ultrabench_eval.loading import resolve_names
 
     rows, failed = [], False
     for name in resolve_names(model, replay.names()):

@@ -23,8 +23,8 @@ def phantom(
     """Simulate eight SYNTHETIC datasets in the layouts of the eight original releases."""
     from tasks import phantom as suite
     from ultrabench_eval.display import Progress
+    from ultrabench_eval.loading import resolve_names
     from ultrabench_eval.pipeline import Step
-    from ultrabench_eval.plan import resolve_names
 
     with Progress() as progress:
         suite.write(
@@ -66,9 +66,9 @@ def download(
     """
     import tasks as task_zoo
     from tasks import prepare
-    from tasks.sources import SOURCES
+    from tasks.obtain.sources import SOURCES
     from ultrabench_eval.display import progress_bar
-    from ultrabench_eval.plan import resolve_names
+    from ultrabench_eval.loading import resolve_names
 
     for name in resolve_names(task, SOURCES):
         if name not in SOURCES:
@@ -98,7 +98,7 @@ def prepare_task(
     import tasks as task_zoo
     from tasks import prepare
     from ultrabench_eval.display import progress_bar
-    from ultrabench_eval.plan import resolve_names
+    from ultrabench_eval.loading import resolve_names
 
     failed = False
     names = resolve_names(task, task_zoo.names())
@@ -129,7 +129,7 @@ def check(
     from tasks import check as checking
     from tasks import prepare
     from ultrabench_eval.display import progress_bar
-    from ultrabench_eval.plan import resolve_names
+    from ultrabench_eval.loading import resolve_names
 
     options.load_plugins(plugin)
     failed = False
@@ -180,7 +180,7 @@ def export(
     import tasks as task_zoo
     from tasks import ultrabench
     from ultrabench_eval.display import progress_bar
-    from ultrabench_eval.plan import resolve_names
+    from ultrabench_eval.loading import resolve_names
 
     for name in resolve_names(task, task_zoo.BUILT_IN):
         loaded = task_zoo.load(name, root_folder(data))

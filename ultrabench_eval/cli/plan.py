@@ -11,7 +11,7 @@ import typer
 from ultrabench_eval.cli import options, show
 
 if TYPE_CHECKING:
-    from ultrabench_eval.forecast import Forecast
+    from ultrabench_eval.plan import Forecast
 
 
 def plan(
@@ -46,7 +46,7 @@ def plan(
     command that mends it); 2: the options are wrong.
     """
     from ultrabench_eval.display import Progress
-    from ultrabench_eval.forecast import forecast
+    from ultrabench_eval.plan import forecast
 
     with Progress() as progress:
         found = forecast(

@@ -13,7 +13,7 @@ from ultrabench_eval.cli import show
 from ultrabench_eval.core.errors import UserError
 
 if TYPE_CHECKING:
-    from ultrabench_eval.report.entries import Entry
+    from ultrabench_eval.report.results.entries import Entry
 
 
 def report(
@@ -61,10 +61,11 @@ def report(
         )
     if reference and run is None:
         raise UserError("--reference needs a run: write `ubench report RUN --reference MODEL`")
-    from ultrabench_eval.report import against as beside
-    from ultrabench_eval.report import claims as ledger
-    from ultrabench_eval.report import datasets, regenerate
-    from ultrabench_eval.report import published as paper
+    from ultrabench_eval.report import regenerate
+    from ultrabench_eval.report.paper import against as beside
+    from ultrabench_eval.report.paper import claims as ledger
+    from ultrabench_eval.report.paper import published as paper
+    from ultrabench_eval.report.sections import datasets
 
     source = paper.find(against) if against else paper.US_JEPA
     figures = paper.load(source.name) if run or claims or published else None
@@ -92,7 +93,7 @@ def report(
 
     if run:
         regenerate.regenerate(run, out, root, reference)
-    written = regenerate.write(out, made)
+    written = regenerate.write_files(out, made)
     if any(entry.synthetic for entry in entries):
         print("SYNTHETIC images are among these: they say nothing about real ultrasound")
     if figures and published:
@@ -113,8 +114,8 @@ def _pictures(root: Path, entries: Sequence[Entry] | None) -> tuple[dict[str, by
     """Pictures of a run's tasks, or of all at a data root; files by name, and what to say."""
     from rich.console import Console
 
-    from ultrabench_eval.report import pictures
-    from ultrabench_eval.report.entries import tasks_of
+    from ultrabench_eval.report.drawings import pictures
+    from ultrabench_eval.report.results.entries import tasks_of
 
     names = None if entries is None else tasks_of(entries)
     with Console(stderr=True).status("reading the tasks") as status:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from tasks.check import Report
     from tasks.task import Task
     from tasks.ultrabench import Agreement
-    from ultrabench_eval.report.entries import Entry
+    from ultrabench_eval.report.results.entries import Entry
 
 
 _PAGES = (
@@ -25,7 +25,7 @@ def results(out: Path, encoded: int) -> None:
     from ultrabench_eval.cells import Cells, Failure
     from ultrabench_eval.core.names import printable
     from ultrabench_eval.display import console, leaderboard
-    from ultrabench_eval.report import degenerate, kept
+    from ultrabench_eval.report.results import degenerate, kept
 
     entries = Cells(out).gather()
     for wide in leaderboard(entries, degenerate.unranked(kept.findings(out))):
@@ -46,7 +46,7 @@ def doubts(out: Path, entries: Sequence[Entry]) -> None:
     """Which numbers of a results folder are not verified."""
     from ultrabench_eval.cells import Cells
     from ultrabench_eval.core.names import printable
-    from ultrabench_eval.report import notes
+    from ultrabench_eval.report.results import notes
 
     for sentence in notes.doubts(entries, Cells(out).gone(entries)):
         print(f"warning: {printable(sentence)}", file=sys.stderr)
@@ -55,7 +55,7 @@ def doubts(out: Path, entries: Sequence[Entry]) -> None:
 def findings(out: Path) -> None:
     """What the pages of a folder tell above their tables."""
     from ultrabench_eval.core.names import printable
-    from ultrabench_eval.report import degenerate, kept
+    from ultrabench_eval.report.results import degenerate, kept
 
     for sentence in degenerate.sentences(kept.findings(out)):
         print(f"warning: {printable(sentence)}", file=sys.stderr)

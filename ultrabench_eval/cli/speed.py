@@ -28,7 +28,7 @@ def speed(
     from rich.console import Console
 
     from ultrabench_eval import throughput
-    from ultrabench_eval.report import speeds
+    from ultrabench_eval.report.sections import speeds
 
     with Console(stderr=True).status("looking at the models") as status:
         measured = throughput.measure(

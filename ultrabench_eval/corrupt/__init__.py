@@ -19,7 +19,7 @@ from ultrabench_eval.core import hashing
 from ultrabench_eval.core.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
-    from tasks.images import Image
+    from tasks.samples.images import Image
     from tasks.task import ScanMask
 
 Family = Literal["paper", "physics"]

@@ -17,7 +17,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import special
 
-from ultrabench_eval.corrupt import geometry
+from tasks.scan import coordinates
 from ultrabench_eval.corrupt.pixels import grey
 
 RANGE = 60.0  # dB between black and white
@@ -41,7 +41,7 @@ def attenuation(
     The levels 6, 12, 18: tissue that attenuates 0.1, 0.2, 0.3 dB/cm/MHz more than the scanner makes
     up for, at 3 MHz and 10 cm. A fatty liver's excess is in this range.
     """
-    return _weakened(image, mask, level * geometry.of(mask).depth)
+    return _weakened(image, mask, level * coordinates.of(mask).depth)
 
 
 def dynamic_range(
@@ -67,7 +67,7 @@ def gain(image: np.ndarray, mask: np.ndarray, level: float, rng: np.random.Gener
     """
     sliders = rng.standard_normal(SLIDERS)
     sliders *= level / np.sqrt(np.mean(sliders**2))
-    decibels = np.interp(geometry.of(mask).depth, np.linspace(0, 1, SLIDERS), sliders)
+    decibels = np.interp(coordinates.of(mask).depth, np.linspace(0, 1, SLIDERS), sliders)
     return _weakened(image, mask, -decibels)
 
 
@@ -81,7 +81,7 @@ def lateral_resolution(
     1.5, 3, 6: a good beam has 1 to 3 % (0.5 mm of 38 mm, 2 of 70 degrees); 6 is far out of focus.
     """
     before = grey(image)
-    power = geometry.of(mask).blur(POWER[before], mask, along=0, across=level / 100)
+    power = coordinates.of(mask).blur(POWER[before], mask, along=0, across=level / 100)
     return _moved(image, mask, _shown(power) - before)
 
 
@@ -93,7 +93,7 @@ def shadow(
     The levels 10, 20, 30: behind an edge or a calcification, a stone, and gas or bone. The
     reflector itself is not drawn, for that would add a finding.
     """
-    scan = geometry.of(mask)
+    scan = coordinates.of(mask)
     covered = np.zeros(mask.shape, np.float32)
     for _ in range(rng.integers(1, 4)):
         centre, half = rng.uniform(-0.8, 0.8), rng.uniform(0.4 * WIDEST, WIDEST)
@@ -114,7 +114,7 @@ def speckle_looks(
     gamma distribution (a copula), so that its values are exact and its grains follow the beams:
     short in depth, wider across, and in a sector ever wider with depth.
     """
-    field = geometry.of(mask).noise(rng, *GRAIN)
+    field = coordinates.of(mask).noise(rng, *GRAIN)
     # Looked up, to the nearest of 200 steps to one sd: as fine as grey values, and fast.
     gaussian = np.arange(-1000, 1001) / 200
     gamma = special.gammaincinv(level, special.ndtr(gaussian)) / level

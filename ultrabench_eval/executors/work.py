@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from ultrabench_eval import pipeline, plan
+from ultrabench_eval import loading, pipeline
 from ultrabench_eval.core import files
 from ultrabench_eval.core.errors import UserError
 from ultrabench_eval.executors import ATTEMPTS, Job, Outcome
@@ -31,8 +31,8 @@ def work(job: Job) -> Outcome:
             return _measured(job)
     except UserError as error:
         return Outcome(error=str(error))
-    except plan.FOREIGN as error:
-        return Outcome(error=plan.reason(error))
+    except loading.FOREIGN as error:
+        return Outcome(error=loading.reason(error))
 
 
 def _measured(job: Job) -> Outcome:
@@ -40,7 +40,7 @@ def _measured(job: Job) -> Outcome:
     try:
         ready = pipeline.prepare(**job.options, report=told)
         pipeline.measure_all(ready, told, patience=files.PATIENCE)
-    except plan.FOREIGN as error:
+    except loading.FOREIGN as error:
         _tell(str(error) if isinstance(error, UserError) else traceback.format_exc())
         raise
     return Outcome(tuple(told.stages), told.encoded)

@@ -18,28 +18,23 @@ from typing import Any
 from markupsafe import Markup
 
 from ultrabench_eval.cells import Cell
-from ultrabench_eval.report import (
-    degenerate,
-    html_cards,
-    html_confusion,
-    html_drawings,
-    html_origin,
-    standing,
-)
-from ultrabench_eval.report.entries import (
+from ultrabench_eval.report.drawings import html_drawings
+from ultrabench_eval.report.results import degenerate, standing
+from ultrabench_eval.report.results.entries import (
     SYNTHETIC_WORDS,
     Labels,
     is_main,
     task_order,
     tasks_of,
 )
-from ultrabench_eval.report.evidence import Evidence
-from ultrabench_eval.report.html_board import MAIN, Board, boards, words
-from ultrabench_eval.report.html_examples import Examples, examples
-from ultrabench_eval.report.notes import WARNINGS, error_rows, mixtures, warning_rows
-from ultrabench_eval.report.page import how_to_read, model_notes
-from ultrabench_eval.report.significance import Section
-from ultrabench_eval.report.wide import Wide, wide
+from ultrabench_eval.report.results.evidence import Evidence
+from ultrabench_eval.report.results.notes import WARNINGS, error_rows, mixtures, warning_rows
+from ultrabench_eval.report.sections import html_cards, html_confusion, html_origin
+from ultrabench_eval.report.sections.html_board import MAIN, Board, boards, words
+from ultrabench_eval.report.sections.html_examples import Examples, examples
+from ultrabench_eval.report.sections.page import how_to_read, model_notes
+from ultrabench_eval.report.sections.significance import Section
+from ultrabench_eval.report.tables.wide import Wide, wide
 
 _TEMPLATES = resources("ultrabench_eval.report") / "templates"
 

@@ -8,8 +8,9 @@ from pathlib import Path
 from ultrabench_eval.cells import Cell, Cells, Failure
 from ultrabench_eval.core import files
 from ultrabench_eval.core.errors import UserError
-from ultrabench_eval.report import speeds, tables
-from ultrabench_eval.report.entries import Entry
+from ultrabench_eval.report import write
+from ultrabench_eval.report.results.entries import Entry
+from ultrabench_eval.report.sections import speeds
 
 
 def gather(run: Path, *, timed: bool = True) -> list[Entry]:
@@ -61,10 +62,10 @@ def regenerate(
     """
     files.remove_orphans(out)
     with files.locked(out / "leaderboard"):
-        tables.write(Cells(run), out, data, reference)
+        write.write(Cells(run), out, data, reference)
 
 
-def write(out: Path, made: Mapping[str, bytes]) -> list[Path]:
+def write_files(out: Path, made: Mapping[str, bytes]) -> list[Path]:
     """Write files by name; return their paths."""
     for name, data in made.items():
         files.write_bytes(out / name, data)

@@ -25,6 +25,7 @@ import scipy.sparse
 from ultrabench_eval import metrics
 from ultrabench_eval.core import hashing
 from ultrabench_eval.stats.clusters import Clusters
+from ultrabench_eval.stats.intervals import intervals as intervals  # its former place
 
 RESAMPLES = 10_000
 _BLOCK_BYTES = 32_000_000  # of the larger of a block's arrays, to bound the memory

@@ -12,10 +12,10 @@ from changes import CHANGES, cropped, mirrored, stored
 from scenes import scene
 
 import tasks
-from tasks.images import ImageArray, ImageFile
 from tasks.near_duplicates import duplicates, signatures
 from tasks.near_duplicates.duplicates import Pair, Reference, find, near_duplicates
 from tasks.near_duplicates.signatures import Signature, Signatures, signature
+from tasks.samples.images import ImageArray, ImageFile
 from ultrabench_eval.audit import collection
 from ultrabench_eval.core.errors import UserError
 

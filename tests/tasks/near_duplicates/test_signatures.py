@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scenes import scene
 
-from tasks.images import ImageArray, ImageFile
 from tasks.near_duplicates.signatures import Known, Signatures, Store, phash, signature, trim
+from tasks.samples.images import ImageArray, ImageFile
 from ultrabench_eval.core.errors import UserError
 
 

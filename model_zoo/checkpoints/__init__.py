@@ -1,0 +1,1 @@
+"""Released files of weights: found, opened safely, understood, and written."""

@@ -1,0 +1,1 @@
+"""Original releases: where they are had from, fetched, unpacked."""

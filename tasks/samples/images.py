@@ -1,0 +1,279 @@
+"""The kinds of image a task can hold. Each is small, can be pickled, and reads when asked."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import io
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import PIL.Image
+import PIL.ImageOps
+
+from tasks.samples import image_kinds
+from ultrabench_eval.core import hashing, names
+from ultrabench_eval.core.errors import UserError
+
+MAX_PIXELS = 50_000_000
+"""More are refused before they are decoded: a few kilobytes can claim to be gigabytes of pixels."""
+MAX_BYTES = 2**30
+RELEASE, ELSEWHERE = "the release", "where it came from"
+
+# `MAX_PIXELS` is far below the size at which Pillow warns.
+warnings.filterwarnings("ignore", category=PIL.Image.DecompressionBombWarning)
+
+
+class Image(Protocol):
+    """One image, read when it is needed; `tasks.samples.video` has another kind."""
+
+    @property
+    def name(self) -> str:
+        """Unique within its task and the same on every machine, e.g. "Benign/image/12.jpg"."""
+
+    def read(self, digest: str | None = None) -> np.ndarray:
+        """The decoded image, uint8 RGB [H, W, 3]; it may be shared, so don't write into it.
+
+        Args:
+            digest: what `digest` gave before; the bytes that are decoded must still have it.
+
+        Raises:
+            UserError: the file is damaged, of a kind that is not supported, or changed.
+        """
+
+    def digest(self) -> str:
+        """SHA-256 of the content: equal exactly if the stored bytes (and frame) are equal."""
+
+
+# Modes whose conversion to RGB keeps 8-bit values. 16-bit and float images would be clipped.
+_EIGHT_BIT = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"}
+_BITS_PER_SAMPLE = 258  # TIFF tag
+_ORIENTATION = 274  # EXIF tag
+_EXIF = (b"Exif\0\0", b"eXIf", b"EXIF")  # before the tags in JPEG, PNG and WebP
+_TIFF = (b"II*\0", b"MM\0*")
+
+
+def decode(path: Path, digest: str | None = None, origin: str = ELSEWHERE) -> np.ndarray:
+    """Decode an image file to uint8 RGB [H, W, 3]; grey is repeated, transparency dropped.
+
+    A photograph that is stored turned or mirrored (EXIF orientation) is decoded upright, as every
+    viewer shows it.
+
+    Args:
+        path: a file of one of `image_kinds.FORMATS`.
+        digest: that its bytes must have, by `digest_of`.
+        origin: where a damaged file can be copied from again.
+
+    Raises:
+        UserError: not an image, truncated, more than 8 bits per channel or `MAX_PIXELS`, several
+            frames, or other bytes than those of `digest`.
+    """
+    data = read_bytes(path)
+    if digest is not None and digest_of(data) != digest:
+        raise changed("image", path)
+    try:
+        return _decode(data)
+    except _Refused as error:
+        raise UserError(f"cannot read image {path}: it {error}") from error
+    except MemoryError as error:
+        raise UserError(
+            f"cannot read image {path}: there is not enough memory; use fewer threads or workers"
+        ) from error
+    except Exception as error:  # Pillow raises whatever its decoders come across in damaged files
+        what = image_kinds.foreign(data, path.suffix)
+        if what is None:
+            what = f"is damaged or cut off ({_reason(error)}): copy it again from {origin}"
+        raise UserError(f"cannot read image {path}: it {what}, or remove it") from error
+
+
+def digest_of(data: bytes) -> str:
+    """SHA-256 of a file's bytes; of an image that is decoded upright, another one.
+
+    Features that an earlier version made of the same bytes as they lie are thus not taken for it.
+    """
+    digest = hashing.digest_bytes(data)
+    if not any(mark in data for mark in _EXIF) and not data.startswith(_TIFF):
+        return digest
+    try:
+        with PIL.Image.open(io.BytesIO(data), formats=image_kinds.FORMATS) as image:
+            turned = _is_turned(image)
+    except Exception:  # `decode` tells what is wrong
+        return digest
+    return hashing.digest_parts([digest.encode(), b"upright"]) if turned else digest
+
+
+def count(path: Path) -> int:
+    """How many images or frames a file holds; 1 where that cannot be told, which `decode` tells."""
+    data = read_bytes(path)
+    try:
+        with PIL.Image.open(io.BytesIO(data), formats=image_kinds.FORMATS) as image:
+            return int(getattr(image, "n_frames", 1))
+    except Exception:  # damaged in whatever way
+        return 1
+
+
+def read_bytes(path: Path) -> bytes:
+    """A file's content.
+
+    Raises:
+        UserError: it is not there, cannot be read, or is too large for an image.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except FileNotFoundError as error:
+        raise UserError(f"image {path} is missing; restore it or remove its row") from error
+    except OSError as error:
+        raise UserError(
+            f"cannot read image {path} ({error.strerror or error}); make it readable or remove "
+            "its row"
+        ) from error
+    if len(data) > MAX_BYTES:
+        raise UserError(f"image {path} has more than 1 GB; export it as PNG or remove its row")
+    return data
+
+
+def changed(what: str, path: Path | str) -> UserError:
+    """The sentence for a file whose bytes are others than those that were hashed."""
+    return UserError(
+        f"{what} {path} changed while it was being read: its content is not the one that was "
+        "hashed before; run again"
+    )
+
+
+class _Refused(Exception):
+    """What is wrong with an image that is whole, and what to do: the end of a sentence."""
+
+
+def _decode(data: bytes) -> np.ndarray:
+    depth = image_kinds.bits(data)
+    _check_depth(depth)
+    try:
+        image = PIL.Image.open(io.BytesIO(data), formats=image_kinds.FORMATS)
+    except (PIL.Image.DecompressionBombError, PIL.Image.DecompressionBombWarning) as error:
+        raise _too_large() from error
+    with image:
+        if image.width * image.height > MAX_PIXELS:
+            raise _too_large(image.width, image.height)
+        if image.format == "TIFF":
+            samples = getattr(image, "tag_v2", {}).get(_BITS_PER_SAMPLE, (8,))
+            _check_depth(max(samples if isinstance(samples, tuple) else (samples,)))
+        if image.mode not in _EIGHT_BIT:
+            raise _Refused(
+                f"has pixel mode {image.mode}, more than 8 bits per channel: scale its values to "
+                "0 to 255 and save it with 8 bits per channel"
+            )
+        frames = getattr(image, "n_frames", 1)
+        if frames > 1:
+            raise _Refused(
+                f"holds {frames} images where one is meant: save the frames that you mean as files "
+                "of their own"
+            )
+        pixels = image.convert("RGB")
+        return np.asarray(PIL.ImageOps.exif_transpose(pixels) if _is_turned(image) else pixels)
+
+
+def _is_turned(image: PIL.Image.Image) -> bool:
+    try:
+        return bool(image.getexif().get(_ORIENTATION, 1) != 1)
+    except Exception:  # damaged metadata, which viewers pass over, too
+        return False
+
+
+def _check_depth(depth: int | None) -> None:
+    if depth is not None and depth > 8:
+        raise _Refused(
+            f"has {depth} bits per channel, of which only 8 could be used: scale its values to "
+            "0 to 255 and save it with 8 bits per channel"
+        )
+
+
+def _too_large(*sides: int) -> _Refused:
+    size = f"{sides[0]} x {sides[1]} pixels" if sides else "far too many pixels"
+    return _Refused(
+        f"has {size}, more than the {MAX_PIXELS // 10**6} million that are read: make it smaller"
+    )
+
+
+def _reason(error: Exception) -> str:
+    """Pillow's reason, without the address of the bytes in memory that it names."""
+    if isinstance(error, PIL.UnidentifiedImageError):
+        return "it is in no image format that is read, or its header is damaged"
+    return str(error) or type(error).__name__
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """An image in a file of its own."""
+
+    path: Path
+    name: str
+    origin: str = ELSEWHERE
+    """Where a damaged file can be copied from again."""
+
+    def __post_init__(self) -> None:
+        # Names are hashed and written as UTF-8; those of old archives may be in other encodings.
+        object.__setattr__(self, "name", names.printable(self.name))
+
+    def read(self, digest: str | None = None) -> np.ndarray:
+        """The decoded image, uint8 RGB [H, W, 3]; see `decode`."""
+        return decode(self.path, digest, self.origin)
+
+    def digest(self) -> str:
+        """SHA-256 of the file's bytes; see `digest_of`."""
+        return digest_of(read_bytes(self.path))
+
+
+@dataclass(frozen=True, eq=False)
+class ImageArray:
+    """A grey image [H, W] or colour image [H, W, 3] that is already in memory, uint8."""
+
+    pixels: np.ndarray
+    name: str
+
+    def read(self, digest: str | None = None) -> np.ndarray:
+        """The image as uint8 RGB [H, W, 3]; grey is repeated. Shares memory with `pixels`."""
+        if self.pixels.ndim == 3:
+            return self.pixels
+        return np.broadcast_to(self.pixels[..., None], (*self.pixels.shape, 3))
+
+    def digest(self) -> str:
+        """SHA-256 over shape and pixels."""
+        return hashing.digest_parts([str(self.pixels.shape).encode(), self.pixels.tobytes()])
+
+
+def verifiable(image: Any) -> Image:
+    """The image, or, if its `read` takes no digest, one that looks at it after reading."""
+    return image if _takes_digest(type(image).read) else _Unaware(image)
+
+
+@functools.lru_cache(maxsize=64)
+def _takes_digest(read: Callable[..., np.ndarray]) -> bool:
+    return len(inspect.signature(read).parameters) > 1
+
+
+@dataclass(frozen=True)
+class _Unaware:
+    """An image of a reader that knows only `read()`."""
+
+    image: Any
+
+    @property
+    def name(self) -> str:
+        """The image's name."""
+        return str(self.image.name)
+
+    def read(self, digest: str | None = None) -> np.ndarray:
+        """The image's pixels; its digest is taken again, should it have changed."""
+        pixels: np.ndarray = self.image.read()
+        if digest is not None and self.image.digest() != digest:
+            raise changed("image", self.name)
+        return pixels
+
+    def digest(self) -> str:
+        """The image's digest."""
+        return str(self.image.digest())

@@ -1,0 +1,1 @@
+"""The ultrasound region of an image, its shape, and coordinates along and across its beams."""

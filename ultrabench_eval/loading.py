@@ -1,0 +1,310 @@
+"""The plan of a run: what is asked for, what is there, what is missing, before anything is made."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import traceback
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+
+import model_zoo
+import tasks as task_zoo
+from model_zoo import Card, Encoder, guests
+from model_zoo.behaviour import Behaviour
+from tasks import prepare
+from tasks.task import Task
+from ultrabench_eval import data_warnings
+from ultrabench_eval.core import command
+from ultrabench_eval.core.errors import UserError
+
+T = TypeVar("T")
+
+WORKS_NOW = (
+    "this works now, without data or weights of your own: "
+    "ubench run --model efficientnet-lite0,random-vit-tiny,pixels --task all --data phantom"
+)
+
+
+class Problems(UserError):
+    """Everything that keeps a run from starting, one sentence each.
+
+    Args:
+        problems: the sentences.
+        hint: what to do instead, or "".
+    """
+
+    def __init__(self, problems: Sequence[str], hint: str = "") -> None:
+        super().__init__("\n".join([*problems, *([hint] if hint else [])]))
+        self.problems = list(problems)
+
+
+@dataclass
+class Model:
+    """A model that is asked for; its network is in memory only while it is needed."""
+
+    name: str
+    weights: str | None
+    device: str
+    dtype: str
+    """As asked for; "auto" until `precision.settle` has decided."""
+    accept_license: bool = False
+    compile: bool = False
+    fingerprint: str = field(default="", init=False)
+    behaviour: Behaviour | None = field(init=False)
+    """What it gives for a few fixed images; observed when it is loaded."""
+    info: dict[str, str | int | None] = field(init=False)
+    card: Card = field(init=False)
+    random_weights: bool = field(init=False)
+    batch_size: int = field(init=False)
+    processor: torch.device = field(init=False)
+    _encoder: Encoder | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        encoder = self.encoder()
+        self.fingerprint = encoder.fingerprint
+        self.behaviour = encoder.behaviour
+        self.card = encoder.card
+        self.random_weights = encoder.random_weights
+        self.batch_size = encoder.batch_size
+        self.processor = encoder.device
+        if not (encoder.reduced and self.dtype == "auto"):
+            self.dtype = str(encoder.dtype).removeprefix("torch.")
+        self.info = {
+            "title": encoder.card.title,
+            "pooling": encoder.pooling,
+            "input_size": encoder.input_size,
+            "parameters": encoder.parameter_count,
+            "status": encoder.card.status,
+            "saw": encoder.card.contamination,
+            **_weights_info(encoder),
+        }
+
+    @property
+    def numerics(self) -> str:
+        """What rounds the features besides the weights: dtype, and whether it is compiled."""
+        return f"{self.dtype} compiled" if self.compile else self.dtype
+
+    def encoder(self) -> Encoder:
+        """The network, loaded if it is not in memory.
+
+        Raises:
+            UserError: it cannot be loaded, or is not what it was when the run was planned.
+        """
+        if self._encoder is None:
+            self._encoder = model_zoo.load(
+                self.name,
+                self.weights,
+                self.device,
+                self.dtype,
+                accept_license=self.accept_license,
+                compile=self.compile,
+            )
+        if self.fingerprint not in ("", self._encoder.fingerprint):
+            self.release()
+            raise UserError(
+                f"model '{self.name}' changed during the run (its weights or its code); run again"
+            )
+        return self._encoder
+
+    def settle(self, dtype: str) -> None:
+        """Fix what "auto" means; a network in memory follows."""
+        self.dtype = dtype
+        if self._encoder is None or str(self._encoder.dtype) == f"torch.{dtype}":
+            return
+        if self._encoder.dtype == torch.float32:
+            self._encoder.to(getattr(torch, dtype))
+        else:  # its weights are rounded
+            self.release()
+
+    def release(self) -> None:
+        """Free the network's memory; `encoder()` loads it again."""
+        self._encoder = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Models x tasks, each ready or with the reason why it is not, in the order asked for."""
+
+    models: dict[str, Model | str]
+    tasks: dict[str, Task | str]
+
+    @property
+    def problems(self) -> list[str]:
+        """The reasons, each once."""
+        reasons = [x for x in [*self.tasks.values(), *self.models.values()] if isinstance(x, str)]
+        return list(dict.fromkeys(reasons))
+
+
+def make(
+    models: Sequence[str],
+    tasks: Sequence[str],
+    *,
+    data: Path | None,
+    weights: Mapping[str, str],
+    device: str,
+    dtype: str,
+    accept_license: bool = False,
+    compile: bool = False,
+) -> Plan:
+    """Load and check every model and every task once.
+
+    A model's network is let go of again when there are several: it is loaded a second time if
+    there is something to encode, and memory never holds two.
+
+    Args:
+        models: names.
+        tasks: names or manifest files.
+        data: data root, or None.
+        weights: checkpoint by model name, with or without pooling; "all" stands for every model.
+        device: see `model_zoo.load`.
+        dtype: see `model_zoo.load`.
+        accept_license: see `model_zoo.load`.
+        compile: see `model_zoo.load`.
+    """
+    alone = len(models) == 1
+    return Plan(
+        models={
+            name: _attempt(
+                f"model '{name}'",
+                _load_model,
+                alone,
+                name,
+                weights_of(name, weights),
+                device,
+                dtype,
+                accept_license,
+                compile,
+            )
+            for name in models
+        },
+        tasks={
+            task_zoo.label(name): _attempt(f"task '{name}'", _load_task, name, data)
+            for name in tasks
+        },
+    )
+
+
+def weights_of(name: str, weights: Mapping[str, str]) -> str | None:
+    """The checkpoint that is meant for a model: by its name, that without pooling, or "all"."""
+    found = (weights.get(key) for key in (name, model_zoo.split(name)[0], "all"))
+    return next((path for path in found if path), None)
+
+
+def _weights_info(encoder: Encoder) -> dict[str, str | int | None]:
+    """File, part of it and checksum, by which a reader finds the same weights again."""
+    if encoder.weights_file is None:
+        return {}
+    entry, layout = getattr(encoder, "filled", None) or (None, None)
+    return {
+        "weights_file": encoder.weights_file.name,
+        "weights_sha256": encoder.weights_sha256,
+        "weights_entry": entry,
+        "weights_layout": layout,
+        **({"dropped": ", ".join(encoder.dropped)} if encoder.dropped else {}),
+    }
+
+
+def _load_model(keep: bool, name: str, *options: Any) -> Model:
+    model = Model(name, *options)
+    if not keep:
+        model.release()
+    return model
+
+
+def _load_task(name: str, data: Path | None) -> Task:
+    if data is None and not task_zoo.is_manifest(name):
+        raise UserError(
+            "no data folder: pass --data ROOT or set UBENCH_DATA, where ROOT/aul, ROOT/busbra "
+            "... hold the releases as unpacked (`ubench tasks` says where each is had from)"
+        )
+    task = task_zoo.load(name, data)
+    _ = task.fingerprint  # reads every file once, so an unreadable one shows now
+    changed = prepare.differences(task, data) if data is not None else []
+    notes = (*task.notes, *data_warnings.changed(changed), *changed)
+    return dataclasses.replace(task, notes=notes) if changed else task
+
+
+def resolve_names(asked: str | Path | Iterable[str | Path], known: Iterable[str]) -> list[str]:
+    """Names from a comma-separated string or a list, each once; "all" stands for all known ones.
+
+    A comma inside the path of a file that is there does not split it. Families ("timm/<name>") are
+    not part of "all".
+    """
+    if isinstance(asked, Path):
+        asked = [asked]
+    parts = _split(asked) if isinstance(asked, str) else list(map(str, asked))
+    names: list[str] = []
+    for part in (p.strip() for p in parts):
+        names += [n for n in known if not n.endswith("<name>")] if part == "all" else [part]
+    return [name for name in dict.fromkeys(names) if name]
+
+
+def _split(asked: str) -> list[str]:
+    """The parts of a comma-separated list; the longest run of them that names a file is one."""
+    pieces = asked.split(",")
+    parts: list[str] = []
+    while pieces:
+        ends = range(len(pieces), 1, -1)
+        joined = (",".join(pieces[:end]).strip() for end in ends)
+        whole = next((one for one in joined if _is_file(one)), pieces[0])
+        parts.append(whole)
+        pieces = pieces[whole.count(",") + 1 :]
+    return parts
+
+
+def _is_file(name: str) -> bool:
+    """Whether it is a manifest, or a task with a split file."""
+    task, _, splits = name.partition("@")
+    return os.path.isfile(name) or ("," not in task and os.path.isfile(splits))
+
+
+def check_labels(tasks: Sequence[str]) -> list[str]:
+    """Problems of task names as such: two that would share a row, a manifest named as a task."""
+    problems = []
+    seen: dict[str, str] = {}
+    for task in tasks:
+        label = task_zoo.label(task)
+        if task_zoo.is_manifest(task) and label in task_zoo.registry:
+            problems.append(
+                f"manifest {task} has the name of the built-in task '{label}'; rename the file"
+            )
+        if label in seen:
+            problems.append(f"{seen[label]} and {task} are both called '{label}'; rename one file")
+        seen[label] = task
+    return problems
+
+
+# What somebody's code may raise. A `KeyboardInterrupt` is the user's own.
+FOREIGN = (Exception, SystemExit, GeneratorExit)
+
+
+def reason(error: BaseException) -> str:
+    """One line on what went wrong: the sentence of a UserError, else type, message and place."""
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, SystemExit):
+        return f"its code ended the program (exit code {error.code}); remove its call of sys.exit()"
+    if isinstance(error, OSError) and error.filename is not None:
+        return command.sentence(error)
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return "out of memory; use fewer --workers, or another --device"
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
+    message = " ".join(str(error).split())
+    return f"{type(error).__name__}{where}: {message}"
+
+
+def _attempt(what: str, load: Callable[..., T], *args: object) -> T | str:
+    """What `load` gives, or why it cannot: the code behind a name may be a plugin's."""
+    try:
+        with guests.settings_kept():
+            return load(*args)
+    except UserError as error:
+        return str(error)
+    except FOREIGN as error:
+        return f"{what} cannot be loaded ({reason(error)}); fix it and run again"

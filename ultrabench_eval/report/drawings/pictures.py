@@ -1,0 +1,139 @@
+"""Pictures of a data root's images: as each corruption leaves them, and with their regions.
+
+They show the first test image of each task, so that nobody has chosen it. Nothing here is made from
+cells: a run keeps no images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+import tasks as task_zoo
+from tasks.samples.images import Image
+from tasks.scan.scan_mask import ClipMask, EstimatedMask
+from tasks.task import ScanMask, Task
+from ultrabench_eval import corrupt
+from ultrabench_eval.core import drawing, sheets
+from ultrabench_eval.core.errors import UserError
+from ultrabench_eval.core.sheets import Row, Tile
+from ultrabench_eval.corrupt import CorruptedImage
+from ultrabench_eval.measure import CORRUPTION_SEED
+
+DPI = 150  # of noisy pictures, which nothing makes small
+OUTLINE = "#3cff3c"
+COLUMNS = 4  # tasks a row
+Advance = Callable[[str], None]
+"""Told what is drawn next."""
+
+
+def load(root: Path, names: Sequence[str] | None = None) -> tuple[list[Task], list[str]]:
+    """Tasks of a data root, and sentences on those that cannot be had from there.
+
+    Args:
+        root: with one sub-folder a task.
+        names: of a run's tasks; None for all that have a sub-folder.
+
+    Raises:
+        UserError: no such folder, or none of the tasks can be read.
+    """
+    known = task_zoo.names_at(root)
+    loaded, missing = [], []
+    for name in known if names is None else names:
+        try:
+            loaded.append(task_zoo.load(name, root))
+        except UserError as error:
+            missing.append(f"no pictures of {name}: {error}")
+    if not loaded:
+        raise UserError(missing[0])
+    return loaded, missing
+
+
+def pictures(tasks: Iterable[Task], advance: Advance = lambda what: None) -> dict[str, bytes]:
+    """All pictures of tasks: file name to content.
+
+    Args:
+        tasks: in the order in which they are shown.
+        advance: told before each picture what it is of.
+
+    Raises:
+        UserError: an image or mask cannot be read.
+    """
+    tasks = list(tasks)
+    advance("regions")
+    made = regions(tasks)
+    for task in tasks:
+        for family in corrupt.FAMILIES:
+            advance(f"{task.name}, corrupted ({family})")
+            made |= corrupted(task, family)
+    return made
+
+
+def corrupted(task: Task, family: corrupt.Family) -> dict[str, bytes]:
+    """The first test image of a task, a row a corruption and a column a severity.
+
+    These are the very images that a run measures.
+    """
+    image, mask = _first(task)
+    rows = []
+    for one in corrupt.CORRUPTIONS.values():
+        if one.family != family:
+            continue
+        tiles = [Tile(image.read(), "as released")]
+        for severity in corrupt.SEVERITIES:
+            worse = CorruptedImage(image, mask, one.name, severity, CORRUPTION_SEED)
+            tiles.append(Tile(worse.read(), f"{one.level(severity):g} {one.unit}"))
+        rows.append(Row(one.name.replace("_", " "), tiles))
+    title = [
+        _marked(f"Corrupted test images ({family}): {task.name}", [task]),
+        f"first test image, {image.name}",
+    ]
+    headers = ["clean", *(f"severity {severity}" for severity in corrupt.SEVERITIES)]
+    figure = sheets.sheet(title, rows, headers)
+    return drawing.files(figure, f"figures/corrupted_{family}-{task.name}", DPI)
+
+
+def regions(tasks: Sequence[Task]) -> dict[str, bytes]:
+    """The first test image of each task and the border of its ultrasound region."""
+    rows = []
+    for start in range(0, len(tasks), COLUMNS):
+        frames, outlined = [], []
+        for task in tasks[start : start + COLUMNS]:
+            frame, region = _region(task)
+            frames.append(frame)
+            outlined.append(region)
+        rows += [Row("frame", frames), Row("region", outlined)]
+    title = [
+        _marked("Ultrasound regions", tasks),
+        "first test image of each task; corruptions and region-conditioned training keep to them",
+    ]
+    figure = sheets.sheet(title, rows, legend=[(OUTLINE, "border of the region")])
+    return drawing.files(figure, "figures/regions", DPI)
+
+
+def _region(task: Task) -> tuple[Tile, Tile]:
+    """The frame, and the frame with what is outside of the region darkened."""
+    image, scan_mask = _first(task)
+    pixels = image.read()
+    if scan_mask is None:
+        mask, origin = np.ones(pixels.shape[:2], bool), "the task has none"
+    else:
+        mask = scan_mask.read()
+        guessed = isinstance(scan_mask, EstimatedMask | ClipMask)
+        origin = "estimated" if guessed else "of the release"
+    dimmed = np.where(mask[..., None], pixels, pixels // 2)
+    mark = " (SYNTHETIC)" if task.synthetic else ""
+    share = f"{100 * mask.mean():.0f} % of the frame, {origin}"
+    name = image.name.rpartition("/")[2]
+    return Tile(pixels, f"{task.name}{mark}: {name}"), Tile(dimmed, share, [(mask, OUTLINE)])
+
+
+def _first(task: Task) -> tuple[Image, ScanMask | None]:
+    masks = task.test.scan_masks
+    return task.test.images[0], masks[0] if masks else None
+
+
+def _marked(title: str, tasks: Iterable[Task]) -> str:
+    return f"SYNTHETIC: {title}" if any(task.synthetic for task in tasks) else title

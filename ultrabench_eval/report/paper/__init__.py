@@ -1,0 +1,1 @@
+"""What papers printed, and ours beside it."""

@@ -1,0 +1,372 @@
+"""against.md, .csv, .tex, figures: our measurements beside published ones, never mixed with them.
+
+A published number is compared with the 95 % interval of ours as both are printed, to one decimal.
+The interval is of our measurement alone: other test patients, other seeds of the probe.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import pandas as pd
+
+from ultrabench_eval import metrics
+from ultrabench_eval.cells import Cell
+from ultrabench_eval.report.drawings.figures import curves
+from ultrabench_eval.report.drawings.marks import marks
+from ultrabench_eval.report.paper.published import Published, Score
+from ultrabench_eval.report.results.comparable import (
+    NOT_RUN,
+    PROBE,
+    PROTOCOL,
+    closest,
+    left_out,
+    printed_model,
+    why_not,
+)
+from ultrabench_eval.report.results.entries import (
+    SYNTHETIC_WORDS,
+    Entry,
+    Labels,
+    bullets,
+    is_main,
+    main_score,
+    score_text,
+    table,
+)
+from ultrabench_eval.report.sections import robustness
+from ultrabench_eval.report.tables import booktabs
+
+NOT_PUBLISHED = "not in the paper"
+Verdict = Literal["inside", "above", "below"]
+"""Where the published number lies, seen from our interval."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A model on a task: ours, theirs, or both."""
+
+    model: str
+    """Our name of it."""
+    task: str
+    ours: Cell | None
+    published: Score | None
+    hole: str
+    """A short reason why one of the two is missing; "" if none is."""
+
+    @cached_property
+    def interval(self) -> tuple[float, float] | None:
+        """Of ours, in percent; None without ours."""
+        if self.ours is None:
+            return None
+        low, high = self.ours.intervals[metrics.MAIN]
+        return 100 * low, 100 * high
+
+    @property
+    def difference(self) -> float | None:
+        """Ours - published, in points."""
+        if self.ours is None or self.published is None:
+            return None
+        return main_score(self.ours)[0] - self.published.macro_f1_mean
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """None if there is nothing to compare."""
+        if self.interval is None or self.published is None:
+            return None
+        low, high = (round(bound, 1) for bound in self.interval)
+        if self.published.macro_f1_mean < low:
+            return "below"
+        return "above" if self.published.macro_f1_mean > high else "inside"
+
+
+@dataclass(frozen=True)
+class Against:
+    """All models of a run beside all published ones."""
+
+    published: Published
+    models: Mapping[str, Sequence[Pair]]
+    """A pair a task in the paper's order: published models in the order of its rows, then ours."""
+    labels: Labels
+    notes: Sequence[str]
+    """What is not as in the paper, in sentences."""
+    left_out: Sequence[str]
+    synthetic: bool
+
+    @property
+    def pairs(self) -> list[Pair]:
+        """Of all models."""
+        return [pair for pairs in self.models.values() for pair in pairs]
+
+
+def compare(entries: Sequence[Entry], published: Published) -> Against:
+    """Set a results folder beside published figures.
+
+    Only the linear probe by the paper's protocol, on all training images and uncorrupted test
+    images, is compared; the reason is said for all that is not.
+    """
+    mains = [entry for entry in entries if is_main(entry)]
+    ours: dict[tuple[str, str], Cell] = {}
+    holes: dict[tuple[str, str], str] = {}
+    for entry in mains:
+        at = entry.coordinates
+        place = (at.model, at.task.partition("@")[0])
+        if reason := why_not(entry, published):
+            holes[place] = closest(reason, holes.get(place))
+        elif isinstance(entry, Cell):
+            ours[place] = entry
+    labels = Labels.of(entries)
+    measured = {entry.coordinates.model for entry in mains}
+    others = sorted({model for model, _ in ours}, key=lambda m: (m in labels.floors, m))
+    models = {
+        model: [_pair(model, task, ours, holes, published) for task in published.source.tasks]
+        for model in dict.fromkeys([*_published_models(measured, published), *others])
+    }
+    return Against(
+        published=published,
+        models=models,
+        labels=labels,
+        notes=_notes(list(ours.values()), published),
+        left_out=left_out(entries, published, main=True),
+        synthetic=any(entry.synthetic for entry in entries),
+    )
+
+
+def _published_models(measured: set[str], published: Published) -> list[str]:
+    """In the order of the paper's rows, each by the names it was measured under, or by its own."""
+    names: list[str] = []
+    for model in published.source.models:
+        mine = sorted(name for name in measured if printed_model(name, published) == model)
+        names += mine or [model]
+    return names
+
+
+def _pair(
+    model: str,
+    task: str,
+    ours: Mapping[tuple[str, str], Cell],
+    holes: Mapping[tuple[str, str], str],
+    published: Published,
+) -> Pair:
+    cell = ours.get((model, task))
+    score = published.at.get((printed_model(model, published) or "", task))
+    hole = "" if score else NOT_PUBLISHED
+    if cell is None:
+        hole = holes.get((model, task), NOT_RUN)
+    return Pair(model, task, cell, score, hole)
+
+
+def _notes(cells: Sequence[Cell], published: Published) -> list[str]:
+    """Where what was measured is not what the paper measured."""
+    notes: dict[str, None] = {}
+    for cell in cells:
+        task, sizes = cell.coordinates.task, published.sizes_of.get(cell.coordinates.task)
+        mine = tuple(cell.images[split] for split in ("train", "validation", "test"))
+        if sizes and mine != sizes.splits:
+            notes[
+                f"{task}: not the paper's images: {_three(mine)} for train, validation and test, "
+                f"the paper has {_three(sizes.splits)}"
+            ] = None
+    printed = {score.seeds for score in published.scores}
+    if odd := {len(cell.scores[metrics.MAIN]) for cell in cells} - printed:
+        notes[f"ours are means over {_or(odd)} seeds, the published ones over {_or(printed)}"] = (
+            None
+        )
+    return list(notes)
+
+
+def _three(counts: Sequence[int]) -> str:
+    return " / ".join(map(str, counts))
+
+
+def _or(numbers: set[int]) -> str:
+    return " or ".join(map(str, sorted(numbers)))
+
+
+# ---- as files -----------------------------------------------------------------------------------
+
+
+def pages(against: Against) -> dict[str, bytes]:
+    """against.md, against.csv and against.tex, by file name."""
+    return {
+        "against.md": markdown(against).encode(),
+        "against.csv": csv(against).encode(),
+        "against.tex": latex(against).encode(),
+    }
+
+
+def figures(entries: Sequence[Entry], published: Published) -> dict[str, bytes]:
+    """Few-shot and corruption curves of a run with the published scores in them, by file name.
+
+    Published is only the end of each curve: all training images, uncorrupted test images.
+    """
+    found = marks(entries, published)
+    return curves(entries, robustness.measured(entries), found) if found else {}
+
+
+def summary(against: Against) -> str:
+    """How many numbers agree, in a sentence."""
+    verdicts = Counter(pair.verdict for pair in against.pairs if pair.verdict)
+    if not verdicts:
+        return (
+            f"Nothing of this run can be compared with {_table(against)}: no published model was "
+            f"measured on a published task by the linear probe and the paper's protocol "
+            f"({PROTOCOL})."
+        )
+    return (
+        f"Published numbers beside ours: {verdicts.total()}; inside our 95 % interval "
+        f"{verdicts['inside']}, above it {verdicts['above']}, below it {verdicts['below']}."
+    )
+
+
+_LINES = ("ours", "95 % interval", "published", "ours − published", "published is")
+
+
+def _lines(against: Against) -> dict[str, list[list[str]]]:
+    """Of each model the rows of the table: what it is, and a cell a task; text."""
+    return {
+        model: [
+            [against.labels.model(model) if n == 0 else "", line, *(_cell(p, line) for p in pairs)]
+            for n, line in enumerate(_lines_of(pairs))
+        ]
+        for model, pairs in against.models.items()
+    }
+
+
+def _lines_of(pairs: Sequence[Pair]) -> Sequence[str]:
+    """The lines that say something."""
+    if any(pair.verdict for pair in pairs):
+        return _LINES
+    ours = [line for line in _LINES[:2] if line == "ours" or any(pair.ours for pair in pairs)]
+    return [*ours, "published"] if any(pair.published for pair in pairs) else ours
+
+
+def _cell(pair: Pair, line: str) -> str:
+    if line == "ours":
+        hole = "–" if pair.hole == NOT_RUN else f"({pair.hole})"
+        return score_text(pair.ours) if pair.ours else hole
+    if line == "published":
+        return pair.published.text() if pair.published else ""
+    if line == "95 % interval":
+        return "" if pair.interval is None else "{:.1f} to {:.1f}".format(*pair.interval)
+    if pair.difference is None or pair.verdict is None:
+        return ""
+    return f"{pair.difference:+.1f}" if line == "ours − published" else pair.verdict
+
+
+def _header(against: Against) -> list[str]:
+    return ["model", "", *against.published.source.tasks.values()]
+
+
+def _table(against: Against) -> str:
+    return f"{against.published.source.scores_table} of {against.published.source.title}"
+
+
+def markdown(against: Against) -> str:
+    """against.md."""
+    rows = [row for lines in _lines(against).values() for row in lines]
+    parts = [f"# Ours beside the published: {_table(against)}\n"]
+    if against.synthetic:
+        parts.append(
+            SYNTHETIC_WORDS.replace("columns marked so", "some cells of this run")
+            + "\nThey are not compared.\n"
+        )
+    parts += [summary(against) + "\n", "## Macro F1 in percent, mean ± sd over seeds\n"]
+    parts.append(table(_header(against), rows))
+    parts.append(bullets(_how_to_read(against)))
+    if against.notes:
+        parts += ["## Not as in the paper\n", bullets(against.notes)]
+    if against.left_out:
+        parts += ["## Not compared\n", bullets(against.left_out)]
+    return "\n".join(parts)
+
+
+def _how_to_read(against: Against) -> list[str]:
+    sentences = [
+        f'Lines "published" are as printed in {_table(against)}; all others were measured in this '
+        f"run, with the {PROBE} probe and protocol {PROTOCOL}.",
+        '"published is" tells where the published number lies, seen from our 95 % interval (test '
+        "patients and seeds drawn anew), both to one decimal. The published number is uncertain "
+        "itself: inside is no proof that the two are equal, and of 20 that are equal one or "
+        "more may lie outside.",
+        f"–: {NOT_RUN}. In brackets: why what this run has is not compared.",
+    ]
+    if not all(printed_model(name, against.published) for name in against.models):
+        sentences.append(f'Models without a line "published" are {NOT_PUBLISHED}.')
+    if any("/" in name and printed_model(name, against.published) for name in against.models):
+        sentences.append(
+            "NAME/POOLING is NAME with a pooling that was asked for; the paper does not tell which "
+            "it used."
+        )
+    return sentences
+
+
+def latex(against: Against) -> str:
+    """against.tex."""
+    source = against.published.source
+    caption = (
+        f"Macro F1 (%), mean ± sd over seeds: ours ({PROBE} probe, protocol {PROTOCOL}) and the "
+        f"published ({source.scores_table} of {source.title}), which lies inside, above or below "
+        f"our 95 % interval. –: {NOT_RUN}; in brackets: why there is no number."
+    )
+    if against.synthetic:
+        caption += " SYNTHETIC cells are not compared."
+    groups = [
+        [[booktabs.escape(text) for text in row] for row in lines]
+        for lines in _lines(against).values()
+    ]
+    made = booktabs.table(
+        [booktabs.escape(name) for name in _header(against)],
+        groups,
+        booktabs.escape(caption),
+        left=2,
+    )
+    return f"{booktabs.NEEDS}\n{made}"
+
+
+COLUMNS = [
+    *("model", "published_model", "task", "ours_mean", "ours_sd", "low", "high", "n_seeds"),
+    *("n_test", "published_mean", "published_sd", "published_n_seeds", "published_n_test"),
+    *("difference", "published_is", "status"),
+]
+
+
+def frame(against: Against) -> pd.DataFrame:
+    """Long form, a row a model and task, columns `COLUMNS`; scores in percent.
+
+    `status` is "compared", or why one of the two is missing.
+    """
+    sizes = against.published.sizes_of
+    rows: list[dict[str, object]] = []
+    for pair in against.pairs:
+        row: dict[str, object] = {
+            "model": pair.model,
+            "published_model": printed_model(pair.model, against.published),
+            "task": pair.task,
+            "difference": pair.difference,
+            "published_is": pair.verdict,
+            "status": pair.hole or "compared",
+        }
+        if pair.ours is not None and pair.interval is not None:
+            row["ours_mean"], row["ours_sd"] = main_score(pair.ours)
+            row["low"], row["high"] = pair.interval
+            row["n_seeds"] = len(pair.ours.scores[metrics.MAIN])
+            row["n_test"] = pair.ours.images["test"]
+        if pair.published is not None:
+            row["published_mean"] = pair.published.macro_f1_mean
+            row["published_sd"] = pair.published.macro_f1_sd
+            row["published_n_seeds"] = pair.published.seeds
+            row["published_n_test"] = sizes[pair.task].test if pair.task in sizes else None
+        rows.append(row)
+    counts = ("n_seeds", "n_test", "published_n_seeds", "published_n_test")
+    return pd.DataFrame(rows, columns=COLUMNS).astype(dict.fromkeys(counts, "Int64"))
+
+
+def csv(against: Against) -> str:
+    """against.csv."""
+    text: str = frame(against).to_csv(index=False, float_format="%.4f", lineterminator="\n")
+    return text

@@ -1,0 +1,361 @@
+"""What papers printed: their figures as data, and their tables in their own layout.
+
+The files lie in ultrabench_eval/published.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ultrabench_eval.core.errors import UserError, did_you_mean, not_found
+from ultrabench_eval.report.results import entries
+from ultrabench_eval.report.tables import booktabs
+
+FILES = Path(__file__).resolve().parents[2] / "published"
+
+
+@dataclass(frozen=True)
+class Source:
+    """A paper and how its names are ours."""
+
+    name: str
+    title: str
+    scores_file: str
+    scores_table: str
+    sizes_file: str
+    sizes_table: str
+    models: Mapping[str, str]
+    """Our name of a model: the paper's, in the order of its rows."""
+    tasks: Mapping[str, str]
+    """Our name of a task: the paper's, in the order of its columns."""
+    ours: tuple[str, ...]
+    """The models that the paper proposes, by our names."""
+
+
+US_JEPA = Source(
+    name="us-jepa",
+    title="US-JEPA, arXiv 2602.19322",
+    scores_file="us_jepa_table2.csv",
+    scores_table="Table 2",
+    sizes_file="us_jepa_table4.csv",
+    sizes_table="Table 4",
+    models={
+        "dinov3": "DINOv3",
+        "ijepa": "I-JEPA",
+        "ultrasam": "UltraSAM",
+        "samus": "SAMUS",
+        "echocare": "EchoCare",
+        "usf-mae": "USF-MAE",
+        "usfm": "USFM",
+        "urfm": "URFM",
+        "us-jepa": "US-JEPA",
+        "usrc-jepa": "USrc-JEPA",
+    },
+    tasks={
+        "aul": "AUL",
+        "busbra": "BUSBRA",
+        "butterfly": "BUTTERFLY",
+        "fatty_liver": "FATTY LIV.",
+        "gbcu": "GBCU",
+        "mmotu": "MMOTU",
+        "pocus": "POCUS",
+        "tn5000": "TN5000",
+    },
+    ours=("us-jepa", "usrc-jepa"),
+)
+SOURCES = {source.name: source for source in (US_JEPA,)}
+
+
+@dataclass(frozen=True)
+class Score:
+    """Macro F1 in percent, mean and sd over seeds, as printed (one decimal)."""
+
+    model: str
+    task: str
+    macro_f1_mean: float
+    macro_f1_sd: float
+    seeds: int
+
+    def text(self) -> str:
+        """As printed."""
+        return f"{self.macro_f1_mean:.1f} ± {self.macro_f1_sd:.1f}"
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """A data set and how many images each split has."""
+
+    task: str
+    organ: str
+    description: str
+    classes: int
+    total: int
+    train: int
+    val: int
+    test: int
+
+    @property
+    def splits(self) -> tuple[int, int, int]:
+        """Images of train, validation and test."""
+        return self.train, self.val, self.test
+
+
+@dataclass(frozen=True)
+class Published:
+    """All figures of a source."""
+
+    source: Source
+    scores: Sequence[Score]
+    sizes: Sequence[Sizes]
+
+    @cached_property
+    def at(self) -> dict[tuple[str, str], Score]:
+        """Scores by (model, task)."""
+        return {(score.model, score.task): score for score in self.scores}
+
+    @cached_property
+    def sizes_of(self) -> dict[str, Sizes]:
+        """Sizes by task."""
+        return {sizes.task: sizes for sizes in self.sizes}
+
+
+def find(name: str) -> Source:
+    """A source by name.
+
+    Raises:
+        UserError: there is none of this name.
+    """
+    if name not in SOURCES:
+        raise UserError(
+            f"there are no published figures '{name}'{did_you_mean(name, SOURCES)} there are "
+            f"{', '.join(SOURCES)}"
+        )
+    return SOURCES[name]
+
+
+def load(name: str = US_JEPA.name, folder: Path | None = None) -> Published:
+    """The figures of a source.
+
+    Args:
+        name: one of `SOURCES`.
+        folder: where its files are; None for those that came with the package.
+
+    Raises:
+        UserError: unknown name, or files that are missing or not as they should be.
+    """
+    source = find(name)
+    folder = folder or FILES
+    scores = read_scores(folder / source.scores_file)
+    for score in scores:
+        if score.model not in source.models or score.task not in source.tasks:
+            raise UserError(
+                f"{folder / source.scores_file} has {score.model} on {score.task}, which is not "
+                f"in {source.scores_table} of {source.title}; remove the row"
+            )
+    return Published(source, scores, read_sizes(folder / source.sizes_file))
+
+
+def read_scores(path: Path) -> list[Score]:
+    """Scores from a CSV file of the columns model,task,macro_f1_mean,macro_f1_sd,seeds."""
+    return _read(path, Score, ("model", "task"))
+
+
+def read_sizes(path: Path) -> list[Sizes]:
+    """Sizes from a CSV file of the columns task,organ,...,test."""
+    return _read(path, Sizes, ("task",))
+
+
+_CONVERT: dict[str, Callable[[str], Any]] = {"str": str, "int": int, "float": float}
+T = TypeVar("T", Score, Sizes)
+
+
+def _read(path: Path, kind: type[T], key: Sequence[str]) -> list[T]:
+    """Rows of a CSV file as objects; no two with the same key."""
+    columns = {field.name: _CONVERT[str(field.type)] for field in fields(kind)}
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise not_found("published figures", path, "install again") from error
+    lines = csv.DictReader(io.StringIO(text))
+    if lines.fieldnames != list(columns):
+        raise UserError(f"{path} must have the columns {','.join(columns)}; mend its first line")
+    rows: dict[tuple[object, ...], T] = {}
+    for line in lines:
+        try:
+            row = kind(**{name: convert(line[name]) for name, convert in columns.items()})
+        except (ValueError, TypeError) as error:
+            raise UserError(
+                f"{path} line {lines.line_num} is not understood ({error}); mend the line"
+            ) from error
+        at = tuple(getattr(row, name) for name in key)
+        if at in rows:
+            raise UserError(
+                f"{path} line {lines.line_num} has {' on '.join(map(str, at))} twice; remove one"
+            )
+        rows[at] = row
+    return list(rows.values())
+
+
+# ---- in the paper's own layout ------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A table as a paper prints it: text cells, and which are best and second best."""
+
+    title: str
+    caption: str
+    header: list[str]
+    rows: list[list[str]]
+    best: frozenset[tuple[int, int]] = frozenset()
+    second: frozenset[tuple[int, int]] = frozenset()
+    left: int = 1
+    """How many columns are text."""
+
+    def markdown(self) -> str:
+        """With the best in bold and the second underlined."""
+        rows = self._marked("**{}**".format, "<u>{}</u>".format)
+        return f"## {self.title}\n\n{self.caption}\n\n{entries.table(self.header, rows)}"
+
+    def latex(self) -> str:
+        """The same in LaTeX."""
+        marked = Layout(
+            self.title,
+            self.caption,
+            self.header,
+            [[booktabs.escape(text) for text in row] for row in self.rows],
+            self.best,
+            self.second,
+        )._marked(booktabs.bold, booktabs.underlined)
+        table = booktabs.table(
+            [booktabs.escape(name) for name in self.header],
+            [marked],
+            booktabs.escape(f"{self.title}. {self.caption}"),
+            left=self.left,
+        )
+        return f"{booktabs.NEEDS}\n{table}"
+
+    def csv(self) -> str:
+        """The cells alone; `scores_of` and `sizes_of` read them again."""
+        out = io.StringIO()
+        csv.writer(out, lineterminator="\n").writerows([self.header, *self.rows])
+        return out.getvalue()
+
+    def _marked(self, best: Callable[[str], str], second: Callable[[str], str]) -> list[list[str]]:
+        def mark(place: tuple[int, int], text: str) -> str:
+            return (
+                best(text)
+                if place in self.best
+                else (second(text) if place in self.second else text)
+            )
+
+        return [
+            [mark((r, c), text) for c, text in enumerate(row)] for r, row in enumerate(self.rows)
+        ]
+
+
+def scores_layout(published: Published) -> Layout:
+    """The paper's table of scores: models as rows, tasks as columns; a hole is empty."""
+    source, at = published.source, published.at
+    rows, values = [], []
+    for model, printed in source.models.items():
+        mine = [at.get((model, task)) for task in source.tasks]
+        rows.append([printed, *(score.text() if score else "" for score in mine)])
+        values.append([score.macro_f1_mean if score else None for score in mine])
+    best, second = _best_two(values)
+    return Layout(
+        title=f"Published: {source.scores_table} of {source.title}",
+        caption="Linear probe, macro F1 in percent, mean ± sd over five seeds, as printed. Bold: "
+        "best of a column; underlined: second.",
+        header=["Model", *source.tasks.values()],
+        rows=rows,
+        best=best,
+        second=second,
+    )
+
+
+def _best_two(
+    values: Sequence[Sequence[float | None]],
+) -> tuple[frozenset[tuple[int, int]], frozenset[tuple[int, int]]]:
+    """Places of the highest and of the second highest number of each column, ties included.
+
+    `values` [R, C]; the places count a column of names in front.
+    """
+    best, second = set(), set()
+    for c, column in enumerate(zip(*values, strict=True), start=1):
+        known = sorted({value for value in column if value is not None}, reverse=True)
+        for r, value in enumerate(column):
+            if known and value == known[0]:
+                best.add((r, c))
+            elif len(known) > 1 and value == known[1]:
+                second.add((r, c))
+    return frozenset(best), frozenset(second)
+
+
+_SIZES_HEADER = ["Dataset", "Organ", "Task Description", "Classes", "Total", "Train", "Val", "Test"]
+
+
+def sizes_layout(published: Published) -> Layout:
+    """The paper's table of split sizes, in the order of its rows."""
+    source = published.source
+    return Layout(
+        title=f"Published: {source.sizes_table} of {source.title}",
+        caption="Data sets: organ, task, classes, and images of each split, as printed.",
+        header=_SIZES_HEADER,
+        rows=[
+            [
+                source.tasks[s.task],
+                s.organ,
+                s.description,
+                *map(str, (s.classes, s.total, *s.splits)),
+            ]
+            for s in published.sizes
+        ],
+        left=3,
+    )
+
+
+def scores_of(text: str, source: Source = US_JEPA) -> list[Score]:
+    """Scores from the CSV of `scores_layout`; the number of seeds, not printed there, is five."""
+    header, *rows = csv.reader(io.StringIO(text))
+    models, tasks = _ours(source.models), _ours(source.tasks)
+    found = []
+    for printed, *cells in rows:
+        for task, cell in zip(header[1:], cells, strict=True):
+            if cell:
+                mean, sd = cell.split(" ± ")
+                found.append(Score(models[printed], tasks[task], float(mean), float(sd), 5))
+    return found
+
+
+def sizes_of(text: str, source: Source = US_JEPA) -> list[Sizes]:
+    """Sizes from the CSV of `sizes_layout`."""
+    _, *rows = csv.reader(io.StringIO(text))
+    tasks = _ours(source.tasks)
+    return [
+        Sizes(tasks[task], organ, description, *map(int, numbers))
+        for task, organ, description, *numbers in rows
+    ]
+
+
+def _ours(names: Mapping[str, str]) -> dict[str, str]:
+    return {printed: name for name, printed in names.items()}
+
+
+def pages(published: Published) -> dict[str, bytes]:
+    """Both tables as Markdown, LaTeX and CSV, by file name."""
+    made = {}
+    for name, layout in (
+        ("published_scores", scores_layout(published)),
+        ("published_sizes", sizes_layout(published)),
+    ):
+        made[f"{name}.md"] = layout.markdown().encode()
+        made[f"{name}.tex"] = layout.latex().encode()
+        made[f"{name}.csv"] = layout.csv().encode()
+    return made

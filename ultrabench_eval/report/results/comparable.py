@@ -1,0 +1,95 @@
+"""Which cells may stand beside published numbers, and in a sentence why the others may not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import tasks as task_zoo
+from ultrabench_eval.cells import Cell
+from ultrabench_eval.protocol import PAPER
+from ultrabench_eval.report.paper.published import Published
+from ultrabench_eval.report.results.entries import Entry, is_main, task_order
+
+PROBE = "linear"
+PROTOCOL = PAPER.id(PROBE)
+
+NOT_RUN = "not in this run"
+# Short reasons, as they stand in holes, and the sentences behind them.
+_SENTENCES = {
+    "another probe": "the published numbers are of the linear probe",
+    "another protocol": f"the published numbers are of the paper's protocol ({PROTOCOL})",
+    "not published": "the paper has no such task",
+    "other splits": "the published numbers are of the published splits",
+    "error": "it could not be measured (leaderboard.md says why)",
+    "SYNTHETIC": "images that are simulated say nothing about real ultrasound",
+    "random weights": "the published numbers are of pretrained weights",
+    "another condition": "the published table has all training images and no corruption",
+}
+
+
+def printed_model(model: str, published: Published) -> str | None:
+    """The published model that one of ours is, whatever its pooling; None if it is none."""
+    name = model.partition("/")[0]  # "usfm/cls" is usfm; the paper does not tell its poolings
+    return name if name in published.source.models else None
+
+
+def why_not(entry: Entry, published: Published) -> str:
+    """A short reason why an entry may not stand beside published numbers; "" if it may.
+
+    Fraction and corruption are not looked at.
+    """
+    at = entry.coordinates
+    if at.probe != PROBE:
+        return "another probe"
+    if at.protocol != PROTOCOL:
+        return "another protocol"
+    task, how = task_zoo.split_name(at.task)
+    if task not in published.source.tasks:
+        return "not published"
+    if how is not None:
+        return "other splits"
+    if entry.synthetic:
+        return "SYNTHETIC"
+    if not isinstance(entry, Cell):
+        return "error"
+    if entry.random_weights and printed_model(at.model, published):
+        return "random weights"
+    return ""
+
+
+def closest(reason: str, other: str | None) -> str:
+    """Of two reasons at one place the one that came closer to a comparison."""
+    order = list(_SENTENCES)
+    return max(reason, other or reason, key=order.index)
+
+
+def left_out(entries: Iterable[Entry], published: Published, *, main: bool) -> list[str]:
+    """Sentences on what was measured and is not compared.
+
+    Args:
+        entries: of a results folder.
+        published: what it is compared with.
+        main: whether only the main condition is compared.
+    """
+    groups: dict[str, list[Entry]] = {}
+    for entry in entries:
+        reason = why_not(entry, published)
+        if not reason and main and not is_main(entry):
+            reason = "another condition"
+        if reason:
+            groups.setdefault(reason, []).append(entry)
+    return [
+        f"{reason}: {_count(groups[reason])} ({_names(groups[reason])}), left out: {sentence}"
+        for reason, sentence in _SENTENCES.items()
+        if reason in groups
+    ]
+
+
+def _count(members: Sequence[Entry]) -> str:
+    return f"{len(members)} cell{'s' if len(members) > 1 else ''}"
+
+
+def _names(members: Sequence[Entry]) -> str:
+    models = sorted({entry.coordinates.model for entry in members})
+    tasks = sorted({entry.coordinates.task for entry in members}, key=task_order)
+    return f"{', '.join(models)} on {', '.join(tasks)}"

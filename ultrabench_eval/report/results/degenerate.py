@@ -1,0 +1,218 @@
+"""Results that a table must not show without a word: test sets that cannot rank models, probes
+that always give one answer, models that are all level, images that should not be where they are.
+
+What is found is told above every table, the same in each format.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ultrabench_eval import data_warnings
+from ultrabench_eval.cells import Cell
+from ultrabench_eval.report.results.entries import Entry, Probing, is_main, task_order
+from ultrabench_eval.report.results.evidence import Comparison, Evidence, Truth
+
+TITLE = "Read this first"
+FEWEST = 5
+"""Patients of a class that a test set must have, or one of them decides the class's F1."""
+_NOT_RANKED = (
+    "its scores take no bold and no significance letters, and are left out of the mean over tasks"
+)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing to know before the tables are read.
+
+    Args:
+        task: that it is about.
+        sentence: what is wrong, in which task, how to fix it.
+        models: that it is about; empty for all.
+        probing: the probe and protocol that it is about; None for all.
+        excludes: whether the task takes no bold, no letters and no part in the mean over tasks.
+    """
+
+    task: str
+    sentence: str
+    models: tuple[str, ...] = ()
+    probing: Probing | None = None
+    excludes: bool = False
+
+    def concerns(self, entry: Entry) -> bool:
+        """Whether it is about this result."""
+        at = entry.coordinates
+        if at.task != self.task or (self.models and at.model not in self.models):
+            return False
+        # What a probe answers was looked at in the main condition only.
+        return self.probing is None or (is_main(entry) and Probing.of(entry) == self.probing)
+
+
+def find(evidence: Evidence) -> tuple[Finding, ...]:
+    """All that is to be told of a results folder, by task."""
+    found = [*_test_sets(evidence), *_images(evidence), *_constant(evidence), *_tied(evidence)]
+    return tuple(sorted(found, key=lambda one: task_order(one.task)))
+
+
+def sentences(found: Iterable[Finding]) -> list[str]:
+    """Each once, on one line."""
+    return list(dict.fromkeys(" ".join(one.sentence.split()) for one in found))
+
+
+def unranked(found: Iterable[Finding]) -> frozenset[str]:
+    """The tasks that take no bold, no letters and no part in the mean over tasks."""
+    return frozenset(one.task for one in found if one.excludes)
+
+
+# ---- test sets ----------------------------------------------------------------------------------
+
+
+def can_rank(test: Truth) -> bool:
+    """Whether a test set has enough patients of every class to compare models on."""
+    return min(_patients(test)) >= FEWEST
+
+
+def _patients(test: Truth) -> list[int]:
+    """Patients of each class; images where the task names no groups."""
+    if test.groups is None:
+        counts: list[int] = np.bincount(test.labels, minlength=test.classes).tolist()
+        return counts
+    pairs = set(zip(test.labels.tolist(), test.groups, strict=True))
+    return [sum(label == code for label, _ in pairs) for code in range(test.classes)]
+
+
+def _test_sets(evidence: Evidence) -> list[Finding]:
+    tests = {task: one.test for found in evidence.main.values() for task, one in found.items()}
+    return [
+        Finding(task, f"task '{task}': {sentence}", excludes=True)
+        for task, test in tests.items()
+        for sentence in (*_lacking(test), *_few(test, _unit(evidence, task, test)))
+    ]
+
+
+def _lacking(test: Truth) -> list[str]:
+    counts = np.bincount(test.labels, minlength=test.classes)
+    absent = [name for name, count in zip(test.class_names, counts, strict=True) if not count]
+    if not absent:
+        return []
+    there = [name for name in test.class_names if name not in absent]
+    only = f"the test split is of one class ('{there[0]}'), with " if len(there) == 1 else ""
+    return [
+        f"{only}no test image of {data_warnings.class_names(absent)}; {_NOT_RANKED}; add test "
+        "images of every class, or merge or drop classes"
+    ]
+
+
+def _few(test: Truth, unit: str) -> list[str]:
+    few = {
+        name: count
+        for name, count in zip(test.class_names, _patients(test), strict=True)
+        if 0 < count < FEWEST
+    }
+    if not few:
+        return []
+    (first, least), *more = few.items()
+    words = f"{least} {unit if least == 1 else _plural(unit)} of class '{first}'"
+    words += "".join(f", {count} of '{name}'" for name, count in more)
+    return [
+        f"the test split has {words}, fewer than {FEWEST}{' each' if more else ''}; "
+        f"{_NOT_RANKED}; get more {_plural(unit)} of such a class, or merge classes"
+    ]
+
+
+def _unit(evidence: Evidence, task: str, test: Truth) -> str:
+    """What is counted: "patient", "video", ..."""
+    if test.groups is None:
+        return "image"
+    kinds = {e.task["groups"] for e in _mains(evidence) if e.coordinates.task == task}
+    known = kinds & {"patient", "video"}
+    return known.pop() if len(known) == 1 else "patient (group)"
+
+
+def _plural(unit: str) -> str:
+    return "patients (groups)" if unit == "patient (group)" else f"{unit}s"
+
+
+def _mains(evidence: Evidence) -> list[Cell]:
+    return [e for e in evidence.entries if isinstance(e, Cell) and is_main(e)]
+
+
+# ---- images -------------------------------------------------------------------------------------
+
+
+def _images(evidence: Evidence) -> list[Finding]:
+    """What was known of the images when they were measured: repeated ones, empty classes, ..."""
+    found = {
+        (cell.coordinates.task, sentence): None
+        for cell in _mains(evidence)
+        for sentence in data_warnings.among([*cell.warnings, *cell.notes])
+    }
+    return [Finding(task, f"task '{task}': {sentence}") for task, sentence in found]
+
+
+# ---- probes -------------------------------------------------------------------------------------
+
+
+def _constant(evidence: Evidence) -> list[Finding]:
+    return [
+        finding
+        for probing, comparisons in evidence.main.items()
+        for one in comparisons.values()
+        if len(np.unique(one.test.labels)) > 1
+        for finding in _constant_on(probing, one)
+    ]
+
+
+def _constant_on(probing: Probing, one: Comparison) -> list[Finding]:
+    alike: dict[tuple[tuple[str, ...], str], list[str]] = {}
+    for model, codes in zip(one.models, one.predicted, strict=True):
+        constant = [int(seed[0]) for seed in codes if (seed == seed[0]).all()]
+        if constant:
+            classes = tuple(one.test.class_names[code] for code in sorted(set(constant)))
+            how_many = f"{len(constant)} of {len(codes)}"
+            alike.setdefault((classes, how_many), []).append(model)
+    return [
+        Finding(
+            one.task,
+            f"task '{one.task}' ({probing}): the probe of {', '.join(models)} gives one answer "
+            f"for all test images ({data_warnings.class_names(classes)}"
+            f"{', one or the other by seed' if classes[1:] else ''}) with {how_many} seeds, "
+            "so the score is that of a constant; look at the features and the training labels, "
+            "or try `--protocol tuned`",
+            tuple(models),
+            probing,
+        )
+        for (classes, how_many), models in alike.items()
+    ]
+
+
+def _tied(evidence: Evidence) -> list[Finding]:
+    return [
+        Finding(one.task, _tie(probing, one), one.models, probing)
+        for probing, comparisons in evidence.main.items()
+        for one in comparisons.values()
+        if len(one.models) > 1 and can_rank(one.test) and _all_level(one)
+    ]
+
+
+def _all_level(one: Comparison) -> bool:
+    """Whether every pair was compared, and none differs; some pairs alone tell nothing of all."""
+    return bool(one.pairs.compared.all()) and len(set(one.pairs.letters)) == 1
+
+
+def _tie(probing: Probing, one: Comparison) -> str:
+    same = " and all have the same score" if np.ptp(one.scores) < 1e-6 else ""
+    models = "both" if len(one.models) == 2 else f"all {len(one.models)}"
+    return (
+        f"task '{one.task}' ({probing}): {models} models tie: no two differ "
+        f"significantly{same}; nothing is bold, and their order is not a ranking; test on more "
+        "patients, or report a tie"
+    )
+
+
+def warnings_of(entry: Entry, found: Sequence[Finding]) -> str:
+    """All that concerns one result, for a column of a CSV file."""
+    return " | ".join(sentences(one for one in found if one.concerns(entry)))

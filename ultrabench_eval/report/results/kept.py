@@ -1,0 +1,140 @@
+"""Pages and figures are made anew only if a cell, or the code that makes them, has changed.
+
+OUT/.report.json holds what they were made of and the checksum of each. It also tells which files
+are ours, so that those whose section no longer exists can be removed.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from importlib.metadata import version
+from pathlib import Path
+
+from pydantic import TypeAdapter
+
+from ultrabench_eval.core import files, hashing
+from ultrabench_eval.core.errors import UserError
+from ultrabench_eval.report.results.degenerate import Finding
+from ultrabench_eval.report.results.entries import Entry
+from ultrabench_eval.report.sections.speeds import Speed
+
+_NAME = ".report.json"
+_FINDINGS = TypeAdapter(tuple[Finding, ...])
+# All that a report consists of, or consisted of in an earlier version.
+_OURS = re.compile(
+    r"leaderboard\.(md|html|csv|tex)|(statistics|fewshot|robustness)\.md"
+    r"|(pairs|ranks|informativeness|protocols|robustness)\.csv|figures/[\w.-]+\.(svg|png|pdf)"
+)
+_PACKAGE = Path(__file__).parents[2]
+# What decides how a page looks, besides the cells.
+_SOURCES = (
+    *(
+        "report/**/*.py",
+        "report/templates/*",
+        "stats/*.py",
+        "metrics.py",
+        "corrupt/__init__.py",
+        "data_warnings.py",
+    ),
+    *("core/hashing.py", "core/drawing.py", "../tasks/*.py"),  # the cards of the tasks
+)
+_LIBRARIES = ("numpy", "scipy", "pandas", "tabulate", "matplotlib", "jinja2", "pillow")
+
+
+def key(
+    entries: Iterable[Entry],
+    unsure: Iterable[str] = (),
+    speeds: Iterable[Speed] = (),
+    *,
+    pictures: bool = False,
+    reference: str | None = None,
+) -> str:
+    """SHA-256 of all that the files are made of: cells, speeds, code and libraries.
+
+    Args:
+        entries: the cells.
+        unsure: what is not verified.
+        speeds: of the encoders.
+        pictures: whether the page shows test images.
+        reference: the model that all others are compared with.
+    """
+    sources = sorted(p for pattern in _SOURCES for p in _PACKAGE.glob(pattern) if p.is_file())
+    parts = [
+        f"pictures {pictures}, reference {reference}",
+        *(f"{name} {version(name)}" for name in _LIBRARIES),
+        *(f"{path.name} {hashing.digest_file(path)}" for path in sources),
+        *(entry.model_dump_json() for entry in entries),
+        *unsure,
+        *(speed.model_dump_json() for speed in speeds),
+    ]
+    return hashing.digest_bytes("\n".join(parts).encode())
+
+
+def holds(out: Path, made_of: str) -> bool:
+    """Whether all files are there, as they were made of just this."""
+    known, digests, _ = _read(out)
+    return known == made_of and all(
+        (out / name).is_file() and hashing.digest_file(out / name) == digest
+        for name, digest in digests.items()
+    )
+
+
+def findings(out: Path) -> tuple[Finding, ...]:
+    """What the pages of a folder tell above their tables."""
+    return _read(out)[2]
+
+
+def replace(
+    out: Path, made: Mapping[str, bytes], made_of: str, found: tuple[Finding, ...] = ()
+) -> None:
+    """Write the files and remove those of before that are not among them.
+
+    Args:
+        out: the results folder.
+        made: file names, relative to it, and contents.
+        made_of: see `key`.
+        found: what the pages tell above their tables; the terminal tells it as well.
+    """
+    _, before, _ = _read(out)
+    folder = out / "figures"
+    if folder.is_symlink():
+        raise UserError(
+            f"{folder} is a link, through which another folder would be changed; remove the link, "
+            "and run the same command again"
+        )
+    for name, data in made.items():
+        files.write_bytes(out / name, data)
+    for name, digest in before.items():
+        if name not in made and _is_ours(out / name, name, digest):
+            (out / name).unlink(missing_ok=True)
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
+    stored = {
+        "made_of": made_of,
+        "files": {name: hashing.digest_bytes(data) for name, data in sorted(made.items())},
+        "findings": _FINDINGS.dump_python(found, mode="json"),
+    }
+    files.write_text(out / _NAME, json.dumps(stored, indent=1) + "\n")
+
+
+def _is_ours(path: Path, name: str, digest: str) -> bool:
+    """Whether it is a file of ours, as we made it: an edited list must not reach further."""
+    return (
+        _OURS.fullmatch(name) is not None
+        and not path.is_symlink()
+        and path.is_file()
+        and hashing.digest_file(path) == digest
+    )
+
+
+def _read(out: Path) -> tuple[str, dict[str, str], tuple[Finding, ...]]:
+    """What was made last, of what, and what was found; nothing if that cannot be told."""
+    try:
+        stored = json.loads((out / _NAME).read_bytes())
+        known = {str(name): str(digest) for name, digest in stored["files"].items()}
+        found = _FINDINGS.validate_python(stored.get("findings", ()))
+        return str(stored["made_of"]), known, found
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return "", {}, ()

@@ -1,0 +1,100 @@
+"""What went wrong, what to know before a number is believed, and what cannot be compared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from itertools import groupby
+
+from ultrabench_eval.cells import AGAIN, Cell, Failure
+from ultrabench_eval.report.results.entries import Entry, Probing, condition, task_order
+
+SHOWN = 3  # results that a sentence names
+WARNINGS = ("task", "what", "models", "where")
+
+
+def error_rows(entries: Iterable[Entry]) -> list[list[str]]:
+    """A row a (model, task, reason): a broken image fails all conditions alike."""
+    failed: dict[tuple[str, str, str], list[str]] = {}
+    for entry in entries:
+        if isinstance(entry, Failure):
+            at, reason = entry.coordinates, " ".join(entry.reason.split())
+            failed.setdefault((at.model, at.task, reason), []).append(condition(at))
+    return [
+        [model, task, where[0] if len(where) == 1 else f"{len(where)} conditions", reason]
+        for (model, task, reason), where in failed.items()
+    ]
+
+
+def warning_rows(cells: Iterable[Cell]) -> list[list[str]]:
+    """A row a (task, sentence, conditions) with the models that share it; columns `WARNINGS`."""
+    found: dict[tuple[str, str, str], dict[Probing, list[int]]] = {}
+    for cell in cells:
+        at = cell.coordinates
+        for warning in cell.warnings:
+            fractions = found.setdefault((at.task, warning, at.model), {})
+            fractions.setdefault(Probing.of(cell), []).append(at.fraction)
+    models: dict[tuple[str, str, str], list[str]] = {}
+    for (task, warning, model), where in found.items():
+        words = "; ".join(
+            f"{probing}: {', '.join(map(str, fractions))} %" for probing, fractions in where.items()
+        )
+        models.setdefault((task, warning, words), []).append(model)
+    ordered = sorted(models.items(), key=lambda item: (task_order(item[0][0]), item[0][1:]))
+    return [[task, warning, ", ".join(named), where] for (task, warning, where), named in ordered]
+
+
+def doubts(entries: Iterable[Entry], gone: Sequence[str] = ()) -> list[str]:
+    """Which numbers are not verified, and which are missing: a sentence per reason.
+
+    Args:
+        entries: of a results folder.
+        gone: places of results that are no longer there (`Cells.gone`).
+    """
+    found: dict[str, list[str]] = {}
+    for entry in entries:
+        if isinstance(entry, Cell) and entry.doubt:
+            at = entry.coordinates
+            words = f"{at.model} on {at.task} ({condition(at)})"
+            found.setdefault(entry.doubt, []).append(words)
+    sentences = [
+        f"{_counted(named)} not verified ({doubt}): {_first(named)}; {AGAIN}"
+        for doubt, named in sorted(found.items())
+    ]
+    if gone:
+        missing = f"{_counted(gone)} missing from cells/, where `ubench` wrote what is gone"
+        sentences.append(f"{missing}: {_first([f'{place}.json' for place in gone])}; {AGAIN}")
+    return sentences
+
+
+def _counted(named: Sequence[str]) -> str:
+    return "1 result is" if len(named) == 1 else f"{len(named)} results are"
+
+
+def _first(named: Sequence[str]) -> str:
+    more = f" and {len(named) - SHOWN} more" if len(named) > SHOWN else ""
+    return ", ".join(named[:SHOWN]) + more
+
+
+def mixtures(cells: Sequence[Cell]) -> list[str]:
+    """What stands in one table but was not measured alike."""
+    warnings = []
+    for task, members in _grouped(cells, lambda c: c.coordinates.task):
+        if len({c.identity["task"] for c in members}) > 1:
+            models = sorted({c.coordinates.model for c in members})
+            warnings.append(
+                f"the rows of task '{task}' ({', '.join(models)}) were measured on different "
+                "versions of its data; run all of them again"
+            )
+    for model, members in _grouped(cells, lambda c: c.coordinates.model):
+        if len({(c.identity["model"], c.identity["dtype"]) for c in members}) > 1:
+            warnings.append(
+                f"the columns of model '{model}' were measured with different weights, wrappers "
+                "or dtypes; run all of its tasks again"
+            )
+    if len({c.identity["seeds"] for c in cells}) > 1:
+        warnings.append("cells differ in their number of seeds (see Details)")
+    return warnings
+
+
+def _grouped(cells: Iterable[Cell], by: Callable[[Cell], str]) -> list[tuple[str, list[Cell]]]:
+    return [(key, list(members)) for key, members in groupby(sorted(cells, key=by), key=by)]

@@ -1,0 +1,139 @@
+"""Which models of a column are level, and which one may be called the best: one rule for all pages.
+
+Letters come from the statistics; bold comes from the letters, so the two cannot contradict.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+
+import numpy as np
+
+from ultrabench_eval.cells import Cell, Coordinates
+from ultrabench_eval.report.results.degenerate import can_rank
+from ultrabench_eval.report.results.entries import (
+    Entry,
+    Probing,
+    at_place,
+    by_probing,
+    is_main,
+    tasks_of,
+)
+from ultrabench_eval.report.results.evidence import Evidence
+from ultrabench_eval.report.sections import significance
+from ultrabench_eval.stats import paired
+
+OVER_TASKS = ""
+"""In place of a task's name: the mean over tasks. No task is called so."""
+_LETTER = re.compile(r"\(\d+\)|[A-Za-z]")
+
+
+class Letters(dict[Coordinates, str]):
+    """Of each compared result the letters that it shares with its ties."""
+
+    reading: str
+    """How they are read, in a sentence."""
+
+
+def letters(evidence: Evidence) -> Letters:
+    """The letters of the main condition.
+
+    The mean over tasks has them at the task `OVER_TASKS`; test sets that cannot rank have none.
+    """
+    without = {
+        task
+        for comparisons in evidence.main.values()
+        for task, one in comparisons.items()
+        if not can_rank(one.test)
+    }
+    found = Letters((at, text) for at, text in evidence.letters().items() if at.task not in without)
+    found.reading = _reading(evidence)
+    groups = by_probing(entry for entry in evidence.entries if is_main(entry))
+    for probing, comparisons in evidence.main.items():
+        order = significance.ranking(comparisons)
+        if order is None or not _is_column(order, groups[probing], without):
+            continue
+        shared = significance.over_tasks(order, comparisons).letters
+        for model, text in zip(order.models, shared, strict=True):
+            found[mean_at(model, probing)] = text
+    return found
+
+
+def _reading(evidence: Evidence) -> str:
+    models = max((len(o.models) for c in evidence.main.values() for o in c.values()), default=0)
+    if evidence.reference:
+        who = f"Letter r: not significantly different from {evidence.reference} on that task"
+        pairs = "the comparisons of encoders with it, which alone were made"
+    elif models > paired.MANY:
+        who = "Letter a: not significantly different from the best model on that task"
+        pairs = f"all pairs of encoders; of so many models (above {paired.MANY}) only those with "
+        pairs += "the best and of neighbours are tested"
+    else:
+        who = "Letters: two models that share one are not significantly different on that task"
+        pairs = "the pairs of encoders"
+    return (
+        f"{who} (whole patients swapped between two models, Holm-corrected over {pairs}; 5 %). "
+        "The mean over tasks has letters too, where all models have all of its tasks."
+    )
+
+
+def mean_at(model: str, probing: Probing) -> Coordinates:
+    """Where the letters of a model's mean over tasks are."""
+    return Coordinates(model, OVER_TASKS, probing.protocol, probing.probe)
+
+
+def _is_column(
+    order: significance.Ranking, entries: Sequence[Entry], without: Collection[str]
+) -> bool:
+    """Whether the tables' mean is over just these tasks, and of just these models.
+
+    It is not where a model lacks a task: the statistics leave out the task, the tables the model.
+    """
+    tasks = [task for task in tasks_of(entries) if task not in without]
+    places = at_place(entries)
+    whole = {
+        model
+        for model in {entry.coordinates.model for entry in entries}
+        if all(isinstance(places.get((model, task)), Cell) for task in tasks)
+    }
+    several = len(tasks) > 1 and len(order.models) > 1
+    return several and set(order.tasks) == set(tasks) and set(order.models) == whole
+
+
+def mean_title(tasks: Sequence[str], without: Collection[str]) -> str:
+    """Head of the column of means; "" if there is none, because fewer than two tasks are left."""
+    counted = sum(task not in without for task in tasks)
+    if counted < 2:
+        return ""
+    return f"mean of {counted} of {len(tasks)} tasks" if counted < len(tasks) else "mean of tasks"
+
+
+def placed(
+    scores: Mapping[str, float], letters: Mapping[str, str], doubted: Collection[str] = ()
+) -> dict[str, str]:
+    """The "best" and the "second" model of a column, if they are significantly that.
+
+    The best one shares no letter with any other model, so it differs from the runner-up and from
+    all below. The second is named only under a best one, and must be alone in the same sense.
+
+    Args:
+        scores: of all models; NaN for a hole.
+        letters: of compared models; "" or nothing for others.
+        doubted: models whose number is not verified: not the best of anything.
+    """
+    order = sorted((m for m, s in scores.items() if not np.isnan(s)), key=lambda m: -scores[m])
+    found: dict[str, str] = {}
+    # Of two models the lower one is not the second of anything.
+    for model, place in zip(order, ("best", "second")[: max(0, len(order) - 1)], strict=False):
+        others = [_letters(letters, other) for other in order if other != model]
+        mine = _letters(letters, model)
+        known = bool(mine and others) and all(others)
+        if model in doubted or not known or any(mine & other for other in others):
+            break
+        found[model] = place
+    return found
+
+
+def _letters(letters: Mapping[str, str], model: str) -> set[str]:
+    return set(_LETTER.findall(letters.get(model, "")))

@@ -1,0 +1,174 @@
+"""datasets.md, .csv, .tex: the tasks of a run and their images, beside what was published."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+import tasks as task_zoo
+from tasks.task import SPLITS
+from ultrabench_eval.cells import Cell
+from ultrabench_eval.core import hashing
+from ultrabench_eval.report.paper.published import Published
+from ultrabench_eval.report.results.entries import (
+    SYNTHETIC,
+    SYNTHETIC_WORDS,
+    Entry,
+    bullets,
+    is_main,
+    table,
+    task_order,
+)
+from ultrabench_eval.report.tables import booktabs
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A task as a run found it."""
+
+    task: str
+    title: str
+    organ: str
+    target: str
+    classes: int
+    images: tuple[int, int, int]
+    """Of train, validation and test."""
+    published: tuple[int, int, int] | None
+    """The same as printed; None if the task, or this way to split it, was not published."""
+    groups: str
+    fingerprint: str
+    synthetic: bool
+
+    @property
+    def difference(self) -> str:
+        """How the images are beside the published ones."""
+        if self.published is None:
+            return "not published"
+        return "as published" if self.images == self.published else "other images"
+
+
+def datasets(entries: Sequence[Entry], published: Published) -> list[Dataset]:
+    """The tasks of all cells that were trained on all images; versions of one task apart."""
+    found: dict[tuple[str, str], Dataset] = {}
+    for entry in entries:
+        if not isinstance(entry, Cell) or not is_main(entry):
+            continue
+        name, fingerprint = entry.coordinates.task, str(entry.identity["task"])
+        sizes = None if entry.synthetic else published.sizes_of.get(name)
+        organ, target = _known(name)
+        found[name, fingerprint] = Dataset(
+            task=name,
+            title=str(entry.task["title"]),
+            organ=organ,
+            target=target,
+            classes=len(entry.classes),
+            images=_three([entry.images[split] for split in SPLITS]),
+            published=sizes.splits if sizes else None,
+            groups=str(entry.task["groups"]),
+            fingerprint=hashing.short(fingerprint),
+            synthetic=entry.synthetic,
+        )
+    return [found[at] for at in sorted(found, key=lambda at: (*task_order(at[0]), at[1]))]
+
+
+def _three(counts: Sequence[int]) -> tuple[int, int, int]:
+    train, validation, test = counts
+    return train, validation, test
+
+
+def _known(name: str) -> tuple[str, str]:
+    """Organ and target of a task, by its card; empty for a manifest."""
+    base, _ = task_zoo.split_name(name)
+    if base not in task_zoo.registry:
+        return "", ""
+    card = task_zoo.card(base)
+    return card.organ, card.target
+
+
+# ---- as files -----------------------------------------------------------------------------------
+
+_HEADER = [
+    *("Dataset", "Organ", "Task", "Classes", "Total", "Train", "Val", "Test", "Groups"),
+    *("Published total", "Train", "Val", "Test", ""),
+]
+
+
+def pages(entries: Sequence[Entry], published: Published) -> dict[str, bytes]:
+    """datasets.md, .csv and .tex by file name; nothing if no task was measured."""
+    found = datasets(entries, published)
+    if not found:
+        return {}
+    return {
+        "datasets.md": _markdown(found, published).encode(),
+        "datasets.csv": _csv(found).encode(),
+        "datasets.tex": _latex(found, published).encode(),
+    }
+
+
+def _row(one: Dataset) -> list[str]:
+    name = f"{one.task} (SYNTHETIC)" if one.synthetic else one.task
+    theirs = ["–"] * 4
+    if one.published:
+        theirs = [str(sum(one.published)), *map(str, one.published)]
+    ours = [one.classes, sum(one.images), *one.images]
+    return [name, one.organ, one.target, *map(str, ours), one.groups, *theirs, one.difference]
+
+
+def _caption(published: Published) -> str:
+    source = published.source
+    return (
+        "Data sets of this run: organ, task, classes, and images of each split; beside them the "
+        f"images of {source.sizes_table} of {source.title}. Groups never stand in two splits."
+    )
+
+
+def _markdown(found: Sequence[Dataset], published: Published) -> str:
+    parts = ["# Data sets\n", _caption(published) + "\n"]
+    if any(one.synthetic for one in found):
+        parts.append(SYNTHETIC_WORDS.replace("columns marked so", "rows marked so"))
+    parts.append(table(_HEADER, [_row(one) for one in found]))
+    parts.append(
+        bullets(
+            [
+                "As published means as many images in each split; the notes in leaderboard.md say "
+                "what else differs.",
+                "–: not published, or images that are simulated or split otherwise.",
+            ]
+        )
+    )
+    return "\n".join(parts)
+
+
+def _csv(found: Sequence[Dataset]) -> str:
+    rows: list[dict[str, object]] = []
+    for one in found:
+        theirs = one.published or (None, None, None)
+        row: dict[str, object] = {
+            **{"task": one.task, "organ": one.organ, "target": one.target},
+            **{"classes": one.classes, "total": sum(one.images)},
+            **dict(zip(SPLITS, one.images, strict=True)),
+            "groups": one.groups,
+            **{f"published_{split}": n for split, n in zip(SPLITS, theirs, strict=True)},
+            **{"difference": one.difference, "fingerprint": one.fingerprint},
+            "status": SYNTHETIC if one.synthetic else "ok",
+        }
+        rows.append(row)
+    frame = pd.DataFrame(rows)
+    counts = {f"published_{split}": "Int64" for split in SPLITS}
+    out = io.StringIO()
+    frame.astype(counts).to_csv(out, index=False, lineterminator="\n")
+    return out.getvalue()
+
+
+def _latex(found: Sequence[Dataset], published: Published) -> str:
+    caption = _caption(published)
+    if any(one.synthetic for one in found):
+        caption += " SYNTHETIC rows are simulated images."
+    rows = [[booktabs.escape(text) for text in _row(one)] for one in found]
+    made = booktabs.table(
+        [booktabs.escape(name) for name in _HEADER], [rows], booktabs.escape(caption), left=3
+    )
+    return f"{booktabs.NEEDS}\n{made}"

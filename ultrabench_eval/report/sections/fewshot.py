@@ -1,0 +1,158 @@
+"""fewshot.md: scores with a part of the training images."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from ultrabench_eval.cells import Cell
+from ultrabench_eval.report.results.entries import (
+    SYNTHETIC_WORDS,
+    Entry,
+    Labels,
+    Probing,
+    at_place,
+    by_probing,
+    is_clean,
+    main_score,
+    score_text,
+    table,
+    tasks_of,
+)
+from ultrabench_eval.report.results.notes import WARNINGS, warning_rows
+
+
+def fewshot(entries: Sequence[Entry]) -> dict[Probing, dict[int, list[Entry]]]:
+    """Entries by percent of the training images, of probings that have more than one."""
+    found: dict[Probing, dict[int, list[Entry]]] = {}
+    for probing, group in by_probing(e for e in entries if is_clean(e)).items():
+        fractions = sorted({entry.coordinates.fraction for entry in group})
+        if len(fractions) > 1:
+            found[probing] = {
+                fraction: [e for e in group if e.coordinates.fraction == fraction]
+                for fraction in fractions
+            }
+    return found
+
+
+def with_several(by_fraction: Mapping[int, Sequence[Entry]]) -> set[str]:
+    """Models that were measured with more than one fraction; the others have no curve."""
+    times = Counter(
+        model
+        for group in by_fraction.values()
+        for model in {entry.coordinates.model for entry in group}
+    )
+    return {model for model, number in times.items() if number > 1}
+
+
+def page(entries: Sequence[Entry]) -> str | None:
+    """The page; None if nothing was measured with a part of the training images."""
+    found = fewshot(entries)
+    if not found:
+        return None
+    labels = Labels.of(entries)
+    parts = [
+        "# Few-shot: with a part of the training images\n",
+        "Answers how much of a score is left with fewer labelled images. Parts are nested, keep "
+        "each class's share and are drawn once a seed, the same for every model; test images are "
+        "always all of them. Macro F1 in percent, mean ± sd over seeds.\n",
+    ]
+    if labels.synthetic:
+        parts.append(SYNTHETIC_WORDS)
+    for probing, by_fraction in found.items():
+        parts.append(f"## {probing}\n")
+        parts.append(_scores(by_fraction, labels))
+        parts += ["### Training images in use\n", _images(by_fraction, labels)]
+        parts += _needed(by_fraction, labels)
+        parts += _warnings(by_fraction)
+    return "\n".join(parts)
+
+
+def _scores(by_fraction: dict[int, list[Entry]], labels: Labels) -> str:
+    """Rows model x fraction; encoders first, none that was measured with one fraction alone."""
+    every = [entry for group in by_fraction.values() for entry in group]
+    tasks = tasks_of(every)
+    models = sorted(with_several(by_fraction), key=lambda m: (m in labels.floors, m))
+    places = {fraction: at_place(group) for fraction, group in by_fraction.items()}
+    rows = [
+        [
+            labels.model(model),
+            f"{fraction} %",
+            *(score_text(places[fraction].get((model, task))) for task in tasks),
+        ]
+        for model in models
+        for fraction in by_fraction
+    ]
+    return table(["model", "training images", *map(labels.task, tasks)], rows)
+
+
+def _images(by_fraction: dict[int, list[Entry]], labels: Labels) -> str:
+    """How many images each percentage is."""
+    tasks = tasks_of(entry for group in by_fraction.values() for entry in group)
+    rows = [
+        [f"{fraction} %", *(_count(group, task) for task in tasks)]
+        for fraction, group in by_fraction.items()
+    ]
+    return table(["part", *map(labels.task, tasks)], rows)
+
+
+def _count(entries: Sequence[Entry], task: str) -> str:
+    """Numbers of training images; several only where versions of a task are mixed."""
+    counts = {
+        e.images["train"] for e in entries if isinstance(e, Cell) and e.coordinates.task == task
+    }
+    return " or ".join(map(str, sorted(counts)))
+
+
+def _needed(by_fraction: dict[int, list[Entry]], labels: Labels) -> list[str]:
+    """The smallest part with which an encoder is at the best floor's score with all images."""
+    whole = at_place(by_fraction.get(100, []))
+    every = [entry for group in by_fraction.values() for entry in group]
+    tasks = tasks_of(every)
+    floors = {}
+    for task in tasks:
+        known = [main_score(whole.get((floor, task)))[0] for floor in sorted(labels.floors)]
+        floors[task] = np.nanmax(known) if not np.isnan(known).all() else np.nan
+    models = sorted(with_several(by_fraction) - labels.floors)
+    if not models or np.isnan(list(floors.values())).all():
+        return []
+    places = {fraction: at_place(group) for fraction, group in by_fraction.items()}
+    rows = []
+    for model in models:
+        row = [labels.model(model)]
+        for task in tasks:
+            scores = {f: main_score(at.get((model, task)))[0] for f, at in places.items()}
+            row.append(_first_at(scores, floors[task]))
+        rows.append(row)
+    return [
+        "### Labels needed to match the best floor with all images\n",
+        "The smallest measured part whose mean score is at least that of the best floor (control "
+        "or random weights) trained on everything; a single comparison of means, without a test.\n",
+        table(["model", *map(labels.task, tasks)], rows),
+    ]
+
+
+def _first_at(scores: dict[int, float], bar: float) -> str:
+    """The first part at or above the bar; nothing where a score before it is missing."""
+    if np.isnan(bar):
+        return ""
+    for fraction, score in scores.items():
+        if np.isnan(score):
+            return ""
+        if score >= bar:
+            return f"{fraction} %"
+    return "never"
+
+
+def _warnings(by_fraction: dict[int, list[Entry]]) -> list[str]:
+    """Those of the parts; of all images they stand on the leaderboard."""
+    cells = [
+        entry
+        for fraction, group in by_fraction.items()
+        for entry in group
+        if isinstance(entry, Cell) and fraction < 100
+    ]
+    rows = warning_rows(cells)
+    return ["### Warnings\n", table(WARNINGS, rows)] if rows else []

@@ -1,0 +1,279 @@
+"""Leaderboards of the HTML page: one table a probe, protocol and condition, ready to be set."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+import tasks as task_zoo
+from ultrabench_eval import corrupt
+from ultrabench_eval.cells import Cell, Coordinates, Failure
+from ultrabench_eval.report.results.entries import (
+    NOT_VERIFIED,
+    Entry,
+    Labels,
+    Probing,
+    at_place,
+    is_doubted,
+    main_score,
+    number,
+    score_text,
+    tasks_of,
+)
+from ultrabench_eval.report.results.standing import OVER_TASKS, mean_title, placed
+from ultrabench_eval.report.sections.speeds import Speed
+
+Condition = tuple[int, str, int]
+"""Percent of the training images, corruption of the test images, its severity."""
+MAIN: Condition = (100, "none", 0)
+NOT_KNOWN = "not known"
+
+
+@dataclass(frozen=True)
+class Head:
+    """A task as the head of a column."""
+
+    name: str
+    synthetic: bool
+
+
+@dataclass(frozen=True)
+class Score:
+    """One number of the table."""
+
+    text: str
+    value: float | None
+    """What it is sorted by; None for a hole."""
+    place: str
+    """"best", "second" or "": of its column, see `standing.placed`."""
+    letters: str = ""
+    """Shared with its ties."""
+    seen: bool = False
+    """Whether the model's statement says that it was trained on images of this task."""
+    why: str = ""
+    """The reason of a failure."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A model."""
+
+    model: str
+    marks: tuple[str, ...]
+    """"floor", "random weights"."""
+    scores: tuple[Score, ...]
+    """One a task, then the mean over tasks if there are several."""
+    saw: str
+    """Tasks whose images it was trained on."""
+    parameters: int | None
+    speed: Speed | None = None
+    """If it was measured."""
+
+    @property
+    def floor(self) -> bool:
+        """Whether it learned nothing about ultrasound."""
+        return "floor" in self.marks
+
+
+@dataclass(frozen=True)
+class Board:
+    """All models of one probe, protocol and condition."""
+
+    probing: Probing
+    condition: Condition
+    tasks: tuple[Head, ...]
+    rows: tuple[Row, ...]
+    """From best to worst mean, then those with holes, then the floors."""
+    without: frozenset[str] = frozenset()
+    """Tasks that have no part in the mean."""
+
+    @property
+    def words(self) -> str:
+        """The condition in words."""
+        return words(self.condition)
+
+    @property
+    def mean(self) -> str:
+        """Head of the mean's column; "" where it would be of one task only."""
+        names = [task.name for task in self.tasks]
+        title = mean_title(names, self.without)
+        return f"mean of {len(names)} tasks" if title and not self.without & {*names} else title
+
+    @property
+    def timed(self) -> bool:
+        """Whether the speed of any model is known."""
+        return any(row.speed for row in self.rows)
+
+    @property
+    def synthetic(self) -> int:
+        """How many of the tasks are simulated."""
+        return sum(task.synthetic for task in self.tasks)
+
+
+def words(condition: Condition) -> str:
+    """A condition in words."""
+    fraction, corruption, severity = condition
+    train = "all training images" if fraction == 100 else f"{fraction} % of the training images"
+    if corruption == "none":
+        return f"{train}, clean test images"
+    known = corrupt.find(corruption)
+    level = f"{known.level(severity):g} {known.unit}"
+    return f"{train}, test images with {corruption} of severity {severity} ({level})"
+
+
+class Known(NamedTuple):
+    """What is known of a model besides its scores."""
+
+    saw: str = NOT_KNOWN
+    parameters: int | None = None
+    speed: Speed | None = None
+
+
+def boards(
+    entries: Sequence[Entry],
+    letters: Mapping[Coordinates, str],
+    speeds: Iterable[Speed] = (),
+    without: Collection[str] = (),
+) -> list[Board]:
+    """All boards of a folder: by probe and protocol, of each the main condition first.
+
+    Args:
+        entries: of the folder.
+        letters: of compared cells and of means over tasks, those they share with their ties.
+        speeds: of encoders; those of others than the folder's are not shown.
+        without: tasks that have no part in the mean.
+    """
+    labels = Labels.of(entries)
+    groups: dict[tuple[Probing, Condition], list[Entry]] = {}
+    for entry in entries:
+        at = entry.coordinates
+        condition = (at.fraction, at.corruption, at.severity)
+        groups.setdefault((Probing.of(entry), condition), []).append(entry)
+    known = _models(entries, speeds)
+    ordered = sorted(groups, key=lambda key: (key[0], _order(key[1])))
+    left_out = frozenset(without)
+    return [_board(*key, groups[key], labels, letters, known, left_out) for key in ordered]
+
+
+def _order(condition: Condition) -> tuple[int, int, int]:
+    """The main condition, then smaller parts of the training images, then corruptions."""
+    fraction, corruption, severity = condition
+    rank = 0 if corruption == "none" else 1 + list(corrupt.CORRUPTIONS).index(corruption)
+    return rank, -fraction, severity
+
+
+def _models(entries: Iterable[Entry], speeds: Iterable[Speed]) -> dict[str, Known]:
+    """What is known of each model."""
+    timed = {(one.model, one.fingerprint): one for one in speeds}
+    found: dict[str, Known] = {}
+    for entry in entries:
+        if isinstance(entry, Cell):
+            model = entry.coordinates.model
+            saw = "none: random" if entry.random_weights else str(entry.model.get("saw") or "")
+            size = entry.model.get("parameters")
+            known = Known(
+                saw or NOT_KNOWN,
+                None if size is None else int(size),
+                timed.get((model, str(entry.identity["model"]))),
+            )
+            found.setdefault(model, known)
+    return found
+
+
+def _board(
+    probing: Probing,
+    condition: Condition,
+    entries: Sequence[Entry],
+    labels: Labels,
+    letters: Mapping[Coordinates, str],
+    known: Mapping[str, Known],
+    without: frozenset[str],
+) -> Board:
+    tasks = tasks_of(entries)
+    places = at_place(entries)
+    models = sorted({entry.coordinates.model for entry in entries})
+    counted = [t for t, task in enumerate(tasks) if task not in without] or [*range(len(tasks))]
+    values = np.array(
+        [[main_score(places.get((model, task)))[0] for task in tasks] for model in models]
+    )  # [M, T], NaN for a hole
+    doubted = np.array(
+        [[is_doubted(places.get((model, task))) for task in tasks] for model in models]
+    )
+    means = values[:, counted].mean(1)  # NaN if there is any hole: a mean is never taken over them
+    columns = [*tasks, *([OVER_TASKS] if mean_title(tasks, without) else [])]
+    values = np.column_stack([values, means])[:, : len(columns)]
+    doubted = np.column_stack([doubted, doubted[:, counted].any(1)])[:, : len(columns)]
+    shared = {
+        name: {m: letters.get(_at(m, name, probing, condition), "") for m in models}
+        for name in columns
+    }
+    placed_in = [
+        placed(
+            dict(zip(models, values[:, c].tolist(), strict=True)),
+            shared[name],
+            {model for m, model in enumerate(models) if doubted[m, c]},
+        )
+        for c, name in enumerate(columns)
+    ]
+    order = sorted(
+        range(len(models)),
+        key=lambda m: (
+            *(models[m] in labels.floors, bool(np.isnan(means[m]))),
+            *(-np.nan_to_num(means[m]), models[m]),
+        ),
+    )
+    rows = []
+    for m in order:
+        model = models[m]
+        facts = known.get(model, Known())
+        seen = {name.strip() for name in facts.saw.split(",")}
+        scores = []
+        for c, name in enumerate(columns):
+            place, tie = placed_in[c].get(model, ""), shared[name][model]
+            if name == OVER_TASKS:
+                scores.append(_mean(float(means[m]), bool(doubted[m, c]), place, tie))
+            else:
+                entry = places.get((model, name))
+                scores.append(_score(entry, float(values[m, c]), place, tie, name, seen))
+        rows.append(Row(model, marks(model, labels), tuple(scores), *facts))
+    heads = tuple(Head(task, task in labels.synthetic) for task in tasks)
+    return Board(probing, condition, heads, tuple(rows), without)
+
+
+def _at(model: str, task: str, probing: Probing, condition: Condition) -> Coordinates:
+    return Coordinates(model, task, probing.protocol, probing.probe, *condition)
+
+
+def marks(model: str, labels: Labels) -> tuple[str, ...]:
+    """What must be said wherever a model's numbers show."""
+    every = (("random weights", labels.random), ("floor", labels.floors))
+    return tuple(word for word, models in every if model in models)
+
+
+def _score(
+    entry: Entry | None, value: float, place: str, letters: str, task: str, seen: set[str]
+) -> Score:
+    return Score(
+        score_text(entry),
+        _value(value),
+        place,
+        letters,
+        # Nobody was trained on what is simulated here under a task's name.
+        task_zoo.split_name(task)[0] in seen and not (entry and entry.synthetic),
+        " ".join(entry.reason.split()) if isinstance(entry, Failure) else "",
+    )
+
+
+def _mean(value: float, doubted: bool, place: str, letters: str) -> Score:
+    """The mean over tasks; blank with a hole."""
+    if np.isnan(value):
+        return Score("", None, "")
+    mark = f" [{NOT_VERIFIED}]" if doubted else ""
+    return Score(number(value) + mark, value, place, letters)
+
+
+def _value(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)

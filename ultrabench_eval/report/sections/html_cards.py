@@ -1,0 +1,154 @@
+"""Cards of the tasks: what is told apart, in how many images, and what floors reach on it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+import tasks as task_zoo
+from tasks.task import SPLITS, TaskCard
+from ultrabench_eval.cells import Cell
+from ultrabench_eval.core import hashing
+from ultrabench_eval.report.results.entries import Labels, Probing, is_main, score_text, tasks_of
+from ultrabench_eval.report.results.evidence import Evidence
+from ultrabench_eval.report.sections.significance import Section
+
+
+@dataclass(frozen=True)
+class Class:
+    """A class and how many test images it has; None if that is not known."""
+
+    name: str
+    test: int | None
+
+
+@dataclass(frozen=True)
+class TaskView:
+    """A task as the page shows it."""
+
+    name: str
+    synthetic: bool
+    classes: tuple[Class, ...]
+    images: tuple[tuple[str, str], ...]
+    """Names of the splits and their images."""
+    facts: tuple[tuple[str, tuple[str, ...]], ...]
+    """Further facts: name and sentences."""
+    floors: Mapping[Probing, str]
+    """What controls and models with random weights reach."""
+    verdicts: Mapping[Probing, str]
+    """Whether the task tells encoders from floors."""
+    notes: tuple[str, ...]
+    fingerprint: str
+
+
+def cards(evidence: Evidence, informative: Section) -> list[TaskView]:
+    """Of all tasks that have a cell of the main condition.
+
+    Args:
+        evidence: of the folder.
+        informative: the section on what tasks can tell.
+    """
+    mains = [e for e in evidence.entries if isinstance(e, Cell) and is_main(e)]
+    return [
+        _view(
+            [cell for cell in mains if cell.coordinates.task == task],
+            evidence,
+            [row for row in informative.rows if row["task"] == task],
+        )
+        for task in tasks_of(mains)
+    ]
+
+
+def _view(
+    cells: Sequence[Cell], evidence: Evidence, rows: Sequence[Mapping[str, object]]
+) -> TaskView:
+    one = cells[0]
+    task = one.coordinates.task
+    test = evidence.test_of(one)
+    counts: list[int] | None = None
+    groups = None
+    if test is not None and test.classes == len(one.classes):
+        counts = np.bincount(test.labels, minlength=test.classes).tolist()
+        groups = len(set(test.groups)) if test.groups is not None else None
+    notes = dict.fromkeys(note for cell in cells if not cell.synthetic for note in cell.notes)
+    return TaskView(
+        name=task,
+        synthetic=task in evidence.labels.synthetic,
+        classes=tuple(
+            Class(name, counts[code] if counts else None) for code, name in enumerate(one.classes)
+        ),
+        images=tuple((split, _images(cells, split)) for split in SPLITS),
+        facts=tuple(_facts(one, groups)),
+        floors=_floors(cells, evidence.labels),
+        verdicts={Probing(str(r["probe"]), str(r["protocol"])): _verdict(r) for r in rows},
+        notes=tuple(notes),
+        fingerprint=hashing.short(str(one.identity["task"])),
+    )
+
+
+def _images(cells: Sequence[Cell], split: str) -> str:
+    """Several numbers only where versions of a task are mixed."""
+    return " or ".join(map(str, sorted({cell.images[split] for cell in cells})))
+
+
+def _floors(cells: Sequence[Cell], labels: Labels) -> dict[Probing, str]:
+    found: dict[Probing, list[str]] = {}
+    for cell in cells:
+        if cell.coordinates.model in labels.floors:
+            text = f"{cell.coordinates.model} {score_text(cell)}"
+            found.setdefault(Probing.of(cell), []).append(text)
+    return {probing: "; ".join(texts) for probing, texts in found.items()}
+
+
+def _verdict(row: Mapping[str, object]) -> str:
+    """One row of the section in a sentence."""
+    size = float(str(row["n_eff"]))
+    # Without groups nobody knows which images belong together.
+    count = f"{size:.0f}" if row["groups"] else f"at most {size:.0f}"
+    worth = "" if np.isnan(size) else f" Its test set is worth {count} independent images."
+    if row["best_model"] is None:
+        return f"Without a floor and a model above it, nothing can be said.{worth}"
+    tells = "Tells encoders apart" if row["tells_apart"] else "Does not tell encoders apart"
+    gain, low, high = (float(str(row[name])) for name in ("gain", "low", "high"))
+    return (
+        f"{tells} from floors. {row['best_model']} minus {row['best_floor']} is "
+        f"{gain:.1f} points ({low:.1f} to {high:.1f}), corrected for having picked the best.{worth}"
+    )
+
+
+# ---- what is known of the release ---------------------------------------------------------------
+
+
+def _facts(cell: Cell, groups: int | None) -> list[tuple[str, tuple[str, ...]]]:
+    card = _card(cell)
+    kind = cell.task["groups"]
+    facts: list[tuple[str, tuple[str, ...]]] = []
+    if card:
+        facts.append(("what", (f"{card.organ}, {card.target}",)))
+    elif cell.task["title"] != cell.coordinates.task:
+        facts.append(("what", (cell.task["title"],)))
+    counted = f"{kind}, {groups} in the test set" if groups is not None else kind
+    facts.append(("groups", (counted,)))
+    if cell.synthetic:
+        words = "simulated images: no release and no licence stands behind them"
+        facts.append(("licence", (words,)))
+    elif card:
+        facts += [("licence", (card.licence,)), ("source", (card.source,))]
+        facts += [("paper", (card.paper,)), ("known defects", card.defects)]
+    return [fact for fact in facts if fact[1]]
+
+
+def _card(cell: Cell) -> TaskCard | None:
+    """The built-in card of a cell's task, if it is of this very task and not only of its name.
+
+    Cards of plug-ins are passed over: they are known only in the process that loaded them, and the
+    page must not depend on where it is made.
+    """
+    base, _ = task_zoo.split_name(cell.coordinates.task)
+    if base not in task_zoo.BUILT_IN:
+        return None
+    card = task_zoo.card(base)
+    same = card.title == cell.task["title"] and list(card.classes) == cell.classes
+    return card if same else None

@@ -1,0 +1,217 @@
+"""Images on which models agree or disagree, by name, and as small pictures if data are given.
+
+Releases have licences, so a picture is shown only to whom has the data: they are read from there,
+checked to be the very images that were measured, and shrunk.
+
+M is the number of models, N of test images, C of classes.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+
+import tasks as task_zoo
+from ultrabench_eval.core.errors import UserError
+from ultrabench_eval.report.results.entries import Labels, Probing
+from ultrabench_eval.report.results.evidence import Comparison
+
+SHOWN = 4  # images of each kind
+SIDE = 160  # pixels of the longer side of a picture
+QUALITY = 70  # of JPEG: about 5 KB a picture
+KINDS = {
+    "apart": ("Models disagree", "models disagree on"),
+    "wrong": ("All models are wrong", "all are wrong on"),
+    "right": ("All models are right", "all are right on"),
+}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A class, and the models that gave it."""
+
+    class_name: str
+    right: bool
+    models: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Example:
+    """One test image."""
+
+    name: str
+    truth: str
+    """Name of its class."""
+    answers: tuple[Answer, ...]
+    picture: str | None
+    """A data URL; None without data."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Images of one kind."""
+
+    title: str
+    on: str
+    """The same in a sentence that a number ends."""
+    count: int
+    """How many there are in all."""
+    examples: tuple[Example, ...]
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Of one task, probe and protocol."""
+
+    task: str
+    synthetic: bool
+    probing: Probing
+    models: tuple[str, ...]
+    """That were asked: encoders, or all where there are no two of them."""
+    images: int
+    kinds: tuple[Kind, ...]
+    why: str
+    """Why there are no pictures although data are given; "" if there are."""
+
+
+def examples(
+    probing: Probing, one: Comparison, labels: Labels, data: Path | None
+) -> Examples | None:
+    """Of a task that two models have; None if there are no two.
+
+    Args:
+        probing: probe and protocol.
+        one: the models' predictions.
+        labels: which models are floors.
+        data: data root to take pictures from.
+    """
+    encoders = [m for m, model in enumerate(one.models) if model not in labels.floors]
+    asked = encoders if len(encoders) > 1 else list(range(len(one.models)))
+    if len(asked) < 2:
+        return None
+    votes = np.stack([majority(one.predicted[m], one.test.classes) for m in asked])
+    models = [one.models[m] for m in asked]
+    chosen, counts = choose(votes, one.test.labels)
+    wanted = [n for rows in chosen.values() for n in rows]
+    pictures, why = _pictures(one, data, wanted) if data else ({}, "")
+    kinds = [
+        Kind(
+            *(title, on),
+            counts[kind],
+            tuple(_example(n, votes, models, one, pictures) for n in chosen[kind]),
+        )
+        for kind, (title, on) in KINDS.items()
+    ]
+    return Examples(
+        one.task,
+        one.task in labels.synthetic,
+        probing,
+        tuple(models),
+        len(one.test.labels),
+        tuple(kinds),
+        why,
+    )
+
+
+def majority(codes: np.ndarray, classes: int) -> np.ndarray:
+    """The answer of most seeds, the lowest class of a tie; [H, N] -> [N]."""
+    counts = np.stack([(codes == code).sum(0) for code in range(classes)])
+    return np.asarray(counts.argmax(0))
+
+
+def choose(votes: np.ndarray, truth: np.ndarray) -> tuple[dict[str, list[int]], dict[str, int]]:
+    """Up to `SHOWN` images of each of `KINDS`, and how many there are.
+
+    Of disagreement, those with the most answers and then the evenest votes; of the others, classes
+    in turn. Among equals the first, so that equal cells give equal pages.
+
+    Args:
+        votes: [M, N] class codes.
+        truth: [N].
+    """
+    right = votes == truth
+    same = (votes == votes[0]).all(0)
+    where = {
+        "apart": np.flatnonzero(~same),
+        "wrong": np.flatnonzero(~right.any(0)),
+        "right": np.flatnonzero(right.all(0)),
+    }
+    spread = {int(n): _spread(votes[:, n]) for n in where["apart"]}
+    chosen = {"apart": sorted(spread, key=lambda n: (spread[n], n))[:SHOWN]}
+    for kind in ("wrong", "right"):
+        chosen[kind] = _in_turn(where[kind], truth)[:SHOWN]
+    return chosen, {kind: len(rows) for kind, rows in where.items()}
+
+
+def _spread(votes: np.ndarray) -> tuple[int, int]:
+    """Sorts images by disagreement: many answers first, then no answer of many models."""
+    _, counts = np.unique(votes, return_counts=True)
+    return -len(counts), int(counts.max())
+
+
+def _in_turn(rows: np.ndarray, truth: np.ndarray) -> list[int]:
+    """The first image of each class, then the second of each, and so on."""
+    seen: dict[int, int] = {}
+    keys = []
+    for n in rows.tolist():
+        code = int(truth[n])
+        keys.append((seen.get(code, 0), code, n))
+        seen[code] = seen.get(code, 0) + 1
+    return [n for *_, n in sorted(keys)]
+
+
+def _example(
+    n: int,
+    votes: np.ndarray,
+    models: Sequence[str],
+    one: Comparison,
+    pictures: dict[int, str],
+) -> Example:
+    truth = int(one.test.labels[n])
+    codes, counts = np.unique(votes[:, n], return_counts=True)
+    answers = [
+        Answer(
+            one.test.class_names[code],
+            code == truth,
+            tuple(model for model, vote in zip(models, votes[:, n], strict=True) if vote == code),
+        )
+        for _, code in sorted(zip((-counts).tolist(), codes.tolist(), strict=True))
+    ]
+    return Example(one.test.names[n], one.test.class_names[truth], tuple(answers), pictures.get(n))
+
+
+# ---- pictures -----------------------------------------------------------------------------------
+
+
+def _pictures(one: Comparison, data: Path, wanted: Sequence[int]) -> tuple[dict[int, str], str]:
+    """Data URLs of images by place, or why there are none."""
+    try:
+        task = task_zoo.load(one.task, data)
+        if task.fingerprint != one.test.fingerprint:
+            return {}, "the images in this data folder are not those that were measured"
+        images = task.test.images
+        return {n: _thumbnail(images[n].read(task.test.digests[n])) for n in wanted}, ""
+    except UserError as error:
+        return {}, _without_folder(str(error), data)
+
+
+def _without_folder(reason: str, data: Path) -> str:
+    """A page names no folder of the machine that made it."""
+    return reason.replace(str(data), "DATA").replace(str(data.resolve()), "DATA")
+
+
+def _thumbnail(pixels: np.ndarray) -> str:
+    image = PIL.Image.fromarray(pixels)
+    image.thumbnail((SIDE, SIDE), PIL.Image.Resampling.LANCZOS)
+    # Most are grey: a third of the bytes.
+    if (pixels == pixels[..., :1]).all():
+        image = image.convert("L")
+    data = io.BytesIO()
+    image.save(data, "JPEG", quality=QUALITY, optimize=True)
+    return "data:image/jpeg;base64," + base64.b64encode(data.getvalue()).decode()

@@ -1,0 +1,178 @@
+"""Plain tables of the HTML page: models, ranks, protocols, and where its numbers come from."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from ultrabench_eval.cells import FORMAT, Cell
+from ultrabench_eval.report.results.entries import Entry, Labels, Probing, between, number
+from ultrabench_eval.report.sections.page import MODELS, model_rows, settings
+from ultrabench_eval.report.sections.significance import MEAN, Row, Section
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of texts; the first column names its rows."""
+
+    title: str
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    code: frozenset[str] = frozenset()
+    """Heads of columns that are set in a fixed width."""
+    numbers: frozenset[str] = frozenset()
+    """Heads of columns that are set to the right."""
+
+
+def models(cells: Iterable[Cell], labels: Labels) -> Table:
+    """What each model is."""
+    # The weights and fingerprints stand in `provenance`, at full length.
+    head = tuple(name for name in MODELS if name not in ("weights", "fingerprint"))
+    rows = [dict(zip(MODELS, row, strict=True)) for row in model_rows(cells, labels)]
+    for row in rows:
+        row[head[-1]] = row[head[-1]] or "not known"
+    return Table(
+        "Models",
+        head,
+        tuple(tuple(row[name] for name in head) for row in rows),
+        numbers=frozenset({"features", "parameters"}),
+    )
+
+
+def rankings(section: Section, labels: Labels) -> dict[Probing, Table]:
+    """Mean ranks over tasks and how sure the first place is, by probe and protocol."""
+    head = ("model", MEAN, "mean rank (95 %)", f"first by {MEAN}", "first by mean rank")
+    return {
+        probing: Table(
+            f"{probing}, over the tasks that all models have{_synthetic(rows)}",
+            head,
+            tuple(
+                (
+                    labels.model(str(row["model"])),
+                    number(_float(row["score"])),
+                    between(
+                        *(_float(row["rank"]), _float(row["rank_low"]), _float(row["rank_high"]))
+                    ),
+                    f"{100 * _float(row['first']):.0f} %",
+                    f"{100 * _float(row['first_by_mean_rank']):.0f} %",
+                )
+                for row in sorted(rows, key=lambda row: _float(row["rank"]))
+            ),
+            numbers=frozenset(head[1:]),
+        )
+        for probing, rows in _by_probing(r for r in section.rows if r["task"] == MEAN).items()
+    }
+
+
+def agreements(section: Section | None, labels: Labels) -> Table | None:
+    """Whether another protocol would have ranked the models differently."""
+    if section is None or not section.rows:
+        return None
+    head = ("task", "protocols", "models", "Kendall's tau (95 %)", "pairs that change order")
+    rows = []
+    for row in section.rows:
+        tau, low, high = (_float(row[name]) for name in ("tau", "low", "high"))
+        mark = " (SYNTHETIC)" if row["synthetic"] else ""
+        both = f"{row['probe']} probe: {row['protocol_a']} and {row['protocol_b']}"
+        models = int(str(row["n_models"]))
+        changed = f"{row['n_changed']} of {models * (models - 1) // 2}"
+        swapped = f": {row['changed']}" if row["changed"] else ""
+        which = "all" if row["models"] == "all" else "without floors"
+        text = between(tau, low, high, 2) or "all tie"
+        rows.append((f"{row['task']}{mark}", both, f"{which}, {models}", text, changed + swapped))
+    return Table(section.title, head, tuple(rows))
+
+
+def _by_probing(rows: Iterable[Row]) -> dict[Probing, list[Row]]:
+    found: dict[Probing, list[Row]] = {}
+    for row in rows:
+        found.setdefault(Probing(str(row["probe"]), str(row["protocol"])), []).append(row)
+    return found
+
+
+def _synthetic(rows: Iterable[Row]) -> str:
+    return " (SYNTHETIC)" if any(row["synthetic"] for row in rows) else ""
+
+
+def _float(value: object) -> float:
+    return math.nan if value is None else float(str(value))
+
+
+# ---- provenance ---------------------------------------------------------------------------------
+
+
+def provenance(entries: Sequence[Entry], labels: Labels) -> list[Table]:
+    """What the numbers were made of, to the last digit of each checksum."""
+    cells = [entry for entry in entries if isinstance(entry, Cell)]
+    if not cells:
+        return []
+    digests = frozenset({"fingerprint", "SHA-256 of the weights", "SHA-256 of the settings"})
+    return [
+        Table(
+            "Fingerprints of the models",
+            ("model", "fingerprint", "weights", "SHA-256 of the weights"),
+            _distinct(cells, lambda cell: _model(cell, labels)),
+            digests,
+        ),
+        Table(
+            "Fingerprints of the tasks",
+            ("task", "fingerprint"),
+            _distinct(cells, lambda c: (labels.task(c.coordinates.task), str(c.identity["task"]))),
+            digests,
+        ),
+        Table(
+            "Protocols",
+            ("protocol", "probe", "seeds", "SHA-256 of the settings", "settings"),
+            _distinct(cells, _protocol),
+            digests,
+        ),
+        Table("Made with", ("what", "version"), _versions(cells)),
+        Table(
+            "Cells",
+            ("what", "how many"),
+            (
+                ("measured", str(len(cells))),
+                ("failed", str(len(entries) - len(cells))),
+                ("version of their format", str(FORMAT)),
+            ),
+            numbers=frozenset({"how many"}),
+        ),
+    ]
+
+
+def _distinct(
+    cells: Iterable[Cell], row: Callable[[Cell], tuple[str, ...]]
+) -> tuple[tuple[str, ...], ...]:
+    return tuple(dict.fromkeys(map(row, cells)))
+
+
+def _model(cell: Cell, labels: Labels) -> tuple[str, ...]:
+    name = "random" if cell.random_weights else str(cell.model.get("weights_file") or "none")
+    part = cell.model.get("weights_entry")
+    return (
+        labels.model(cell.coordinates.model),
+        str(cell.identity["model"]),
+        f"{name}#{part}" if part else name,
+        str(cell.model.get("weights_sha256") or ""),
+    )
+
+
+def _protocol(cell: Cell) -> tuple[str, ...]:
+    return (
+        cell.coordinates.protocol,
+        cell.coordinates.probe,
+        str(cell.identity["seeds"]),
+        str(cell.identity["protocol"]),
+        settings(cell.protocol),
+    )
+
+
+def _versions(cells: Iterable[Cell]) -> tuple[tuple[str, ...], ...]:
+    """Several versions of one thing only where cells of several runs lie in one folder."""
+    found: dict[str, dict[str, None]] = {}
+    for cell in cells:
+        every: Mapping[str, str] = cell.versions
+        for name, version in every.items():
+            found.setdefault(name, {})[version] = None
+    return tuple((name, " or ".join(versions)) for name, versions in found.items())

@@ -1,0 +1,235 @@
+"""leaderboard.md: wide tables, how to read them, each number's detail and origin."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from tasks.task import SPLITS
+from ultrabench_eval import metrics
+from ultrabench_eval.cells import Cell, Coordinates
+from ultrabench_eval.core import hashing
+from ultrabench_eval.report.results.degenerate import TITLE, Finding, sentences, unranked
+from ultrabench_eval.report.results.entries import (
+    FLOORS,
+    SYNTHETIC_WORDS,
+    Entry,
+    Labels,
+    Probing,
+    bullets,
+    is_main,
+    main_score,
+    mean_sd,
+    number,
+    section,
+    table,
+)
+from ultrabench_eval.report.results.notes import WARNINGS, error_rows, mixtures, warning_rows
+from ultrabench_eval.report.tables.wide import Wide, wide
+
+BOLD = (
+    "Bold: the best of a column, if it is significantly different from every other model there. "
+    "A column of ties has nothing in bold."
+)
+
+
+def markdown(
+    entries: Sequence[Entry],
+    letters: Mapping[Coordinates, str] | None = None,
+    links: Sequence[str] = (),
+    unsure: Sequence[str] = (),
+    found: Sequence[Finding] = (),
+) -> str:
+    """The leaderboard page.
+
+    Args:
+        entries: of a results folder.
+        letters: see `wide`.
+        links: lines on what else was made of these cells.
+        unsure: what is not verified, a sentence each.
+        found: what is degenerate (`degenerate.find`).
+    """
+    labels = Labels.of(entries)
+    cells = [e for e in entries if isinstance(e, Cell)]
+    mains = [cell for cell in cells if is_main(cell)]
+    parts = ["# Leaderboard\n"]
+    if labels.synthetic:
+        parts.append(SYNTHETIC_WORDS)
+    if unsure:
+        parts += ["## Not verified\n", bullets(unsure)]
+    if found:
+        parts += [f"## {TITLE}\n", bullets(sentences(found))]
+    if links:
+        parts.append("\n".join(f"- {link}" for link in links) + "\n")
+    tables = wide(entries, letters, unranked(found))
+    for one in tables:
+        parts.append(f"## Macro F1 in percent, mean ± sd over seeds: {one.condition}\n")
+        parts.append(table(one.header, one.marked("**{}**")))
+    if told := how_to_read(tables, labels, mains):
+        parts.append(bullets(told))
+    parts += section("Errors", ["model", "task", "condition", "why"], error_rows(entries))
+    parts += section("Warnings", WARNINGS, warning_rows(mains))
+    if mixed := mixtures(cells):
+        parts += ["## Not comparable\n", bullets(mixed)]
+    parts += section("Details", _DETAILS, [_detail(cell, labels) for cell in mains])
+    parts.append(
+        "sd: over seeds (n - 1). 95 % CI: bootstrap of the mean over seeds; patients or videos of "
+        "the test set (images where a task has no groups) and seeds are drawn anew, so it covers "
+        "both. All metrics and conditions are in leaderboard.csv.\n"
+    )
+    protocols = {
+        (c.coordinates.protocol, str(c.protocol.get("probe", ""))): settings(c.protocol)
+        for c in cells
+    }
+    rows = [[name, probe, text] for (name, probe), text in protocols.items()]
+    parts += section("Protocols", ["protocol", "probe", "settings"], rows)
+    parts += section("Models", MODELS, model_rows(cells, labels))
+    parts += section("Tasks", _TASKS, _task_rows(cells, labels))
+    if known := model_notes(cells, labels):
+        parts += ["## Notes on the models\n", bullets(known)]
+    real = [cell for cell in cells if not cell.synthetic]
+    notes = {f"{c.coordinates.task}: {note}": None for c in real for note in c.notes}
+    if notes:
+        parts += ["## Notes on the data\n", bullets(notes)]
+    return "\n".join(parts)
+
+
+def how_to_read(tables: Sequence[Wide], labels: Labels, mains: Sequence[Cell]) -> list[str]:
+    """What a reader must know of the tables above."""
+    told = [BOLD] if mains else []
+    if any(one.letters for one in tables):
+        told.append(next(one.letters for one in tables if one.letters))
+    if without := dict.fromkeys(task for one in tables for task in one.without):
+        told.append(
+            f"Without bold, letters and part in the mean: {', '.join(without)} (why: see "
+            f"“{TITLE}” above)."
+        )
+    if any(one.floors for one in tables):
+        told.append(
+            "(floor): controls and models with random weights. They learned nothing about "
+            "ultrasound; an encoder that is not above them shows nothing on that task."
+        )
+    elif mains:
+        told.append(
+            "The floor is missing: no control and no random network was measured, so nobody can "
+            f"tell how much of these scores is easy. Add them with `--model ...,{FLOORS}`."
+        )
+    probings = {Probing.of(cell) for cell in mains}
+    if probings and len(probings) == len({probing.probe for probing in probings}):
+        told.append(
+            "All numbers of a probe are from one protocol. An order of models that only one "
+            "protocol shows is not called a ranking: add `--protocol paper,tuned`."
+        )
+    return told
+
+
+# ---- where numbers come from --------------------------------------------------------------------
+
+_DETAILS = [
+    *("model", "task", "probe", "protocol", "macro F1", "sd", "95 % CI", "balanced acc.", "AUROC"),
+    *("seeds", "train", "validation", "test"),
+]
+MODELS = [
+    *("model", "what", "pooling", "input", "features", "parameters", "dtype", "weights"),
+    *("wrapper", "tasks seen in pretraining", "fingerprint"),
+]
+_TASKS = ["task", "what", "classes", "groups", "fingerprint"]
+
+
+def _detail(cell: Cell, labels: Labels) -> list[str]:
+    low, high = (100 * bound for bound in cell.intervals[metrics.MAIN])
+    mean, sd = main_score(cell)
+    at = cell.coordinates
+    return [
+        labels.model(at.model),
+        labels.task(at.task),
+        at.probe,
+        at.protocol,
+        number(mean),
+        number(sd),
+        f"{low:.1f} to {high:.1f}",
+        number(100 * mean_sd(cell.scores["balanced_accuracy"])[0]),
+        number(100 * mean_sd(cell.scores["auroc"])[0]),
+        str(len(cell.scores[metrics.MAIN])),
+        *(str(cell.images[split]) for split in SPLITS),
+    ]
+
+
+def settings(protocol: Mapping[str, Any]) -> str:
+    """Settings in words, whatever is nested in them."""
+    return "; ".join(
+        f"{name.replace('_', ' ')} {_setting(value)}"
+        for name, value in protocol.items()
+        if name != "probe"
+    )
+
+
+def _setting(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, Mapping):
+        return f"({settings(value)})"
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        one_of = "one of " if len(value) > 1 else ""
+        return one_of + ", ".join(map(_setting, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def model_rows(cells: Iterable[Cell], labels: Labels) -> list[list[str]]:
+    """What each model is, a row a fingerprint, in the order of `MODELS`."""
+    rows = {}
+    for cell in cells:
+        info, fingerprint = cell.model, str(cell.identity["model"])
+        size = info["input_size"]
+        rows[cell.coordinates.model, fingerprint] = [
+            labels.model(cell.coordinates.model),
+            str(info["title"]),
+            str(info["pooling"]),
+            f"{size} x {size}" if size else "as it is",
+            str(info["dim"]),
+            f"{info['parameters']:,}",
+            str(cell.identity["dtype"]),
+            _weights(cell),
+            str(info.get("status") or ""),
+            "none: random" if cell.random_weights else str(info.get("saw") or ""),
+            hashing.short(fingerprint),
+        ]
+    return list(rows.values())
+
+
+def model_notes(cells: Iterable[Cell], labels: Labels) -> list[str]:
+    """What is to be known of models besides their rows, a sentence each."""
+    notes: dict[str, None] = {}
+    for cell in cells:
+        name = labels.model(cell.coordinates.model)
+        if cell.model.get("rounding"):
+            notes[f"{name}: {cell.model['rounding']}"] = None
+        if cell.model.get("dropped"):
+            notes[f"{name}: not used of its weights file: {cell.model['dropped']}"] = None
+    return list(notes)
+
+
+def _weights(cell: Cell) -> str:
+    """File, the part of it and the checksum's first digits."""
+    if cell.random_weights:
+        return "random"
+    name, digest = cell.model.get("weights_file"), cell.model.get("weights_sha256")
+    if not name:
+        return ""
+    entry = cell.model.get("weights_entry")
+    part = f"#{entry}" if entry else ""
+    return f"{name}{part} ({hashing.short(str(digest))})"
+
+
+def _task_rows(cells: Iterable[Cell], labels: Labels) -> list[list[str]]:
+    rows = {}
+    for cell in cells:
+        fingerprint = str(cell.identity["task"])
+        rows[cell.coordinates.task, fingerprint] = [
+            labels.task(cell.coordinates.task),
+            cell.task["title"],
+            ", ".join(cell.classes),
+            cell.task["groups"],
+            hashing.short(fingerprint),
+        ]
+    return list(rows.values())

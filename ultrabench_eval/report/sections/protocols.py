@@ -1,0 +1,224 @@
+"""Would another protocol have ranked the models differently?
+
+Only where one probe was trained by two protocols or more. M is the number of models, R of
+resamples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+
+from ultrabench_eval.report.results.degenerate import can_rank
+from ultrabench_eval.report.results.entries import Labels, Probing, number, table
+from ultrabench_eval.report.results.evidence import Comparison, Evidence
+from ultrabench_eval.report.sections.significance import LEVEL, MEAN, Section
+from ultrabench_eval.stats import ranks
+
+_SHOWN = 6  # pairs that change order are listed up to so many a row of the page
+
+
+@dataclass(frozen=True)
+class Change:
+    """One task (or the mean over tasks) under two protocols, for the models that both have."""
+
+    task: str
+    models: tuple[str, ...]
+    scores: tuple[np.ndarray, np.ndarray]
+    """[M] each, percent."""
+    resampled: tuple[np.ndarray, np.ndarray]
+    """[M, R] each, percent."""
+    apart: np.ndarray
+    """Whether a pair is told apart by one of the protocols at least, [M, M]; none for a mean."""
+
+    def only(self, models: Sequence[str]) -> Change:
+        """For some of the models."""
+        rows = [self.models.index(model) for model in models]
+        return Change(
+            self.task,
+            tuple(models),
+            (self.scores[0][rows], self.scores[1][rows]),
+            (self.resampled[0][rows], self.resampled[1][rows]),
+            self.apart[np.ix_(rows, rows)],
+        )
+
+    @property
+    def agreement(self) -> ranks.Agreement:
+        """Kendall's tau of the two orders, with an interval."""
+        return ranks.agreement(*self.scores, *self.resampled)
+
+    @property
+    def swapped(self) -> list[tuple[int, int]]:
+        """Pairs in the order of the first protocol that stand the other way in the second."""
+        first, second = self.scores
+        return [
+            (a, b) if first[a] > first[b] else (b, a)
+            for a, b in combinations(range(len(self.models)), 2)
+            if (first[a] - first[b]) * (second[a] - second[b]) < 0
+        ]
+
+    def pair(self, a: int, b: int) -> str:
+        """A swapped pair in words."""
+        return f"{self.models[a]} > {self.models[b]}" + ("*" if self.apart[a, b] else "")
+
+
+def section(evidence: Evidence) -> Section | None:
+    """The section; None if no probe has two protocols."""
+    both = pairs_of_protocols(evidence)
+    if not both:
+        return None
+    made = Section(
+        "Does the order depend on the protocol?",
+        "Answers whether another way to train the probe would have ranked the models differently: "
+        "Kendall's tau is 1 if both protocols give the same order, 0 if one says nothing about "
+        "the other, -1 if one is the other turned round. Floors are expected last in any order, so "
+        "tau is given without them, too.",
+        "protocols.csv",
+    )
+    for a, b in both:
+        made.parts.append(f"### {a.probe} probe: {a.protocol} and {b.protocol}\n")
+        found = changes(evidence.main[a], evidence.main[b])
+        if not found:
+            made.parts.append("Left out: no two models were measured with both on one task.\n")
+            continue
+        made.parts += [
+            _scores(found, (a, b), evidence.labels),
+            _taus(made, found, (a, b), evidence.labels),
+        ]
+    if made.rows:
+        made.parts.append(
+            "The interval of tau is of resamples, which disturb close models further: it lies "
+            "below the measured tau where models are close. A pair with * is told apart by one of "
+            "the two protocols at least; the other pairs that change order may be chance.\n"
+        )
+    return made
+
+
+def pairs_of_protocols(evidence: Evidence) -> list[tuple[Probing, Probing]]:
+    """Every two protocols of one probe."""
+    return [(a, b) for a, b in combinations(evidence.main, 2) if a.probe == b.probe]
+
+
+def short(both: tuple[Probing, Probing]) -> tuple[str, str]:
+    """Names of two protocols, without the digits of their settings where they differ anyway."""
+    a, b = (one.protocol.rsplit("-", 1)[0] for one in both)
+    return (a, b) if a != b else (both[0].protocol, both[1].protocol)
+
+
+def changes(first: dict[str, Comparison], second: dict[str, Comparison]) -> list[Change]:
+    """A change a task, and last that of the mean over the tasks that all these models have."""
+    found = []
+    for task in first:
+        if task not in second:
+            continue
+        a, b = first[task], second[task]
+        models = [model for model in a.models if model in b.models]
+        if len(models) < 2:
+            continue
+        rows_a, rows_b = a.rows(models), b.rows(models)
+        apart = (a.pairs.p_holm[np.ix_(rows_a, rows_a)] < 1 - LEVEL) | (
+            b.pairs.p_holm[np.ix_(rows_b, rows_b)] < 1 - LEVEL
+        )
+        found.append(
+            Change(
+                task,
+                tuple(models),
+                (a.scores[rows_a], b.scores[rows_b]),
+                (a.resampled[rows_a], b.resampled[rows_b]),
+                apart,
+            )
+        )
+    every = {model for one in found for model in one.models}
+    whole = [one for one in found if set(one.models) == every and can_rank(first[one.task].test)]
+    if len(whole) > 1:
+        found.append(_mean(whole, sorted(every)))
+    return found
+
+
+def _mean(whole: Sequence[Change], models: Sequence[str]) -> Change:
+    aligned = [one.only(models) for one in whole]
+    scores, resampled = (
+        (np.mean([one[0] for one in both], axis=0), np.mean([one[1] for one in both], axis=0))
+        for both in ([c.scores for c in aligned], [c.resampled for c in aligned])
+    )
+    size = len(models)
+    return Change(MEAN, tuple(models), scores, resampled, np.zeros((size, size), bool))
+
+
+def _scores(found: Sequence[Change], both: tuple[Probing, Probing], labels: Labels) -> str:
+    """Models against tasks, the two protocols side by side."""
+    names = short(both)
+    overall = {
+        model: score
+        for change in found
+        for model, score in zip(change.models, change.scores[0], strict=True)
+    }  # the last one is the mean, if there is one
+    models = sorted(overall, key=lambda m: (m in labels.floors, -overall[m], m))
+    header = ["model", *(f"{labels.task(c.task)}: {name}" for c in found for name in names)]
+    rows = []
+    for model in models:
+        row = [labels.model(model)]
+        for change in found:
+            known = model in change.models
+            place = change.models.index(model) if known else 0
+            row += [number(scores[place]) if known else "" for scores in change.scores]
+        rows.append(row)
+    return table(header, rows)
+
+
+def _taus(
+    made: Section, found: Sequence[Change], both: tuple[Probing, Probing], labels: Labels
+) -> str:
+    """Tau and the pairs that change order, a row a task."""
+    rows = []
+    for change in found:
+        encoders = [model for model in change.models if model not in labels.floors]
+        subsets = {"all": change}
+        if 2 <= len(encoders) < len(change.models):
+            subsets["encoders"] = change.only(encoders)
+        cells = []
+        for which, one in subsets.items():
+            agreement = one.agreement
+            cells.append(
+                "all tie"
+                if np.isnan(agreement.tau)
+                else f"{agreement.tau:.2f} ({agreement.low:.2f} to {agreement.high:.2f})"
+            )
+            made.rows.append(
+                {
+                    "probe": both[0].probe,
+                    "protocol_a": both[0].protocol,
+                    "protocol_b": both[1].protocol,
+                    "task": change.task,
+                    "synthetic": change.task in labels.synthetic
+                    or (change.task == MEAN and bool(labels.synthetic & {c.task for c in found})),
+                    "models": which,
+                    "n_models": len(one.models),
+                    "tau": agreement.tau,
+                    "low": agreement.low,
+                    "high": agreement.high,
+                    "n_changed": len(one.swapped),
+                    "changed": "; ".join(one.pair(a, b) for a, b in one.swapped),
+                }
+            )
+        swapped = change.swapped
+        shown = [change.pair(a, b) for a, b in swapped[:_SHOWN]]
+        if len(swapped) > _SHOWN:
+            shown.append(f"and {len(swapped) - _SHOWN} more (protocols.csv)")
+        count = len(change.models) * (len(change.models) - 1) // 2
+        rows.append(
+            [
+                labels.task(change.task),
+                cells[0],
+                cells[1] if len(cells) > 1 else "",
+                f"{len(swapped)} of {count}",
+                "; ".join(shown),
+            ]
+        )
+    first, _ = short(both)
+    header = ["task", "tau of all models (95 %)", "tau without floors (95 %)"]
+    header += ["pairs that change order", f"order by {first}, turned round by the other"]
+    return table(header, rows)

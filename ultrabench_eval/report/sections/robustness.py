@@ -1,0 +1,309 @@
+"""robustness.md and .csv: what corruption of the test images leaves of a score.
+
+H is the number of seeds, N of test images, R of resamples, K of conditions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ultrabench_eval import corrupt, metrics
+from ultrabench_eval.cells import Cell, Failure
+from ultrabench_eval.report.results.entries import (
+    HOLE,
+    SYNTHETIC_WORDS,
+    Entry,
+    Labels,
+    Probing,
+    at_place,
+    between,
+    bullets,
+    by_probing,
+    is_clean,
+    is_main,
+    main_score,
+    score_text,
+    status,
+    table,
+    tasks_of,
+)
+from ultrabench_eval.report.results.evidence import Evidence, Truth
+from ultrabench_eval.stats import bootstrap
+
+RESAMPLES = 2000  # for intervals of ratios; there are many, and none is a test
+Condition = tuple[str, int]
+"""Corruption and severity."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What is left of one model's score on one task: corrupted / clean, in percent."""
+
+    ratio: float
+    resampled: np.ndarray
+    """[R], percent."""
+
+    def text(self) -> str:
+        """With its 95 % interval."""
+        low, high = bootstrap.interval(self.resampled)
+        return between(self.ratio, float(low), float(high))
+
+
+Ratios = Mapping[tuple[str, str, Condition], Kept]
+"""By model, task and condition; what could not be computed is not there."""
+
+
+@dataclass(frozen=True)
+class Corrupted:
+    """All corrupted conditions of one probe and protocol.
+
+    Args:
+        clean: entries by (model, task).
+        corrupted: the same for each condition.
+        ratios: what is left.
+    """
+
+    clean: Mapping[tuple[str, str], Entry]
+    corrupted: Mapping[Condition, Mapping[tuple[str, str], Entry]]
+    ratios: Ratios
+
+    @property
+    def models(self) -> set[str]:
+        """That have any corrupted cell or failure."""
+        return {model for places in self.corrupted.values() for model, _ in places}
+
+    @property
+    def tasks(self) -> list[str]:
+        """That have any."""
+        return tasks_of(entry for places in self.corrupted.values() for entry in places.values())
+
+    def mean(self, model: str, conditions: Sequence[Condition]) -> Kept | None:
+        """Mean over tasks and conditions; None if any of them is missing."""
+        every = [(model, task, one) for task in self.tasks for one in conditions]
+        if not all(key in self.ratios for key in every):
+            return None
+        return Kept(
+            float(np.mean([self.ratios[key].ratio for key in every])),
+            np.mean([self.ratios[key].resampled for key in every], axis=0),
+        )
+
+    def families(self) -> dict[str, list[Condition]]:
+        """Conditions of each family that were measured."""
+        return {
+            family: mine
+            for family in corrupt.FAMILIES
+            if (mine := [one for one in self.corrupted if corrupt.find(one[0]).family == family])
+        }
+
+
+def measured(entries: Sequence[Entry]) -> dict[Probing, Corrupted]:
+    """Probes and protocols that have corrupted conditions, without what is left of their scores."""
+    found = {}
+    order = list(corrupt.CORRUPTIONS)
+    for probing, group in by_probing(entries).items():
+        at = {(e.coordinates.corruption, e.coordinates.severity) for e in group if not is_clean(e)}
+        conditions = sorted(at, key=lambda one: (order.index(one[0]), one[1]))
+        if conditions:
+            places = {
+                (name, severity): at_place(
+                    e
+                    for e in group
+                    if (e.coordinates.corruption, e.coordinates.severity) == (name, severity)
+                )
+                for name, severity in conditions
+            }
+            found[probing] = Corrupted(at_place(e for e in group if is_main(e)), places, {})
+    return found
+
+
+def corrupted(evidence: Evidence) -> dict[Probing, Corrupted]:
+    """Probes and protocols that have corrupted conditions, and what is left of their scores."""
+    return {
+        probing: replace(one, ratios=_ratios(evidence, one.clean, one.corrupted))
+        for probing, one in measured(evidence.entries).items()
+    }
+
+
+def _ratios(
+    evidence: Evidence,
+    clean: Mapping[tuple[str, str], Entry],
+    places: Mapping[Condition, Mapping[tuple[str, str], Entry]],
+) -> dict[tuple[str, str, Condition], Kept]:
+    found = {}
+    for (model, task), whole in clean.items():
+        if not isinstance(whole, Cell):
+            continue
+        mine = {
+            one: cell
+            for one, at in places.items()
+            if isinstance(cell := at.get((model, task)), Cell) and _same_probes(whole, cell)
+        }
+        test = evidence.test_of(whole) if mine else None
+        if test is None or (codes := evidence.codes(whole, test)) is None:
+            continue
+        worse = {
+            one: c for one, cell in mine.items() if (c := evidence.codes(cell, test)) is not None
+        }
+        for one, kept in zip(worse, keep(codes, list(worse.values()), test, task), strict=True):
+            found[model, task, one] = kept
+    return found
+
+
+def _same_probes(clean: Cell, worse: Cell) -> bool:
+    """Whether both numbers are of the very same probes, so that their ratio means something."""
+    names = ("model", "task", "protocol", "dtype", "seeds")
+    return all(clean.identity[name] == worse.identity[name] for name in names)
+
+
+def keep(clean: np.ndarray, worse: Sequence[np.ndarray], test: Truth, task: str) -> list[Kept]:
+    """Corrupted / clean with paired resamples: the same test patients and the same probes.
+
+    Args:
+        clean: class codes [H, N].
+        worse: the same for each of K conditions.
+        test: the test images.
+        task: its name.
+    """
+    if not worse:
+        return []
+    every = [clean, *worse]
+    means = bootstrap.resample(
+        every,
+        test.labels,
+        test.groups,
+        test.classes,
+        purpose=task,
+        resamples=RESAMPLES,
+    )[metrics.MAIN]  # [1 + K, R]
+    observed = bootstrap.observe(every, test.labels, test.classes)
+    if not observed[0] or not means[0].all():  # nothing is right: there is nothing to keep
+        return [Kept(np.nan, np.full(RESAMPLES, np.nan))] * len(worse)
+    return [
+        Kept(100 * float(observed[k] / observed[0]), 100 * means[k] / means[0])
+        for k in range(1, len(every))
+    ]
+
+
+# ---- page ---------------------------------------------------------------------------------------
+
+
+def page(found: Mapping[Probing, Corrupted], labels: Labels) -> str:
+    """robustness.md."""
+    parts = [
+        "# Robustness: with corrupted test images\n",
+        "Answers how much of a score is left when test images get worse. Probes are trained on "
+        "clean images; only test images are corrupted. Relative robustness is the score on "
+        "corrupted images in percent of the score on clean ones; its 95 % interval draws test "
+        "patients and seeds, the same for both. A model that is near chance has nothing to lose: "
+        "read it beside the clean score.\n",
+    ]
+    if labels.synthetic:
+        parts.append(SYNTHETIC_WORDS)
+    named = {name for one in found.values() for name, _ in one.corrupted}
+    parts.append(
+        bullets(
+            f"{c.name} ({c.family}): {c.summary}; severity 1, 2, 3 is "
+            f"{', '.join(f'{level:g}' for level in c.levels)} {c.unit}"
+            for c in corrupt.CORRUPTIONS.values()
+            if c.name in named
+        )
+    )
+    for probing, one in found.items():
+        models = sorted(one.models, key=lambda m: (m in labels.floors, m))
+        parts += [f"## {probing}\n", "### Mean relative robustness over tasks, percent\n"]
+        parts.append(_summary(one, models, labels))
+        parts += ["### Relative robustness, percent (95 % CI)\n", _relative(one, models, labels)]
+        parts += ["### Macro F1 in percent, mean ± sd over seeds\n", _scores(one, models, labels)]
+    return "\n".join(parts)
+
+
+def _summary(one: Corrupted, models: Sequence[str], labels: Labels) -> str:
+    """A row a model: means over whole families, then over each corruption."""
+    columns = {
+        f"{family} ({', '.join(dict.fromkeys(name for name, _ in mine))})": mine
+        for family, mine in one.families().items()
+    }
+    for name in dict.fromkeys(name for name, _ in one.corrupted):
+        columns[name] = [condition for condition in one.corrupted if condition[0] == name]
+    rows = [
+        [
+            labels.model(model),
+            *(kept.text() if (kept := one.mean(model, mine)) else "" for mine in columns.values()),
+        ]
+        for model in models
+    ]
+    words = "Means over all tasks and severities; empty where one of them is missing.\n"
+    if labels.synthetic & set(one.tasks):
+        words += "\nSYNTHETIC tasks are part of these means.\n"
+    return table(["model", *columns], rows) + "\n" + words
+
+
+def _relative(one: Corrupted, models: Sequence[str], labels: Labels) -> str:
+    rows = []
+    for model in models:
+        for condition, places in one.corrupted.items():
+            row = [labels.model(model), *_named(condition)]
+            for task in one.tasks:
+                both = (places.get((model, task)), one.clean.get((model, task)))
+                failed = any(isinstance(entry, Failure) for entry in both)
+                kept = one.ratios.get((model, task, condition))
+                row.append(HOLE if failed else kept.text() if kept else "")
+            rows.append(row)
+    return table([*_HEADER, *map(labels.task, one.tasks)], rows)
+
+
+def _scores(one: Corrupted, models: Sequence[str], labels: Labels) -> str:
+    rows = []
+    for model in models:
+        clean = [score_text(one.clean.get((model, task))) for task in one.tasks]
+        rows.append([labels.model(model), "none", "0", "", *clean])
+        for condition, places in one.corrupted.items():
+            texts = [score_text(places.get((model, task))) for task in one.tasks]
+            rows.append([labels.model(model), *_named(condition), *texts])
+    return table([*_HEADER, *map(labels.task, one.tasks)], rows)
+
+
+_HEADER = ("model", "corruption", "severity", "level")
+
+
+def _named(condition: Condition) -> list[str]:
+    name, severity = condition
+    known = corrupt.find(name)
+    return [name, str(severity), f"{known.level(severity):g} {known.unit}"]
+
+
+def rows(found: Mapping[Probing, Corrupted], labels: Labels) -> list[dict[str, object]]:
+    """robustness.csv: a row a model, task and condition; failed ones without numbers."""
+    result: list[dict[str, object]] = []
+    for probing, one in found.items():
+        for (name, severity), places in one.corrupted.items():
+            known = corrupt.find(name)
+            for (model, task), entry in places.items():
+                mean, sd = main_score(entry)
+                kept = one.ratios.get((model, task, (name, severity)))
+                low, high = bootstrap.interval(kept.resampled) if kept else (np.nan, np.nan)
+                clean, _ = main_score(one.clean.get((model, task)))
+                result.append(
+                    {
+                        "model": model,
+                        "task": task,
+                        "probe": probing.probe,
+                        "protocol": probing.protocol,
+                        "family": known.family,
+                        "corruption": name,
+                        "severity": severity,
+                        "level": known.level(severity),
+                        "unit": known.unit,
+                        "macro_f1": mean,
+                        "sd": sd,
+                        "clean_macro_f1": clean,
+                        "relative": kept.ratio if kept else np.nan,
+                        "low": float(low),
+                        "high": float(high),
+                        "status": status(entry),
+                    }
+                )
+    return result

@@ -1,0 +1,409 @@
+"""Statistics of the main conditions: which models differ, how sure their order is, and whether a
+task tells encoders apart at all.
+
+Everything is of one probe and protocol at a time. A section that cannot be made says so in one
+sentence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ultrabench_eval.report.results.degenerate import can_rank
+from ultrabench_eval.report.results.entries import (
+    FLOORS,
+    Labels,
+    Probing,
+    between,
+    number,
+    probability,
+    table,
+)
+from ultrabench_eval.report.results.evidence import Comparison, Evidence, compared
+from ultrabench_eval.stats import informativeness, paired, ranks
+
+LEVEL = 0.95
+MEAN = "mean of tasks"
+
+Row = dict[str, object]
+
+
+@dataclass
+class Section:
+    """A section of the page and the rows of its CSV file.
+
+    Args:
+        title: of the section.
+        answers: the sentence that says what it answers and how to read it.
+        csv: name of the file.
+    """
+
+    title: str
+    answers: str
+    csv: str
+    parts: list[str] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
+
+    def text(self) -> str:
+        """As Markdown."""
+        return "\n".join([f"## {self.title}\n", f"{self.answers}\n", *self.parts])
+
+
+def sections(evidence: Evidence) -> list[Section]:
+    """The sections that look at one protocol at a time."""
+    return [pairs(evidence), rankings(evidence), informative(evidence)]
+
+
+# ---- pairs --------------------------------------------------------------------------------------
+
+
+def pairs(evidence: Evidence) -> Section:
+    """Which two models differ on one task, and by their mean over tasks?"""
+    section = Section(
+        "Which models differ on a task?",
+        "Answers whether the better of two models is better by more than the choice of test "
+        "patients and seeds explains: a pair is told apart if its p-value is below 0.05, "
+        "Holm-corrected over the task's pairs of encoders (pairs with a control are corrected by "
+        f"themselves and cost encoders no power). The {MEAN}, of those that all models have, "
+        "counts as one more task: another choice of tasks is not part of its p-values. All "
+        "pairs with intervals are in pairs.csv.",
+        "pairs.csv",
+    )
+    for probing, comparisons in evidence.main.items():
+        some = [c for c in comparisons.values() if len(c.models) > 1 and can_rank(c.test)]
+        if lacking := [c.task for c in some if evidence.reference not in (None, *c.models)]:
+            why = f"the reference {evidence.reference} has no result there"
+            section.parts.append(f"Not compared, because {why}: {', '.join(lacking)}.\n")
+        section.parts.append(f"### {probing}\n")
+        if not some:
+            section.parts.append(f"Left out: {_no_pairs(comparisons)}.\n")
+            continue
+        rows = []
+        for one in some:
+            where = _where(probing, one.task, evidence.labels)
+            name = evidence.labels.task(one.task)
+            rows.append(_pair_summary(name, one.models, one.scores, one.pairs, evidence.labels))
+            section.rows += _pair_rows(where, one.models, one.scores, one.pairs)
+        found = ranking(comparisons)
+        if found is not None and len(found.tasks) > 1:
+            mean = found.scores.mean(1)
+            apart = over_tasks(found, comparisons)
+            rows.append(_pair_summary(MEAN, found.models, mean, apart, evidence.labels))
+            section.rows += _pair_rows(
+                _over_tasks(probing, found, evidence.labels), found.models, mean, apart
+            )
+        section.parts.append(
+            table(["task", "best model", "not told apart from it", "pairs told apart"], rows)
+        )
+    return section
+
+
+def _no_pairs(comparisons: Mapping[str, Comparison]) -> str:
+    if any(len(one.models) > 1 for one in comparisons.values()):
+        return "no test set has enough patients of each class to compare models on"
+    return "no task was measured with two models"
+
+
+def over_tasks(found: Ranking, comparisons: Mapping[str, Comparison]) -> paired.Pairs:
+    """Every model against every other by the mean over tasks."""
+    return compared([comparisons[task] for task in found.tasks], found.models)
+
+
+def _pair_summary(
+    task: str, models: Sequence[str], scores: np.ndarray, found: paired.Pairs, labels: Labels
+) -> list[str]:
+    best = int(np.argmax(scores))
+    different = found.p_holm < 1 - LEVEL
+    order = np.argsort(-scores, kind="stable")
+    level = found.compared & ~different
+    ties = [labels.model(models[m]) for m in order if m != best and level[best, m]]
+    count = int(np.triu(found.compared, k=1).sum())
+    return [
+        task,
+        f"{labels.model(models[best])}, {number(scores[best])}",
+        ", ".join(ties) or "none",
+        f"{int(different.sum()) // 2} of {count}",
+    ]
+
+
+def _pair_rows(
+    where: Row, models: Sequence[str], scores: np.ndarray, found: paired.Pairs
+) -> list[Row]:
+    order = np.argsort(-scores, kind="stable")
+    return [
+        {
+            **where,
+            "model_a": models[a],
+            "model_b": models[b],
+            "difference": found.difference[a, b],
+            "low": found.low[a, b],
+            "high": found.high[a, b],
+            "p": found.p[a, b],
+            "p_holm": found.p_holm[a, b],
+            "told_apart": bool(found.p_holm[a, b] < 1 - LEVEL),
+        }
+        for place, a in enumerate(order)
+        for b in order[place + 1 :]
+        if found.compared[a, b]
+    ]
+
+
+# ---- ranks --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Models on the tasks that all of them have. M models, T tasks, R resamples."""
+
+    models: tuple[str, ...]
+    tasks: tuple[str, ...]
+    scores: np.ndarray
+    """[M, T], percent."""
+    resampled: np.ndarray
+    """[M, T, R], percent."""
+
+
+def ranking(comparisons: Mapping[str, Comparison]) -> Ranking | None:
+    """The models of a probe and protocol over tasks; None if no task has all of them.
+
+    Tasks whose test set cannot rank models are left out.
+    """
+    models = sorted({model for one in comparisons.values() for model in one.models})
+    whole = {
+        task: one
+        for task, one in comparisons.items()
+        if set(one.models) == set(models) and can_rank(one.test)
+    }
+    if not whole:
+        return None
+    rows = {task: one.rows(models) for task, one in whole.items()}
+    return Ranking(
+        tuple(models),
+        tuple(whole),
+        np.stack([one.scores[rows[task]] for task, one in whole.items()], axis=1),
+        np.stack([one.resampled[rows[task]] for task, one in whole.items()], axis=1),
+    )
+
+
+def rankings(evidence: Evidence) -> Section:
+    """Who is first over tasks, and how sure is it?"""
+    section = Section(
+        "Who is first over tasks?",
+        "Answers how sure the order of the models is: ranks are averaged over the tasks that all "
+        "models have, and `first` is the share of resamples (of test patients and seeds) in which "
+        "a model comes first. Ranks on single tasks are in ranks.csv.",
+        "ranks.csv",
+    )
+    for probing, comparisons in evidence.main.items():
+        section.parts.append(f"### {probing}\n")
+        found = ranking(comparisons)
+        if found is None or len(found.models) < 2:
+            section.parts.append(f"Left out: {_no_ranking(comparisons, found)}.\n")
+            continue
+        _rank(section, probing, found, evidence.labels)
+        if sum(other.probe == probing.probe for other in evidence.main) == 1:
+            section.parts.append(
+                "This is an order under one protocol, not yet a ranking: another protocol may turn "
+                "it round. Add `--protocol paper,tuned`.\n"
+            )
+        passed = [task for task in comparisons if task not in found.tasks]
+        if some := [task for task in passed if can_rank(comparisons[task].test)]:
+            section.parts.append(f"Not counted, for not all models have it: {', '.join(some)}.\n")
+        if few := [task for task in passed if task not in some]:
+            why = "because a class has too few test patients"
+            section.parts.append(f"Not counted, {why}: {', '.join(few)}.\n")
+    return section
+
+
+def _no_ranking(comparisons: Mapping[str, Comparison], found: Ranking | None) -> str:
+    if found is not None:
+        return "there are fewer than two models"
+    if comparisons and not any(can_rank(one.test) for one in comparisons.values()):
+        return "no test set has enough patients of each class to rank models on"
+    return "no task has all models"
+
+
+def _rank(section: Section, probing: Probing, found: Ranking, labels: Labels) -> None:
+    first = ranks.first_share(found.resampled)
+    mean_rank = ranks.average_ranks(found.scores)
+    mean = found.scores.mean(1)
+    tasks = found.tasks
+    header = ["model", MEAN, "mean rank (95 %)", f"first by {MEAN}", "first by mean rank"]
+    header += [f"first on {labels.task(task)}" for task in tasks]
+    rows = []
+    for m in np.lexsort((-mean, mean_rank)):
+        shares = [first.by_mean_score[m], first.by_mean_rank[m], *first.on_task[m]]
+        rows.append(
+            [
+                labels.model(found.models[m]),
+                number(mean[m]),
+                between(mean_rank[m], first.rank_low[m], first.rank_high[m]),
+                *(f"{100 * share:.0f} %" for share in shares),
+            ]
+        )
+    section.parts += [table(header, rows), _overall_test(found) + "\n"]
+
+    on_task = ranks.ranks(found.scores)
+    for m, model in enumerate(found.models):
+        for t, task in enumerate(tasks):
+            section.rows.append(
+                {
+                    **_where(probing, task, labels),
+                    "model": model,
+                    "score": found.scores[m, t],
+                    "rank": on_task[m, t],
+                    "first": first.on_task[m, t],
+                }
+            )
+        section.rows.append(
+            {
+                **_over_tasks(probing, found, labels),
+                "model": model,
+                "score": mean[m],
+                "rank": mean_rank[m],
+                "rank_low": first.rank_low[m],
+                "rank_high": first.rank_high[m],
+                "first": first.by_mean_score[m],
+                "first_by_mean_rank": first.by_mean_rank[m],
+            }
+        )
+
+
+def _overall_test(found: Ranking) -> str:
+    """Friedman's test and the critical difference, in a sentence."""
+    models, tasks = found.scores.shape
+    if models < 3 or tasks < 2:
+        return "Friedman's test is left out: it needs three models and two tasks."
+    if (ranks.ranks(found.scores) == (models + 1) / 2).all():
+        return "Friedman's test is left out: all models tie on all tasks."
+    test = ranks.friedman(found.scores)
+    distance = ranks.critical_difference(models, tasks)
+    verdict = "differ" if test.p < 1 - LEVEL else "are not shown to differ"
+    return (
+        f"Over {tasks} tasks the {models} models {verdict} (Friedman's p {probability(test.p)}). "
+        f"Nemenyi's critical difference is {distance:.2f} ranks: only models whose mean ranks lie "
+        "further apart are told apart by ranks alone. So few tasks give these tests little power: "
+        "no difference found is no proof of equality."
+    )
+
+
+# ---- informativeness ----------------------------------------------------------------------------
+
+
+def informative(evidence: Evidence) -> Section:
+    """Does a task tell encoders from what has learned nothing?"""
+    section = Section(
+        "Does a task tell encoders apart from floors?",
+        "Answers whether a task can show anything about encoders: the best model minus the best "
+        "floor (controls and random weights), in points of macro F1 and corrected for having "
+        "picked the best model, and how many independent images its test set is worth (N_eff).",
+        "informativeness.csv",
+    )
+    for probing, comparisons in evidence.main.items():
+        section.parts.append(f"### {probing}\n")
+        if not comparisons:
+            section.parts.append("Left out: no task has predictions that can be compared.\n")
+            continue
+        rows, without = [], []
+        for task, one in comparisons.items():
+            row, gap = _informative_row(probing, one, evidence.labels)
+            section.rows.append(row)
+            rows.append(_informative_cells(row, gap, evidence.labels))
+            without += [] if gap else [task]
+        section.parts.append(table(_INFORMATIVE, rows))
+        if without:
+            section.parts.append(
+                f"Without a floor and a model above it, nothing can be said on {', '.join(without)}"
+                f": add `--model ...,{FLOORS}`.\n"
+            )
+    section.parts.append(
+        "N_eff: images of one patient (frames of one video) are right or wrong together, so ten "
+        "of them tell less than ten images of ten patients. It is estimated from the errors of "
+        "these models; with few patients roughly.\n"
+    )
+    return section
+
+
+_INFORMATIVE = [
+    *("task", "best model", "best floor", "difference", "corrected (95 %)", "the task"),
+    *("test images", "patients or videos", "N_eff"),
+]
+
+
+_GAP = ("best_model", "best_floor", "difference", "optimism", "gain", "low", "high", "tells_apart")
+
+
+def _informative_row(
+    probing: Probing, one: Comparison, labels: Labels
+) -> tuple[Row, informativeness.Informativeness | None]:
+    floors = [model for model in one.models if model in labels.floors]
+    gap = None
+    if 0 < len(floors) < len(one.models):
+        gap = informativeness.informativeness(
+            dict(zip(one.models, one.scores.tolist(), strict=True)),
+            dict(zip(one.models, one.resampled, strict=True)),
+            floors,
+        )
+    row: Row = _where(probing, one.task, labels) | dict.fromkeys(_GAP)
+    if gap:
+        row |= {
+            "best_model": gap.model,
+            "best_floor": gap.floor,
+            "difference": gap.difference,
+            "optimism": gap.optimism,
+            "gain": gap.gain,
+            "low": gap.low,
+            "high": gap.high,
+            "tells_apart": gap.informative,
+        }
+    size = one.effective
+    row |= {
+        "images": size.images,
+        "groups": None if one.test.groups is None else size.clusters,
+        "design_effect": size.design_effect,
+        "n_eff": size.size,
+    }
+    return row, gap
+
+
+def _informative_cells(
+    row: Row, gap: informativeness.Informativeness | None, labels: Labels
+) -> list[str]:
+    named = [""] * 5
+    if gap:
+        named = [
+            labels.model(gap.model),
+            labels.model(gap.floor),
+            f"{gap.difference:+.1f}",
+            between(gap.gain, gap.low, gap.high),
+            "tells encoders apart" if gap.informative else "does not",
+        ]
+    size = float(str(row["n_eff"]))
+    return [
+        labels.task(str(row["task"])),
+        *named,
+        str(row["images"]),
+        "not known" if row["groups"] is None else str(row["groups"]),
+        "" if np.isnan(size) else f"{size:.0f}" if row["groups"] else f"at most {size:.0f}",
+    ]
+
+
+def _where(probing: Probing, task: str, labels: Labels) -> Row:
+    return {
+        "probe": probing.probe,
+        "protocol": probing.protocol,
+        "task": task,
+        "synthetic": task in labels.synthetic,
+    }
+
+
+def _over_tasks(probing: Probing, found: Ranking, labels: Labels) -> Row:
+    return {
+        "probe": probing.probe,
+        "protocol": probing.protocol,
+        "task": MEAN,
+        "synthetic": bool(labels.synthetic & set(found.tasks)),
+    }

@@ -1,0 +1,1 @@
+"""Tables as such: wide and long, in Markdown, CSV and LaTeX."""

@@ -1,0 +1,66 @@
+"""The long form of a results folder: one row a cell and metric."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+
+import numpy as np
+import pandas as pd
+
+from ultrabench_eval import metrics
+from ultrabench_eval.cells import Failure
+from ultrabench_eval.report.results.degenerate import Finding, warnings_of
+from ultrabench_eval.report.results.entries import Entry, mean_sd, status
+
+COLUMNS = [
+    *("model", "task", "probe", "protocol", "fraction", "corruption", "severity"),
+    *("metric", "mean", "sd", "low", "high", "n_seeds", "n_test", "status"),
+    "warnings",
+]
+
+
+def frame(entries: Iterable[Entry], found: Sequence[Finding] = ()) -> pd.DataFrame:
+    """Long form, one row a cell and metric; columns `COLUMNS`, scores in percent.
+
+    `sd` is the sample deviation over seeds (n - 1), empty for one seed; `low` and `high` the 95 %
+    interval over test groups and seeds, where the metric has one. `validation_loss` is
+    the cross-entropy (nats) by which a protocol chose its probes: with it a pooling or checkpoint
+    is chosen without looking at test images; one row for all corruptions. A failed cell is one row
+    of the main metric without numbers, whose status is "error: " and the reason. `warnings` has the
+    sentences of `found` (`degenerate.find`) that are about the row; empty if there are none.
+    """
+    rows: list[dict[str, object]] = []
+    for entry in entries:
+        where = {**asdict(entry.coordinates), "warnings": warnings_of(entry, found)}
+        if isinstance(entry, Failure):
+            rows.append({**where, "metric": metrics.MAIN, "status": status(entry)})
+            continue
+        for metric, values in entry.scores.items():
+            scale = metrics.scale(metric)
+            low, high = entry.intervals.get(metric, (np.nan, np.nan))
+            mean, sd = mean_sd(values)
+            rows.append(
+                {
+                    **where,
+                    "metric": metric,
+                    **{"mean": mean * scale, "sd": sd * scale},
+                    **{"low": low * scale, "high": high * scale},
+                    "n_seeds": len(values),
+                    "n_test": entry.images["test"],
+                    "status": status(entry),
+                }
+            )
+        if entry.coordinates.corruption == "none":
+            mean, sd = mean_sd([float(head["validation_loss"]) for head in entry.heads])
+            rows.append(
+                {
+                    **where,
+                    "metric": "validation_loss",
+                    **{"mean": mean, "sd": sd},
+                    "n_seeds": len(entry.heads),
+                    "status": status(entry),
+                }
+            )
+    table = pd.DataFrame(rows, columns=COLUMNS)
+    return table.astype({"n_seeds": "Int64", "n_test": "Int64"})

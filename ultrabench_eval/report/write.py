@@ -1,0 +1,170 @@
+"""All that a results folder shows: leaderboard, conditions, statistics and figures.
+
+Nothing here differs between two runs of the same thing (no dates, no durations), so the files are
+equal byte for byte.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from ultrabench_eval.cells import Cells
+from ultrabench_eval.core.errors import UserError, did_you_mean
+from ultrabench_eval.report import html
+from ultrabench_eval.report.drawings import figures
+from ultrabench_eval.report.results import degenerate, kept, standing
+from ultrabench_eval.report.results.degenerate import Finding
+from ultrabench_eval.report.results.entries import HOLE, SYNTHETIC, SYNTHETIC_WORDS, Entry, bullets
+from ultrabench_eval.report.results.evidence import Evidence
+from ultrabench_eval.report.results.notes import doubts
+from ultrabench_eval.report.sections import fewshot, protocols, robustness, significance, speeds
+from ultrabench_eval.report.sections.page import markdown
+from ultrabench_eval.report.sections.speeds import Speed
+from ultrabench_eval.report.tables.frame import COLUMNS, frame
+from ultrabench_eval.report.tables.latex import latex
+from ultrabench_eval.report.tables.wide import Wide, wide
+
+__all__ = [
+    "COLUMNS",
+    "HOLE",
+    "SYNTHETIC",
+    "Entry",
+    "Wide",
+    "frame",
+    "latex",
+    "markdown",
+    "wide",
+    "write",
+]
+
+
+def write(
+    cells: Cells,
+    out: Path | None = None,
+    pictures: Path | None = None,
+    reference: str | None = None,
+) -> pd.DataFrame:
+    """Write all pages, tables and figures of cells; return leaderboard.csv's frame.
+
+    Files of sections that no longer exist are removed. If no cell has changed, nothing is made.
+
+    Args:
+        cells: of a run.
+        out: where to; None for the folder of the cells.
+        pictures: data root to take small pictures of test images from, for leaderboard.html; None:
+            it names them only. A later call without it makes the page without pictures again.
+        reference: model that all others are compared with; None: all pairs.
+
+    Raises:
+        UserError: the reference has no results.
+    """
+    out = out or cells.out
+    entries = cells.gather()
+    timed, unsure = _speeds(cells.out)
+    unsure = [*doubts(entries, cells.gone(entries)), *unsure]
+    models = {entry.coordinates.model for entry in entries}
+    if reference is not None and reference not in models:
+        hint = did_you_mean(reference, sorted(models))
+        raise UserError(f"the reference '{reference}' has no results in {cells.out}{hint}")
+    key = kept.key(entries, unsure, timed, pictures=pictures is not None, reference=reference)
+    # With pictures always: the data root may hold others than before.
+    if pictures is None and kept.holds(out, key):
+        return frame(entries, kept.findings(out))
+    evidence = Evidence(cells, entries, timed, unsure, reference)
+    found = degenerate.find(evidence)
+    table = frame(entries, found)
+    kept.replace(out, _files(evidence, table, found, pictures), key, found)
+    return table
+
+
+def _files(
+    evidence: Evidence, table: pd.DataFrame, found: Sequence[Finding], pictures: Path | None
+) -> dict[str, bytes]:
+    """All files by name."""
+    entries = evidence.entries
+    made = {"leaderboard.csv": _csv(table)}
+
+    sections = significance.sections(evidence)
+    if changed := protocols.section(evidence):
+        sections.append(changed)
+    made["statistics.md"] = _statistics(evidence, sections, found).encode()
+    made |= {one.csv: _csv(pd.DataFrame(one.rows)) for one in sections if one.rows}
+    links = [
+        f"{_link('leaderboard.html')}: one page to sort, filter, print and pass on, with figures, "
+        "task cards, confusion matrices and where each number comes from",
+        f"{_link('statistics.md')}: which models differ, how sure their order is, what a task can "
+        f"tell ({', '.join(_link(one.csv) for one in sections if one.rows) or 'no tables'})",
+    ]
+    if shots := fewshot.page(entries):
+        made["fewshot.md"] = shots.encode()
+        links.append(f"{_link('fewshot.md')}: scores with a part of the training images")
+    corrupted = robustness.corrupted(evidence)
+    if corrupted:
+        made["robustness.md"] = robustness.page(corrupted, evidence.labels).encode()
+        made["robustness.csv"] = _csv(pd.DataFrame(robustness.rows(corrupted, evidence.labels)))
+        links.append(
+            f"{_link('robustness.md')}: scores on corrupted test images, and what is left of them "
+            f"({_link('robustness.csv')})"
+        )
+    drawn = figures.figures(evidence, corrupted)
+    if drawn:
+        shown = [f"[{Path(name).stem}]({name})" for name in drawn if name.endswith(".svg")]
+        links.append(f"figures, also as .png and .pdf: {', '.join(shown)}")
+
+    letters = standing.letters(evidence)
+    made["leaderboard.md"] = markdown(entries, letters, links, evidence.unsure, found).encode()
+    made["leaderboard.tex"] = latex(entries, letters, found).encode()
+    by_name = {one.csv: one for one in sections}
+    made["leaderboard.html"] = html.page(evidence, by_name, drawn, pictures).encode()
+    return made | drawn
+
+
+def _speeds(out: Path) -> tuple[list[Speed], list[str]]:
+    """Speeds of a folder's encoders, and what is wrong with their file."""
+    try:
+        return speeds.read(out), []
+    except UserError as error:
+        return [], [str(error)]
+
+
+def _link(name: str) -> str:
+    return f"[{name}]({name})"
+
+
+def _statistics(
+    evidence: Evidence, sections: Sequence[significance.Section], found: Sequence[Finding]
+) -> str:
+    """statistics.md."""
+    parts = [
+        "# Statistics\n",
+        "Of the main conditions (all training images, test images as they are). Scores are macro "
+        "F1 in percent. Uncertain are the test patients or videos (images where a task names no "
+        "groups) and the seeds: differences are tested by 10,000 swaps of whole patients between "
+        "two models, orders by 10,000 resamples of patients and seeds, the same patients for every "
+        "model. docs/statistics.md says how, and how often that is right.\n",
+    ]
+    if evidence.labels.synthetic:
+        parts.append(SYNTHETIC_WORDS.replace("columns marked so", "tasks marked so"))
+    if evidence.unsure:
+        parts += ["## Not verified\n", bullets(evidence.unsure)]
+    if found:
+        parts += [f"## {degenerate.TITLE}\n", bullets(degenerate.sentences(found))]
+    parts += [section.text() for section in sections]
+    if evidence.left_out:
+        parts += ["## Left out\n", bullets(evidence.left_out)]
+    return "\n".join(parts)
+
+
+def _csv(table: pd.DataFrame) -> bytes:
+    """The file's content; a text that a spreadsheet would run as a formula begins with "'"."""
+    table = table.apply(lambda column: column if column.dtype.kind in "fiub" else column.map(_cell))
+    text: str = table.to_csv(index=False, float_format="%.4f", lineterminator="\n")
+    return text.encode()
+
+
+def _cell(value: object) -> object:
+    formula = isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r")
+    return f"'{value}" if formula else value

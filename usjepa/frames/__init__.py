@@ -1,0 +1,1 @@
+"""Frames to train on: where they come from, which are left out, how they lie on disk."""

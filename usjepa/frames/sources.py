@@ -1,0 +1,312 @@
+"""Where frames come from: data sets as folders, and the images, videos and DICOM files in them.
+
+A folder that is named as a task, in whatever letters, or that holds its release is read as that
+task and gives only its training images: the others are what encoders are tested on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import Any, NamedTuple
+
+import tasks
+from tasks import recognise
+from tasks.recognise import Release
+from tasks.samples import image_kinds, video
+from tasks.samples.images import Image, ImageFile, count
+from tasks.scan import scan_mask
+from tasks.task import ScanMask, Split, Task
+from ultrabench_eval.core import hashing
+from ultrabench_eval.core.errors import UserError, not_found
+from ultrabench_eval.core.names import printable
+from usjepa.frames import dicom
+
+# Masks that stand beside their images, as BUSI's "benign (1)_mask_1.png".
+_MASK = re.compile(r"_(mask|seg)(_\d+)?$", re.IGNORECASE)
+# Image formats that may hold several images.
+_STACKS = (".gif", ".tif", ".tiff", ".webp", ".apng")
+_SPLIT = "save the frames that you mean as files of their own, or all as a video"
+
+
+class Found(NamedTuple):
+    """A frame to be read."""
+
+    image: Image
+    group: str
+    """Its video or patient; else its own name."""
+    mask: ScanMask | None
+    """The region, where it is not estimated from the image alone."""
+
+
+class LeftOut(NamedTuple):
+    """A file or frame that does not come into the index."""
+
+    name: str
+    reason: str
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Source:
+    """One data set.
+
+    Args:
+        name: of the set in the index.
+        folder: where it is.
+        task: the task that it was read as, if any.
+        deep: False: only the files directly in the folder.
+        without: real paths of folders that are not entered, should links lead there.
+    """
+
+    name: str
+    folder: Path
+    task: Task | None = None
+    deep: bool = True
+    without: frozenset[str] = frozenset()
+
+    def splits(self, names: Sequence[str]) -> dict[str, Split]:
+        """The splits of its task that give frames; none if it is no task."""
+        return {} if self.task is None else {name: self.task.splits[name] for name in names}
+
+    def about(self, splits: Sequence[str], rate: float, limit: int) -> dict[str, Any]:
+        """What tells its content, as plain data: equal for equal frames to be read.
+
+        Also "files", how many there are to go through. Of a folder, names, sizes and times of its
+        files are looked at; of a task, the content.
+        """
+        if self.task is not None:
+            chosen = self.splits(splits)
+            content = {
+                name: [split.fingerprint, split.mask_fingerprint] for name, split in chosen.items()
+            }
+            return {
+                "task": self.task.name,
+                "splits": list(splits),
+                "files": sum(len(split) for split in chosen.values()),
+                "content": hashing.digest(content),
+            }
+        listing, count = hashlib.sha256(), 0
+        for path, name in _files(self.folder, self.deep, self.without):
+            stat = path.stat()
+            line = f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}\n"
+            listing.update(line.encode("utf-8", "surrogateescape"))
+            count += 1
+        return {"rate": rate, "limit": limit, "files": count, "content": listing.hexdigest()}
+
+    def frames(
+        self, splits: Sequence[str], rate: float, limit: int
+    ) -> Iterator[tuple[int, Found | LeftOut]]:
+        """Its frames in a fixed order, each with how many files were begun before it.
+
+        Args:
+            splits: of a task, those that give frames.
+            rate: frames a second of a video.
+            limit: frames of a video at most.
+        """
+        if self.task is not None:
+            items = [item for split in self.splits(splits).values() for item in split.items]
+            for number, item in enumerate(items):
+                yield number, Found(item.image, item.group or item.image.name, item.scan_mask)
+            return
+        for number, (path, name) in enumerate(_files(self.folder, self.deep, self.without)):
+            for frame in _frames(path, name, rate, limit):
+                yield number, frame
+
+
+def sources_of(root: Path | str) -> list[Source]:
+    """The data sets in a folder: each folder in it, and the files directly in it, named after it.
+
+    A folder (or `root` itself) that is named as a task, in whatever letters, or that holds a task's
+    release is that task; one without images is passed over.
+
+    Raises:
+        UserError: no such folder, nothing in it, a folder that seems to be a task and cannot be
+            read as it, or a release among other frames.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise not_found("folder of frames", root, "give one with images or videos in it")
+    if part := recognise.around(root, tasks.names()):
+        raise UserError(
+            f"{root} is a part of the release of task '{part.task}' in {part.place}, of which only "
+            f"the training images may be taken; give {part.place} instead"
+        )
+    releases = _distinct(root, recognise.releases(root, tasks.names()))
+    if any(release.place == root for release in releases):
+        if len(releases) > 1 or _strangers(root, releases[0]):
+            raise _mixed(root, releases)
+        return [_as_task(root.resolve(), releases[0])]
+    taken = frozenset(os.path.realpath(release.place) for release in releases)
+    found = []
+    for folder in sorted(root.iterdir()):
+        if folder.is_dir() and not _hidden(folder.name) and not recognise.is_prepared(folder):
+            inside = [release for release in releases if release.place.is_relative_to(folder)]
+            found.append(_source(folder, inside, taken))
+    name = printable(root.resolve().name)
+    if any(source.name == name for source in found):
+        name = f"{name} (files)"
+    found.append(Source(name, root, deep=False))
+    found = [source for source in found if source.task is not None or _has_frames(source)]
+    if not found:
+        raise UserError(f"no images, videos or DICOM files in {root}; give another folder")
+    return found
+
+
+def _distinct(root: Path, releases: Sequence[Release]) -> list[Release]:
+    """The releases, each once, should links lead to it by several ways.
+
+    Raises:
+        UserError: two folders may both be one task; which of them is, only the user knows.
+    """
+    # A folder of lists that is called as a task, deeper down, gives no frames.
+    releases = [r for r in releases if r.held or r.place.parent == root or _gives(r.place)]
+    chosen: dict[str, Release] = {}
+    for release in sorted(releases, key=lambda one: (len(one.place.parts), one.place)):
+        first = chosen.setdefault(release.task, release)
+        if os.path.realpath(first.place) != os.path.realpath(release.place):
+            raise UserError(
+                f"{first.place} and {release.place} may both be task '{release.task}', of which "
+                "only the training images may be taken; keep one of them among the frames"
+            )
+    return list(chosen.values())
+
+
+def _strangers(root: Path, release: Release) -> bool:
+    """Whether beside the subsets of BUTTERFLY in `root` there are folders with other frames."""
+    return (
+        release.task == "butterfly"
+        and not release.named
+        and any(
+            folder.is_dir() and not recognise.is_subset(folder.name) and _gives(folder)
+            for folder in root.iterdir()
+            if not _hidden(folder.name)
+        )
+        and "butterfly" not in root.resolve().name.lower()
+    )
+
+
+def _source(folder: Path, inside: Sequence[Release], taken: frozenset[str]) -> Source:
+    """A folder as the task whose release it is, or as a data set of its own.
+
+    Args:
+        folder: beside others.
+        inside: the releases in it.
+        taken: where all releases are, for links that lead there.
+
+    Raises:
+        UserError: it holds releases and other frames.
+    """
+    if not inside:
+        return Source(printable(folder.name), folder, without=taken)
+    only = inside[0].place
+    if len(inside) == 1 and (only == folder or not _gives(folder, but=only)):
+        return _as_task(folder, inside[0])
+    raise _mixed(folder, inside)
+
+
+def _mixed(folder: Path, releases: Sequence[Release]) -> UserError:
+    there = ", ".join(f"'{release.task}' in {release.place}" for release in releases)
+    return UserError(
+        f"{folder} holds tasks, of which only the training images may be taken, together with "
+        f"other frames: {there}; move each into a folder of its own beside the other data sets"
+    )
+
+
+def _as_task(folder: Path, release: Release) -> Source:
+    name = release.task
+    try:
+        return Source(name, folder, tasks.read_release(name, folder.absolute()))
+    except UserError as error:
+        if release.named:
+            why, remedy = f"has the name of task '{name}'", "rename the folder"
+        else:
+            why, remedy = f"holds what the release of task '{name}' holds", "rename those files"
+        raise UserError(
+            f"{release.place} {why}, of which only the training images may be taken, but cannot be "
+            f"read as it: {error}; fix it, or {remedy} if it is something else"
+        ) from error
+
+
+def _has_frames(source: Source) -> bool:
+    files = _files(source.folder, source.deep, source.without)
+    return any(_why_not(path, name) is None for path, name in files)
+
+
+def _gives(folder: Path, but: Path | None = None) -> bool:
+    """Whether a folder has frames, not counting those in its sub-folder `but`."""
+    return any(
+        _why_not(path, name) is None
+        for path, name in _files(folder, deep=True)
+        if but is None or not path.is_relative_to(but)
+    )
+
+
+def _files(
+    folder: Path, deep: bool, without: frozenset[str] = frozenset()
+) -> Iterator[tuple[Path, str]]:
+    """Files of a folder with their names in it, in a fixed order; links are followed once."""
+    seen = set()
+    for place, folders, names in os.walk(folder, onerror=recognise.unlisted, followlinks=True):
+        real = os.path.realpath(place)
+        if real in seen or real in without:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders.sort()
+        if not deep:
+            folders.clear()
+        for name in sorted(names):
+            path = Path(place, name)
+            if path.is_file():  # no broken link
+                yield path, path.relative_to(folder).as_posix()
+
+
+def _frames(path: Path, name: str, rate: float, limit: int) -> list[Found | LeftOut]:
+    """The frames of a file, or why it has none."""
+    shown = printable(name)
+    if reason := _why_not(path, name):
+        return [LeftOut(shown, reason)]
+    suffix = path.suffix.lower()
+    is_dicom = suffix in dicom.SUFFIXES or (suffix not in _SUFFIXES and dicom.is_dicom(path))
+    if is_dicom:
+        dicom.check_installed(path)  # ends the run, because no file of the kind could be read
+    try:
+        if suffix in video.SUFFIXES or (suffix == ".gif" and count(path) > 1):
+            positions = video.sample(path, rate, limit)
+            return _clip([video.VideoFrame(path, f"{name}#{i}", i, positions) for i in positions])
+        if is_dicom:
+            positions = dicom.sample(path, rate, limit)
+            if len(positions) == 1:
+                return [Found(dicom.DicomFrame(path, name, 0), shown, None)]
+            return _clip([dicom.DicomFrame(path, f"{name}#{i}", i) for i in positions])
+        if suffix in _STACKS and (held := count(path)) > 1:
+            return [LeftOut(shown, "several images", f"{path} holds {held} images: {_SPLIT}")]
+    except UserError as error:
+        return [LeftOut(shown, "corrupt", str(error))]
+    return [Found(ImageFile(path, name), shown, None)]
+
+
+def _clip(frames: Sequence[Image]) -> list[Found | LeftOut]:
+    name = frames[0].name.rpartition("#")[0]
+    mask = scan_mask.ClipMask(tuple(frames), name)
+    return [Found(frame, name, mask) for frame in frames]
+
+
+def _why_not(path: Path, name: str) -> str | None:
+    """Why a file is passed over, mostly by its name; None if it isn't."""
+    parts = PurePath(name)
+    if any(_hidden(part) for part in parts.parts):
+        return "hidden"
+    # Machines and archives write DICOM without a suffix, or with one of their own.
+    if parts.suffix.lower() not in _SUFFIXES and not dicom.is_dicom(path):
+        return "neither image nor video"
+    return "mask" if _MASK.search(parts.stem) else None
+
+
+_hidden = recognise.is_hidden
+_SUFFIXES = {*image_kinds.SUFFIXES, *video.SUFFIXES, *dicom.SUFFIXES}
