@@ -28,6 +28,7 @@ from ultrabench_eval.executors import Engine, Job, Lost, Outcome, distribute
 from ultrabench_eval.executors.local import Local, share_gpus
 from ultrabench_eval.executors.work import work
 from ultrabench_eval.pipeline import Step
+from ultrabench_eval.request import Request
 from ultrabench_eval.units import Unit, Written, in_turn
 
 
@@ -86,11 +87,10 @@ def test_an_interrupt_kills_the_workers_at_once(
 
 
 def test_a_worker_ends_with_its_parent(place: Place) -> None:
-    options = {
-        "models": ["counting"], "tasks": ["a.csv"], "plugin_files": ["plugin.py"], "out": "out",
-        "cache": "cache", "device": "cpu",
-    }  # fmt: skip
-    job = Job(Unit("counting", "a"), options, str(place.folder), place.folder / "unit.log")
+    request = Request(
+        *("counting", "a.csv"), plugin_files=("plugin.py",), out="out", cache="cache", device="cpu"
+    )
+    job = Job(Unit("counting", "a"), request, str(place.folder), place.folder / "unit.log")
     worker = subprocess.Popen(
         [sys.executable, "-m", "ultrabench_eval.executors.local"],
         stdin=subprocess.PIPE,
@@ -272,7 +272,7 @@ class Doomed(Scripted):
             yield one, work(replace(one, log=None))
             return
         if not one.losses:
-            work(replace(one, options={**one.options, "fractions": "50"}))
+            work(replace(one, request=replace(one.request, fractions="50")))
         yield one, Lost("its process was ended by SIGKILL")
 
 
@@ -308,9 +308,9 @@ def test_what_is_wrong_before_the_start_needs_no_worker(
 
 
 def test_a_folder_that_a_worker_does_not_have_is_a_sentence(tmp_path: Path) -> None:
-    end = work(Job(Unit("pixels", "a"), {}, str(tmp_path / "elsewhere"), None))
+    end = work(Job(Unit("pixels", "a"), Request(), str(tmp_path / "elsewhere"), None))
     assert end.error.startswith(f"the folder {tmp_path / 'elsewhere'} is not on ")
-    end = work(Job(Unit("pixel", "a"), {"models": "pixel"}, str(tmp_path), tmp_path / "log"))
+    end = work(Job(Unit("pixel", "a"), Request("pixel"), str(tmp_path), tmp_path / "log"))
     assert end.error.startswith("unknown model 'pixel'")
 
 

@@ -36,7 +36,7 @@ class Grid:
         cls,
         probes: str | Sequence[str],
         protocols: str | Path | Protocol | Sequence[str | Path | Protocol],
-        fractions: str | Sequence[int],
+        fractions: str | int | Sequence[str | int],
         corruptions: str | Sequence[str],
         fewshot_validation: str | None = None,
     ) -> Grid:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Any, Literal
@@ -23,9 +23,9 @@ from ultrabench_eval.executors import Engine, Job, Lost, Outcome
 from ultrabench_eval.grid import Grid
 from ultrabench_eval.loading import Model, Plan, Problems
 from ultrabench_eval.measure import Setting, Stage, is_finished, measure
-from ultrabench_eval.protocol import Protocol
 from ultrabench_eval.report import write
 from ultrabench_eval.report.results import kept
+from ultrabench_eval.request import Request
 from ultrabench_eval.units import Failures, Shard, Unit, Written, in_turn
 
 PHANTOM = "phantom"  # the data root that is made when it is asked for
@@ -51,32 +51,11 @@ Report = Callable[[Step], None]
 
 
 def run(
-    models: str | Sequence[str],
+    models: str | Sequence[str] | Request,
     tasks: str | Path | Sequence[str | Path] = "all",
     *,
-    seeds: int = 5,
-    data: Path | str | None = None,
-    out: Path | str = "runs/latest",
-    cache: Path | str | None = None,
-    plugin_files: Path | str | Iterable[Path | str] = (),
-    weights: Mapping[str, Path | str] | None = None,
-    device: str = "auto",
-    dtype: str = "auto",
-    pooling: str | None = None,
-    accept_license: bool = False,
-    compile: bool = False,
-    splits: Path | str | None = None,
-    probe: str | Sequence[str] = "linear",
-    protocol: str | Path | Protocol | Sequence[str | Path | Protocol] = "paper",
-    fractions: str | Sequence[int] = (100,),
-    corruptions: str | Sequence[str] | None = None,
-    fewshot_validation: str | None = None,
-    shard: str | None = None,
-    executor: str | None = None,
-    workers: int | None = None,
-    executor_options: Mapping[str, object] | None = None,
-    keep_going: bool = False,
     report: Report = lambda step: None,
+    **options: Any,
 ) -> pd.DataFrame:
     """Measure models on tasks and write the leaderboard.
 
@@ -86,41 +65,11 @@ def run(
     they share.
 
     Args:
-        models: names of `model_zoo.names()`, a list or comma-separated; "all" for all of them.
-            "usfm/cls" is the model usfm with the pooling cls.
+        models: names of `model_zoo.names()`, a list or comma-separated; "all" for all of them. Or
+            all that is asked for.
         tasks: names of `tasks.names()`, "all", or manifest files (`image,label,split[,group]`).
-            "aul@rule" and "aul@mine.csv" are the task aul with other splits (see `tasks.load`).
-        seeds: number of probes a cell, trained with seeds 0 ... n-1.
-        data: data root with one sub-folder a task; "phantom" for the synthetic suite, made when
-            needed. Default: `$UBENCH_DATA`.
-        out: results folder. Tables show all cells it holds, of earlier runs too.
-        cache: for features and the phantom suite. Default: `$UBENCH_CACHE`, else the user's cache.
-        plugin_files: Python files that register models or tasks.
-        weights: checkpoint by model name; "random" for an untrained network. The name "all"
-            stands for every model.
-        device: "auto", "cpu", "cuda", ...
-        dtype: "float32", "bfloat16", "float16", or "auto": bfloat16 where the processor has it and
-            the first images' features agree with float32 (see `precision`).
-        pooling: for all models that name none themselves; None for each model's default.
-        accept_license: consent to the licences of weights that are fetched from the hub.
-        compile: run the networks through `torch.compile`.
-        splits: for all tasks that name none themselves: "rule", or a split file; None for each
-            task's default.
-        probe: names of `protocol.PROBES`, a list or comma-separated.
-        protocol: how probes are trained: "paper", "tuned", YAML files, or `Protocol` objects.
-        fractions: percent of the training images to train on; see `fewshot`.
-        corruptions: "paper", "physics", "all", or names, to test on corrupted images at severities
-            1 to 3, with probes trained on all images as they are; see `corrupt`.
-        fewshot_validation: "subset" cuts the validation images to the same part; None leaves what
-            the protocols say, which is "whole" as in the paper.
-        shard: "2/4" is the second of four shares of the run, which together do every cell once.
-            Only the models and tasks of that share are loaded.
-        executor: "local", "slurm" or "ray", by whose workers the units (a model on a task each)
-            are measured; None for this process, or local ones if `workers` is given.
-        workers: units that are under way at a time.
-        executor_options: gpus_per_worker, cpus_per_worker, and more by executor; see `executors`.
-        keep_going: turn problems that are seen before the start into error rows, too.
         report: called at every step, for a progress display.
+        options: all other fields of `Request`, by name: seeds, data, out, cache, weights, ...
 
     Returns:
         The leaderboard in long form, one row a metric: columns model, task, probe, protocol,
@@ -130,34 +79,16 @@ def run(
     Raises:
         Problems: unknown names, missing data or weights, tasks that cannot be trusted: one
             sentence each, before anything is encoded or written.
+        UserError: an option that does not exist or is not understood.
     """
-    if isinstance(plugin_files, str | Path):
-        plugin_files = [plugin_files]
-    engine = executors.engine(executor, workers, executor_options, device)
-    options: dict[str, Any] = {
-        "seeds": seeds,
-        "data": data,
-        "out": out,
-        "cache": cache,
-        "plugin_files": list(plugin_files),
-        "weights": weights,
-        "device": device,
-        "dtype": dtype,
-        "pooling": pooling,
-        "accept_license": accept_license,
-        "compile": compile,
-        "splits": splits,
-        "probe": probe,
-        "protocol": protocol,
-        "fractions": fractions,
-        "corruptions": corruptions,
-        "fewshot_validation": fewshot_validation,
-        "shard": shard,
-    }
+    request = as_request(models, tasks, options)
+    engine = executors.engine(
+        request.executor, request.workers, request.executor_options, request.device
+    )
     # GPUs belong to the workers; this process may not even be on a machine that has one.
-    here = options if engine is None else {**options, "device": "cpu"}
-    ready = prepare(models, tasks, **here, report=report)
-    if ready.planned.problems and not keep_going:
+    here = request if engine is None else replace(request, device="cpu")
+    ready = prepare(here, report)
+    if ready.planned.problems and not request.keep_going:
         raise Problems(ready.planned.problems, loading.WORKS_NOW)
     cells = ready.setting.cells
     try:
@@ -167,10 +98,11 @@ def run(
             raise
         return _shown(ready, report)  # of a finished run on a disk that cannot be written
     files.remove_orphans(cells.out)
+    files.write_bytes(cells.out / request.file, request.yaml().encode())
     if engine is None:
         measure_all(ready, report)
     else:
-        _measure_by_workers(ready, engine, options, report)
+        _measure_by_workers(ready, engine, request, report)
     _look_up(ready, report)
     with files.locked(cells.out / "leaderboard"):
         return write.write(cells)
@@ -188,79 +120,79 @@ class Ready:
     """Tasks in the words of whoever asked, by label."""
 
 
-def prepare(
-    models: str | Sequence[str],
-    tasks: str | Path | Sequence[str | Path] = "all",
-    *,
-    seeds: int = 5,
-    data: Path | str | None = None,
-    out: Path | str = "runs/latest",
-    cache: Path | str | None = None,
-    plugin_files: Path | str | Iterable[Path | str] = (),
-    weights: Mapping[str, Path | str] | None = None,
-    device: str = "auto",
-    dtype: str = "auto",
-    pooling: str | None = None,
-    accept_license: bool = False,
-    compile: bool = False,
-    splits: Path | str | None = None,
-    probe: str | Sequence[str] = "linear",
-    protocol: str | Path | Protocol | Sequence[str | Path | Protocol] = "paper",
-    fractions: str | Sequence[int] = (100,),
-    corruptions: str | Sequence[str] | None = None,
-    fewshot_validation: str | None = None,
-    shard: str | None = None,
-    report: Report = lambda step: None,
-) -> Ready:
-    """Load and check all that a run needs; arguments as for `run`. Nothing is written into `out`.
+def as_request(
+    models: str | Sequence[str] | Request,
+    tasks: str | Path | Sequence[str | Path],
+    options: Mapping[str, Any],
+) -> Request:
+    """What a Python call asks for.
+
+    Raises:
+        UserError: an option that does not exist or is not understood.
+    """
+    if isinstance(models, Request):
+        return models
+    return Request.of(models=models, tasks=tasks, **options)
+
+
+def prepare(request: Request, report: Report = lambda step: None) -> Ready:
+    """Load and check all that a run needs. Nothing is written into `out`.
 
     Raises:
         UserError: words that are not understood, unknown names. Missing data and weights are
             problems of the plan.
     """
     memory.keep_freed()
-    if not isinstance(seeds, int):
-        raise UserError(f"--seeds must be a whole number, not {seeds}")
-    if seeds < 1:
-        raise UserError(f"--seeds must be at least 1, not {seeds}")
-    share = Shard.parse(shard) if shard else Shard()
-    grid = Grid.parse(probe, protocol, fractions, corruptions or (), fewshot_validation)
+    if request.seeds < 1:
+        raise UserError(f"--seeds must be at least 1, not {request.seeds}")
+    share = Shard.parse(request.shard) if request.shard else Shard()
+    grid = Grid.parse(
+        request.probe,
+        request.protocol,
+        request.fractions,
+        request.corruptions or (),
+        request.fewshot_validation,
+    )
     # Absolute from the start: a plugin may change the folder that this process works in.
-    out = Path(out).absolute()
-    cache = (Path(cache) if cache else default_cache()).absolute()
-    for file in [plugin_files] if isinstance(plugin_files, str | Path) else list(plugin_files):
+    out = Path(request.out).absolute()
+    cache = (Path(request.cache) if request.cache else default_cache()).absolute()
+    plugin_files = request.plugin_files
+    for file in [plugin_files] if isinstance(plugin_files, str | Path) else plugin_files:
         plugins.load_file(Path(file))
-    model_names = loading.resolve_names(models, model_zoo.names())
-    if pooling:
-        model_names = [n if model_zoo.split(n)[1] else f"{n}/{pooling}" for n in model_names]
-    task_names = loading.resolve_names(tasks, task_zoo.names())
-    if splits:
-        task_names = [task_zoo.with_splits(name, str(splits)) for name in task_names]
-    _check_names(model_names, task_names, weights or {})
+    weights = request.weights or {}
+    model_names = loading.resolve_names(request.models, model_zoo.names())
+    if request.pooling:
+        model_names = [
+            n if model_zoo.split(n)[1] else f"{n}/{request.pooling}" for n in model_names
+        ]
+    task_names = loading.resolve_names(request.tasks, task_zoo.names())
+    if request.splits:
+        task_names = [task_zoo.with_splits(name, str(request.splits)) for name in task_names]
+    _check_names(model_names, task_names, weights)
     given_up = Failures(out)  # from now on: to load all that takes a while
 
     pairs = share.part(list(product(model_names, task_names)))
     task_names = list(dict.fromkeys(task for _, task in pairs))
-    if data == PHANTOM:
+    if request.data == PHANTOM:
         bases = dict.fromkeys(task_zoo.split_name(name)[0] for name in task_names)
         wanted = [name for name in bases if name in task_zoo.BUILT_IN]
         root: Path | None = phantom_root(cache, wanted, report)
     else:
-        place = data or os.environ.get("UBENCH_DATA")
+        place = request.data or os.environ.get("UBENCH_DATA")
         root = Path(place).absolute() if place else None
     report(Step("plan"))
     planned = loading.make(
         list(dict.fromkeys(model for model, _ in pairs)),
         task_names,
         data=root,
-        weights={name: str(path) for name, path in (weights or {}).items()},
-        device=device,
-        dtype=dtype,
-        accept_license=accept_license,
-        compile=compile,
+        weights={name: str(path) for name, path in weights.items()},
+        device=request.device,
+        dtype=request.dtype,
+        accept_license=request.accept_license,
+        compile=request.compile,
     )
     setting = Setting(
-        *(Cells(out), cache, seeds, grid),
+        *(Cells(out), cache, request.seeds, grid),
         lambda *at: report(Step("encode", *at)),
         lambda *at: report(Step("probe", *at)),
         given_up,
@@ -403,14 +335,12 @@ def _look_up(ready: Ready, report: Report) -> None:
 # ---- by workers ---------------------------------------------------------------------------------
 
 
-def _measure_by_workers(
-    ready: Ready, engine: Engine, options: Mapping[str, Any], report: Report
-) -> None:
+def _measure_by_workers(ready: Ready, engine: Engine, request: Request, report: Report) -> None:
     """As `measure_all`, with every unit in a worker; this process only counts."""
     out = ready.setting.cells.out
     written = Written(out)
     stuck = [unit for unit in ready.units if _problem(ready.planned, unit)]
-    jobs = [_job(ready, unit, options) for unit in _largest_first(ready) if unit not in stuck]
+    jobs = [_job(ready, unit, request) for unit in _largest_first(ready) if unit not in stuck]
     total = len(ready.units) * len(ready.setting.grid)
     done = ended = 0
 
@@ -459,22 +389,23 @@ def _largest_first(ready: Ready) -> list[Unit]:
     return sorted(ready.units, key=size, reverse=True)
 
 
-def _job(ready: Ready, unit: Unit, options: Mapping[str, Any]) -> Job:
+def _job(ready: Ready, unit: Unit, request: Request) -> Job:
     """A unit as a run of its own."""
     setting = ready.setting
     names = (unit.model, model_zoo.split(unit.model)[0], "all")
-    weights = {name: path for name, path in (options["weights"] or {}).items() if name in names}
+    weights = {name: path for name, path in (request.weights or {}).items() if name in names}
     log = executors.log_path(setting.cells.out, unit)
     log.unlink(missing_ok=True)
-    own = {
-        "models": [unit.model],
-        "tasks": [ready.asked[unit.task]],
-        "weights": weights,
-        "data": options["data"] or os.environ.get("UBENCH_DATA"),
-        "cache": setting.cache,
-        "shard": None,
-    }
-    return Job(unit, {**options, **own}, str(Path.cwd()), log)
+    own = replace(
+        request,
+        models=(unit.model,),
+        tasks=(ready.asked[unit.task],),
+        weights=weights,
+        data=request.data or os.environ.get("UBENCH_DATA"),
+        cache=setting.cache,
+        shard=None,
+    )
+    return Job(unit, own, str(Path.cwd()), log)
 
 
 def _given_up(ready: Ready, unit: Unit, reason: str, written: Written) -> Iterator[Stage]:

@@ -28,8 +28,9 @@ from ultrabench_eval.features import Kind
 from ultrabench_eval.licences import Terms
 from ultrabench_eval.loading import Model
 from ultrabench_eval.measure import Bench, Place, Setting
-from ultrabench_eval.pipeline import Ready, Report, Step, prepare
+from ultrabench_eval.pipeline import Ready, Report, Step, as_request, prepare
 from ultrabench_eval.protocol import Protocol
+from ultrabench_eval.request import Request
 from ultrabench_eval.units import Unit
 
 FEW = 4  # images that an encoder is timed on; a whole batch on a GPU, where four take as long
@@ -139,8 +140,8 @@ class Forecast:
 
 
 def forecast(
-    models: str | Sequence[str],
-    tasks: str | Sequence[str] = "all",
+    models: str | Sequence[str] | Request,
+    tasks: str | Path | Sequence[str | Path] = "all",
     *,
     timing: bool = True,
     report: Report = lambda step: None,
@@ -157,12 +158,13 @@ def forecast(
         tasks: see `run`.
         timing: encode a few images with every model that has some to encode.
         report: see `run`.
-        options: all others of `run`, but `keep_going`.
+        options: see `run`.
 
     Raises:
         UserError: words that are not understood, unknown names.
     """
-    ready = prepare(models, tasks, report=report, **options)
+    request = as_request(models, tasks, options)
+    ready = prepare(request, report)
     setting = ready.setting
     shares: list[Share] = []
     speeds: dict[str, Speed] = {}
@@ -190,7 +192,7 @@ def forecast(
         timing,
         speeds,
         _licences(ready),
-        _missing(ready, options.get("data")),
+        _missing(ready, request.data),
         notes,
     )
 

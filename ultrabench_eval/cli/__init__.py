@@ -14,6 +14,7 @@ import typer
 from ultrabench_eval.cli import audit, data, doctor, merge, options, plan, report, show, speed
 from ultrabench_eval.core import command
 from ultrabench_eval.core.errors import UserError
+from ultrabench_eval.request import Request
 
 app = typer.Typer(
     help="Is my ultrasound encoder better, and can I prove it?",
@@ -29,72 +30,24 @@ DEMO_MODELS = "usrc-jepa-nano,efficientnet-lite0,random-vit-tiny,pixels,image-st
 
 
 @app.command()
-def run(
-    model: options.Models,
-    task: options.Tasks = "all",
-    seeds: options.Seeds = 5,
-    data: options.DataRoot = None,
-    out: options.Out = Path("runs/latest"),
-    cache: options.Cache = None,
-    plugin: options.Plugins = None,
-    weights: options.Weights = None,
-    device: options.Device = "auto",
-    dtype: options.Dtype = "auto",
-    pooling: options.Pooling = None,
-    accept_license: options.AcceptLicense = False,
-    compile: options.Compile = False,
-    splits: options.Splits = None,
-    probe: options.Probe = "linear",
-    protocol: options.HowTrained = "paper",
-    fractions: options.Fractions = "100",
-    corruptions: options.Corruptions = "none",
-    fewshot_validation: options.FewshotValidation = None,
-    shard: options.ShardOf = None,
-    executor: options.Executor = None,
-    workers: options.Workers = None,
-    executor_option: options.ExecutorOptions = None,
-    keep_going: Annotated[
-        bool, typer.Option("--keep-going", help="Run what can be run; problems become error rows.")
-    ] = False,
-) -> None:
+@options.asks
+def run(request: Request) -> None:
     """Measure models on tasks and write the leaderboard.
 
     What is done is not done again, and the same command in several processes at once shares the
     work. Exit code 0: all cells are there; 1: some failed (error rows say why); 2: nothing was
     started.
     """
+    _run(request)
+
+
+def _run(request: Request) -> None:
     import ultrabench_eval
     from ultrabench_eval.display import Progress
 
     with Progress() as progress:
-        ultrabench_eval.run(
-            model,
-            task,
-            seeds=seeds,
-            data=data,
-            out=out,
-            cache=cache,
-            plugin_files=plugin or (),
-            weights=options.weights_of(weights),
-            device=device,
-            dtype=dtype,
-            pooling=pooling,
-            accept_license=accept_license,
-            compile=compile,
-            splits=splits,
-            probe=probe,
-            protocol=protocol,
-            fractions=fractions,
-            corruptions=corruptions,
-            fewshot_validation=fewshot_validation,
-            shard=shard,
-            executor=executor,
-            workers=workers,
-            executor_options=options.executor_options_of(executor_option),
-            keep_going=keep_going,
-            report=progress,
-        )
-    show.results(out, progress.encoded)
+        ultrabench_eval.run(request, report=progress)
+    show.results(Path(request.out), progress.encoded)
     raise typer.Exit(options.SOME_FAILED if progress.failed else 0)
 
 
@@ -104,7 +57,8 @@ def demo(
     seeds: Annotated[int, typer.Option(help="Probes a cell.")] = 5,
 ) -> None:
     """Run six small models on the eight SYNTHETIC tasks, from simulation to leaderboard."""
-    run(model=DEMO_MODELS, task="all", seeds=seeds, data="phantom", out=out, cache=out / "cache")
+    cache = out / "cache"
+    _run(Request(models=DEMO_MODELS, seeds=seeds, data="phantom", out=out, cache=cache))
 
 
 @app.command()

@@ -3,38 +3,20 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ultrabench_eval.cli import options, show
+from ultrabench_eval.request import Request
 
 if TYPE_CHECKING:
     from ultrabench_eval.plan import Forecast
 
 
+@options.asks
 def plan(
-    model: options.Models,
-    task: options.Tasks = "all",
-    seeds: options.Seeds = 5,
-    data: options.DataRoot = None,
-    out: options.Out = Path("runs/latest"),
-    cache: options.Cache = None,
-    plugin: options.Plugins = None,
-    weights: options.Weights = None,
-    device: options.Device = "auto",
-    dtype: options.Dtype = "auto",
-    pooling: options.Pooling = None,
-    accept_license: options.AcceptLicense = False,
-    compile: options.Compile = False,
-    splits: options.Splits = None,
-    probe: options.Probe = "linear",
-    protocol: options.HowTrained = "paper",
-    fractions: options.Fractions = "100",
-    corruptions: options.Corruptions = "none",
-    fewshot_validation: options.FewshotValidation = None,
-    shard: options.ShardOf = None,
+    request: Request,
     timing: Annotated[
         bool, typer.Option("--timing/--no-timing", help="Encode a few images to tell the time.")
     ] = True,
@@ -49,30 +31,7 @@ def plan(
     from ultrabench_eval.plan import forecast
 
     with Progress() as progress:
-        found = forecast(
-            model,
-            task,
-            timing=timing,
-            seeds=seeds,
-            data=data,
-            out=out,
-            cache=cache,
-            plugin_files=plugin or (),
-            weights=options.weights_of(weights),
-            device=device,
-            dtype=dtype,
-            pooling=pooling,
-            accept_license=accept_license,
-            compile=compile,
-            splits=splits,
-            probe=probe,
-            protocol=protocol,
-            fractions=fractions,
-            corruptions=corruptions,
-            fewshot_validation=fewshot_validation,
-            shard=shard,
-            report=progress,
-        )
+        found = forecast(request, timing=timing, report=progress)
     if as_json:
         print(json.dumps(found.as_dict(), indent=1))
     else:

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from ultrabench_eval.cli import options, show
+from ultrabench_eval.request import weights_of
 
 
 def speed(
@@ -34,7 +35,7 @@ def speed(
         measured = throughput.measure(
             run,
             plugin_files=plugin or (),
-            weights=options.weights_of(weights),
+            weights=weights_of(weights or ()),
             device=device,
             rounds=rounds,
             report=lambda turn, model: status.update(f"round {turn} of {rounds}: {model}"),

@@ -33,6 +33,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from model_zoo.loading import resolve_device
 from ultrabench_eval.core.errors import UserError, did_you_mean
 from ultrabench_eval.measure import Stage
+from ultrabench_eval.request import Request
 from ultrabench_eval.units import Unit
 
 MOST_WORKERS = 4096
@@ -52,8 +53,8 @@ class Job:
     """All that a worker must know of a unit. Plain words and numbers, for it travels."""
 
     unit: Unit
-    options: dict[str, Any]
-    """Of `pipeline.prepare`, for this unit alone."""
+    request: Request
+    """For this unit alone."""
     folder: str
     """In which relative paths are meant."""
     log: Path | None

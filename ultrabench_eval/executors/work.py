@@ -38,7 +38,7 @@ def work(job: Job) -> Outcome:
 def _measured(job: Job) -> Outcome:
     told = _Told()
     try:
-        ready = pipeline.prepare(**job.options, report=told)
+        ready = pipeline.prepare(job.request, told)
         pipeline.measure_all(ready, told, patience=files.PATIENCE)
     except loading.FOREIGN as error:
         _tell(str(error) if isinstance(error, UserError) else traceback.format_exc())

@@ -1,0 +1,275 @@
+"""Request: all that a run can be asked for, each thing in one place.
+
+The command line (`ubench run`, `ubench plan`), the Python call, configuration files and workers all
+read the fields of `Request`. A new option is a new field here, and a line where it is used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import Field, field, fields
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import BeforeValidator, ConfigDict, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from ultrabench_eval.core import hashing, yaml_file
+from ultrabench_eval.core.errors import UserError, did_you_mean
+from ultrabench_eval.protocol import Protocol
+
+FOLDER = "requests"
+"""In a results folder: what was asked for, a file each that `--config` reads."""
+
+
+def _asked(
+    default: Any,
+    flag: str,
+    help: str,
+    *,
+    kind: Any = str | None,
+    variable: str | None = None,
+    parse: Callable[[Any], Any] | None = None,
+) -> Any:
+    """A field, and how the command line asks for it.
+
+    Args:
+        default: of the field.
+        flag: of the option.
+        help: one line.
+        kind: what the command line hands over.
+        variable: of the environment, which stands for it.
+        parse: makes of that what the field takes; None if it is the same.
+    """
+    said = {"flag": flag, "help": help, "kind": kind, "variable": variable, "parse": parse}
+    return field(default=default, metadata=said)
+
+
+def _tuple(value: object) -> object:
+    if isinstance(value, str | Path | Protocol | Mapping) or not isinstance(value, Iterable):
+        return value
+    return tuple(value)
+
+
+def _of_pairs(option: str, form: str) -> Callable[[Iterable[str]], dict[str, str]]:
+    def mapping(pairs: Iterable[str]) -> dict[str, str]:
+        found = {}
+        for pair in pairs:
+            key, equals, value = pair.partition("=")
+            if not (key and equals and value):
+                raise UserError(f"{option} {pair} is not understood; write {form}")
+            found[key] = value
+        return found
+
+    return mapping
+
+
+def weights_of(pairs: Iterable[str]) -> dict[str, str]:
+    """MODEL=PATH options as a mapping; "random" alone is for all models."""
+    pairs = ["all=random" if pair == "random" else pair for pair in pairs]
+    return _of_pairs("--weights", "MODEL=PATH or MODEL=random")(pairs)
+
+
+_Several = BeforeValidator(_tuple)
+_Names = Annotated[str | Path | tuple[str | Path, ...], _Several]
+_Words = Annotated[str | tuple[str, ...], _Several]
+_Protocols = Annotated[str | Path | Protocol | tuple[str | Path | Protocol, ...], _Several]
+_Percents = Annotated[str | int | tuple[str | int, ...], _Several]
+_Seeds = Annotated[int, BeforeValidator(yaml_file.not_a_switch)]
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid", strict=True))
+class Request:
+    """What a run is asked for; see `pipeline.run`.
+
+    Made by `Request.of` or `Request.read`, which tell in a sentence what is wrong.
+    """
+
+    models: _Words = _asked((), "--model", "Models, comma-separated, or 'all'.")
+    """Names of `model_zoo.names()`, a list or comma-separated; "all" for all of them. "usfm/cls" is
+    the model usfm with the pooling cls."""
+    tasks: _Names = _asked("all", "--task", "Tasks or manifest.csv files, or 'all'.", kind=str)
+    """Names of `tasks.names()`, "all", or manifest files (`image,label,split[,group]`). "aul@rule"
+    and "aul@mine.csv" are the task aul with other splits (see `tasks.load`)."""
+    seeds: _Seeds = _asked(5, "--seeds", "Probes a cell, with seeds 0 ... n-1.", kind=int)
+    """Number of probes a cell, trained with seeds 0 ... n-1."""
+    data: Path | str | None = _asked(
+        None,
+        "--data",
+        "Folder with one sub-folder a task; 'phantom' for the built-in synthetic suite.",
+        variable="UBENCH_DATA",
+    )
+    """Data root with one sub-folder a task; "phantom" for the synthetic suite, made when needed.
+    Default: `$UBENCH_DATA`."""
+    out: Path | str = _asked(Path("runs/latest"), "--out", "Results folder.", kind=Path)
+    """Results folder. Tables show all cells it holds, of earlier runs too."""
+    cache: Path | str | None = _asked(
+        None, "--cache", "Folder for features.", kind=Path | None, variable="UBENCH_CACHE"
+    )
+    """For features and the phantom suite. Default: `$UBENCH_CACHE`, else the user's cache."""
+    plugin_files: _Names = _asked(
+        (),
+        "--plugin",
+        "Python file that registers models or tasks; may be repeated.",
+        kind=list[Path] | None,
+    )
+    """Python files that register models or tasks."""
+    weights: dict[str, Path | str] | None = _asked(
+        None,
+        "--weights",
+        "MODEL=PATH of a checkpoint, MODEL=random, or random for all; may be repeated.",
+        kind=list[str] | None,
+        parse=weights_of,
+    )
+    """Checkpoint by model name; "random" for an untrained network. The name "all" stands for every
+    model."""
+    device: str = _asked("auto", "--device", "auto, cpu, cuda, cuda:1, mps.", kind=str)
+    """"auto", "cpu", "cuda", ..."""
+    dtype: str = _asked("auto", "--dtype", "auto, float32, bfloat16, float16.", kind=str)
+    """"float32", "bfloat16", "float16", or "auto": bfloat16 where the processor has it and the
+    first images' features agree with float32 (see `precision`)."""
+    pooling: str | None = _asked(
+        None, "--pooling", "For all models; MODEL/POOLING asks for one model's."
+    )
+    """For all models that name none themselves; None for each model's default."""
+    accept_license: bool = _asked(
+        False, "--accept-license", "Fetch weights from the hub, on their terms.", kind=bool
+    )
+    """Consent to the licences of weights that are fetched from the hub."""
+    compile: bool = _asked(False, "--compile", "Use torch.compile.", kind=bool)
+    """Run the networks through `torch.compile`."""
+    splits: Path | str | None = _asked(
+        None, "--splits", "For all tasks: 'rule' or a split file; TASK@HOW asks for one task's."
+    )
+    """For all tasks that name none themselves: "rule", or a split file; None for each task's
+    default."""
+    probe: _Words = _asked(
+        "linear",
+        "--probe",
+        "linear, logistic, ridge, knn, attentive; comma-separated.",
+        kind=str,
+    )
+    """Names of `protocol.PROBES`, a list or comma-separated."""
+    protocol: _Protocols = _asked(
+        "paper", "--protocol", "paper, tuned, or a YAML file; comma-separated.", kind=str
+    )
+    """How probes are trained: "paper", "tuned", YAML files, or `Protocol` objects."""
+    fractions: _Percents = _asked(
+        (100,),
+        "--fractions",
+        "Percent of the training images, e.g. 1,5,10,50,100.",
+        kind=str,
+    )
+    """Percent of the training images to train on; see `fewshot`."""
+    corruptions: _Words | None = _asked(
+        None,
+        "--corruptions",
+        "Of test images: paper, physics, all, or names (blur, shadow ...).",
+    )
+    """"paper", "physics", "all", or names, to test on corrupted images at severities 1 to 3, with
+    probes trained on all images as they are; see `corrupt`."""
+    fewshot_validation: str | None = _asked(
+        None,
+        "--fewshot-validation",
+        "whole, or subset: cut validation to the same percent.",
+    )
+    """"subset" cuts the validation images to the same part; None leaves what the protocols say,
+    which is "whole" as in the paper."""
+    shard: str | None = _asked(
+        None,
+        "--shard",
+        "I/N: this job's share of models x tasks, e.g. 2/4 of an array of four.",
+    )
+    """"2/4" is the second of four shares of the run, which together do every cell once. Only the
+    models and tasks of that share are loaded."""
+    executor: str | None = _asked(
+        None,
+        "--executor",
+        "Who measures: local, slurm or ray workers; a model on a task each.",
+    )
+    """"local", "slurm" or "ray", by whose workers the units (a model on a task each) are measured;
+    None for this process, or local ones if `workers` is given."""
+    workers: int | None = _asked(
+        None,
+        "--workers",
+        "How many at a time; without --executor on this machine.",
+        kind=int | None,
+    )
+    """Units that are under way at a time."""
+    executor_options: dict[str, Any] | None = _asked(
+        None,
+        "--executor-option",
+        "KEY=VALUE, such as gpus_per_worker=1, cpus_per_worker=8, timeout_min=600, "
+        "slurm_partition=gpu, address=HOST:PORT; may be repeated.",
+        kind=list[str] | None,
+        parse=_of_pairs("--executor-option", "KEY=VALUE"),
+    )
+    """gpus_per_worker, cpus_per_worker, and more by executor; see `executors`."""
+    keep_going: bool = _asked(
+        False,
+        "--keep-going",
+        "Run what can be run; problems become error rows.",
+        kind=bool,
+    )
+    """Turn problems that are seen before the start into error rows, too."""
+
+    @classmethod
+    def of(cls, where: str = "", **given: Any) -> Request:
+        """The request of these fields.
+
+        Args:
+            where: they come from, for errors.
+            given: fields by name.
+
+        Raises:
+            UserError: an unknown name, or a value of another kind.
+        """
+        for name in given:
+            if name not in OPTIONS:
+                near = did_you_mean(name, OPTIONS)
+                raise UserError(f"{where}there is no option '{name}'{near} there are {_LISTED}")
+        try:
+            return cls(**given)
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = str(first["loc"][0])
+            reason = first["msg"].removeprefix("Value error, ")
+            called = name if where else OPTIONS[name].metadata["flag"]
+            raise UserError(
+                f"{where}{called} is not understood: {given[name]!r} "
+                f"({reason[:1].lower()}{reason[1:]}); correct it"
+            ) from error
+
+    @classmethod
+    def read(cls, path: Path, **given: Any) -> Request:
+        """The request of a YAML file of the fields' names.
+
+        Args:
+            path: of the file. Paths in it are meant from the working folder, as on the command
+                line.
+            given: fields that replace those of the file.
+
+        Raises:
+            UserError: the file cannot be read, or holds what `of` refuses.
+        """
+        return cls.of(
+            f"configuration {path}: ", **{**yaml_file.read(path, "configuration"), **given}
+        )
+
+    def yaml(self) -> str:
+        """What differs from the defaults, as `read` takes it."""
+        every = _ADAPTER.dump_python(self, mode="json")
+        nothing = _ADAPTER.dump_python(Request(), mode="json")
+        asked = {name: value for name, value in every.items() if value != nothing[name]}
+        return yaml.safe_dump(asked, sort_keys=False, allow_unicode=True)
+
+    @property
+    def file(self) -> Path:
+        """Where a run writes it, in its results folder."""
+        return Path(FOLDER) / f"{hashing.short(hashing.digest_bytes(self.yaml().encode()), 8)}.yaml"
+
+
+OPTIONS: dict[str, Field[Any]] = {one.name: one for one in fields(Request)}  # type: ignore[arg-type]
+_LISTED = ", ".join(OPTIONS)
+_ADAPTER = TypeAdapter(Request)
