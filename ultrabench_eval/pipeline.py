@@ -98,13 +98,13 @@ def run(
             raise
         return _shown(ready, report)  # of a finished run on a disk that cannot be written
     files.remove_orphans(cells.out)
-    files.write_bytes(cells.out / request.file, request.yaml().encode())
     if engine is None:
         measure_all(ready, report)
     else:
         _measure_by_workers(ready, engine, request, report)
     _look_up(ready, report)
     with files.locked(cells.out / "leaderboard"):
+        files.write_bytes(cells.out / request.file, request.yaml().encode())
         return write.write(cells)
 
 
