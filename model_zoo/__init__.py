@@ -76,6 +76,10 @@ for _name, _target in {
         registry.register(_name, _target)
 
 
+BUILT_IN = registry.registered()
+"""Names of this package's models; a family ends in "/"."""
+
+
 def names() -> list[str]:
     """Names of all models; a family is listed as "timm/<name>"."""
     return registry.names()
@@ -94,8 +98,10 @@ def card(name: str) -> Card:
 
 def describe(name: str) -> dict[str, Any]:
     """Card, input rule and poolings of a model as plain data, without loading its weights."""
-    from model_zoo import cards
+    from model_zoo import cards, described
 
+    if name in described.written():
+        return described.written()[name]
     base, _ = split(name)
     return cards.describe(base, registry.get(base))
 

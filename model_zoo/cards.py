@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
 from typing import Any, Literal
 
@@ -81,10 +82,12 @@ def describe(name: str, model: Any) -> dict[str, Any]:
         model: its `Encoder` subclass.
     """
     rule = model.input_rule
-    return {
+    known = {
         "name": name,
         **asdict(model.card),
         "input": asdict(rule) if rule else None,
         "poolings": list(model.poolings),
         "patch_size": model.patch_size,
     }
+    plain: dict[str, Any] = json.loads(json.dumps(known))
+    return plain

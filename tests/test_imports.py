@@ -5,12 +5,14 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+HEAVIEST = ("torch", "timm", "transformers")
 OURS = ("ultrabench_eval", "model_zoo", "tasks", "usjepa")
 
 # Package (or part of one) -> what of ours it may import.
@@ -66,24 +68,45 @@ def test_nothing_imports_the_command_line_and_only_it_prints() -> None:
             assert not printing, f"{path.relative_to(ROOT)}:{printing[0].lineno} prints"
 
 
+def command(*words: str) -> str:
+    name = "usjepa" if words[0] == "usjepa" else "ultrabench_eval"
+    return (
+        f"import sys; sys.argv = {[words[0], *words[1:]]}\n"
+        f"from {name}.cli import main\ntry: main()\nexcept SystemExit as end: assert not end.code"
+    )
+
+
+def loaded_by(code: str, names: Sequence[str]) -> str:
+    """Which of the modules are loaded in a process that has run some code."""
+    code += f"\nimport sys; print([m for m in {names} if m in sys.modules], file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return done.stderr.splitlines()[-1]
+
+
 @pytest.mark.parametrize(
     "code",
     [
         "import ultrabench_eval",
         "import model_zoo; model_zoo.names()",
         "import tasks; tasks.names()",
-        "import sys; sys.argv = ['ubench', '--help']\n"
-        "from ultrabench_eval.cli import main\ntry: main()\nexcept SystemExit: pass",
-        "import sys; sys.argv = ['usjepa', '--help']\n"
-        "from usjepa.cli import main\ntry: main()\nexcept SystemExit: pass",
+        command("ubench", "--help"),
+        command("ubench", "run", "--help"),
+        command("usjepa", "--help"),
+        command("ubench", "models"),
+        command("ubench", "models", "usfm"),
     ],
-    ids=["package", "model names", "task names", "ubench --help", "usjepa --help"],
+    ids=[
+        *("package", "model names", "task names", "ubench --help", "ubench run --help"),
+        *("usjepa --help", "ubench models", "ubench models usfm"),
+    ],
 )
 def test_nothing_heavy_is_imported_for(code: str) -> None:
     heavy = ["torch", "timm", "pandas", "sklearn", "scipy", "transformers"]
-    code += f"\nimport sys; print([m for m in {heavy} if m in sys.modules], file=sys.stderr)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stderr.strip() == "[]"
+    assert loaded_by(code, heavy) == "[]"
+
+
+def test_the_table_of_tasks_needs_no_torch() -> None:
+    assert loaded_by(command("ubench", "tasks"), HEAVIEST) == "[]"
 
 
 @pytest.mark.parametrize(

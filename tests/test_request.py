@@ -1,4 +1,4 @@
-"""What can be asked for stands in one place, and every way of asking reads it."""
+"""All options of a run are fields of one class, and every way of asking reads it."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_what_is_written_is_read_as_it_was(
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"seed": 4}, "there is no option 'seed'; did you mean 'seeds'"),
+        ({"seed": 4}, "unknown option 'seed'; did you mean 'seeds'"),
         ({"seeds": "many"}, "--seeds is not understood: 'many'"),
         ({"seeds": True}, "must be a number, not true"),
         ({"weights": {"usfm": 3}}, "--weights is not understood"),
@@ -80,4 +80,4 @@ def test_a_configuration_is_read_and_each_run_writes_its_own(
     (tmp_path / "run.yaml").write_text("models: pixels\nseed: 3\n")
     wrong = ubench("run", "--config", str(tmp_path / "run.yaml"))
     assert wrong.returncode == 2
-    assert "run.yaml: there is no option 'seed'; did you mean 'seeds'" in wrong.stderr
+    assert "run.yaml: unknown option 'seed'; did you mean 'seeds'" in wrong.stderr

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from rich.console import Console, Group
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
@@ -13,8 +14,10 @@ from rich.table import Table
 from rich.text import Text
 
 from ultrabench_eval.core.names import printable
-from ultrabench_eval.pipeline import Step
-from ultrabench_eval.report import write
+
+if TYPE_CHECKING:  # light commands, such as `ubench tasks`, show tables as well
+    from ultrabench_eval.pipeline import Step
+    from ultrabench_eval.report.results.entries import Entry
 
 
 def console() -> Console:
@@ -99,7 +102,7 @@ def _bars() -> Bars:
     )
 
 
-def leaderboard(entries: Sequence[write.Entry], without: Collection[str] = ()) -> list[Group]:
+def leaderboard(entries: Sequence[Entry], without: Collection[str] = ()) -> list[Group]:
     """The wide tables of a results folder, each under its title.
 
     Nothing is bold: which model is the best is for the pages, which have the statistics.
@@ -108,17 +111,19 @@ def leaderboard(entries: Sequence[write.Entry], without: Collection[str] = ()) -
         entries: of the folder.
         without: tasks that have no part in the mean.
     """
+    from ultrabench_eval.report.tables.wide import wide
+
     shown = []
-    for wide in write.wide(entries, without=without):
-        title = f"Macro F1 in percent, mean ± sd over seeds\n{wide.condition}"
-        if wide.synthetic:
+    for one in wide(entries, without=without):
+        title = f"Macro F1 in percent, mean ± sd over seeds\n{one.condition}"
+        if one.synthetic:
             title = f"SYNTHETIC images: says nothing about real ultrasound\n{title}"
         table = Table()
-        table.add_column(wide.header[0])
-        for name in wide.header[1:]:
+        table.add_column(one.header[0])
+        for name in one.header[1:]:
             table.add_column(printable(name).replace(" (", "\n("), justify="right")
-        for r, row in enumerate(wide.rows):
-            if 0 < r == len(wide.rows) - wide.floors:
+        for r, row in enumerate(one.rows):
+            if 0 < r == len(one.rows) - one.floors:
                 table.add_section()
             # Text, because "[...]" in a name is not markup
             table.add_row(*map(Text, map(printable, row)))

@@ -228,7 +228,7 @@ class Request:
         for name in given:
             if name not in OPTIONS:
                 near = did_you_mean(name, OPTIONS)
-                raise UserError(f"{where}there is no option '{name}'{near} there are {_LISTED}")
+                raise UserError(f"{where}unknown option '{name}'{near} there are {_LISTED}")
         try:
             return cls(**given)
         except ValidationError as error:

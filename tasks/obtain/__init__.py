@@ -1,1 +1,1 @@
-"""Original releases: where they are had from, fetched, unpacked."""
+"""Original releases: their sources, how they are fetched and unpacked."""

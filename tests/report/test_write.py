@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from made_cells import cell, results
+from test_imports import HEAVIEST, command, loaded_by
 
 from ultrabench_eval.cells import Cells
 from ultrabench_eval.core import drawing
@@ -196,3 +197,9 @@ def test_an_empty_folder_and_cells_without_predictions_are_no_error(tmp_path: Pa
     cells.put(one, np.zeros((2, 4, 2), np.float32))
     write.write(cells)
     assert "taul.json is missing; run the same" in (tmp_path / "statistics.md").read_text()
+
+
+def test_a_report_needs_no_torch(tmp_path: Path) -> None:
+    results(Cells(tmp_path))
+    assert loaded_by(command("ubench", "report", str(tmp_path)), HEAVIEST) == "[]"
+    assert (tmp_path / "leaderboard.html").is_file()

@@ -73,9 +73,9 @@ def markdown(
         parts += ["## Not comparable\n", bullets(mixed)]
     parts += section("Details", _DETAILS, [_detail(cell, labels) for cell in mains])
     parts.append(
-        "sd: over seeds (n - 1). 95 % CI: bootstrap of the mean over seeds; patients or videos of "
-        "the test set (images where a task has no groups) and seeds are drawn anew, so it covers "
-        "both. All metrics and conditions are in leaderboard.csv.\n"
+        "sd: over seeds (n - 1). 95 % CI: of the mean over seeds; it covers which patients or "
+        "videos (images where a task has no groups) are in the test set, and the seeds. All "
+        "metrics and conditions are in leaderboard.csv.\n"
     )
     protocols = {
         (c.coordinates.protocol, str(c.protocol.get("probe", ""))): settings(c.protocol)
