@@ -62,7 +62,7 @@ def measure(card: tasks.TaskCard, probe: str, how: Protocol, width: int, clock: 
     with clock(f"{probe} probes"):
         data = Data(x, y, vx, vy, classes)
         draws = streams(len(y), len(vy), range(SEEDS), rows, None)
-        stack = probes.train(probe, data, draws, how)
+        stack = probes.get(probe).train(data, draws, how)
     cells = [*range(len(FRACTIONS)), *[len(FRACTIONS) - 1] * CORRUPTED]
     for subset in cells:
         chosen = stack.of_subset(subset).chosen()

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from ultrabench_eval import corrupt, protocol
+from ultrabench_eval import probes as probe_zoo
 from ultrabench_eval.cells import Coordinates
 from ultrabench_eval.core.errors import UserError, did_you_mean
-from ultrabench_eval.protocol import PROBES, Protocol
+from ultrabench_eval.protocol import Protocol
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class Grid:
     """What is measured of every model on every task.
 
     Args:
-        probes: names of `PROBES`.
+        probes: names of `probes.names()`.
         protocols: how they are trained.
         fractions: percent of the training images, ascending.
         corruptions: of the test images, at every severity; their probes are trained on all
@@ -53,15 +54,15 @@ class Grid:
         Raises:
             UserError: unknown names, fractions out of range.
         """
-        names = tuple(dict.fromkeys(_parts(probes)))
+        names, known = tuple(dict.fromkeys(_parts(probes))), probe_zoo.names()
         for name in names:
-            if name not in PROBES:
+            if name not in probe_zoo.registry:
                 raise UserError(
-                    f"there is no probe '{name}'{did_you_mean(name, PROBES)} there are "
-                    f"{', '.join(PROBES)}"
+                    f"there is no probe '{name}'{did_you_mean(name, known)} there are "
+                    f"{', '.join(known)}"
                 )
         if not names:
-            raise UserError(f"no probe is asked for; there are {', '.join(PROBES)}")
+            raise UserError(f"no probe is asked for; there are {', '.join(known)}")
         loaded = [
             one if isinstance(one, Protocol) else protocol.load(one) for one in _parts(protocols)
         ]

@@ -60,7 +60,7 @@ class RidgeProbe:
             len(task.classes),
         )
         draws = streams(len(train), len(validation), [0], None, None)
-        head = probes.train("ridge", data, draws, PAPER).chosen()
+        head = probes.get("ridge").train(data, draws, PAPER).chosen()
         predicted = head.predict_proba(data.validation_x)[0].argmax(-1).numpy()
         counts = metrics.confusion(predicted, validation.labels, len(task.classes))
         return 100 * float(metrics.of_counts(metrics.MAIN, counts))

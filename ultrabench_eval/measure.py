@@ -46,7 +46,6 @@ from ultrabench_eval.stats.intervals import intervals
 from ultrabench_eval.versions import versions
 
 Stage = Literal["done", "kept", "failed"]
-KINDS: dict[str, Kind] = {"attentive": "tokens"}  # what a probe is trained on, if not "pooled"
 CORRUPTION_SEED = 0  # there is one corrupted test set, the same for all seeds of the probe
 
 
@@ -161,7 +160,7 @@ class Place:
     @property
     def kind(self) -> Kind:
         """What its probe is trained on."""
-        return KINDS.get(self.at.probe, "pooled")
+        return probes.get(self.at.probe).reads
 
 
 class _Guard:
@@ -356,7 +355,7 @@ class Bench:
         )
         seeds = range(self.setting.seeds)
         draws = streams(len(train), len(validation), seeds, rows, validation_rows)
-        stack = probes.train(probe, data, draws, protocol)
+        stack = probes.get(probe).train(data, draws, protocol)
         seconds = time.perf_counter() - start
         return {
             fraction: _Trained(stack, place, rows[place], validation_rows[place], seconds)

@@ -145,6 +145,12 @@ def prepare(request: Request, report: Report = lambda step: None) -> Ready:
     memory.keep_freed()
     if request.seeds < 1:
         raise UserError(f"--seeds must be at least 1, not {request.seeds}")
+    # Absolute from the start: a plugin may change the folder that this process works in.
+    out = Path(request.out).absolute()
+    cache = (Path(request.cache) if request.cache else default_cache()).absolute()
+    plugin_files = request.plugin_files
+    for file in [plugin_files] if isinstance(plugin_files, str | Path) else plugin_files:
+        plugins.load_file(Path(file))
     share = Shard.parse(request.shard) if request.shard else Shard()
     grid = Grid.parse(
         request.probe,
@@ -153,12 +159,6 @@ def prepare(request: Request, report: Report = lambda step: None) -> Ready:
         request.corruptions or (),
         request.fewshot_validation,
     )
-    # Absolute from the start: a plugin may change the folder that this process works in.
-    out = Path(request.out).absolute()
-    cache = (Path(request.cache) if request.cache else default_cache()).absolute()
-    plugin_files = request.plugin_files
-    for file in [plugin_files] if isinstance(plugin_files, str | Path) else plugin_files:
-        plugins.load_file(Path(file))
     weights = request.weights or {}
     model_names = loading.resolve_names(request.models, model_zoo.names())
     if request.pooling:

@@ -21,7 +21,7 @@ import model_zoo
 from model_zoo import Encoder
 from tasks.samples.images import Image
 from tasks.task import Task
-from ultrabench_eval import features, licences, loading, precision, remedies
+from ultrabench_eval import features, licences, loading, precision, probes, remedies
 from ultrabench_eval.core import parallel
 from ultrabench_eval.core.errors import UserError
 from ultrabench_eval.features import Kind
@@ -35,10 +35,7 @@ from ultrabench_eval.units import Unit
 
 FEW = 4  # images that an encoder is timed on; a whole batch on a GPU, where four take as long
 
-# Seconds on one core of a common server, of training one probe (a seed with one setting) on a
-# million numbers (training images x feature width), and of one cell's scores and intervals.
-PROBE_SECONDS = {"linear": 0.2, "logistic": 0.1, "ridge": 0.01, "knn": 0.01, "attentive": 3.0}
-CELL_SECONDS = 0.1
+CELL_SECONDS = 0.1  # of one cell's scores and intervals, on one core of a common server
 WIDTH = 768  # of features whose width is not known before the model is timed
 CELL_BYTES = 10_000  # of a cell's JSON, besides its predictions
 
@@ -292,19 +289,11 @@ def _probe_seconds(bench: Bench, places: Sequence[Place], seeds: int) -> float:
         fractions.add(place.at.fraction)
     seconds = CELL_SECONDS * len(places)
     for (probe, protocol), percents in stacks.items():
-        width = _width(bench.model) * (features.TOKENS**2 if probe == "attentive" else 1)
+        known = probes.get(probe)
+        width = _width(bench.model) * (features.TOKENS**2 if known.reads == "tokens" else 1)
         numbers = len(bench.task.train) * width * sum(percents) / 100 / 1e6
-        seconds += PROBE_SECONDS[probe] * numbers * seeds * _settings(probe, protocol)
+        seconds += known.seconds * numbers * seeds * known.tried(protocol)
     return seconds
-
-
-def _settings(probe: str, protocol: Protocol) -> int:
-    """How many settings of a probe are tried."""
-    return {
-        "logistic": len(protocol.costs),
-        "ridge": len(protocol.penalties),
-        "knn": len(protocol.neighbours),
-    }.get(probe, len(protocol.gradient.settings))
 
 
 def _width(model: Model) -> int:

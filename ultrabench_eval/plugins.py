@@ -1,4 +1,4 @@
-"""`--plugin my.py`: a user's Python file that registers models or tasks of its own.
+"""`--plugin my.py`: a user's Python file that registers models, tasks or probes of its own.
 
 The file is run as it is, with the rights of whoever names it.
 """
@@ -14,10 +14,11 @@ from pathlib import Path
 import model_zoo
 import tasks
 from model_zoo import executed, guests
+from ultrabench_eval import probes
 from ultrabench_eval.core import hashing
 from ultrabench_eval.core.errors import UserError, not_found
 
-_REGISTRIES = (model_zoo.registry, tasks.registry)
+_REGISTRIES = (model_zoo.registry, tasks.registry, probes.registry)
 _loaded: dict[Path, list[str]] = {}
 _registered: dict[Path, list[frozenset[str]]] = {}  # by registry
 
@@ -33,7 +34,8 @@ def load_file(path: Path) -> list[str]:
 
     Args:
         path: a Python file that uses `@model_zoo.register("name")` on a `model_zoo.Encoder`
-            subclass or `@tasks.register("name")` on a reader.
+            subclass, `@tasks.register("name")` on a reader, or
+            `ultrabench_eval.probes.register("name", Probe(...))`.
 
     Raises:
         UserError: no such file, a syntax error, an exception or an exit while it runs, or it

@@ -5,17 +5,21 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
+from model_zoo import code_identity, executed
+from ultrabench_eval import probes
 from ultrabench_eval.core import hashing, yaml_file
 from ultrabench_eval.core.errors import UserError, did_you_mean
 
-PROBES = ("linear", "logistic", "ridge", "knn", "attentive")
+if TYPE_CHECKING:
+    from ultrabench_eval.probes.probe import Probe
 
 _STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 # Within these bounds a probe computes with finite numbers; the widest grids in use are far inside.
@@ -24,6 +28,26 @@ _Count = Annotated[int, _NUMBER, Field(ge=1, le=10**6)]
 _Positive = Annotated[float, _NUMBER, Field(ge=1e-12, le=1e12)]
 _NotNegative = Annotated[float, _NUMBER, Field(ge=0, le=1e12)]
 _Grid = Annotated[tuple[_Positive, ...], Field(min_length=1, max_length=1000)]
+
+
+def _own(given: Any) -> Any:
+    """Settings by probe, validated by what each probe declares."""
+    pairs = given.items() if isinstance(given, Mapping) else given
+    return tuple((name, _validated(name, value)) for name, value in pairs)
+
+
+def _validated(probe: str, value: Any) -> Any:
+    kind = probes.get(probe).settings
+    if kind is None:
+        raise ValueError(f"the probe {probe} has no settings of its own")
+    if isinstance(value, kind):
+        return value
+    known = [field.name for field in fields(kind)]
+    for key in value:
+        if key not in known:
+            near = did_you_mean(key, known)
+            raise ValueError(f"{probe} has no setting '{key}'{near} it has {', '.join(known)}")
+    return TypeAdapter(kind).validate_python(value)
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -79,25 +103,35 @@ class Protocol:
     )
     """`knn`: numbers of neighbours."""
 
+    own: Annotated[tuple[tuple[str, Any], ...], BeforeValidator(_own)] = ()
+    """Settings of probes that bring some of their own (`probes.probe.Probe.settings`), by name."""
+
+    def of(self, probe: str) -> Any:
+        """The settings of a probe that brings some of its own; None for others."""
+        kind = probes.get(probe).settings
+        return dict(self.own).get(probe, kind()) if kind else None
+
     def settings(self, probe: str) -> dict[str, Any]:
         """What this probe's numbers depend on."""
-        own: dict[str, dict[str, Any]] = {
-            "linear": asdict(self.gradient),
-            "attentive": asdict(self.gradient),
-            "logistic": {"costs": self.costs},
-            "ridge": {"penalties": self.penalties},
-            "knn": {"neighbours": self.neighbours},
-        }
+        known, own = probes.get(probe), self.of(probe)
+        code = code_identity.of([known.train], f"probe '{probe}'") if _is_anyones(known) else ""
         return {
             "probe": probe,
             "standardize": self.standardize,
             "fewshot_validation": self.fewshot_validation,
-            **own[probe],
+            **known.uses(self),
+            **(asdict(own) if own else {}),
+            **({"code": code} if code else {}),
         }
 
     def id(self, probe: str) -> str:
         """Short name for tables and files: the name and 8 digits of the settings' SHA-256."""
         return f"{self.name}-{hashing.short(hashing.digest(self.settings(probe)), 8)}"
+
+
+def _is_anyones(probe: Probe) -> bool:
+    """Whether it is not one of ours, whose changes are versions of this package."""
+    return not executed.is_ours(probe.train.__module__)
 
 
 PAPER = Protocol()
@@ -126,8 +160,12 @@ def load(name: str | Path) -> Protocol:
             f"{', '.join(PROTOCOLS)}, or a .yaml file"
         )
     content = yaml_file.read(path, "protocol")
+    named = {field.name for field in fields(Protocol)}
+    own = {key: content.pop(key) for key in probes.names() if key in content.keys() - named}
     try:
-        protocol: Protocol = TypeAdapter(Protocol).validate_python({"name": path.stem, **content})
+        protocol: Protocol = TypeAdapter(Protocol).validate_python(
+            {"name": path.stem, **content, **({"own": own} if own else {})}
+        )
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))

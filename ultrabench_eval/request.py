@@ -111,10 +111,10 @@ class Request:
     plugin_files: _Names = _asked(
         (),
         "--plugin",
-        "Python file that registers models or tasks; may be repeated.",
+        "Python file that registers models, tasks or probes; may be repeated.",
         kind=list[Path] | None,
     )
-    """Python files that register models or tasks."""
+    """Python files that register models, tasks or probes."""
     weights: dict[str, Path | str] | None = _asked(
         None,
         "--weights",
@@ -147,10 +147,10 @@ class Request:
     probe: _Words = _asked(
         "linear",
         "--probe",
-        "linear, logistic, ridge, knn, attentive; comma-separated.",
+        "linear, logistic, ridge, knn, attentive, or a plugin's; comma-separated.",
         kind=str,
     )
-    """Names of `protocol.PROBES`, a list or comma-separated."""
+    """Names of `probes.names()`, a list or comma-separated."""
     protocol: _Protocols = _asked(
         "paper", "--protocol", "paper, tuned, or a YAML file; comma-separated.", kind=str
     )

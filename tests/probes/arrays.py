@@ -11,4 +11,4 @@ def fit(
     probe: str, x, y, vx, vy, *, classes: int, seeds, protocol: Protocol, subsets=None
 ) -> Probes:
     draws = streams(len(x), len(vx), seeds, subsets, None)
-    return probes.train(probe, Data(x, y, vx, vy, classes), draws, protocol)
+    return probes.get(probe).train(Data(x, y, vx, vy, classes), draws, protocol)

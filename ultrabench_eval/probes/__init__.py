@@ -1,28 +1,38 @@
 """Probes: small classifiers on frozen features. Pure functions of arrays.
 
-Each module has a function `train` and is named as in `protocol.PROBES`; `linear.fit` takes plain
-arrays.
+Each has a file of its own, which declares it as `PROBE` (`probe.Probe`). Anyone's is registered by
+a plugin file: `ultrabench_eval.probes.register("its-name", Probe(...))`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from ultrabench_eval.core.registry import Registry
 
 if TYPE_CHECKING:
-    from ultrabench_eval.probes.heads import Data, Probes, Stream
-    from ultrabench_eval.protocol import Protocol
+    from ultrabench_eval.probes.probe import Probe
+
+registry = Registry("probe", group="ultrabench_eval.probes", listing="ubench run --help")
+for _name in ("linear", "logistic", "ridge", "knn", "attentive"):
+    registry.register(_name, f"{__name__}.{_name}:PROBE")
 
 
-def train(probe: str, data: Data, draws: Sequence[Stream], protocol: Protocol) -> Probes:
-    """Train the probe of that name.
+def names() -> list[str]:
+    """Names of all probes."""
+    return registry.names()
 
-    Args:
-        probe: one of `protocol.PROBES`.
-        data: features and labels of training and validation images.
-        draws: which of them each subset and seed uses; see `heads.streams`.
-        protocol: all settings.
+
+def register(name: str, probe: Probe) -> Any:
+    """Make a probe known by a name."""
+    return registry.register(name, probe)
+
+
+def get(name: str) -> Probe:
+    """The probe of that name.
+
+    Raises:
+        UserError: there is none.
     """
-    probes: Probes = import_module(f"{__name__}.{probe}").train(data, draws, protocol)
-    return probes
+    found: Probe = registry.get(name)
+    return found

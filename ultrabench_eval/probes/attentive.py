@@ -20,6 +20,7 @@ from torch.nn.functional import cross_entropy
 from ultrabench_eval.core import hashing
 from ultrabench_eval.probes.early_stopping import EarlyStopping
 from ultrabench_eval.probes.heads import Data, Probes, Scaler, Stream, one_thread
+from ultrabench_eval.probes.probe import Probe, by_gradient, steps_tried
 from ultrabench_eval.protocol import Protocol
 
 _BLOCK = 256  # images whose tokens are looked at at a time, which bounds the memory
@@ -162,3 +163,6 @@ def _validation_losses(parameters: _Parameters, rows: Tensor, data: Data, scaler
         for block in torch.split(rows, _BLOCK)
     ]
     return _losses(torch.cat(blocks, 1), data.validation_y[rows]).double().cpu()
+
+
+PROBE = Probe(train, uses=by_gradient, tried=steps_tried, reads="tokens", seconds=3.0)

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn.functional import normalize, one_hot
 
 from ultrabench_eval.probes.heads import Data, Head, Probes, Scaler, Stream
+from ultrabench_eval.probes.probe import Probe
 from ultrabench_eval.protocol import Protocol
 
 TEMPERATURE = 0.07  # of the votes' weights, exp(cosine / temperature), as in DINO
@@ -100,3 +101,11 @@ def _memory(stream: Stream, data: Data, protocol: Protocol) -> _Memory:
     x, y = data.train_x[stream.rows], data.train_y[stream.rows]
     scaler = Scaler.of(x) if protocol.standardize else Scaler.neutral(x)
     return _Memory(scaler, normalize(scaler(x)), one_hot(y, data.classes).to(x))
+
+
+PROBE = Probe(
+    train,
+    uses=lambda protocol: {"neighbours": protocol.neighbours},
+    tried=lambda protocol: len(protocol.neighbours),
+    seconds=0.01,
+)

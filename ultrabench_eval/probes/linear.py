@@ -25,6 +25,7 @@ from torch.optim.adamw import adamw
 from ultrabench_eval.core import hashing
 from ultrabench_eval.probes.early_stopping import EarlyStopping
 from ultrabench_eval.probes.heads import Data, LinearProbes, Scaler, Stream, one_thread, streams
+from ultrabench_eval.probes.probe import Probe, by_gradient, steps_tried
 from ultrabench_eval.protocol import Protocol
 
 _LANES = 16  # float32 numbers in the widest vector registers
@@ -250,3 +251,6 @@ def _losses(weight: Tensor, rates: Tensor, x: Tensor, y: Tensor) -> Tensor:
     likelihood = (logits * rates.unsqueeze(-1)).log_softmax(-1)
     picked = likelihood.gather(-1, y[..., None, None].expand(k, count, s, 1)).squeeze(-1)
     return -picked.mT.contiguous().mean(-1)
+
+
+PROBE = Probe(train, uses=by_gradient, tried=steps_tried, seconds=0.2)
