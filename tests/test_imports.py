@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -123,3 +124,26 @@ def test_what_plugins_and_scripts_import_has_its_former_name(
     former: str, name: str, now: str
 ) -> None:
     assert getattr(import_module(former), name) is getattr(import_module(now), name)
+
+
+@pytest.mark.parametrize("name", ["tasks", "model_zoo"])
+def test_a_package_of_the_users_with_our_name_is_a_sentence(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "__init__.py").write_text("MINE = 1\n")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    for code in (command("ubench", "models"), command("usjepa", "configs")):
+        done = subprocess.run(
+            [sys.executable, "-c", code.replace("assert not end.code", "raise")],
+            capture_output=True,
+            text=True,
+            env=environment,
+            cwd=tmp_path,
+        )
+        assert done.returncode == 2
+        assert done.stderr.startswith(f"ubench: another package called '{name}' ({tmp_path}")
+        assert done.stderr.count("\n") == 1
+    code = "import ultrabench_eval; ultrabench_eval.run"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment, cwd=tmp_path
+    )
+    assert f"ImportError: another package called '{name}'" in done.stderr

@@ -17,6 +17,10 @@ __all__ = ["__version__", "run"]
 
 def __getattr__(name: str) -> Any:
     if name == "run":  # lazily: the pipeline imports torch
+        from ultrabench_eval.core import siblings
+
+        if found := siblings.problem():
+            raise ImportError(found)
         from ultrabench_eval.pipeline import run
 
         return run

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from model_zoo import code_identity, executed
 from ultrabench_eval import probes
 from ultrabench_eval.core import hashing, yaml_file
 from ultrabench_eval.core.errors import UserError, did_you_mean
@@ -114,7 +113,7 @@ class Protocol:
     def settings(self, probe: str) -> dict[str, Any]:
         """What this probe's numbers depend on."""
         known, own = probes.get(probe), self.of(probe)
-        code = code_identity.of([known.train], f"probe '{probe}'") if _is_anyones(known) else ""
+        code = _code(known, probe)
         return {
             "probe": probe,
             "standardize": self.standardize,
@@ -129,9 +128,12 @@ class Protocol:
         return f"{self.name}-{hashing.short(hashing.digest(self.settings(probe)), 8)}"
 
 
-def _is_anyones(probe: Probe) -> bool:
-    """Whether it is not one of ours, whose changes are versions of this package."""
-    return not executed.is_ours(probe.train.__module__)
+def _code(probe: Probe, name: str) -> str:
+    """Digest of the code of anyone's probe; "" for ours, whose changes are new versions."""
+    from model_zoo import code_identity, executed
+
+    ours = executed.is_ours(probe.train.__module__)
+    return "" if ours else code_identity.of([probe.train], f"probe '{name}'")
 
 
 PAPER = Protocol()

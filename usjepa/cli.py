@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ultrabench_eval.core import command, files
+from ultrabench_eval.core import command, files, siblings
 from ultrabench_eval.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -181,6 +181,7 @@ def configs() -> None:
 
 def main() -> None:
     """Entry point: whatever goes wrong becomes one sentence and an exit code."""
+    siblings.check()
     command.main("usjepa", app)
 
 

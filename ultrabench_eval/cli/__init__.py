@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from ultrabench_eval.cli import audit, data, doctor, merge, options, plan, report, show, speed
-from ultrabench_eval.core import command
+from ultrabench_eval.core import command, siblings
 from ultrabench_eval.core.errors import UserError
 from ultrabench_eval.request import Request
 
@@ -177,4 +177,5 @@ for one in (plan.plan, merge.merge, doctor.doctor, speed.speed):
 
 def main() -> None:
     """Entry point: bad input becomes one sentence per problem and exit code 2."""
+    siblings.check()
     command.main("ubench", app)
