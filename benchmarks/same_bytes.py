@@ -64,7 +64,11 @@ FIELDS = {
 LINES = {"terminal.txt": {"images encoded: .*": "depends on which parts filled the cache before"}}
 # `Making.plain` also replaces the paths of checkouts and of the sides' folders.
 
-TOLERANCE = {"CPU seconds": 1.25, "peak MB": 1.03}  # NEW over OLD, at most; for `wide`
+TOLERANCE = {"CPU seconds": 1.25, "peak MB": 1.05}
+"""NEW over OLD, at most, in `wide`. Eight runs of one commit on a busy machine took 26 to 32 CPU
+seconds and 1,234 to 1,277 MB."""
+
+SHOWN = 20  # differences of a way
 
 # ---- what is run ---------------------------------------------------------------------------------
 
@@ -421,7 +425,7 @@ def main() -> int:
             *(costs(base, made) if name == "wide" else ()),
         ]
         differ = [(name, way, *end) for end in ends if end]
-        found += differ
+        found += differ[:SHOWN]
         spent = (f"{making.cost['CPU seconds']:.0f}" for making in (base, made))
         table.append((name, way, len(ends), len(ends) - len(differ), len(differ), *spent))
         print(*table[-1], flush=True)
@@ -430,7 +434,7 @@ def main() -> int:
         print("", tabulate(found, titles, tablefmt="pipe", disable_numparse=True), sep="\n")
     titles = ["part", "way", "files compared", "equal", "different", "CPU s of OLD", "of NEW"]
     print("", tabulate(table, titles, tablefmt="pipe"), sep="\n")
-    print(f"\n{len(found)} differences" if found else "\nall equal")
+    print("\nnot equal" if found else "\nall equal")
     return int(bool(found))
 
 
