@@ -46,6 +46,7 @@ SKIPPED = {
     "*.lock": "locks are empty; which of them remain depends on timing",
     "*/.workers/*": "logs of workers hold the time of day and process numbers",
     "partial/*": "what a killed run left depends on timing; see `kept`",
+    "*/requests/*": "what was asked for, which checkouts before `--config` did not write",
     "log": "ours: commands and standard error",
     "done.json": "ours: what it cost",
 }
