@@ -17,7 +17,7 @@ import pytest
 from tasks import phantom
 from tasks.phantom.plan import SIZES, Size
 from ultrabench_eval import plugins
-from ultrabench_eval.core import sheets
+from ultrabench_eval.core import drawing, sheets
 from ultrabench_eval.core.sheets import Row
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 Drawn = list[tuple[list[str], list[Row]]]
 
+FORMATS = drawing.SUFFIXES
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
@@ -47,6 +48,20 @@ def _place(item: pytest.Item) -> tuple[bool, str, str]:
         return False, "", ""
     parameters = item.callspec.params if hasattr(item, "callspec") else {}
     return True, str(item.path), str(parameters.get("name", ""))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _figures_are_svg() -> Iterator[None]:
+    """The other formats take most of a report's time, and few tests look at them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(drawing, "SUFFIXES", ("svg",))
+        yield
+
+
+@pytest.fixture
+def every_format(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures are drawn as SVG, PNG and PDF, as outside of tests."""
+    monkeypatch.setattr(drawing, "SUFFIXES", FORMATS)
 
 
 @pytest.fixture(scope="session")
