@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sklearn.model_selection import GroupShuffleSplit, train_test_split
 
 from tasks.release import missing_note
 from tasks.samples.images import ImageArray, ImageFile
@@ -35,6 +34,8 @@ def stratified(labels: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarr
     The held-out part has ceil(fraction * N) items. Positions come in the shuffled order of
     scikit-learn, which a second draw from `rest` depends on.
     """
+    from sklearn.model_selection import train_test_split  # here, because few runs draw one
+
     rest, held_out = train_test_split(
         np.arange(len(labels)), test_size=fraction, random_state=seed, stratify=labels
     )
@@ -43,6 +44,8 @@ def stratified(labels: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarr
 
 def grouped(groups: Sequence[Any], fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Positions (rest, held out) of a draw of `fraction` of the groups, whole; in input order."""
+    from sklearn.model_selection import GroupShuffleSplit
+
     splitter = GroupShuffleSplit(n_splits=1, test_size=fraction, random_state=seed)
     # Of objects, for numpy's own strings lose zero characters at their end.
     rest, held_out = next(

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import inspect
+import os
+import re
 import sys
 import time
 import zlib
@@ -17,7 +21,7 @@ import pytest
 from tasks import phantom
 from tasks.phantom.plan import SIZES, Size
 from ultrabench_eval import plugins
-from ultrabench_eval.core import sheets
+from ultrabench_eval.core import drawing, sheets
 from ultrabench_eval.core.sheets import Row
 
 if TYPE_CHECKING:
@@ -26,6 +30,7 @@ if TYPE_CHECKING:
 
 Drawn = list[tuple[list[str], list[Row]]]
 
+FORMATS = drawing.SUFFIXES
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
@@ -47,6 +52,20 @@ def _place(item: pytest.Item) -> tuple[bool, str, str]:
         return False, "", ""
     parameters = item.callspec.params if hasattr(item, "callspec") else {}
     return True, str(item.path), str(parameters.get("name", ""))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _figures_are_svg() -> Iterator[None]:
+    """The other formats take most of a report's time, and few tests look at them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(drawing, "SUFFIXES", ("svg",))
+        yield
+
+
+@pytest.fixture
+def every_format(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures are drawn as SVG, PNG and PDF, as outside of tests."""
+    monkeypatch.setattr(drawing, "SUFFIXES", FORMATS)
 
 
 @pytest.fixture(scope="session")
@@ -73,7 +92,10 @@ def tiny() -> Iterator[Size]:
 @pytest.fixture(scope="session")
 def phantom_root(tiny: Size, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The whole SYNTHETIC suite at `tiny`, seed 3; not to be written into."""
-    return phantom.write(tmp_path_factory.mktemp("phantom"), size=tiny.name, seed=3)
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:  # all workers share what the first one writes
+        folder = folder.parent
+    return phantom.write(folder / "phantom", size=tiny.name, seed=3)
 
 
 @pytest.fixture
@@ -83,6 +105,7 @@ def shallow(monkeypatch: pytest.MonkeyPatch) -> None:
 
     plain = vit.VisionTransformer.__init__
 
+    @functools.wraps(plain)
     def two_blocks(*args: Any, **options: Any) -> None:
         bound = inspect.signature(plain).bind(*args, **options)
         bound.arguments["depth"] = 2
@@ -127,24 +150,46 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 @pytest.fixture
-def light(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str], dict[str, Any]]:
-    """The content of a model's released file, with one number a tensor."""
+def light(
+    monkeypatch: pytest.MonkeyPatch, shallow: None, tmp_path: Path
+) -> Callable[[str], dict[str, Any]]:
+    """The content of a model's released file: its first blocks, with one number per tensor."""
     import torch  # here, for fast tests do without
 
-    from model_zoo import verify
+    import model_zoo
+    from model_zoo import echocare, sam, verify
 
     def one_number(part: dict[str, Any], key: str, shape: list[int]) -> Tensor:
         return torch.tensor([zlib.crc32(key.encode()) / 2**32]).expand(shape)
 
     monkeypatch.setattr(verify, "_filled", one_number)
+    monkeypatch.setattr(sam, "DEPTH", 3)  # the third has global attention
+    monkeypatch.setattr(echocare, "_DEPTHS", (2, 2, 2, 2))
+    for name in ("dinov3", "echocare"):
+        model = model_zoo.registry.get(name)
+        (first, *others) = model.layouts
+        constants = {key: x for key, x in first.constants.items() if not _is_deep(key, 2)}
+        first = dataclasses.replace(first, constants=constants)
+        monkeypatch.setattr(model, "layouts", (first, *others))
 
     def content_of(name: str) -> dict[str, Any]:
-        path = tmp_path / "light.pth"
-        verify.write_checkpoint(verify.read(name), path)
+        vectors, path = verify.read(name), tmp_path / "light.pth"
+        depth = 3 if name in ("sam", "samus", "ultrasam") else 2
+        vectors.described["keys"] = [
+            (key, shape) for key, shape in vectors.described["keys"] if not _is_deep(key, depth)
+        ]
+        verify.write_checkpoint(vectors, path)
         content: dict[str, Any] = torch.load(path, weights_only=True)
         return content
 
     return content_of
+
+
+def _is_deep(key: str, depth: int) -> bool:
+    """Whether a key of a released file belongs to an encoder's block behind the first `depth`."""
+    start = r"(module\.|image_encoder\.|backbone\.|layers\d\.0\.)?"
+    found = re.match(rf"{start}(blocks|layers)\.(\d+)\.", key)
+    return found is not None and int(found[3]) >= depth
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from unittest.mock import patch
 import pytest
 from typer.testing import CliRunner
 
+from tasks.phantom.plan import SIZES, Size
 from ultrabench_eval import cli
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -76,7 +77,7 @@ def test_run_prints_the_leaderboard_and_where_it_is(tmp_path: Path, manifest: Pa
 
 
 def test_bad_input_is_one_sentence_a_problem_and_exit_2(tmp_path: Path) -> None:
-    done = ubench_process("run", "--model", "usrc-jepa", "--task", "all", "--seeds", "5")
+    done = ubench("run", "--model", "usrc-jepa", "--task", "all", "--seeds", "5")
     assert done.returncode == 2
     assert done.stdout == ""
     lines = done.stderr.splitlines()
@@ -88,6 +89,13 @@ def test_bad_input_is_one_sentence_a_problem_and_exit_2(tmp_path: Path) -> None:
     assert "--data phantom" in offer[0]
 
 
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Simulated data sets of few and small images."""
+    monkeypatch.setitem(SIZES, "small", Size("small", 0.3, 0.4))
+
+
+@pytest.mark.usefixtures("few")
 def test_the_run_that_is_offered_works(tmp_path: Path) -> None:
     """On one task of the eight, to be quick: the words are those of the offer."""
     from ultrabench_eval.loading import WORKS_NOW
@@ -176,6 +184,7 @@ def test_a_manifest_can_be_looked_at(manifest: Path) -> None:
     assert re.search(r"all\s+36\s+12\s+12", done.stdout)
 
 
+@pytest.mark.usefixtures("few")
 def test_phantom_data_is_written_where_it_is_told(tmp_path: Path) -> None:
     out = tmp_path / "data"
     done = ubench("data", "phantom", "--out", str(out), "--task", "tn5000")

@@ -37,8 +37,6 @@ from test_cli import clean
 
 import model_zoo
 import usjepa.cli
-from tasks import phantom
-from tasks.phantom.plan import Size
 from ultrabench_eval import cli
 from ultrabench_eval.report.paper import claims, published
 from ultrabench_eval.stats import bootstrap
@@ -78,19 +76,13 @@ def commands(page: str) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def scans(tiny: Size, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data root with a SYNTHETIC AUL."""
-    return phantom.write(tmp_path_factory.mktemp("scans"), size=tiny.name, seed=3, tasks=["aul"])
-
-
-@pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")
 
 
 @pytest.fixture
 def place(
-    tmp_path: Path, scans: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, phantom_root: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Path]:
     """A working folder with all that pages speak of."""
     monkeypatch.chdir(tmp_path)
@@ -105,8 +97,8 @@ def place(
     for folder in ("DATA", "FRAMES"):
         Path(folder).mkdir()
     for name in ("aul", "ultrabench_splits"):
-        Path("DATA", name).symlink_to(scans / name)
-    Path("FRAMES", "livers").symlink_to(scans / "aul" / "Benign" / "image")
+        Path("DATA", name).symlink_to(phantom_root / name)
+    Path("FRAMES", "livers").symlink_to(phantom_root / "aul" / "Benign" / "image")
     (tmp_path / "PRETRAINING_IMAGES").symlink_to(tmp_path / "my_scans_images")
     _make_shades(tmp_path / "DATA" / "shades")
     rows = [line.split(",") for line in Path("my_scans.csv").read_text().splitlines()]

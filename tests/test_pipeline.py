@@ -291,6 +291,7 @@ def test_a_damaged_cell_is_measured_again(tmp_path: Path, manifest: Path) -> Non
 
 
 def command(out: Path, cache: Path, manifest: Path, plugin: Path) -> list[str]:
+    """For a process that is killed, or has another beside it."""
     script = "from ultrabench_eval.cli import main; main()"
     return [
         *(sys.executable, "-c", script, "run", "--model", "counting,pixels"),
@@ -299,19 +300,28 @@ def command(out: Path, cache: Path, manifest: Path, plugin: Path) -> list[str]:
     ]
 
 
+def same_here(
+    monkeypatch: pytest.MonkeyPatch, out: Path, cache: Path, manifest: Path, plugin: Path, log: Path
+) -> None:
+    """The run of `command` in this process, which spares it the imports."""
+    monkeypatch.setenv("COUNTING_LOG", str(log))
+    options = {"plugin_files": [plugin], "seeds": 2, "cache": cache}
+    run(out, manifest, "counting,pixels", **options)
+    forget_plugins()
+
+
 def encoded(log: Path) -> list[str]:
     return log.read_text().split() if log.exists() else []
 
 
 @pytest.mark.slow
 def test_killed_at_any_moment_and_run_again_gives_the_same_bytes(
-    tmp_path: Path, counting: Path
+    tmp_path: Path, counting: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     manifest = make_manifest(tmp_path / "many.csv", count=900)
-    calm = {**os.environ, "COUNTING_LOG": str(tmp_path / "calm.log")}
-    wanted, out = tmp_path / "wanted", tmp_path / "out"
-    subprocess.run(command(wanted, tmp_path / "cache_a", manifest, counting), env=calm, check=True)
-    assert len(encoded(tmp_path / "calm.log")) == 900
+    wanted, out, calm = tmp_path / "wanted", tmp_path / "out", tmp_path / "calm.log"
+    same_here(monkeypatch, wanted, tmp_path / "cache_a", manifest, counting, calm)
+    assert len(encoded(calm)) == 900
 
     log = tmp_path / "killed.log"
     slow = {**os.environ, "COUNTING_LOG": str(log), "COUNTING_SLEEP": "0.05"}
@@ -330,7 +340,7 @@ def test_killed_at_any_moment_and_run_again_gives_the_same_bytes(
                 kills += 1
             time.sleep(0.005)
     assert kills >= 2  # the third may come too late
-    subprocess.run(again, env={**slow, "COUNTING_SLEEP": "0"}, check=True)
+    same_here(monkeypatch, out, tmp_path / "cache_b", manifest, counting, log)
     assert tables(out) == tables(wanted)
     # A kill costs at most the shard that was under way.
     images = encoded(log)
@@ -356,7 +366,7 @@ def test_two_runs_share_a_cache_without_encoding_twice(tmp_path: Path, counting:
 
 
 def test_a_finished_shard_is_never_encoded_again_after_a_kill(
-    tmp_path: Path, manifest: Path, counting: Path
+    tmp_path: Path, manifest: Path, counting: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The quick version: one shard of 60, killed while the probe trains or later."""
     log = tmp_path / "log"
@@ -369,7 +379,7 @@ def test_a_finished_shard_is_never_encoded_again_after_a_kill(
         time.sleep(0.01)
     process.kill()
     process.wait()
-    subprocess.run(line, env=environment, check=True, stdout=subprocess.DEVNULL)
+    same_here(monkeypatch, tmp_path / "out", tmp_path / "cache", manifest, counting, log)
     assert len(encoded(log)) == 60
 
 

@@ -12,6 +12,8 @@ import pytest
 from ultrabench_eval.core import drawing, sheets
 from ultrabench_eval.core.sheets import Row, Tile
 
+pytestmark = pytest.mark.usefixtures("every_format")
+
 
 def curve(word: str = "macro F1") -> dict[str, bytes]:
     figure = drawing.new(3, 2)

@@ -1,14 +1,16 @@
 """One contract, every registered encoder.
 
-Deep networks are cut to a few blocks and big inputs to small ones, for their time: the contract
-holds at any depth and size.
+Deep networks are cut to a few blocks, wide ones to a few heads and big inputs to small ones, for
+their time: the contract holds at any depth, width and size.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -16,7 +18,7 @@ import pytest
 import torch
 
 import model_zoo
-from model_zoo import echocare, released, sam, samus
+from model_zoo import biomedclip, dinov3, echocare, released, sam, samus, usfm, vit
 from model_zoo.encoder import Encoder
 from model_zoo.transforms import to_float
 from ultrabench_eval.core.errors import UserError
@@ -24,7 +26,7 @@ from ultrabench_eval.features import encode_batch
 
 NAMES = [name for name in model_zoo.names() if not name.endswith("<name>")] + [
     "timm/test_vit",
-    "timm/resnet18",
+    "timm/test_resnet",
     "usfm/cls",
 ]
 
@@ -38,10 +40,12 @@ def picture(seed: int) -> np.ndarray:
 
 @pytest.fixture
 def load(monkeypatch: pytest.MonkeyPatch, shallow: None) -> Callable[..., Encoder]:
+    narrow(monkeypatch)
     monkeypatch.setattr(sam, "DEPTH", 3)  # the third has global attention
     monkeypatch.setattr(sam.SAMNetwork, "grid", 16)
     monkeypatch.setattr(echocare, "_DEPTHS", (2, 2, 2, 2))
-    monkeypatch.setattr(samus.SAMUS, "batch_size", 2)
+    for model in (Encoder, samus.SAMUS, echocare.EchoCare):
+        monkeypatch.setattr(model, "batch_size", 2)
     for name, size in (("sam", 256), ("ultrasam", 256), ("echocare", 64)):
         model = model_zoo.registry.get(name)
         smaller = dataclasses.replace(model.input_rule, size=size)
@@ -53,6 +57,31 @@ def load(monkeypatch: pytest.MonkeyPatch, shallow: None) -> Callable[..., Encode
         return model_zoo.load(name, weights, "cpu", **{"dtype": "float32", **options})
 
     return loaded
+
+
+def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two heads of 64 channels, as the released networks have twelve."""
+    plain = vit.VisionTransformer.__init__
+
+    def two_heads(*args: Any, **options: Any) -> None:
+        bound = inspect.signature(plain).bind(*args, **options)
+        if not isinstance(args[0], biomedclip.ProjectedViT):  # its projection is from 768
+            bound.arguments |= {"width": 128, "heads": 2}
+        plain(*bound.args, **bound.kwargs)
+
+    monkeypatch.setattr(vit.VisionTransformer, "__init__", two_heads)
+    for module, width, heads in ((dinov3, "_WIDTH", "_HEADS"), (sam, "WIDTH", "HEADS"),
+                                 (usfm.RelativePositionViT, "width", "heads")):  # fmt: skip
+        monkeypatch.setattr(module, width, 128)
+        monkeypatch.setattr(module, heads, 2)
+    branch = samus.CNN
+    monkeypatch.setattr(
+        samus,
+        "CNN",
+        lambda widths, first=None: branch((*[w // 4 for w in widths[:-1]], 128), first),
+    )
+    monkeypatch.setattr(echocare, "_WIDTH", 32)
+    monkeypatch.setattr(echocare, "_HEADS", (1, 2, 4, 8))
 
 
 @pytest.mark.slow
@@ -159,10 +188,28 @@ def test_the_card_counts_right(name: str) -> None:
         assert (encoder.parameter_count, encoder.dim) == (card.parameters, card.dim)
 
 
+class Shallow(Encoder):
+    """Little for a compiler to do."""
+
+    input_rule = model_zoo.InputRule(size=16)
+
+    def build(self, weights: object) -> torch.nn.Module:
+        return torch.nn.Sequential(torch.nn.Conv2d(3, 4, 8, 8), torch.nn.GELU(), torch.nn.Flatten())
+
+    def _forward(self, x: torch.Tensor) -> torch.Tensor:
+        features: torch.Tensor = self.network(x)
+        return features
+
+
 @pytest.mark.slow
-def test_compiled_features_are_nearly_the_same() -> None:
-    plain = model_zoo.load("timm/test_vit", "random", "cpu", "float32")
-    quick = model_zoo.load("timm/test_vit", "random", "cpu", "float32", compile=True)
+def test_compiled_features_are_nearly_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch._inductor.config.cpp.vec_isa_ok", True)  # no trial compilations
+    model_zoo.register("shallow")(Shallow)
+    try:
+        plain = model_zoo.load("shallow", "random", "cpu", "float32")
+        quick = model_zoo.load("shallow", "random", "cpu", "float32", compile=True)
+    finally:
+        model_zoo.registry.remove("shallow")
     assert quick.compiled
     assert quick.fingerprint == plain.fingerprint
     images = to_float(picture(1))[None]

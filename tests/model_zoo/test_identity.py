@@ -116,6 +116,21 @@ def test_a_module_that_a_forward_pass_imports_counts(folder: Path) -> None:
     assert loaded(path).fingerprint != first.fingerprint
 
 
+BOTH_ORDERS = """
+import os, sys
+from pathlib import Path
+import model_zoo.encoder  # once for both, because torch takes seconds
+from ultrabench_eval import plugins
+for order in (sys.argv[1:], sys.argv[:0:-1]):
+    if not os.fork():
+        for path in order:
+            plugins.load_file(Path(path))
+        print(model_zoo.load("mine", device="cpu").fingerprint, flush=True)
+        os._exit(0)
+    os.wait()
+"""
+
+
 def test_neither_place_nor_order_nor_other_plugins_count(folder: Path) -> None:
     for name in ("a", "b"):
         write(folder / name / "my_net.py", NET.format(factor=1))
@@ -125,22 +140,11 @@ def test_neither_place_nor_order_nor_other_plugins_count(folder: Path) -> None:
     other = write(folder / "other.py", PLUGIN.replace('"mine"', '"other"').format(
         imports="import unrelated\nfrom my_net import Net", build="return Net()"))  # fmt: skip
     write(folder / "unrelated.py", "x = 1")
-    code = (
-        "import sys; from pathlib import Path; import model_zoo; from ultrabench_eval import "
-        "plugins\nfor p in sys.argv[1:]: plugins.load_file(Path(p))\n"
-        "print(model_zoo.load('mine', device='cpu').fingerprint)"
-    )
     plugin(folder / "b", f"{here}\nfrom my_net import Net")
     write(folder / "my_net.py", NET.format(factor=1))
-    orders = ([other, folder / "b" / "m.py"], [folder / "b" / "m.py", other])
-    for paths in orders:
-        result = subprocess.run(
-            [sys.executable, "-c", code, *map(str, paths)],
-            cwd=folder,
-            capture_output=True,
-            text=True,
-        )
-        assert result.stdout.strip() == first, result.stderr
+    words = [sys.executable, "-c", BOTH_ORDERS, str(other), str(folder / "b" / "m.py")]
+    result = subprocess.run(words, cwd=folder, capture_output=True, text=True)
+    assert result.stdout.split() == [first, first], result.stderr
 
 
 def test_what_was_executed_is_hashed_and_not_what_lies_there_later(folder: Path) -> None:
@@ -219,32 +223,43 @@ class Mine(model_zoo.Encoder):
 """
 
 
-def notebook(tmp_path: Path, cell: str) -> str:
-    """The fingerprint of a class that is defined at a prompt, in a process of its own."""
-    code = f"exec(compile({cell!r}, '<cell>', 'exec'))\nprint(Mine(name='x').fingerprint)"
-    result = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True
-    )
+NOTEBOOKS = """
+import os, sys
+import model_zoo.encoder  # once for all, because torch takes seconds
+for cell in sys.argv[1:]:
+    if not os.fork():
+        exec(compile(cell, "<cell>", "exec"))
+        print(Mine(name="x").fingerprint, flush=True)
+        os._exit(0)
+    os.wait()
+"""
+
+
+def notebooks(tmp_path: Path, *cells: str) -> list[str]:
+    """Fingerprints of a class that is defined at a prompt, each in a process of its own."""
+    words = [sys.executable, "-c", NOTEBOOKS, *cells]
+    result = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
     assert not result.stderr
-    return result.stdout.strip()
+    return result.stdout.split()
 
 
 def test_a_class_of_a_notebook_is_known_by_its_code(tmp_path: Path) -> None:
     plain = CELL.format(factor=1, more="")
-    first = notebook(tmp_path, plain)
-    assert len(first) == 64
-    assert notebook(tmp_path, "\n\n# moved\n" + plain + "\nunused = 3") == first
+    moved = "\n\n# moved\n" + plain + "\nunused = 3"
     others = [CELL.format(factor=2, more=""), CELL.format(factor=1, more=" + 0")]
-    assert len({first, *(notebook(tmp_path, cell) for cell in others)}) == 3
+    first, same, *different = notebooks(tmp_path, plain, moved, *others)
+    assert len(first) == 64
+    assert same == first
+    assert len({first, *different}) == 3
 
 
 def test_a_module_below_a_notebook_counts(tmp_path: Path) -> None:
     cell = CELL.format(factor=1, more="").replace("def scale(x):", "from helper import h\ndef "
                                                   "scale(x):\n    x = h(x)")  # fmt: skip
     write(tmp_path / "helper.py", "def h(x): return x")
-    first = notebook(tmp_path, cell)
+    first = notebooks(tmp_path, cell)
     write(tmp_path / "helper.py", "def h(x): return x + 1")
-    assert notebook(tmp_path, cell) != first
+    assert notebooks(tmp_path, cell) != first
 
 
 # ---- weights ----------------------------------------------------------------------------------

@@ -168,8 +168,7 @@ def test_ultrasams_training_log_is_not_opened(
         log = HistoryBuffer()
         del log.statistics
         torch.save(content | {"message_hub": {"loss": log}}, tmp_path / "w.pth")
-    encoder = model_zoo.load("ultrasam", tmp_path / "w.pth", "cpu", "float32")
-    assert encoder.filled == ("state_dict", "detector")  # type: ignore[attr-defined]
+    assert opened("ultrasam", tmp_path / "w.pth").filled == ("state_dict", "detector")
 
 
 def untrained(name: str) -> dict[str, Any]:
@@ -177,7 +176,7 @@ def untrained(name: str) -> dict[str, Any]:
     tensors = dict(model_zoo.load("dinov3", "random", "cpu").network.state_dict())
     tensors["storage_tokens"] = tensors.pop("registers")
     tensors["rope_embed.periods"] = 100.0 ** (2 * torch.arange(16) / 32)
-    for i in range(12):
+    for i in range(2):
         tensors[f"blocks.{i}.ls1.gamma"] = tensors.pop(f"blocks.{i}.gamma_1")
         tensors[f"blocks.{i}.ls2.gamma"] = tensors.pop(f"blocks.{i}.gamma_2")
         tensors[f"blocks.{i}.attn.qkv.bias_mask"] = torch.cat(
@@ -186,7 +185,7 @@ def untrained(name: str) -> dict[str, Any]:
     return tensors
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("light")
 def test_the_layouts_of_dinov3_give_one_fingerprint(tmp_path: Path) -> None:
     official = untrained("dinov3")
     timm, hub = {}, {}
@@ -227,6 +226,10 @@ def test_the_layouts_of_dinov3_give_one_fingerprint(tmp_path: Path) -> None:
     assert len(set(seen.values())) == 1
 
 
+def a_number(tensor: Tensor) -> float:
+    return tensor[(0,) * tensor.ndim].item()  # to flatten it would fill what is expanded
+
+
 @pytest.mark.shared
 @pytest.mark.parametrize(
     ("name", "file", "part", "layout"),
@@ -253,8 +256,8 @@ def test_names_of_the_other_layouts(
     torch.save(tensors, tmp_path / "w.pth")
     encoder = opened(name, tmp_path / "w.pth")
     assert encoder.filled.layout == layout
-    assert {value.flatten()[0].item() for value in tensors.values()} >= {
-        value.flatten()[0].item() for value in encoder.network.state_dict().values()
+    assert {a_number(value) for value in tensors.values()} >= {
+        a_number(value) for value in encoder.network.state_dict().values()
     } - {0.0}  # left out: biases of keys, and those that timm's plain names lack
 
 

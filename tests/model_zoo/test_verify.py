@@ -13,6 +13,7 @@ import torch
 from conftest import SHARED
 from full_arrays import block_inputs, echocare_arrays, sam_arrays, vit_arrays
 from mistakes import MISTAKES, Patch
+from released_files import opened
 from torch import nn
 
 import model_zoo
@@ -55,7 +56,7 @@ def encoder_of(checkpoint_of: CheckpointOf) -> EncoderOf:
     def loaded(name: str) -> Encoder:
         if name not in kept:
             kept.clear()
-            kept[name] = model_zoo.load(name, checkpoint_of(name), "cpu", "float32")
+            kept[name] = opened(name, checkpoint_of(name))
         return kept[name]
 
     return loaded
@@ -124,7 +125,7 @@ def test_a_mistake_of_reading_is_seen(
     wrong: Any,
 ) -> None:
     monkeypatch.setattr(target, attribute, wrong)
-    encoder = model_zoo.registry.get(name)(name=name, weights=checkpoint_of(name))
+    encoder = opened(name, checkpoint_of(name))
     results = verify.compare(encoder, first_image(verify.read(name)))
     assert not any(one.agrees for one in results), results
 
@@ -194,7 +195,7 @@ def test_every_array_of_the_full_vectors(
         else:
             given = vit_arrays(encoder, images, full, inputs)
     if name == "urfm":
-        raw = model_zoo.load(name, f"{checkpoint_of(name)}#state_dict", "cpu", "float32")
+        raw = opened(name, f"{checkpoint_of(name)}#state_dict")
         given["pooled_mean_raw_weights"] = raw.encode(images)
     assert set(given) == set(full) - NOT_OUTPUTS
     for array, values in given.items():
@@ -208,7 +209,7 @@ def test_every_array_of_the_full_vectors(
 @pytest.mark.parametrize("name", RELEASED)
 def test_the_second_vectors(checkpoint_of: CheckpointOf, name: str) -> None:
     vectors = verify.read(name, second=True)
-    encoder = model_zoo.registry.get(name)(name=name, weights=checkpoint_of(name, second=True))
+    encoder = opened(name, checkpoint_of(name, second=True))
     results = verify.compare(encoder, vectors)
     assert {one.array for one in results} == set(vectors.expected)
     assert all(one.agrees for one in results), results

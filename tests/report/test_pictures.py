@@ -21,6 +21,8 @@ from ultrabench_eval.core import drawing
 from ultrabench_eval.core.errors import UserError
 from ultrabench_eval.report.drawings import pictures
 
+pytestmark = pytest.mark.usefixtures("every_format")
+
 
 @pytest.fixture
 def aul(phantom_root: Path) -> Task:

@@ -281,6 +281,7 @@ def test_only_files_of_ours_are_removed_and_none_behind_a_link(
     assert [p.name for p in elsewhere.iterdir()] == ["keep.txt"]
 
 
+@pytest.mark.usefixtures("every_format")
 def test_names_are_neither_markup_nor_formulas(tmp_path: Path) -> None:
     cells = Cells(tmp_path)
     hostile = ("=cmd|' /C calc'!A0", "<script>alert(1)</script>", "[x](javascript:alert(1))",

@@ -18,7 +18,7 @@ from ultrabench_eval.report.drawings import figures
 
 EVERYTHING = {
     "protocols": ("paper-1", "tuned-2"),
-    "fractions": (1, 10),
+    "fractions": (10,),
     "corruptions": ("blur", "shadow"),
 }
 
@@ -32,6 +32,7 @@ def made(out: Path) -> dict[str, bytes]:
     }
 
 
+@pytest.mark.usefixtures("every_format")
 def test_two_writes_give_equal_bytes(tmp_path: Path) -> None:
     first, second = Cells(tmp_path / "a"), Cells(tmp_path / "b")
     results(first, **EVERYTHING)  # type: ignore[arg-type]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import json
 from collections import Counter
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +21,7 @@ from tasks.task import SPLITS, Task
 from ultrabench_eval.core.errors import UserError
 
 pytestmark = pytest.mark.shared
+Load = Callable[[str], Task]
 
 
 def published(root: Path, task: str, part: str) -> list[dict[str, str]]:
@@ -30,9 +33,15 @@ def sizes(task: Task) -> list[int]:
     return [len(split) for split in task.splits.values()]
 
 
+@pytest.fixture(scope="module")
+def load(real_data: Path) -> Load:
+    """Tasks of the real data, each read once."""
+    return cache(lambda name: tasks.load(name, real_data))
+
+
 @pytest.mark.parametrize(("name", "own"), [("aul", "aul_mass"), ("mmotu", "mmotu")])
 def test_validation_is_ultrabenchs_rule_over_its_published_rows(
-    real_data: Path, name: str, own: str
+    load: Load, real_data: Path, name: str, own: str
 ) -> None:
     # UltraBench 1.0.1, aul.py and mmotu.py, word for word.
     rows = published(real_data, own, "train_val")
@@ -44,7 +53,7 @@ def test_validation_is_ultrabenchs_rule_over_its_published_rows(
         shuffle=True,
         stratify=[row["label"] for row in rows],
     )
-    task = tasks.load(name, real_data)
+    task = load(name)
     for split, theirs in zip((task.train, task.validation), parts, strict=True):
         ours = [Path(i.name.lower().replace("/image/", "_")).stem for i in split.images]
         assert ours == [Path(row["image"]).stem for row in theirs]
@@ -61,13 +70,13 @@ def shuffled_by_source(sources: list[str]) -> list[set[str]]:
     return [set(left.tolist()), held[1], held[0]]
 
 
-def test_pocus_by_rule_is_drawn_over_the_files_there_are(real_data: Path) -> None:
-    task = tasks.load("pocus@rule", real_data)
+def test_pocus_by_rule_is_drawn_over_the_files_there_are(load: Load) -> None:
+    task = load("pocus@rule")
     every = [set(split.groups or ()) for split in task.splits.values()]
     assert every == shuffled_by_source([*set.union(*every)])
 
 
-def test_pocus_is_drawn_over_the_documented_files(real_data: Path) -> None:
+def test_pocus_is_drawn_over_the_documented_files(load: Load, real_data: Path) -> None:
     frames = Counter(
         row["source"]
         for part in ("train_val", "test")
@@ -78,7 +87,7 @@ def test_pocus_is_drawn_over_the_documented_files(real_data: Path) -> None:
     drawn = shuffled_by_source([*pocus.SOURCES])
     # The counts that UltraBench documents; validation is the paper's, too.
     assert [sum(frames[s] for s in part) for part in drawn] == [1468, 177, 454]
-    task = tasks.load("pocus", real_data)
+    task = load("pocus")
     for split, part in zip(task.splits.values(), drawn, strict=True):
         assert set(split.groups or ()) <= part
     assert any(note.startswith("45 of 148 documented source files") for note in task.notes)
@@ -86,20 +95,22 @@ def test_pocus_is_drawn_over_the_documented_files(real_data: Path) -> None:
     assert task.unused == ()
 
 
-def test_aul_by_rule_needs_no_list_of_ultrabenchs(real_data: Path, tmp_path: Path) -> None:
+def test_aul_by_rule_needs_no_list_of_ultrabenchs(
+    load: Load, real_data: Path, tmp_path: Path
+) -> None:
     (tmp_path / "aul").symlink_to(real_data / "aul")
     with pytest.raises(UserError, match="published split of aul not found"):
         tasks.load("aul", tmp_path)
     task = tasks.load("aul@rule", tmp_path)
     assert sizes(task) == [529, 59, 147]
     # Chance: the published draw was over another order of the same images.
-    published_test = {image.name for image in tasks.load("aul", real_data).test.images}
+    published_test = {image.name for image in load("aul").test.images}
     assert len(published_test & {image.name for image in task.test.images}) == 36
 
 
-def test_busbra_with_all_images_has_the_same_patients(real_data: Path) -> None:
-    plain = tasks.load("busbra", real_data)
-    whole = tasks.load("busbra@all-images", real_data)
+def test_busbra_with_all_images_has_the_same_patients(load: Load) -> None:
+    plain = load("busbra")
+    whole = load("busbra@all-images")
     for part in SPLITS:
         patients = set(plain.splits[part].groups or ())
         assert set(whole.splits[part].groups or ()) == patients
@@ -116,16 +127,16 @@ def test_busbra_with_all_images_has_the_same_patients(real_data: Path) -> None:
     [("aul", (588, 147)), ("mmotu", (1000, 469))],
 )
 def test_members_are_the_published_ones(
-    real_data: Path, name: str, wanted: tuple[int, int]
+    load: Load, real_data: Path, name: str, wanted: tuple[int, int]
 ) -> None:
-    found = ultrabench.agreement(tasks.load(name, real_data), real_data / name)
+    found = ultrabench.agreement(load(name), real_data / name)
     assert [one.part for one in found] == ["train_val", "test"]
     assert [(one.ours, one.published, one.common) for one in found] == [(n,) * 3 for n in wanted]
 
 
 @pytest.mark.parametrize("name", ["aul", "mmotu", "busbra", "pocus"])
-def test_a_sample_decodes_and_names_are_unique(real_data: Path, name: str) -> None:
-    task = tasks.load(name, real_data)
+def test_a_sample_decodes_and_names_are_unique(load: Load, real_data: Path, name: str) -> None:
+    task = load(name)
     images = [image for split in task.splits.values() for image in split.images]
     assert len({image.name for image in images}) == len(images)
     for i in np.random.default_rng(0).choice(len(images), 12, replace=False):
@@ -139,8 +150,8 @@ def test_a_sample_decodes_and_names_are_unique(real_data: Path, name: str) -> No
     assert task.fingerprint == tasks.load(name, real_data).fingerprint
 
 
-def test_aul(real_data: Path) -> None:
-    task = tasks.load("aul", real_data)
+def test_aul(load: Load, real_data: Path) -> None:
+    task = load("aul")
     assert sizes(task) == [529, 59, 147]
     assert np.sum(list(task.counts().values()), axis=0).tolist() == [100, 200, 435]
     ours = [image.name.lower().replace("/image/", "_") for image in task.test.images]
@@ -150,8 +161,8 @@ def test_aul(real_data: Path) -> None:
     assert task.notes == ()
 
 
-def test_mmotu(real_data: Path) -> None:
-    task = tasks.load("mmotu", real_data)
+def test_mmotu(load: Load, real_data: Path) -> None:
+    task = load("mmotu")
     assert sizes(task) == [800, 200, 469]
     assert task.counts()["test"] == [110, 66, 108, 31, 19, 87, 33, 15]
     for splits, part in (([task.test], "test"), ([task.train, task.validation], "train_val")):
@@ -165,8 +176,8 @@ def test_mmotu(real_data: Path) -> None:
     assert task.notes == ()
 
 
-def test_busbra(real_data: Path) -> None:
-    task = tasks.load("busbra", real_data)
+def test_busbra(load: Load, real_data: Path) -> None:
+    task = load("busbra")
     assert sizes(task) == [765, 86, 213]
     assert np.sum(list(task.counts().values()), axis=0).tolist() == [722, 342]
     groups = [set(split.groups or ()) for split in task.splits.values()]
@@ -187,8 +198,8 @@ def test_busbra(real_data: Path) -> None:
     assert any("not which" in note for note in task.notes)
 
 
-def test_pocus(real_data: Path) -> None:
-    task = tasks.load("pocus", real_data)
+def test_pocus(load: Load, real_data: Path) -> None:
+    task = load("pocus")
     every = [g for split in task.splits.values() for g in split.groups or ()]
     theirs = Counter(
         row["source"]
@@ -205,8 +216,8 @@ def test_pocus(real_data: Path) -> None:
     assert any(note.startswith("3 files of pocus_videos/convex are pass") for note in task.notes)
 
 
-def test_pocus_labels_are_the_published_ones(real_data: Path) -> None:
-    task = tasks.load("pocus", real_data)
+def test_pocus_labels_are_the_published_ones(load: Load, real_data: Path) -> None:
+    task = load("pocus")
     theirs = {
         row["source"]: row["label"]
         for part in ("train_val", "test")
@@ -223,7 +234,7 @@ def test_all_shared_videos_give_1232_frames(real_data: Path) -> None:
 
 
 @pytest.mark.slow
-def test_every_pocus_frame_decodes(real_data: Path) -> None:
-    for split in tasks.load("pocus", real_data).splits.values():
+def test_every_pocus_frame_decodes(load: Load) -> None:
+    for split in load("pocus").splits.values():
         for image in split.images:
             assert image.read().shape[2] == 3

@@ -22,6 +22,7 @@ def loaded(phantom_root: Path) -> list[Task]:
     return [tasks.load(name, phantom_root) for name in ("aul", "busbra")]
 
 
+@pytest.mark.usefixtures("every_format")
 def test_regions_patches_and_blocks_are_those_of_training(loaded: list[Task], drawn: Drawn) -> None:
     settings = config.load("usrc_jepa_vitb16")
     made = figure.masks(loaded, settings)
@@ -60,6 +61,7 @@ def test_random_patches_have_no_blocks(loaded: list[Task]) -> None:
         figure.masks(loaded, config.load("mae_nano"))
 
 
+@pytest.mark.usefixtures("every_format")
 def test_the_command_writes_all_or_nothing(
     tmp_path: Path,
     phantom_root: Path,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,10 +13,8 @@ import pytest
 from scenes import scene
 
 import tasks
-from tasks import phantom
 from tasks.near_duplicates import duplicates
 from tasks.near_duplicates.duplicates import near_duplicates
-from tasks.phantom.plan import Size
 from tasks.samples.images import ImageArray, decode
 from tasks.task import Task
 from ultrabench_eval.core.errors import UserError
@@ -26,9 +25,12 @@ NAMES = ("aul", "mmotu")
 
 
 @pytest.fixture(scope="module")
-def root(tiny: Size, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def root(phantom_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """SYNTHETIC; not to be written into."""
-    return phantom.write(tmp_path_factory.mktemp("root"), size=tiny.name, seed=3, tasks=NAMES)
+    folder = tmp_path_factory.mktemp("root")
+    for name in (*NAMES, "ultrabench_splits"):
+        (folder / name).symlink_to(phantom_root / name, target_is_directory=True)
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -175,13 +177,14 @@ def test_a_task_that_cannot_be_read_is_told(root: Path, tmp_path: Path) -> None:
         Guard.at(root, ["aul", "busbra"])
 
 
-def test_an_image_that_cannot_be_read_is_told(tmp_path: Path, tiny: Size) -> None:
-    root = phantom.write(tmp_path, size=tiny.name, seed=3, tasks=("aul",))
-    name = tasks.load("aul", root).test.images[0].name
-    (file,) = (root / "aul").rglob(name)
+def test_an_image_that_cannot_be_read_is_told(root: Path, tmp_path: Path) -> None:
+    for name in ("aul", "ultrabench_splits"):
+        shutil.copytree(root / name, tmp_path / name)
+    name = tasks.load("aul", tmp_path).test.images[0].name
+    (file,) = (tmp_path / "aul").rglob(name)
     file.write_bytes(b"no image")
     with pytest.raises(UserError, match=rf"cannot read image .*{Path(name).name}"):
-        Guard.at(root)
+        Guard.at(tmp_path)
 
 
 def test_no_task_is_told(tmp_path: Path, loaded: list[Task]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
@@ -10,9 +11,11 @@ import subprocess
 import sys
 import time
 import types
+from contextlib import redirect_stderr, redirect_stdout
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
@@ -39,6 +42,7 @@ def frames(tmp_path_factory: pytest.TempPathFactory) -> Frames:
 @pytest.fixture(autouse=True)
 def a_small_teacher(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(teacher, "load", lambda *_: FrozenTeacher(small()))
+    monkeypatch.setattr(monitor, "ceiling", lambda *_: 1e9)  # takes a second
 
 
 class Killed(Exception):
@@ -300,6 +304,21 @@ def command(*words: object, processes: int = 0) -> list[str]:
     return [*start, "usjepa", *map(str, words)]
 
 
+def here(*words: object) -> tuple[int, str, str]:
+    """The command in this process: exit code, output, errors."""
+    out, err, code = io.StringIO(), io.StringIO(), 0
+    with (
+        mock.patch.object(sys, "argv", ["usjepa", *map(str, words)]),
+        redirect_stdout(out),
+        redirect_stderr(err),
+    ):
+        try:
+            cli.main()
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+    return code, out.getvalue(), err.getvalue()
+
+
 def call(words: list[str], **variables: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", **variables}
     return subprocess.run(words, capture_output=True, text=True, env=environment, timeout=300)
@@ -307,10 +326,10 @@ def call(words: list[str], **variables: str) -> subprocess.CompletedProcess[str]
 
 @pytest.mark.slow
 def test_a_killed_process_goes_on(frames: Frames, tmp_path: Path) -> None:
-    file = written(tmp_path, train={"epochs": 40})
+    file = written(tmp_path, train={"epochs": 20})
     common = ["train", "--config", file, "--frames", frames.path, "--workers", 0, "--device", "cpu"]
-    done = call(command(*common, "--out", tmp_path / "whole"))
-    assert done.returncode == 0, done.stderr
+    code, _, err = here(*common, "--out", tmp_path / "whole")
+    assert code == 0, err
     out = tmp_path / "cut"
     process = subprocess.Popen(command(*common, "--out", out), stdout=subprocess.DEVNULL)
     log = out / "log.jsonl"
@@ -319,9 +338,9 @@ def test_a_killed_process_goes_on(frames: Frames, tmp_path: Path) -> None:
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
     assert not (out / "encoder.safetensors").exists()
-    done = call(command(*common, "--out", out))
-    assert done.returncode == 0, done.stderr
-    assert "from step 0 " not in done.stdout
+    code, told, err = here(*common, "--out", out)
+    assert code == 0, err
+    assert "from step 0 " not in told
     for name in ("encoder.safetensors", "encoder.json"):
         assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
@@ -333,8 +352,8 @@ def test_two_processes_take_the_step_of_one_that_accumulates(
     # With a large epsilon AdamW's steps are proportional to gradients, so weights show those.
     file = written(tmp_path, train={"epochs": 1, "eps": 1.0, "weight_decay": 0.0})
     common = ["train", "--config", file, "--frames", frames.path, "--workers", 0, "--device", "cpu"]
-    alone = call(command(*common, "--out", tmp_path / "a", "--set", "train.accumulate=2"))
-    assert alone.returncode == 0, alone.stderr
+    code, _, err = here(*common, "--out", tmp_path / "a", "--set", "train.accumulate=2")
+    assert code == 0, err
     shared = call(command(*common, "--out", tmp_path / "b", processes=2), OMP_NUM_THREADS="1")
     assert shared.returncode == 0, shared.stderr
     assert shared.stdout.count("epoch 1 of 1") == 1
@@ -355,10 +374,10 @@ def test_bad_input_is_one_sentence(frames: Frames, tmp_path: Path) -> None:
         ([*common, "--frames", frames.path, "--set", "train.epoch=2"], "did you mean"),
         ([*common, "--frames", frames.path, "--probe", "no.such:thing"], "--probe no.such:thing"),
     ):
-        done = call(command(*words))
-        assert done.returncode == 2
-        assert said in done.stderr
-        assert len(done.stderr.splitlines()) == 1
+        code, _, err = here(*words)
+        assert code == 2
+        assert said in err
+        assert len(err.splitlines()) == 1
         assert not (tmp_path / "out").exists()
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Mapping, Sequence
+from functools import cache
 from importlib.resources import files as resources
 from itertools import groupby
 from pathlib import Path
@@ -87,7 +88,14 @@ def page(
 
 
 def _render(**content: Any) -> str:
-    """The template, filled; jinja2 is imported here, for only reports need it."""
+    """The template, filled."""
+    text: str = _environment().get_template("leaderboard.html.j2").render(**content)
+    return text
+
+
+@cache
+def _environment() -> Any:
+    """Kept, because it remembers the compiled template; jinja2 is imported for reports alone."""
     import jinja2
 
     environment = jinja2.Environment(
@@ -98,8 +106,7 @@ def _render(**content: Any) -> str:
         lstrip_blocks=True,
     )
     environment.filters["code"] = code
-    text: str = environment.get_template("leaderboard.html.j2").render(**content)
-    return text
+    return environment
 
 
 def code(sentence: str) -> Markup:
