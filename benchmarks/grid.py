@@ -20,7 +20,7 @@ from tabulate import tabulate
 
 import tasks
 from ultrabench_eval import fewshot, metrics, probes, protocol
-from ultrabench_eval.probes.heads import Data, streams
+from ultrabench_eval.probes.heads import ProbeData, streams
 from ultrabench_eval.protocol import Protocol
 from ultrabench_eval.stats import bootstrap
 
@@ -60,7 +60,7 @@ def measure(card: tasks.TaskCard, probe: str, how: Protocol, width: int, clock: 
             for percent in FRACTIONS[:-1]
         ] + [[torch.arange(len(y))] * SEEDS]
     with clock(f"{probe} probes"):
-        data = Data(x, y, vx, vy, classes)
+        data = ProbeData(x, y, vx, vy, classes)
         draws = streams(len(y), len(vy), range(SEEDS), rows, None)
         stack = probes.get(probe).train(data, draws, how)
     cells = [*range(len(FRACTIONS)), *[len(FRACTIONS) - 1] * CORRUPTED]

@@ -36,7 +36,7 @@ from usjepa.frames import store
 from usjepa.frames.sampling import CappedSampler, hold_out
 from usjepa.frames.store import Frames
 from usjepa.frames.writer import Writer
-from usjepa.loader import Part
+from usjepa.loader import BatchPart
 from usjepa.masks import Masks
 from usjepa.objective import SALT
 
@@ -140,7 +140,7 @@ def compare(settings: Config, index: Frames, rounds: int, precision: torch.dtype
     assert isinstance(theirs, SALT)
     fast = torch.optim.AdamW(objective.optimiser_groups(ours, 0.04), lr=1e-4, fused=True)
     slow = torch.optim.AdamW(objective.optimiser_groups(theirs, 0.04), lr=1e-4)
-    stream = loader.stream(parts, (Part(step, 0) for step in range(rounds + 1)), 1)
+    stream = loader.stream(parts, (BatchPart(step, 0) for step in range(rounds + 1)), 1)
     times: dict[str, list[float]] = {"ours": [], "plain": []}
     cpu = torch.device("cpu")
     work = 0
@@ -153,7 +153,7 @@ def compare(settings: Config, index: Frames, rounds: int, precision: torch.dtype
         fast.step()
         fast.zero_grad()
         middle = time.perf_counter()
-        images, drawn = parts[Part(step, 0)].on(cpu)
+        images, drawn = parts[BatchPart(step, 0)].on(cpu)
         with narrow:
             again = plain_loss(theirs, images, drawn)
         again.backward()

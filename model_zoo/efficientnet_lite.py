@@ -69,7 +69,7 @@ class _EfficientNetLite(Encoder):
         network = network.to(memory_format=torch.channels_last)
         if weights == RANDOM:
             return network
-        source = checkpoints.find(self.name, weights) or checkpoints.Source(self._shipped())
+        source = checkpoints.find(self.name, weights) or checkpoints.WeightsSource(self._shipped())
         self.weights_file = source.path
         return parts.fill(network, str(source), self.name)
 

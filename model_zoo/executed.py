@@ -39,7 +39,7 @@ _CALLS = ("import_module", "__import__", "spec_from_file_location", "reload")
 
 
 @dataclass
-class Source:
+class RanFrom:
     """What a module was executed from."""
 
     path: Path
@@ -68,7 +68,7 @@ class Source:
             return False
 
 
-_sources: dict[str, Source] = {}
+_sources: dict[str, RanFrom] = {}
 _plain_get_code = SourceFileLoader.get_code
 _plain_exec_module = SourceFileLoader.exec_module
 
@@ -79,7 +79,7 @@ def _get_code(self: SourceFileLoader, fullname: str) -> types.CodeType | None:
     if not is_foreign(path):
         return _plain_get_code(self, fullname)
     data = self.get_data(self.path)
-    _sources[fullname] = Source(path, data, exact=True)
+    _sources[fullname] = RanFrom(path, data, exact=True)
     code: types.CodeType = self.source_to_code(data, self.path)  # type: ignore[assignment]
     return code
 
@@ -90,7 +90,7 @@ def _exec_module(self: SourceFileLoader, module: types.ModuleType) -> None:
         source.seen.update(_direct(module.__name__, source))
 
 
-def _direct(name: str, source: Source) -> dict[str, str]:
+def _direct(name: str, source: RanFrom) -> dict[str, str]:
     """Digests of the user's modules that a module names in its imports."""
     found = {other: _source(other) for other in _named(name, source)}
     return {other: one.digest for other, one in found.items() if one is not None}
@@ -142,14 +142,14 @@ def file_of(name: str) -> Path | None:
     return Path(archive or file) if isinstance(file, str) else None
 
 
-def _source(name: str) -> Source | None:
+def _source(name: str) -> RanFrom | None:
     """What a user's module was executed from; None if it has no file, or is no user's."""
     if (known := _sources.get(name)) is not None:
         return known
     path = file_of(name)
     if path is None or not is_foreign(path) or not path.is_file():
         return None
-    return _sources.setdefault(name, Source(path, path.read_bytes(), exact=False))
+    return _sources.setdefault(name, RanFrom(path, path.read_bytes(), exact=False))
 
 
 # ---- closure -----------------------------------------------------------------------------------
@@ -161,14 +161,14 @@ def digest(name: str) -> str | None:
     return source.digest if source else None
 
 
-def closure(names: Iterable[str], what: str = "it") -> dict[str, Source]:
+def closure(names: Iterable[str], what: str = "it") -> dict[str, RanFrom]:
     """The user's modules among `names` and all that they import, with their sources.
 
     Raises:
         UserError: one of them was edited and imported again, or edited before it was hashed, so
             that it is not known what ran.
     """
-    found: dict[str, Source] = {}
+    found: dict[str, RanFrom] = {}
     waiting = sorted(names)
     while waiting:
         name = waiting.pop()
@@ -189,7 +189,7 @@ def closure(names: Iterable[str], what: str = "it") -> dict[str, Source]:
     return found
 
 
-def _check(name: str, source: Source, what: str) -> None:
+def _check(name: str, source: RanFrom, what: str) -> None:
     """See that a source which was read after its import is what was imported."""
     module = sys.modules.get(name)
     loader = getattr(module, "__loader__", None)
@@ -230,7 +230,7 @@ def _functions(module: types.ModuleType) -> Iterator[types.FunctionType]:
                 yield inner
 
 
-def _named(name: str, source: Source) -> list[str]:
+def _named(name: str, source: RanFrom) -> list[str]:
     """Modules that a module names in its imports, as far as they are there or can be found."""
     module = sys.modules.get(name)
     package = getattr(module, "__package__", None)
@@ -264,7 +264,7 @@ def _look(name: str) -> bool:
     path = Path(spec.origin) if spec and spec.has_location and spec.origin else None
     if path is None or not is_foreign(path) or not path.is_file():
         return False
-    _sources[name] = Source(path, path.read_bytes(), exact=False)
+    _sources[name] = RanFrom(path, path.read_bytes(), exact=False)
     return True
 
 

@@ -25,7 +25,7 @@ from model_zoo import hf_input, pooling
 from model_zoo.cards import Card, HubFile
 from model_zoo.checkpoints import files as checkpoints
 from model_zoo.checkpoints import hub, parts, shards
-from model_zoo.checkpoints.files import KeyReport, Source
+from model_zoo.checkpoints.files import KeyReport, WeightsSource
 from model_zoo.checkpoints.parts import Part
 from model_zoo.encoder import RANDOM, Encoder
 from model_zoo.transforms import InputRule
@@ -104,15 +104,15 @@ class HFModel(Encoder):
         self.input_rule, self.flips = hf_input.read(place, file, image_size)
         hf_input.check(place, file, self._prepare, self.input_rule)
 
-    def _find(self, weights: Path | str | None) -> tuple[str, Source | None]:
+    def _find(self, weights: Path | str | None) -> tuple[str, WeightsSource | None]:
         """The place of the configuration, a folder or hub id, and the weights; None if random."""
         named = self.name.removeprefix("hf/") if weights in (None, RANDOM) else str(weights)
         random = weights == RANDOM
         path = Path(named).expanduser()
         if path.is_dir():
-            return str(path), None if random else Source(self._in_folder(path))
+            return str(path), None if random else WeightsSource(self._in_folder(path))
         if path.is_file() or "#" in named:
-            source = checkpoints.find(self.name, named) or Source(path)
+            source = checkpoints.find(self.name, named) or WeightsSource(path)
             if source.path.suffix == ".json" and not shards.is_index(source.path):
                 raise UserError(
                     f"{source.path} describes a model and holds no weights; name its weights, "
@@ -125,7 +125,7 @@ class HFModel(Encoder):
                 )
             return str(source.path.parent), source
         self._check_place(named)
-        return named, None if random else Source(self._from_hub(named))
+        return named, None if random else WeightsSource(self._from_hub(named))
 
     def _in_folder(self, folder: Path) -> Path:
         if (folder / "adapter_config.json").is_file():
@@ -179,7 +179,7 @@ class HFModel(Encoder):
                 f"{reason}); give a folder with config.json and model.safetensors, or a hub id"
             ) from error
 
-    def _filled(self, config: Any, source: Source) -> Any:
+    def _filled(self, config: Any, source: WeightsSource) -> Any:
         """The library's model, filled from the file and no other."""
         content = checkpoints.read(source.path)
         with torch.device("meta"):
@@ -204,7 +204,7 @@ class HFModel(Encoder):
                     f"{source.path} does not fit model '{self.name}': {differences}; give the "
                     "checkpoint that was made for this configuration"
                 ) from None
-        source = Source(source.path, part.entry or None)
+        source = WeightsSource(source.path, part.entry or None)
         model, _ = _load(type(empty), config, part.tensors)
         _check(model, part.tensors, source)
         own = empty.state_dict()
@@ -292,7 +292,7 @@ def _load(kind: Any, config: Any, tensors: Mapping[str, Tensor]) -> tuple[Any, K
     return model, report
 
 
-def _check(model: nn.Module, tensors: Mapping[str, Tensor], source: Source) -> None:
+def _check(model: nn.Module, tensors: Mapping[str, Tensor], source: WeightsSource) -> None:
     """Refuse numbers of another kind, or such as are not finite."""
     own = model.state_dict()
     pairs = {}

@@ -100,7 +100,7 @@ class OpenCLIPModel(Encoder):
                 f"{reason}); fetch its weights elsewhere and pass --weights {self.name}=PATH"
             ) from error
 
-    def _fill(self, tower: ImageTower, model: Any, source: checkpoints.Source) -> None:
+    def _fill(self, tower: ImageTower, model: Any, source: checkpoints.WeightsSource) -> None:
         own = tower.state_dict()
         others = tuple(key for key in model.state_dict() if key not in own)
         leftovers = (*others, "text.*", "logit_scale", "logit_bias")

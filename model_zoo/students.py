@@ -11,7 +11,7 @@ from torch import nn
 from model_zoo.cards import Card
 from model_zoo.checkpoints import exports
 from model_zoo.checkpoints import files as checkpoints
-from model_zoo.checkpoints.exports import Export, Sizes
+from model_zoo.checkpoints.exports import EncoderSizes, Export
 from model_zoo.encoder import RANDOM
 from model_zoo.released import ViTEncoder
 from model_zoo.transforms import InputRule
@@ -28,7 +28,7 @@ class Student(ViTEncoder):
     token; `weights="random"` is a network of the nano size, with one where the pooling wants it.
     """
 
-    sizes: Sizes = Sizes()
+    sizes: EncoderSizes = EncoderSizes()
     shipped: ClassVar[str | None] = None
     """Name of the export in `exports.SHIPPED` that is meant without `weights`."""
     chosen: ClassVar[str | None] = None

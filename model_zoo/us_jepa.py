@@ -16,7 +16,7 @@ from torch import nn
 from model_zoo.cards import Card
 from model_zoo.checkpoints import exports
 from model_zoo.checkpoints import files as checkpoints
-from model_zoo.checkpoints.exports import Export, Sizes
+from model_zoo.checkpoints.exports import EncoderSizes, Export
 from model_zoo.checkpoints.layouts import Layout
 from model_zoo.encoder import RANDOM
 from model_zoo.released import ViTEncoder
@@ -24,7 +24,7 @@ from model_zoo.transforms import InputRule
 from model_zoo.vit import VisionTransformer
 from ultrabench_eval.core.errors import UserError
 
-SIZES = Sizes(224, 16, 768, 12, 12)
+SIZES = EncoderSizes(224, 16, 768, 12, 12)
 
 
 def _card(title: str) -> Card:

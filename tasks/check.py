@@ -10,13 +10,13 @@ from typing import NamedTuple
 
 from tasks import split_files
 from tasks.samples.images import Image
-from tasks.split_files import UNUSED, Row
+from tasks.split_files import UNUSED, SplitRow
 from tasks.task import Task
 from ultrabench_eval.core import parallel
 from ultrabench_eval.core.errors import UserError
 
 
-class Size(NamedTuple):
+class ImageSize(NamedTuple):
     """Of an image, in pixels."""
 
     height: int
@@ -28,9 +28,9 @@ class Report:
     """What was found of N images, used or not."""
 
     task: Task
-    rows: tuple[Row, ...]
+    rows: tuple[SplitRow, ...]
     """N rows of the split file, with hashes ("" where the file cannot be read at all)."""
-    sizes: tuple[Size | None, ...]
+    sizes: tuple[ImageSize | None, ...]
     """N sizes; None where the image cannot be decoded."""
     unreadable: tuple[str, ...]
     """A sentence for each image that cannot be decoded."""
@@ -55,7 +55,7 @@ class Report:
         """All that is wrong, one sentence each."""
         return (*self.missing, *self.unreadable, *self.repeated, *self.changed)
 
-    def extremes(self) -> dict[str, tuple[Size, str]]:
+    def extremes(self) -> dict[str, tuple[ImageSize, str]]:
         """The image of the fewest and of the most pixels, and the longest side: size and name."""
         sized = [
             (size, row.image)
@@ -106,7 +106,7 @@ def check(
     )
 
 
-def _look(listed: tuple[Row, Image]) -> tuple[str, Size | None, str]:
+def _look(listed: tuple[SplitRow, Image]) -> tuple[str, ImageSize | None, str]:
     """Hash, size and what is wrong."""
     image, digest = listed[1], ""
     try:
@@ -114,11 +114,11 @@ def _look(listed: tuple[Row, Image]) -> tuple[str, Size | None, str]:
         height, width = image.read().shape[:2]
     except UserError as error:
         return digest, None, str(error)
-    return digest, Size(height, width), ""
+    return digest, ImageSize(height, width), ""
 
 
-def _repeated(rows: list[Row]) -> list[str]:
-    by_content: defaultdict[str, list[Row]] = defaultdict(list)
+def _repeated(rows: list[SplitRow]) -> list[str]:
+    by_content: defaultdict[str, list[SplitRow]] = defaultdict(list)
     for row in rows:
         if row.sha256:
             by_content[row.sha256].append(row)
@@ -134,7 +134,7 @@ def _repeated(rows: list[Row]) -> list[str]:
     return sentences
 
 
-def changed(rows: list[Row], before: dict[str, Row], record: Path | None) -> list[str]:
+def changed(rows: list[SplitRow], before: dict[str, SplitRow], record: Path | None) -> list[str]:
     """How rows with hashes differ from those of a record, one sentence each.
 
     Args:

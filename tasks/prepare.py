@@ -24,7 +24,7 @@ from tasks.obtain import archives
 from tasks.obtain.download import SOURCES, fetch
 from tasks.obtain.sources import Manual
 from tasks.recognise import PREPARED
-from tasks.split_files import UNUSED, Row
+from tasks.split_files import UNUSED, SplitRow
 from tasks.task import Task
 from ultrabench_eval.core import files
 from ultrabench_eval.core.errors import UserError, not_found
@@ -124,7 +124,7 @@ def differences(task: Task, root: Path) -> list[str]:
     except UserError as error:
         return [str(error)]
     rows = [
-        Row(image.name, task.classes[label], name, group or "", digest)
+        SplitRow(image.name, task.classes[label], name, group or "", digest)
         for name, split in task.splits.items()
         for (image, label, group, _), digest in zip(split.items, split.digests, strict=True)
     ]
@@ -212,7 +212,7 @@ def _copy(path: Path, target: Path) -> None:
 # ---- the report ---------------------------------------------------------------------------------
 
 
-def text(report: Report, agreement: Iterable[ultrabench.Agreement]) -> str:
+def text(report: Report, agreement: Iterable[ultrabench.SplitAgreement]) -> str:
     """The report of a prepared task, Markdown."""
     task = report.task
     lines = [f"# {task.card.title}"]

@@ -34,7 +34,7 @@ REQUIRED = ("image", "split")
 _SYNONYMS = {"val": "validation"}
 
 
-class Row(NamedTuple):
+class SplitRow(NamedTuple):
     """A line of a split file."""
 
     image: str
@@ -44,15 +44,15 @@ class Row(NamedTuple):
     sha256: str
 
 
-def rows(task: Task) -> Iterator[tuple[Row, Image]]:
+def rows(task: Task) -> Iterator[tuple[SplitRow, Image]]:
     """Every image of a task, used or not, with its row but for the hash, which takes a reading."""
     for name, split in [*task.splits.items(), (UNUSED, None)]:
         for item in task.unused if split is None else split.items:
             label, group = task.classes[item.label], item.group or ""
-            yield Row(item.image.name, label, name, group, ""), item.image
+            yield SplitRow(item.image.name, label, name, group, ""), item.image
 
 
-def write(table: Iterable[Row], path: Path) -> None:
+def write(table: Iterable[SplitRow], path: Path) -> None:
     """Write a split file, whole or not at all."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -101,7 +101,7 @@ def apply(task: Task, path: Path) -> Task:
     )
 
 
-def _check_groups(named: dict[str, Row], known: dict[str, Item], path: Path) -> None:
+def _check_groups(named: dict[str, SplitRow], known: dict[str, Item], path: Path) -> None:
     """Refuse groups of the file's own that are one word in two spellings; a release may have such.
 
     Raises:
@@ -117,7 +117,7 @@ def _check_groups(named: dict[str, Row], known: dict[str, Item], path: Path) -> 
             )
 
 
-def _checked(task: Task, item: Item, row: Row, path: Path) -> Item:
+def _checked(task: Task, item: Item, row: SplitRow, path: Path) -> Item:
     """The item of a row, with the row's group; or what contradicts the row."""
     label = task.classes[item.label]
     if row.label and row.label != label:
@@ -133,7 +133,7 @@ def _checked(task: Task, item: Item, row: Row, path: Path) -> Item:
     return item._replace(group=row.group) if row.group else item
 
 
-def read(path: Path) -> dict[str, Row]:
+def read(path: Path) -> dict[str, SplitRow]:
     """Rows of a split file by image name; what a row does not say is "".
 
     Raises:
@@ -156,9 +156,9 @@ def read(path: Path) -> dict[str, Row]:
             f"{path} {fault}; its first line must name {','.join(REQUIRED)} and may"
             f" name {', '.join(name for name in COLUMNS if name not in REQUIRED)}"
         )
-    named: dict[str, Row] = {}
+    named: dict[str, SplitRow] = {}
     for line, cells in lines:
-        row = Row(*((cells.get(column) or "").strip() for column in COLUMNS))
+        row = SplitRow(*((cells.get(column) or "").strip() for column in COLUMNS))
         row = row._replace(split=_SYNONYMS.get(row.split, row.split))
         if row.split not in (*SPLITS, UNUSED):
             raise UserError(

@@ -296,7 +296,7 @@ def _about(task: Task) -> str:
 # ---- comparing ----------------------------------------------------------------------------------
 
 
-class Agreement(NamedTuple):
+class SplitAgreement(NamedTuple):
     """How a part of a task compares with UltraBench's published list."""
 
     part: str
@@ -312,7 +312,7 @@ class Agreement(NamedTuple):
         )
 
 
-def agreement(task: Task, folder: Path) -> list[Agreement]:
+def agreement(task: Task, folder: Path) -> list[SplitAgreement]:
     """Compare test, and train with validation, with the published lists that are there.
 
     Args:
@@ -331,8 +331,8 @@ def agreement(task: Task, folder: Path) -> list[Agreement]:
         if splits.find_published(folder, FORMS[name].folder, part) is None:
             continue
         theirs = {row["image"] for row in splits.published(folder, FORMS[name].folder, part)}
-        results.append(Agreement(part, len(names), len(theirs), len(names & theirs)))
+        results.append(SplitAgreement(part, len(names), len(theirs), len(names & theirs)))
     return results
 
 
-__all__ = ["FORMS", "Agreement", "Form", "agreement", "export", "find", "read"]
+__all__ = ["FORMS", "Form", "SplitAgreement", "agreement", "export", "find", "read"]

@@ -22,13 +22,13 @@ from tasks import phantom
 from tasks.phantom.plan import SIZES, Size
 from ultrabench_eval import plugins
 from ultrabench_eval.core import drawing, sheets
-from ultrabench_eval.core.sheets import Row
+from ultrabench_eval.core.sheets import SheetRow
 
 if TYPE_CHECKING:
     from fake_host import Host
     from torch import Tensor
 
-Drawn = list[tuple[list[str], list[Row]]]
+Drawn = list[tuple[list[str], list[SheetRow]]]
 
 FORMATS = drawing.SUFFIXES
 SHARED = Path(__file__).resolve().parents[2] / "shared"
@@ -133,7 +133,9 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> Drawn:
     found: Drawn = []
     made = sheets.sheet
 
-    def sheet(title: Sequence[str], rows: Sequence[Row], *rest: object, **how: object) -> object:
+    def sheet(
+        title: Sequence[str], rows: Sequence[SheetRow], *rest: object, **how: object
+    ) -> object:
         found.append((list(title), list(rows)))
         return made(title, rows, *rest, **how)  # type: ignore[arg-type]
 

@@ -23,7 +23,7 @@ from ultrabench_eval.cells import Cell, Cells, Failure
 from ultrabench_eval.core.errors import UserError
 from ultrabench_eval.corrupt import CorruptedImage
 from ultrabench_eval.pipeline import Step
-from ultrabench_eval.probes.heads import Data, Stream
+from ultrabench_eval.probes.heads import ProbeData, Stream
 from ultrabench_eval.protocol import Gradient, Protocol
 
 EVERYTHING = {
@@ -307,7 +307,7 @@ def test_temperatures_come_from_the_validation_images_in_use(tmp_path: Path) -> 
         inputs = [encoder.prepare(image.read()) for image in split.images]
         x[name] = encoder.encode_prepared(torch.stack(inputs))
         y[name] = torch.from_numpy(split.labels)
-    data = Data(x["train"], y["train"], x["validation"], y["validation"], 2)
+    data = ProbeData(x["train"], y["train"], x["validation"], y["validation"], 2)
     measured = cells(tmp_path / "out")
     assert [cell.coordinates.fraction for cell in measured] == [50, 100]
     for cell in measured:

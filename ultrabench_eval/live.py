@@ -24,7 +24,7 @@ from ultrabench_eval import metrics, probes
 from ultrabench_eval.core import parallel
 from ultrabench_eval.core.errors import UserError
 from ultrabench_eval.features import encode_batch
-from ultrabench_eval.probes.heads import Data, streams
+from ultrabench_eval.probes.heads import ProbeData, streams
 from ultrabench_eval.protocol import PAPER
 
 
@@ -52,7 +52,7 @@ class RidgeProbe:
 
     def _score(self, encoder: Encoder, task: Task) -> float:
         train, validation = task.train, task.validation
-        data = Data(
+        data = ProbeData(
             _features(encoder, train),
             torch.from_numpy(train.labels),
             _features(encoder, validation),

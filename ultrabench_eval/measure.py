@@ -40,7 +40,7 @@ from ultrabench_eval.corrupt import CorruptedImage
 from ultrabench_eval.features import Kind, Store
 from ultrabench_eval.grid import Grid
 from ultrabench_eval.loading import Model
-from ultrabench_eval.probes.heads import Data, Head, Probes, at_an_edge, streams
+from ultrabench_eval.probes.heads import Head, ProbeData, Probes, at_an_edge, streams
 from ultrabench_eval.protocol import Protocol
 from ultrabench_eval.stats.intervals import intervals
 from ultrabench_eval.versions import versions
@@ -85,7 +85,7 @@ def measure(
         setting: of the run.
     """
     places = [Place(at, one) for one, at in setting.grid.cells(model_name, task_name)]
-    guard = _Guard(setting.cells, synthetic=isinstance(task, Task) and task.synthetic)
+    guard = _FailureGuard(setting.cells, synthetic=isinstance(task, Task) and task.synthetic)
     with guard(places):
         if isinstance(task, str):
             raise UserError(task)
@@ -163,7 +163,7 @@ class Place:
         return probes.get(self.at.probe).reads
 
 
-class _Guard:
+class _FailureGuard:
     """Turns what goes wrong into failed cells; the other cells go on."""
 
     def __init__(self, cells: Cells, synthetic: bool) -> None:
@@ -202,14 +202,14 @@ class _Guard:
             self.failed.add(place)
 
 
-def _measure(bench: Bench, places: Sequence[Place], guard: _Guard) -> None:
+def _measure(bench: Bench, places: Sequence[Place], guard: _FailureGuard) -> None:
     """Probes on pooled features, then those on tokens, so that memory holds one of them."""
     for kind, members in _grouped(places, lambda p: p.kind):
         with guard(members):
             _measure_kind(bench, kind, members, guard)
 
 
-def _measure_kind(bench: Bench, kind: Kind, places: Sequence[Place], guard: _Guard) -> None:
+def _measure_kind(bench: Bench, kind: Kind, places: Sequence[Place], guard: _FailureGuard) -> None:
     """Features, then probes, then one test set after the other."""
     x = bench.features(kind)
     trained: dict[tuple[str, Protocol, int], _Trained] = {}
@@ -346,7 +346,7 @@ class Bench:
         validation_rows = [
             self._rows(validation, "validation", fraction if cut else 100) for fraction in fractions
         ]
-        data = Data(
+        data = ProbeData(
             x["train"],
             torch.from_numpy(train.labels),
             x["validation"],

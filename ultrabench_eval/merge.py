@@ -22,7 +22,7 @@ _NUMBERS = ("identity", "predictions", "scores", "intervals", "images", "classes
 
 
 @dataclass(frozen=True)
-class Found:
+class Gathered:
     """An entry and the folder it stands in."""
 
     entry: Entry
@@ -79,16 +79,16 @@ def merge(out: Path | str, sources: Sequence[Path | str]) -> Merged:
     )
 
 
-def _gathered(folders: Sequence[Cells]) -> dict[Coordinates, Found]:
+def _gathered(folders: Sequence[Cells]) -> dict[Coordinates, Gathered]:
     """One entry for each place: the first number, else the first error."""
-    found: dict[Coordinates, Found] = {}
+    found: dict[Coordinates, Gathered] = {}
     conflicts: dict[tuple[Path, Path], list[str]] = {}
     for cells in folders:
         for entry in regenerate.whole(cells):
             at = entry.coordinates
             known = found.get(at)
             if known is None or (isinstance(known.entry, Failure) and isinstance(entry, Cell)):
-                found[at] = Found(entry, cells)
+                found[at] = Gathered(entry, cells)
             elif isinstance(entry, Cell) and (what := _difference(known.entry, entry)):
                 words = f"{at.model} on {at.task} ({condition(at)}) has {what}"
                 conflicts.setdefault((known.cells.out, cells.out), []).append(words)
@@ -117,7 +117,7 @@ def _conflict(one: Path, other: Path, words: Sequence[str]) -> str:
     )
 
 
-def _check(found: Found) -> None:
+def _check(found: Gathered) -> None:
     """Whether the test images of a new cell are there."""
     entry, cells = found.entry, found.cells
     if isinstance(entry, Failure):
@@ -125,7 +125,7 @@ def _check(found: Found) -> None:
     cells.test_set(str(entry.identity["task"]))
 
 
-def _copy(found: Found, target: Cells) -> None:
+def _copy(found: Gathered, target: Cells) -> None:
     if isinstance(found.entry, Cell):
         target.adopt_test(str(found.entry.identity["task"]), found.cells)
     target.adopt(found.entry, found.cells)

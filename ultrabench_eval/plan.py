@@ -41,7 +41,7 @@ CELL_BYTES = 10_000  # of a cell's JSON, besides its predictions
 
 
 @dataclass
-class Share:
+class UnitForecast:
     """What is to be done for a model on a task."""
 
     model: str
@@ -72,7 +72,7 @@ class Share:
         return self.cells - self.there
 
 
-class Speed(NamedTuple):
+class EncoderTime(NamedTuple):
     """Of an encoder on this machine, in seconds an image."""
 
     reading: float
@@ -96,11 +96,11 @@ class Missing:
 class Forecast:
     """All that is known of a run before it begins."""
 
-    shares: list[Share]
+    shares: list[UnitForecast]
     out: str
     cache: str
     timed: bool
-    speeds: dict[str, Speed]
+    speeds: dict[str, EncoderTime]
     """Of the models that were timed."""
     licences: list[Terms]
     """Those that are not open."""
@@ -163,8 +163,8 @@ def forecast(
     request = as_request(models, tasks, options)
     ready = prepare(request, report)
     setting = ready.setting
-    shares: list[Share] = []
-    speeds: dict[str, Speed] = {}
+    shares: list[UnitForecast] = []
+    speeds: dict[str, EncoderTime] = {}
     notes: list[str] = []
     for name, model in ready.planned.models.items():
         counted = _Counted(model, setting)
@@ -212,9 +212,9 @@ class _Counted:
         assert isinstance(self.model, Model)
         return FEW if self.model.processor.type == "cpu" else self.model.batch_size
 
-    def share(self, unit: Unit, task: Task | str) -> Share:
+    def share(self, unit: Unit, task: Task | str) -> UnitForecast:
         """What is to be done on one task."""
-        found = Share(*unit, cells=len(self.setting.grid))
+        found = UnitForecast(*unit, cells=len(self.setting.grid))
         model = self.model
         if isinstance(task, str) or isinstance(model, str):
             found.problem = task if isinstance(task, str) else str(model)
@@ -226,7 +226,7 @@ class _Counted:
             found.problem = loading.reason(error)
         return found
 
-    def _count(self, found: Share, bench: Bench) -> None:
+    def _count(self, found: UnitForecast, bench: Bench) -> None:
         cells = self.setting.grid.cells(found.model, found.task)
         places = [Place(at, one) for one, at in cells]
         to_do = []
@@ -264,17 +264,17 @@ class _Counted:
 # ---- time and disk ------------------------------------------------------------------------------
 
 
-def _speed(encoder: Encoder, images: Sequence[Image]) -> Speed:
+def _speed(encoder: Encoder, images: Sequence[Image]) -> EncoderTime:
     start = time.perf_counter()
     inputs = torch.stack([encoder.prepare(image.read()) for image in images])
     reading = (time.perf_counter() - start) / min(parallel.THREADS, os.cpu_count() or 1)
     encoder.encode_prepared(inputs[:1]).cpu()  # what is done once only
     start = time.perf_counter()
     encoder.encode_prepared(inputs).cpu()
-    return Speed(reading / len(images), (time.perf_counter() - start) / len(images))
+    return EncoderTime(reading / len(images), (time.perf_counter() - start) / len(images))
 
 
-def _add_seconds(shares: Sequence[Share], speed: Speed, batch_size: int) -> None:
+def _add_seconds(shares: Sequence[UnitForecast], speed: EncoderTime, batch_size: int) -> None:
     for share in shares:
         if share.images:
             rows = share.batches * batch_size

@@ -51,7 +51,7 @@ class DamagedError(UserError):
     """A file is not as it was written; its sentence has no remedy yet."""
 
 
-class Place(NamedTuple):
+class Identity(NamedTuple):
     """What a checkpoint belongs to."""
 
     config: Config
@@ -61,13 +61,13 @@ class Place(NamedTuple):
     """Fingerprint of a frozen teacher."""
 
     @classmethod
-    def of(cls, config: Config, frames: str, objective: Objective) -> Place:
+    def of(cls, config: Config, frames: str, objective: Objective) -> Identity:
         """That of a run."""
         frozen = objective.teacher.encoder if isinstance(objective, SALT) else None
         return cls(config, frames, None if frozen is None else frozen.fingerprint)
 
 
-class Progress(NamedTuple):
+class Reached(NamedTuple):
     """How far a run is."""
 
     step: int
@@ -79,16 +79,16 @@ class Progress(NamedTuple):
     """The best encoder; None before the first epoch ends."""
 
 
-class Found(NamedTuple):
+class Resumable(NamedTuple):
     """Where a run can be resumed."""
 
     path: Path
     content: dict[str, Any]
-    progress: Progress
+    progress: Reached
 
 
 def save(
-    folder: Path, place: Place, objective: Objective, optimizer: Optimizer, progress: Progress
+    folder: Path, place: Identity, objective: Objective, optimizer: Optimizer, progress: Reached
 ) -> None:
     """Write a checkpoint; the one before stays as `checkpoint.previous.pt`.
 
@@ -132,7 +132,7 @@ def save_best(folder: Path, kept: Best) -> None:
         _write(temporary, {"format": FORMAT, **kept})
 
 
-def find(folder: Path, place: Place, steps: int) -> tuple[Found | None, list[str]]:
+def find(folder: Path, place: Identity, steps: int) -> tuple[Resumable | None, list[str]]:
     """The last whole checkpoint of a run, and what should be told about others.
 
     Args:
@@ -162,7 +162,7 @@ def find(folder: Path, place: Place, steps: int) -> tuple[Found | None, list[str
             told.append(f"{path} is not verified: an earlier version wrote it, without a digest")
         if path.name == PREVIOUS:
             told.append(f"{path} is used, from step {progress.step}")
-        return Found(path, content, progress), told
+        return Resumable(path, content, progress), told
     if told:
         told.append("training starts from the beginning")
     return None, told
@@ -174,7 +174,7 @@ def set_aside(folder: Path) -> None:
         os.replace(folder / LAST, folder / DAMAGED)
 
 
-def restore(found: Found, objective: Objective, optimizer: Optimizer) -> None:
+def restore(found: Resumable, objective: Objective, optimizer: Optimizer) -> None:
     """Bring a run back to where its checkpoint was written.
 
     Raises:
@@ -224,7 +224,7 @@ def best(folder: Path) -> Best:
     return dict(max(candidates, key=lambda one: int(one["about"]["step"])))
 
 
-def check(path: Path, content: Mapping[str, Any], place: Place) -> None:
+def check(path: Path, content: Mapping[str, Any], place: Identity) -> None:
     """See that a checkpoint is of this configuration, index and teacher.
 
     Raises:
@@ -311,7 +311,7 @@ def _damage(path: Path) -> str | None:
     return f"wrong checksum of {wrong}" if wrong else None
 
 
-def _progress(folder: Path, path: Path, content: Mapping[str, Any], steps: int) -> Progress:
+def _progress(folder: Path, path: Path, content: Mapping[str, Any], steps: int) -> Reached:
     """How far the run of a checkpoint was.
 
     Raises:
@@ -322,8 +322,8 @@ def _progress(folder: Path, path: Path, content: Mapping[str, Any], steps: int) 
         raise DamagedError(f"{path} is damaged (step {step} of a run of {steps})")
     if content["format"] == UNVERIFIED:
         precision = content["config"]["train"]["precision"]
-        return Progress(step, best, precision, _unverified_best(folder, path, content))
-    return Progress(step, best, content["precision"], copy.deepcopy(content["best"]))
+        return Reached(step, best, precision, _unverified_best(folder, path, content))
+    return Reached(step, best, content["precision"], copy.deepcopy(content["best"]))
 
 
 def _unverified_best(folder: Path, path: Path, content: Mapping[str, Any]) -> Best | None:

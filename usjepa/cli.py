@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from usjepa.config import Config
     from usjepa.frames.guard import Guard
-    from usjepa.frames.sources import Source
+    from usjepa.frames.sources import FrameSource
     from usjepa.frames.store import Frames, Settings
     from usjepa.train import Probe
 
@@ -234,7 +234,7 @@ def _build(
     return indexing.build(sources, out, settings, guard, splits, progress=progress, tell=tell)
 
 
-def _guard(sources: list[Source], data: Path | None) -> Guard:
+def _guard(sources: list[FrameSource], data: Path | None) -> Guard:
     """A guard of the tasks at `data`, and of those among the sources."""
     import tasks
     from usjepa.frames.guard import Guard

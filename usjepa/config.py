@@ -69,7 +69,7 @@ def _check_width(width: int, heads: int) -> None:
 
 
 @dataclass(frozen=True, config=_STRICT)
-class Model:
+class ModelSettings:
     """The student, a plain vision transformer. Table 5: ViT-Base, patch 16, input 224 x 224."""
 
     image_size: _Size = 224
@@ -120,7 +120,7 @@ class Teacher:
 
 
 @dataclass(frozen=True, config=_STRICT)
-class Predictor:
+class PredictorSettings:
     """The narrow transformer of the JEPA objectives. Table 5: depth 12, width 384, output 768."""
 
     depth: _Size = 12
@@ -209,7 +209,7 @@ class Augment:
 
 
 @dataclass(frozen=True, config=_STRICT)
-class Data:
+class DataSettings:
     """Frames: preprocessing and sampling (section 4.3, eq. 6), crops (Table 5)."""
 
     grey: bool = True
@@ -282,12 +282,12 @@ class Config:
     region_conditioning: bool = False
     """USrc (section 4.2): masks, and the intensity stretch, keep to the ultrasound region."""
     seed: Annotated[int, _NUMBER, Field(ge=0, lt=2**63)] = 0
-    model: Model = Model()
+    model: ModelSettings = ModelSettings()
     teacher: Teacher = Teacher()
-    predictor: Predictor = Predictor()
+    predictor: PredictorSettings = PredictorSettings()
     decoder: Decoder = Decoder()
     masks: Blocks = Blocks()
-    data: Data = Data()
+    data: DataSettings = DataSettings()
     train: Train = Train()
 
     @validates(mode="after")

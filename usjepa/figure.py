@@ -19,7 +19,7 @@ from torch import Tensor
 from tasks.task import Task
 from ultrabench_eval.core import drawing, sheets
 from ultrabench_eval.core.errors import UserError
-from ultrabench_eval.core.sheets import Row, Tile
+from ultrabench_eval.core.sheets import SheetRow, Tile
 from usjepa import augment
 from usjepa.config import Config
 from usjepa.frames import preprocess
@@ -73,7 +73,7 @@ def masks(tasks: Sequence[Task], config: Config) -> dict[str, bytes]:
             _blocks(pixels, plain, place, config.model.grid),
             _blocks(pixels, inside, place, config.model.grid),
         ]
-        rows.append(Row(name, tiles))
+        rows.append(SheetRow(name, tiles))
     figure = sheets.sheet(_title(tasks, config), rows, HEADERS, _legend(config))
     return drawing.files(figure, "masks", DPI)
 

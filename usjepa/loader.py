@@ -41,7 +41,7 @@ class Batch(NamedTuple):
         return images.expand(-1, 3, -1, -1), self.masks.to(device)
 
 
-class Part(NamedTuple):
+class BatchPart(NamedTuple):
     """Which batch is asked for."""
 
     step: int
@@ -67,7 +67,7 @@ class TrainingParts(Dataset[Batch]):
         self.size = sampler.batch_size // parts
         self.masks = masks.build(config)
 
-    def __getitem__(self, at: Part) -> Batch:
+    def __getitem__(self, at: BatchPart) -> Batch:
         """The batch of a part."""
         first = at.part * self.size
         numbers = self.sampler.numbers(at.step)[first : first + self.size]
@@ -111,7 +111,7 @@ class ValidationParts(Dataset[Batch]):
 
 
 def stream(
-    parts: Dataset[Batch], order: Iterable[Part] | Iterable[int], workers: int
+    parts: Dataset[Batch], order: Iterable[BatchPart] | Iterable[int], workers: int
 ) -> Iterator[Batch]:
     """Batches in order, made ahead by worker processes; without any, when asked for.
 
@@ -124,7 +124,7 @@ def stream(
         UserError: a frame cannot be read, or a worker process was killed.
     """
     loader = DataLoader(
-        _Told(parts),
+        _Batches(parts),
         batch_size=None,
         sampler=order,  # type: ignore[arg-type]  # it takes any iterable of keys
         num_workers=workers,
@@ -156,7 +156,7 @@ class _Failed(NamedTuple):
     sentence: str
 
 
-class _Told(Dataset[Batch | _Failed]):
+class _Batches(Dataset[Batch | _Failed]):
     """The same batches, or why there is none."""
 
     def __init__(self, parts: Dataset[Batch]) -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from model_zoo.vit import VisionTransformer
-from usjepa.config import Model
+from usjepa.config import ModelSettings
 
 
 class Student(VisionTransformer):
@@ -20,7 +20,7 @@ class Student(VisionTransformer):
         model: its sizes.
     """
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: ModelSettings) -> None:
         super().__init__(
             model.image_size,
             model.patch_size,

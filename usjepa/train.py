@@ -34,12 +34,12 @@ from ultrabench_eval.core.errors import UserError
 from ultrabench_eval.core.hashing import seed_for
 from usjepa import checkpoint, distributed, export, loader, monitor, objective, schedules
 from usjepa import config as configs
-from usjepa.checkpoint import Best, Place, Progress
+from usjepa.checkpoint import Best, Identity, Reached
 from usjepa.config import Config
 from usjepa.distributed import World
 from usjepa.frames.sampling import CappedSampler, hold_out
 from usjepa.frames.store import Frames
-from usjepa.loader import Batch, Part
+from usjepa.loader import Batch, BatchPart
 from usjepa.monitor import Entry
 from usjepa.student import Student
 
@@ -183,7 +183,7 @@ class _Run:
         self.step = 0
         self.best = math.inf
         self.kept: Best | None = None
-        self.place = Place.of(config, frames.fingerprint, self.objective)
+        self.place = Identity.of(config, frames.fingerprint, self.objective)
         self.found, self.notes = checkpoint.find(out, self.place, self.steps)
         self.precision = self._precision()
         self.window = _Window()
@@ -233,7 +233,7 @@ class _Run:
     def _steps(self) -> Iterator[list[Batch]]:
         """The batches of each step that is left for this process."""
         mine = range(self.parts)[self.world.rank :: self.world.size]
-        order = (Part(step, part) for step in range(self.step, self.steps) for part in mine)
+        order = (BatchPart(step, part) for step in range(self.step, self.steps) for part in mine)
         batches = loader.stream(self.parts_of_steps, order, self.execution.workers)
         for _ in range(self.step, self.steps):
             start = time.perf_counter()
@@ -302,7 +302,7 @@ class _Run:
 
     def _cost(self) -> tuple[int, float]:
         """Operations of one part of a step, from which others differ a little, and the ceiling."""
-        images, masks = self.parts_of_steps[Part(0, 0)].on(self.world.device)
+        images, masks = self.parts_of_steps[BatchPart(0, 0)].on(self.world.device)
 
         def work() -> None:
             with self._autocast():
@@ -463,7 +463,7 @@ class _Run:
 
     def _save(self) -> None:
         if self.world.first:
-            progress = Progress(self.step, self.best, self.precision, self.kept)
+            progress = Reached(self.step, self.best, self.precision, self.kept)
             checkpoint.save(self.out, self.place, self.objective, self.optimizer, progress)
         self.world.wait()
 

@@ -51,7 +51,7 @@ OUR_TERMS = (
 _Count = Annotated[int, Field(ge=1)]
 
 
-class Sizes(NamedTuple):
+class EncoderSizes(NamedTuple):
     """Arguments of `VisionTransformer`; by default those of the nano configurations."""
 
     image_size: int = 224
@@ -96,7 +96,7 @@ class Header:
 
 
 @dataclass(frozen=True)
-class _Guard:
+class _GuardTold:
     """What the frames were searched for."""
 
     tasks: tuple[str, ...]
@@ -108,11 +108,11 @@ class _Frames:
 
     sets: dict[str, int]
     saw: tuple[str, ...]
-    guard: _Guard | None
+    guard: _GuardTold | None
 
 
 @dataclass(frozen=True)
-class _Told:
+class _CardTold:
     """What is used of a card; there is more in one."""
 
     name: str
@@ -127,7 +127,7 @@ class Export(NamedTuple):
 
     path: Path
     header: Header
-    sizes: Sizes
+    sizes: EncoderSizes
     parameters: int
 
     def card(self, checked: bool = True) -> Card:
@@ -165,11 +165,11 @@ class Export(NamedTuple):
         if known is not None and hashing.digest_tensors(load_file(self.path)) != known:
             raise _damaged(self.path, ValueError("its weights do not have the digest it holds"))
 
-    def _told(self, checked: bool) -> _Told | None:
+    def _told(self, checked: bool) -> _CardTold | None:
         path = self.path.with_suffix(".json")
         if not path.is_file():
             return None
-        told: _Told = TypeAdapter(_Told).validate_python(read_card(path))
+        told: _CardTold = TypeAdapter(_CardTold).validate_python(read_card(path))
         if checked and told.sha256 != hashing.digest_file(self.path):
             raise UserError(
                 f"{path} is the card of another file than {self.path}; copy the two of one "
@@ -226,7 +226,7 @@ def read_card(path: Path | str) -> dict[str, Any]:
             content = {key: value for key, value in told.items() if key != "card_sha256"}
             if told["card_sha256"] != hashing.digest(content):
                 raise ValueError("its content does not have the digest it holds")
-        TypeAdapter(_Told).validate_python(told)
+        TypeAdapter(_CardTold).validate_python(told)
     except FileNotFoundError as error:
         raise not_found("card of an export", path, "export again with `usjepa export`") from error
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
@@ -263,7 +263,7 @@ def _check_format(path: Path, told: Mapping[str, Any]) -> int:
     return form
 
 
-def _sizes(path: Path, header: Header, shapes: Mapping[str, Sequence[int]]) -> Sizes:
+def _sizes(path: Path, header: Header, shapes: Mapping[str, Sequence[int]]) -> EncoderSizes:
     """Width and depth are told by the shapes; the others must agree with them."""
     try:
         width, _, patch, _ = shapes["patch_embed.proj.weight"]
@@ -279,7 +279,7 @@ def _sizes(path: Path, header: Header, shapes: Mapping[str, Sequence[int]]) -> S
         or width % header.heads
     ):
         raise _damaged(path, ValueError("its header and the shapes in it contradict each other"))
-    return Sizes(header.image_size, patch, width, depth, header.heads, header.class_token)
+    return EncoderSizes(header.image_size, patch, width, depth, header.heads, header.class_token)
 
 
 def _damaged(path: Path, error: Exception) -> UserError:
@@ -308,7 +308,7 @@ def _differences(head: Header) -> tuple[str, ...]:
     return tuple(text for text, holds in known.items() if holds)
 
 
-def _progress(told: _Told, head: Header) -> str:
+def _progress(told: _CardTold, head: Header) -> str:
     loss = told.validation_loss
     after = f" and validation loss {loss:.4g}" if loss is not None else ""
     return f"objective {head.objective}, config {head.config}, after {told.epoch} epochs{after}"

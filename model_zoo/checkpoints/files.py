@@ -45,7 +45,7 @@ _OTHERS = {
 }
 
 
-class Source(NamedTuple):
+class WeightsSource(NamedTuple):
     """Where weights are read from."""
 
     path: Path
@@ -56,7 +56,7 @@ class Source(NamedTuple):
         return f"{self.path}#{self.entry}" if self.entry else str(self.path)
 
 
-def find(name: str, weights: Path | str | None) -> Source | None:
+def find(name: str, weights: Path | str | None) -> WeightsSource | None:
     """The checkpoint to use for the model `name`.
 
     Args:
@@ -87,7 +87,7 @@ def find(name: str, weights: Path | str | None) -> Source | None:
     )
     if len(matches) > 1:
         raise _ambiguous(name, matches, f"keep one in {start.parent}")
-    return Source(_in_folder(name, matches[0])) if matches else None
+    return WeightsSource(_in_folder(name, matches[0])) if matches else None
 
 
 def _named_after(name: str, file: str) -> bool:
@@ -100,7 +100,7 @@ def _named_after(name: str, file: str) -> bool:
     return begins(name) and not any(begins(other) for other in longer)
 
 
-def _explicit(name: str, text: str) -> Source:
+def _explicit(name: str, text: str) -> WeightsSource:
     path, entry = Path(text), None
     if not path.exists() and "#" in text:
         before, _, entry = text.rpartition("#")
@@ -109,7 +109,7 @@ def _explicit(name: str, text: str) -> Source:
     if not path.exists():
         raise not_found(f"weights of model '{name}'", path, "check the path you gave")
     shards.check_named(path)
-    return Source(_in_folder(name, path), entry or None)
+    return WeightsSource(_in_folder(name, path), entry or None)
 
 
 def _in_folder(name: str, path: Path) -> Path:
@@ -141,7 +141,7 @@ class Told:
 
     read: dict[Path, tuple[int, ...]] = field(default_factory=dict)
     """Files that `read` opened, each with what tells whether it is replaced later."""
-    filled: list[Source] = field(default_factory=list)
+    filled: list[WeightsSource] = field(default_factory=list)
     """Which part of which file filled a network."""
     dropped: list[str] = field(default_factory=list)
     """Parts of a file that the network does not use, such as "head (2 tensors)"."""
@@ -161,7 +161,7 @@ def listening() -> Iterator[Told]:
         _told.reset(token)
 
 
-def tell(source: Source, dropped: Sequence[str] = ()) -> None:
+def tell(source: WeightsSource, dropped: Sequence[str] = ()) -> None:
     """State which part of a file filled a network, and which of its keys were left out."""
     told = _told.get()
     if told is not None:
@@ -480,7 +480,7 @@ def fill(
     tensors: Mapping[str, Tensor],
     *,
     name: str,
-    source: Source | str,
+    source: WeightsSource | str,
     leftovers: tuple[str, ...] = (),
 ) -> nn.Module:
     """Fill every parameter and buffer of `network` from `tensors`; all or nothing.
@@ -513,7 +513,7 @@ def fill(
     return network
 
 
-def check_kinds(pairs: Mapping[str, tuple[Tensor, Tensor]], source: Source | str) -> None:
+def check_kinds(pairs: Mapping[str, tuple[Tensor, Tensor]], source: WeightsSource | str) -> None:
     """Refuse tensors that would be cast to another kind of number.
 
     Args:

@@ -15,7 +15,13 @@ import torch
 from torch import Tensor, nn
 
 from model_zoo.checkpoints import files, parts
-from model_zoo.checkpoints.files import KeyReport, Source, matches, tensors_of, without_prefix
+from model_zoo.checkpoints.files import (
+    KeyReport,
+    WeightsSource,
+    matches,
+    tensors_of,
+    without_prefix,
+)
 from model_zoo.checkpoints.parts import HEADS, Part
 from ultrabench_eval.core.errors import UserError
 
@@ -77,7 +83,7 @@ def fill(
     content: Mapping[str, Any],
     *,
     name: str,
-    source: Source,
+    source: WeightsSource,
     entries: tuple[str, ...] = ("",),
     layouts: tuple[Layout, ...] = (Layout(),),
     prefixes: tuple[str, ...] = ("module.",),
@@ -111,7 +117,7 @@ def fill(
     if part is None or not filling.knows(part.tensors):
         part = parts.fitting(content, filling.names, filling.report, name=name, source=source)
     layout = filling.layout(part.tensors)
-    where = Source(source.path, part.entry or None)
+    where = WeightsSource(source.path, part.entry or None)
     report, values = filling.assembled(part.tensors)
     if not report.fits:
         raise UserError(
@@ -172,7 +178,9 @@ class _Filling:
         return _assemble(self.own, self.recipes(layout), tensors, layout, self.heads)
 
 
-def _part(content: Mapping[str, Any], source: Source, entries: tuple[str, ...]) -> Part | None:
+def _part(
+    content: Mapping[str, Any], source: WeightsSource, entries: tuple[str, ...]
+) -> Part | None:
     """The part that the user named, or the first of the entries that holds tensors."""
     top = tensors_of(content)
     if source.entry:
@@ -237,7 +245,7 @@ def _check_values(
     tensors: Mapping[str, Tensor],
     recipes: Mapping[str, Recipe],
     layout: Layout,
-    where: Source,
+    where: WeightsSource,
     name: str,
 ) -> None:
     filled = {part: own[key] for key, recipe in recipes.items() for part in recipe.keys}

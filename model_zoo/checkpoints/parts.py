@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 
 from model_zoo.checkpoints import files
-from model_zoo.checkpoints.files import KeyReport, Source
+from model_zoo.checkpoints.files import KeyReport, WeightsSource
 from model_zoo.encoder import RANDOM
 from ultrabench_eval.core.errors import UserError
 
@@ -80,7 +80,7 @@ def fill(
         raise UserError(f"no weights for model '{name}'; pass --weights {name}=PATH")
     content = files.read(source.path)
     chosen = choose(network, content, name=name, source=source, leftovers=leftovers)
-    found = Source(source.path, chosen.entry)
+    found = WeightsSource(source.path, chosen.entry)
     files.fill(network, chosen.tensors, name=name, source=found)
     files.tell(found, chosen.dropped)
     return network
@@ -91,7 +91,7 @@ def choose(
     content: Mapping[str, Any],
     *,
     name: str,
-    source: Source,
+    source: WeightsSource,
     leftovers: tuple[str, ...] = (),
 ) -> Chosen:
     """The state dict in a checkpoint that fits `network`, whatever it is wrapped in.
@@ -127,7 +127,7 @@ def fitting(
     report: Callable[[Part], KeyReport],
     *,
     name: str,
-    source: Source,
+    source: WeightsSource,
 ) -> Part:
     """The one part of a checkpoint that fits by `report`.
 
@@ -162,7 +162,7 @@ def fitting(
 
 
 def found(
-    content: Mapping[str, Any], wanted: Iterable[str], *, name: str, source: Source
+    content: Mapping[str, Any], wanted: Iterable[str], *, name: str, source: WeightsSource
 ) -> list[Part]:
     """The parts of a checkpoint that hold a name of the network and are what the user named.
 
@@ -176,7 +176,9 @@ def found(
     return asked
 
 
-def _nothing(content: Mapping[str, Any], parts: list[Part], name: str, source: Source) -> UserError:
+def _nothing(
+    content: Mapping[str, Any], parts: list[Part], name: str, source: WeightsSource
+) -> UserError:
     top = files.shortened(list(content), 8) or "nothing"
     entries = [part.entry for part in parts if part.entry]
     remedy = (

@@ -19,7 +19,7 @@ from scipy.sparse.csgraph import connected_components
 from tasks.near_duplicates import search, signatures
 from tasks.near_duplicates.align import Comparer
 from tasks.near_duplicates.search import COMPARISONS, Candidates
-from tasks.near_duplicates.signatures import ORIENTATIONS, Known, Signatures, Store
+from tasks.near_duplicates.signatures import ORIENTATIONS, Signatures, SignatureStore, Signed
 from tasks.samples.images import Image
 
 RADIUS = 14  # bits of 64 by which the hashes of a pair may differ to be looked at
@@ -31,7 +31,7 @@ _ROWS = 64  # images that are compared with a reference at a time
 Advance = Callable[[int, int], None]
 
 
-class Pair(NamedTuple):
+class DuplicatePair(NamedTuple):
     """Two images that show the same, by their positions."""
 
     first: int
@@ -48,8 +48,8 @@ class Pair(NamedTuple):
 
 
 def near_duplicates(
-    a: Sequence[Image], b: Sequence[Image] | None = None, store: Store | None = None
-) -> list[Pair]:
+    a: Sequence[Image], b: Sequence[Image] | None = None, store: SignatureStore | None = None
+) -> list[DuplicatePair]:
     """Pairs that show the same, between two sequences of images or within one.
 
     Args:
@@ -69,7 +69,7 @@ def near_duplicates(
     else:
         signed = []
         for known in store.look(images):
-            if not isinstance(known, Known):
+            if not isinstance(known, Signed):
                 raise known
             signed.append(known.signature)
     if b is None:
@@ -82,7 +82,7 @@ def find(
     *,
     together: np.ndarray | None = None,
     advance: Advance = lambda done, total: None,
-) -> list[Pair]:
+) -> list[DuplicatePair]:
     """Pairs of N images that show the same, sorted by position; `first` < `second`.
 
     Images of equal pixels are compared with others once. The verdict on a pair depends on these
@@ -98,7 +98,7 @@ def find(
     numbers = np.arange(len(signed)) if together is None else together
 
     pairs = [
-        Pair(i, j, GRADES[0], 0, 1.0, "")
+        DuplicatePair(i, j, GRADES[0], 0, 1.0, "")
         for images in members
         for k, i in enumerate(images)
         for j in images[k + 1 :]
@@ -109,7 +109,7 @@ def find(
     ):
         verdict = _verdict(distance, comparison, value)
         pairs += [
-            Pair(min(one, two), max(one, two), *verdict)
+            DuplicatePair(min(one, two), max(one, two), *verdict)
             for one in members[i]
             for two in members[j]
             if numbers[one] != numbers[two]
@@ -132,13 +132,13 @@ class Reference:
         with _threads():
             self._comparer = Comparer.of(self._distinct)
 
-    def find(self, others: Signatures) -> list[Pair]:
+    def find(self, others: Signatures) -> list[DuplicatePair]:
         """Pairs of one of the others (`first`) and one of the N images (`second`), sorted.
 
         The verdicts are those of the function `find` on all of them together.
         """
 
-        def work(start: int) -> list[Pair]:
+        def work(start: int) -> list[DuplicatePair]:
             rows = np.arange(start, min(start + _ROWS, len(others)))
             return [p._replace(first=start + p.first) for p in self._block(others.take(rows))]
 
@@ -147,13 +147,13 @@ class Reference:
                 p for found in pool.map(work, range(0, len(others), _ROWS)) for p in found
             )
 
-    def _block(self, others: Signatures) -> list[Pair]:
+    def _block(self, others: Signatures) -> list[DuplicatePair]:
         """The pairs of a few others."""
         digests = np.array(others.pixels, dtype=str)
         equal = np.searchsorted(self._digests, digests)
         after = np.searchsorted(self._digests, digests, "right")
         pairs = [
-            Pair(one, two, GRADES[0], 0, 1.0, "")
+            DuplicatePair(one, two, GRADES[0], 0, 1.0, "")
             for one in np.flatnonzero(equal < after).tolist()
             for two in self._members[equal[one]]
         ]
@@ -180,7 +180,8 @@ class Reference:
         ):
             verdict = _verdict(distance, comparison, value)
             pairs += [
-                Pair(max(i, j) - len(used), two, *verdict) for two in self._members[used[min(i, j)]]
+                DuplicatePair(max(i, j) - len(used), two, *verdict)
+                for two in self._members[used[min(i, j)]]
             ]
         return pairs
 
@@ -245,7 +246,7 @@ def _threads() -> Iterator[ThreadPoolExecutor]:
         torch.set_num_threads(count)
 
 
-def components(pairs: Sequence[Pair], count: int) -> np.ndarray:
+def components(pairs: Sequence[DuplicatePair], count: int) -> np.ndarray:
     """Groups by content: int64 [N], equal for images that a chain of pairs connects.
 
     Args:

@@ -52,7 +52,7 @@ class Signature(NamedTuple):
     """uint8 [64, 64]: grey of the trimmed view."""
 
 
-class Known(NamedTuple):
+class Signed(NamedTuple):
     """What is known of one image that could be read."""
 
     digest: str
@@ -179,7 +179,7 @@ def _resized(grey: PIL.Image.Image, box: tuple[float, float, float, float]) -> n
 # ---- kept by content ----------------------------------------------------------------------------
 
 
-class Store:
+class SignatureStore:
     """Signatures by the content digest of their image, in one SQLite file.
 
     Several processes may use it at once; a killed one loses its last few images.
@@ -195,7 +195,7 @@ class Store:
         self,
         images: Sequence[Image],
         advance: Callable[[int, int], None] = lambda done, total: None,
-    ) -> list[Known | UserError]:
+    ) -> list[Signed | UserError]:
         """Digest and signature of each image; each content is decoded once and ever.
 
         Args:
@@ -219,10 +219,10 @@ class Store:
                     found |= made
                     made = {}
                 advance(done, len(missing))
-        results: list[Known | UserError] = []
+        results: list[Signed | UserError] = []
         for content in digests:
             one = content if isinstance(content, UserError) else found[content]
-            results.append(one if isinstance(one, UserError) else Known(str(content), one))
+            results.append(one if isinstance(one, UserError) else Signed(str(content), one))
         return results
 
     def _open(self) -> sqlite3.Connection:
@@ -265,9 +265,9 @@ class Store:
         )
 
 
-def store(cache: Path) -> Store:
+def store(cache: Path) -> SignatureStore:
     """The store of a cache folder."""
-    return Store(cache / "audit" / f"signatures-{FORMAT}.sqlite")
+    return SignatureStore(cache / "audit" / f"signatures-{FORMAT}.sqlite")
 
 
 def _digest(image: Image) -> str | UserError:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tasks.obtain.hosts import BASE_URLS, listing
-from tasks.obtain.sources import SOURCES, Manual, Source
+from tasks.obtain.sources import SOURCES, Manual, ReleaseSource
 from tasks.obtain.transfer import Client, Progress
 from ultrabench_eval.core import files
 from ultrabench_eval.core.errors import UserError
@@ -19,7 +19,7 @@ __all__ = ["BASE_URLS", "SOURCES", "fetch"]
 
 
 def fetch(
-    source: Source,
+    source: ReleaseSource,
     folder: Path,
     *,
     accept: bool = False,

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from urllib.parse import quote
 
-from tasks.obtain.sources import FigshareArticle, GitHubFolder, Source, Url, ZenodoRecord
+from tasks.obtain.sources import FigshareArticle, GitHubFolder, ReleaseSource, Url, ZenodoRecord
 from tasks.obtain.transfer import Client, RemoteFile
 from ultrabench_eval.core.errors import UserError
 
@@ -18,7 +18,7 @@ BASE_URLS: Mapping[str, str] = {
 }
 
 
-def listing(client: Client, source: Source, accept: bool) -> list[RemoteFile]:
+def listing(client: Client, source: ReleaseSource, accept: bool) -> list[RemoteFile]:
     """The files of a source, in the order of its host.
 
     Args:
@@ -116,7 +116,9 @@ def _github(client: Client, source: GitHubFolder) -> list[RemoteFile]:
     return listed
 
 
-def _selected(listed: list[RemoteFile], names: tuple[str, ...], source: Source) -> list[RemoteFile]:
+def _selected(
+    listed: list[RemoteFile], names: tuple[str, ...], source: ReleaseSource
+) -> list[RemoteFile]:
     """The files that are wanted; all if none is named."""
     if not listed:
         raise UserError(
@@ -133,7 +135,7 @@ def _selected(listed: list[RemoteFile], names: tuple[str, ...], source: Source) 
     return [by_name[name] for name in names] if names else listed
 
 
-def _check_licence(stated: str, source: Source, accept: bool) -> None:
+def _check_licence(stated: str, source: ReleaseSource, accept: bool) -> None:
     """Stop where a record states another licence than what the user was told."""
 
     def plain(name: str) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, kw_only=True)
-class Source:
+class ReleaseSource:
     """What all sources have."""
 
     page: str
@@ -27,7 +27,7 @@ class Source:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ZenodoRecord(Source):
+class ZenodoRecord(ReleaseSource):
     """A record of zenodo.org; its own listing tells names, sizes and MD5."""
 
     record: int
@@ -36,7 +36,7 @@ class ZenodoRecord(Source):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FigshareArticle(Source):
+class FigshareArticle(ReleaseSource):
     """An article of figshare.com, in its newest version; its own listing tells sizes and MD5."""
 
     article: int
@@ -45,7 +45,7 @@ class FigshareArticle(Source):
 
 
 @dataclass(frozen=True, kw_only=True)
-class GitHubFolder(Source):
+class GitHubFolder(ReleaseSource):
     """Files of a GitHub repository at one commit, each known by its git hash."""
 
     repository: str
@@ -59,7 +59,7 @@ class GitHubFolder(Source):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Url(Source):
+class Url(ReleaseSource):
     """One file at an address."""
 
     url: str
@@ -69,7 +69,7 @@ class Url(Source):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Manual(Source):
+class Manual(ReleaseSource):
     """A release that only a human can get."""
 
     steps: tuple[str, ...]
@@ -77,7 +77,7 @@ class Manual(Source):
 
 
 # By the name of the folder in the data root: the tasks, and UltraBench's split files.
-SOURCES: dict[str, tuple[Source, ...]] = {
+SOURCES: dict[str, tuple[ReleaseSource, ...]] = {
     "aul": (
         ZenodoRecord(
             page="https://zenodo.org/records/7272660",

@@ -73,7 +73,7 @@ class RemoteFile:
         return "" if found == digits.lower() else f"has {algorithm} {found}, not {digits} as stated"
 
 
-class _Refused(UserError):
+class _HostRefused(UserError):
     """A host will not give a file, however often it is asked."""
 
 
@@ -152,7 +152,7 @@ class Client:
             try:
                 self._insist(file.name, url, partial(self._get, file, url, part), part.size)
                 break
-            except _Refused:
+            except _HostRefused:
                 if i == len(file.urls) - 1:
                     raise
         fault = file.fault(part.path)
@@ -221,7 +221,9 @@ class Client:
         except requests.exceptions.ChunkedEncodingError as error:
             raise _Again(f"cuts the connection ({_reason(error)})") from error
         except requests.RequestException as error:
-            raise _Refused(f"{url} cannot be fetched ({_reason(error)}); {self.by_hand}") from error
+            raise _HostRefused(
+                f"{url} cannot be fetched ({_reason(error)}); {self.by_hand}"
+            ) from error
 
     def _check(self, response: requests.Response) -> None:
         status, host = response.status_code, urlsplit(response.url).netloc
@@ -241,7 +243,7 @@ class Client:
             403: "refuses the download",
         }
         reason = reasons.get(status, f"answers with HTTP status {status}")
-        raise _Refused(f"{response.url.split('?')[0]}: {host} {reason}; {self.by_hand}")
+        raise _HostRefused(f"{response.url.split('?')[0]}: {host} {reason}; {self.by_hand}")
 
     def _get(self, file: RemoteFile, url: str, part: _Part) -> None:
         """Fetch what is missing of a part.
@@ -271,7 +273,7 @@ class Client:
             total = have + int(length) if length.isdecimal() else file.size
             if file.size is not None and total != file.size:
                 part.drop()
-                raise _Refused(
+                raise _HostRefused(
                     f"{file.name} has {total} bytes at {urlsplit(response.url).netloc}, but "
                     f"{file.size} by its listing; {self.by_hand}"
                 )

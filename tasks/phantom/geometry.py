@@ -45,7 +45,7 @@ class Linear:
 
 
 @dataclass(frozen=True)
-class Sector:
+class CurvedArray:
     """A curved array; with a radius of a few mm, a phased array.
 
     Args:
@@ -80,7 +80,7 @@ class Sector:
         return -side, side, self.radius * (math.cos(self.half_angle) - 1), self.depth
 
 
-Probe = Linear | Sector
+Probe = Linear | CurvedArray
 
 
 def grid(probe: Probe, samples: int, lines: int) -> tuple[np.ndarray, np.ndarray]:

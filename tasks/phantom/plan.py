@@ -39,7 +39,7 @@ SIZES: Mapping[str, Size] = {
 
 
 @dataclass(frozen=True)
-class Plan:
+class PhantomPlan:
     """Work that makes one folder.
 
     Args:

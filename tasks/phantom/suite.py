@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from tasks.phantom.plan import SIZES, Plan, Size
+from tasks.phantom.plan import SIZES, PhantomPlan, Size
 from tasks.phantom.releases import (
     aul,
     busbra,
@@ -32,7 +32,7 @@ VERSION = "1"
 INCOMPLETE_MARKER = ".phantom-incomplete"
 
 Progress = Callable[[str, int, int], None]
-_Planner = Callable[[Path, Size, int], Plan]
+_Planner = Callable[[Path, Size, int], PhantomPlan]
 
 # Folders of each task, relative to the root, with what fills them.
 _FOLDERS: dict[str, tuple[tuple[str, _Planner], ...]] = {

@@ -33,7 +33,7 @@ class Fan(NamedTuple):
     right: float
 
 
-class Sector(NamedTuple):
+class BeamSector(NamedTuple):
     """Beams that leave one point.
 
     Args:
@@ -72,14 +72,14 @@ class Scan:
             it goes with the angle.
     """
 
-    shape: Sector | Box
+    shape: BeamSector | Box
     depth: np.ndarray
     lateral: np.ndarray
 
     @property
     def kind(self) -> Literal["sector", "linear"]:
         """What the beams are like."""
-        return "sector" if isinstance(self.shape, Sector) else "linear"
+        return "sector" if isinstance(self.shape, BeamSector) else "linear"
 
     def from_beams(self, grid: np.ndarray) -> np.ndarray:
         """Values given by depth and beam, float32 [D, B], at every pixel: float32 [H, W]."""
@@ -165,7 +165,7 @@ def _box(mask: np.ndarray) -> Box:
     return Box(*limits)
 
 
-def _sector(mask: np.ndarray) -> Sector | None:
+def _sector(mask: np.ndarray) -> BeamSector | None:
     """The sector that the mask shows; None if it shows no apex."""
     fan = _fan(mask)
     if fan is None:
@@ -188,7 +188,7 @@ def _sector(mask: np.ndarray) -> Sector | None:
     radius, angle = polar(bottom, columns)
     reach = radius - face / np.maximum(np.cos(angle), 0.1) if flat else radius - face
     length = float(np.quantile(reach, 0.95))  # not the maximum: specks may hang on the border
-    return Sector(*fan, face, flat, length) if length >= 1 else None
+    return BeamSector(*fan, face, flat, length) if length >= 1 else None
 
 
 def _fan(mask: np.ndarray) -> Fan | None:
@@ -274,7 +274,7 @@ def _deviation(values: np.ndarray) -> float:
     return float(np.median(np.abs(values - np.median(values))))
 
 
-def _to_beams(image: np.ndarray, sector: Sector, depths: int, beams: int) -> np.ndarray:
+def _to_beams(image: np.ndarray, sector: BeamSector, depths: int, beams: int) -> np.ndarray:
     """Values at every pixel, float32 [H, W], by depth and beam of a sector: float32 [D, B]."""
     depth = np.linspace(0, 1, depths, dtype=np.float32)[:, None]
     angle = np.linspace(sector.left, sector.right, beams, dtype=np.float32)

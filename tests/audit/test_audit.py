@@ -116,7 +116,7 @@ def test_images_in_no_split_are_compared_and_kept_apart(tmp_path: Path) -> None:
     object.__setattr__(task, "unused", (Item(ImageArray(scene(4), "again"), 1, "p"),))
     entries = collection.of_task(task)
     assert [(e.split, e.label, e.group) for e in entries[-1:]] == [("unused", "y", "p")]
-    finding = audits.Finding(entries[4], entries[-1], None)  # type: ignore[arg-type]
+    finding = audits.SamePicture(entries[4], entries[-1], None)  # type: ignore[arg-type]
     assert finding.place == "with unused"
     assert not finding.leaks
     assert finding.conflict
@@ -205,7 +205,7 @@ def test_names_cannot_break_the_page(tmp_path: Path) -> None:
     entry = collection.Entry(ImageArray(scene(0), "<script>x</script>"), "t", "test", "<b>", "")
     pair = audits.Pair(0, 1, "identical", 0, 1.0, "")
     found = audits.Audit(
-        {}, [entry, entry], ["", ""], [audits.Finding(entry, entry, pair)], np.zeros(2, int), []
+        {}, [entry, entry], ["", ""], [audits.SamePicture(entry, entry, pair)], np.zeros(2, int), []
     )
     report.write(found, tmp_path)
     assert "<script>" not in (tmp_path / "gallery.html").read_text()

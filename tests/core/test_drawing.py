@@ -10,7 +10,7 @@ import PIL.Image
 import pytest
 
 from ultrabench_eval.core import drawing, sheets
-from ultrabench_eval.core.sheets import Row, Tile
+from ultrabench_eval.core.sheets import SheetRow, Tile
 
 pytestmark = pytest.mark.usefixtures("every_format")
 
@@ -50,7 +50,10 @@ def tile(height: int, width: int, caption: str = "", mask: bool = False) -> Tile
 
 @pytest.mark.parametrize("shape", [(40, 40), (20, 80), (90, 30), (1, 1), (900, 1200)])
 def test_pictures_keep_their_shape(shape: tuple[int, int]) -> None:
-    rows = [Row("a", [tile(*shape, "x", mask=True), tile(40, 60)]), Row("b", [tile(*shape)])]
+    rows = [
+        SheetRow("a", [tile(*shape, "x", mask=True), tile(40, 60)]),
+        SheetRow("b", [tile(*shape)]),
+    ]
     figure = sheets.sheet(["title"], rows, ["one", "two"], [("#ff0000", "mask")])
     width, height = figure.get_size_inches()
     for ax, (h, w) in zip(figure.axes, (shape, (40, 60), shape), strict=True):
@@ -62,7 +65,7 @@ def test_pictures_keep_their_shape(shape: tuple[int, int]) -> None:
 
 def test_no_text_of_a_sheet_leaves_it_or_meets_another() -> None:
     long = "a name that is far longer than there is room for, whatever the picture's width is"
-    rows = [Row(long, [tile(40, 60, long)] * columns) for columns in (4, 2)]
+    rows = [SheetRow(long, [tile(40, 60, long)] * columns) for columns in (4, 2)]
     figure = sheets.sheet([long, long], rows, [f"severity {n}" for n in range(4)])
     drawing.files(figure, "x")
     boxes = [text.get_window_extent() for text in figure.texts]
@@ -77,7 +80,7 @@ def test_no_text_of_a_sheet_leaves_it_or_meets_another() -> None:
 def test_borders_of_masks_are_lines_and_none_of_an_empty_one() -> None:
     def lines(mask: np.ndarray) -> int:
         pixels = np.zeros(mask.shape, np.uint8)
-        rows = [Row("", [Tile(pixels, "", [(mask, "#12ab34")])])]
+        rows = [SheetRow("", [Tile(pixels, "", [(mask, "#12ab34")])])]
         svg = drawing.files(sheets.sheet([""], rows), "x")["x.svg"].decode()
         return len(re.findall("stroke: #12ab34", svg))
 
@@ -87,7 +90,7 @@ def test_borders_of_masks_are_lines_and_none_of_an_empty_one() -> None:
 
 
 def test_the_png_shows_the_pixels() -> None:
-    rows = [Row("", [Tile(np.full((50, 50, 3), (200, 30, 90), np.uint8))])]
+    rows = [SheetRow("", [Tile(np.full((50, 50, 3), (200, 30, 90), np.uint8))])]
     png = drawing.files(sheets.sheet(["t"], rows), "x", dpi=100)["x.png"]
     shown = np.asarray(PIL.Image.open(io.BytesIO(png)).convert("RGB"))
     assert (shown == (200, 30, 90)).all(axis=-1).mean() > 0.1

@@ -16,14 +16,14 @@ from torch import Tensor
 import model_zoo
 from model_zoo import students
 from model_zoo.checkpoints import exports
-from model_zoo.checkpoints.exports import Header, Sizes
+from model_zoo.checkpoints.exports import EncoderSizes, Header
 from model_zoo.students import Student
 from model_zoo.transforms import InputRule
 from model_zoo.vit import VisionTransformer
 from ultrabench_eval.core import hashing
 from ultrabench_eval.core.errors import UserError
 
-SIZES = Sizes(image_size=32, patch_size=8, width=24, depth=2, heads=2)
+SIZES = EncoderSizes(image_size=32, patch_size=8, width=24, depth=2, heads=2)
 HEADER: dict[str, Any] = {
     "format": 1,
     "name": "mine",
@@ -49,7 +49,7 @@ NANO = ("ijepa-nano", "mae-nano", "us-jepa-nano", "usrc-jepa-nano")
 THERE = [name for name in NANO if (exports.SHIPPED / f"{name}.safetensors").exists()]
 
 
-def tensors(sizes: Sizes = SIZES) -> dict[str, Tensor]:
+def tensors(sizes: EncoderSizes = SIZES) -> dict[str, Tensor]:
     torch.manual_seed(0)
     network = VisionTransformer(*sizes)
     for parameter in network.parameters():
@@ -72,7 +72,7 @@ def card_of(path: Path, **changes: Any) -> Path:
 
 
 def test_sizes_are_those_of_the_file(tmp_path: Path) -> None:
-    for sizes in (SIZES, Sizes(48, 12, 16, 3, 4, True)):
+    for sizes in (SIZES, EncoderSizes(48, 12, 16, 3, 4, True)):
         fields = {key: getattr(sizes, key) for key in ("image_size", "patch_size", "heads")}
         path = written(
             *(tmp_path / "w.safetensors", tensors(sizes)),
@@ -219,7 +219,10 @@ def test_a_card_that_is_no_card_is_told(tmp_path: Path) -> None:
 def test_random_is_the_nano_network() -> None:
     encoder = model_zoo.load("usjepa", "random", "cpu")
     assert encoder.random_weights
-    assert encoder.network.state_dict().keys() == VisionTransformer(*Sizes()).state_dict().keys()
+    assert (
+        encoder.network.state_dict().keys()
+        == VisionTransformer(*EncoderSizes()).state_dict().keys()
+    )
     assert (encoder.dim, encoder.parameter_count) == (192, model_zoo.card("usjepa").parameters)
     assert encoder.network.blocks[0].attn.heads == 3  # type: ignore[index, union-attr]
     assert model_zoo.load("usjepa/cls", "random", "cpu").network.prefix == 1

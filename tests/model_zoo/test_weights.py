@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 import model_zoo
 from model_zoo.checkpoints import files, parts
-from model_zoo.checkpoints.files import Source
+from model_zoo.checkpoints.files import WeightsSource
 from ultrabench_eval.core.errors import UserError
 
 
@@ -28,8 +28,8 @@ def state() -> dict[str, Tensor]:
     return {k: torch.randn(v.shape).to(v.dtype) for k, v in network().state_dict().items()}
 
 
-def source(path: str = "w.pth") -> Source:
-    return Source(Path(path))
+def source(path: str = "w.pth") -> WeightsSource:
+    return WeightsSource(Path(path))
 
 
 # ---- finding --------------------------------------------------------------------------------
@@ -90,7 +90,7 @@ def test_explicit_paths(tmp_path: Path) -> None:
     assert files.find("m", str(file)) == (file, None)
     assert files.find("m", tmp_path) == (file, None)
     assert files.find("m", f"{file}#target_encoder") == (file, "target_encoder")
-    assert str(Source(file, "x")) == f"{file}#x"
+    assert str(WeightsSource(file, "x")) == f"{file}#x"
     odd = tmp_path / "b#c.pth"
     odd.touch()
     assert files.find("m", odd) == (odd, None)  # a real file comes before an entry
@@ -217,7 +217,7 @@ def prefixed(prefix: str) -> dict[str, Tensor]:
     ],
 )
 def test_the_part_that_fits_is_chosen(content: dict[str, object], entry: str | None) -> None:
-    where = Source(Path("w.pth"), entry)
+    where = WeightsSource(Path("w.pth"), entry)
     chosen = parts.choose(network(), content, name="m", source=where).tensors
     assert all(torch.equal(chosen[key], value) for key, value in state().items())
 
@@ -251,11 +251,13 @@ HEADED = prefixed("backbone.") | {"head.mlp.0.weight": torch.ones(2, 2)}
 def test_a_network_is_found_in_what_wraps_it(
     content: dict[str, object], entry: str | None, found: str
 ) -> None:
-    where = Source(Path("w.pth"), entry)
+    where = WeightsSource(Path("w.pth"), entry)
     chosen = parts.choose(network(), content, name="m", source=where)
     assert chosen.entry == found
     assert all(torch.equal(chosen.tensors[key], value) for key, value in state().items())
-    again = parts.choose(network(), content, name="m", source=Source(Path("w.pth"), found or None))
+    again = parts.choose(
+        network(), content, name="m", source=WeightsSource(Path("w.pth"), found or None)
+    )
     assert again.entry == found
 
 
@@ -267,7 +269,7 @@ def test_what_is_dropped_is_told(tmp_path: Path) -> None:
         filled = model_zoo.fill(network(), tmp_path / "w.ckpt", name="m")
     assert all(torch.equal(v, state()[k]) for k, v in filled.state_dict().items())
     assert told.dropped == ["fc (2 tensors)", "criterion (1 tensor)"]
-    assert told.filled == [Source(tmp_path / "w.ckpt", "state_dict/model")]
+    assert told.filled == [WeightsSource(tmp_path / "w.ckpt", "state_dict/model")]
     assert list(told.read) == [tmp_path / "w.ckpt"]
 
 
@@ -298,7 +300,7 @@ def test_no_part_that_fits_is_told_by_the_nearest() -> None:
         parts.choose(network(), content, name="m", source=source())
     with pytest.raises(UserError, match=r"w\.pth#x does not fit .*encoder, ema\); name one of its "
                        r"parts: w\.pth#ema"):  # fmt: skip
-        parts.choose(network(), content, name="m", source=Source(Path("w.pth"), "x"))
+        parts.choose(network(), content, name="m", source=WeightsSource(Path("w.pth"), "x"))
 
 
 def test_messages_stay_short() -> None:
@@ -415,7 +417,7 @@ def test_an_index_stands_for_all_of_its_files(tmp_path: Path) -> None:
         with files.listening() as told:
             filled = model_zoo.fill(network(), place, name="m")
         assert all(torch.equal(v, state()[k]) for k, v in filled.state_dict().items())
-        assert told.filled == [Source(index, "")]
+        assert told.filled == [WeightsSource(index, "")]
         assert len(told.read) == 3
     before = files.digest(index)
     shard = index.parent / "model-00002-of-00002.safetensors"

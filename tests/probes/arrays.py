@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ultrabench_eval import probes
-from ultrabench_eval.probes.heads import Data, Probes, streams
+from ultrabench_eval.probes.heads import ProbeData, Probes, streams
 from ultrabench_eval.protocol import Protocol
 
 
@@ -11,4 +11,4 @@ def fit(
     probe: str, x, y, vx, vy, *, classes: int, seeds, protocol: Protocol, subsets=None
 ) -> Probes:
     draws = streams(len(x), len(vx), seeds, subsets, None)
-    return probes.get(probe).train(Data(x, y, vx, vy, classes), draws, protocol)
+    return probes.get(probe).train(ProbeData(x, y, vx, vy, classes), draws, protocol)

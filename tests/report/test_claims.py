@@ -21,9 +21,9 @@ from ultrabench_eval.report.paper.quantities import (
     Best,
     Mean,
     Minus,
-    Place,
-    Score,
-    Share,
+    Ratio,
+    ScorePlace,
+    ScoreQuantity,
     every,
 )
 from ultrabench_eval.report.paper.us_jepa_claims import BASELINES, CLAIMS, OURS, TASKS
@@ -31,9 +31,9 @@ from ultrabench_eval.report.results.entries import Entry
 
 PAPER = published.load()
 BY_ID = {claim.id: claim for claim in CLAIMS}
-A, B = Score(Place("a", "t")), Score(Place("b", "t"))
-SCORES = {Place("a", "t"): 60.0, Place("b", "t"): 50.0}
-MISSING = Score(Place("c", "t"))
+A, B = ScoreQuantity(ScorePlace("a", "t")), ScoreQuantity(ScorePlace("b", "t"))
+SCORES = {ScorePlace("a", "t"): 60.0, ScorePlace("b", "t"): 50.0}
+MISSING = ScoreQuantity(ScorePlace("c", "t"))
 
 
 def judged(*entries: Entry) -> dict[str, Judged]:
@@ -44,10 +44,10 @@ def test_quantities() -> None:
     assert Minus(A, B).of(SCORES) == 10
     assert Mean((A, B), "mean").of(SCORES) == 55
     assert Best((A, B), "best").of(SCORES) == 60
-    assert Share(B, A).of(SCORES) == pytest.approx(83.333, abs=1e-3)
+    assert Ratio(B, A).of(SCORES) == pytest.approx(83.333, abs=1e-3)
     for quantity in (MISSING, Minus(A, MISSING), Mean((A, MISSING), ""), Best((A, MISSING), "")):
         assert quantity.of(SCORES) is None
-    assert Share(A, B).of({**SCORES, Place("b", "t"): 0.0}) is None
+    assert Ratio(A, B).of({**SCORES, ScorePlace("b", "t"): 0.0}) is None
 
 
 def test_conditions() -> None:
@@ -77,10 +77,10 @@ def test_ids_are_unique_and_places_are_of_known_models_and_tasks() -> None:
     assert all(claim.text.endswith(".") for claim in CLAIMS)
     source = PAPER.source
     assert set(OURS + BASELINES) == set(source.models)
-    asked: set[Place] = set()
+    asked: set[ScorePlace] = set()
 
-    class Spy(dict[Place, float]):
-        def get(self, place: Place, default: object = None) -> float:  # type: ignore[override]
+    class Spy(dict[ScorePlace, float]):
+        def get(self, place: ScorePlace, default: object = None) -> float:  # type: ignore[override]
             asked.add(place)
             return 50.0
 
@@ -217,7 +217,7 @@ def test_pages(tmp_path: Path) -> None:
 
 
 def test_judging_one_claim_on_a_table_of_ones_own() -> None:
-    scores = {Place("us-jepa", "mmotu"): 53.0}
+    scores = {ScorePlace("us-jepa", "mmotu"): 53.0}
     assert judge(BY_ID["P6"], scores).verdict == "holds"
     assert judge(BY_ID["P6"], scores, printed=True).verdict == "fails"
     assert len(TASKS) == 8

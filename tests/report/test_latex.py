@@ -80,7 +80,7 @@ def test_tables_of_a_run_compile_and_fit(tmp_path: Path) -> None:
 
 def test_awkward_text_compiles(tmp_path: Path) -> None:
     text = r"50% & more_ {a} \c ~ ^ # $ < > ± − – [b] * '\""
-    awkward = published.Layout(text, text, ["a", text, "c", "d"], [[text] * 4] * 2)
+    awkward = published.PaperTable(text, text, ["a", text, "c", "d"], [[text] * 4] * 2)
     compiled(tmp_path, awkward.latex())
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from ultrabench_eval.core.errors import UserError
 from ultrabench_eval.report.paper import published
-from ultrabench_eval.report.paper.published import US_JEPA, Layout
+from ultrabench_eval.report.paper.published import US_JEPA, PaperTable
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +80,7 @@ def test_ties_are_marked_alike_and_holes_are_empty() -> None:
 def test_latex_is_sound(paper: published.Published) -> None:
     for layout in (published.scores_layout(paper), published.sizes_layout(paper)):
         check_latex(layout.latex())
-    awkward = Layout("50% & more_", "a{b}\\c ~^", ["a", *"bcdef"], [["x_1", *"12345"]] * 2)
+    awkward = PaperTable("50% & more_", "a{b}\\c ~^", ["a", *"bcdef"], [["x_1", *"12345"]] * 2)
     check_latex(awkward.latex())
 
 

@@ -174,8 +174,8 @@ def test_agreement_has_the_interval_of_resampled_taus() -> None:
 def test_agreement_of_the_same_and_of_reversed_rankings() -> None:
     a = np.arange(4.0)
     still = np.tile(a[:, None], (1, 5))
-    assert ranks.agreement(a, a, still, still) == ranks.Agreement(1, 1, 1)
-    assert ranks.agreement(a, -a, still, -still) == ranks.Agreement(-1, -1, -1)
+    assert ranks.agreement(a, a, still, still) == ranks.RankAgreement(1, 1, 1)
+    assert ranks.agreement(a, -a, still, -still) == ranks.RankAgreement(-1, -1, -1)
 
 
 def test_a_ranking_of_ties_agrees_with_nothing() -> None:

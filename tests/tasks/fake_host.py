@@ -17,7 +17,7 @@ from urllib.parse import quote
 import pytest
 
 from tasks.obtain import download
-from tasks.obtain.sources import Source, Url, ZenodoRecord
+from tasks.obtain.sources import ReleaseSource, Url, ZenodoRecord
 from ultrabench_eval.core.errors import UserError
 
 BYTES = bytes(range(256)) * 4000  # some blocks of 65536 bytes, and a part of one
@@ -224,7 +224,7 @@ class Host:
         self.json(path, content)
 
 
-def fetch(host: Host, source: Source, folder: Path, **options: Any) -> list[Path]:
+def fetch(host: Host, source: ReleaseSource, folder: Path, **options: Any) -> list[Path]:
     addresses = {
         "zenodo": f"{host.url}/api",
         "figshare": f"{host.url}/v2",
@@ -261,7 +261,7 @@ def content(folder: Path) -> dict[str, bytes]:
     }
 
 
-def refused(host: Host, source: Source, folder: Path, message: str, **options: Any) -> str:
+def refused(host: Host, source: ReleaseSource, folder: Path, message: str, **options: Any) -> str:
     with pytest.raises(UserError, match=message) as raised:
         fetch(host, source, folder, **options)
     assert "\n" not in str(raised.value)

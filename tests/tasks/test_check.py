@@ -11,7 +11,7 @@ from fake_releases import RELEASES, busbra_release, gbcu_release, pocus_release
 
 import tasks
 from tasks import split_files
-from tasks.check import Size, check
+from tasks.check import ImageSize, check
 from ultrabench_eval.core import hashing
 
 
@@ -34,7 +34,7 @@ def test_a_whole_release_has_no_problems(tmp_path: Path, name: str) -> None:
     assert [row.image for row in report.rows] == [image.name for image in images]
     assert [row.sha256 for row in report.rows] == [image.digest() for image in images]
     assert [size for size in report.sizes if size] == [
-        Size(*image.read().shape[:2]) for image in images
+        ImageSize(*image.read().shape[:2]) for image in images
     ]
     assert seen == [(i + 1, len(images)) for i in range(len(images))]
 
@@ -45,9 +45,9 @@ def test_extremes(root: Path) -> None:
     PIL.Image.new("L", (20, 30)).save(folder / "im00004.jpg")
     PIL.Image.new("L", (90, 2)).save(folder / "im00005.jpg")
     assert check(tasks.load("gbcu", root)).extremes() == {
-        "smallest": (Size(2, 3), "imgs/im00003.jpg"),
-        "largest": (Size(30, 20), "imgs/im00004.jpg"),
-        "longest side": (Size(2, 90), "imgs/im00005.jpg"),
+        "smallest": (ImageSize(2, 3), "imgs/im00003.jpg"),
+        "largest": (ImageSize(30, 20), "imgs/im00004.jpg"),
+        "longest side": (ImageSize(2, 90), "imgs/im00005.jpg"),
     }
 
 

@@ -15,7 +15,7 @@ from scipy.stats import ks_2samp
 
 from tasks.phantom import clip, furniture, simulator
 from tasks.phantom.anatomy import breast, liver, lung, ovary
-from tasks.phantom.geometry import Canvas, Linear, Sector, grid
+from tasks.phantom.geometry import Canvas, CurvedArray, Linear, grid
 from tasks.phantom.machine import Style, draw, generator
 from tasks.phantom.picture import Motion, Study
 from tasks.phantom.releases import aul
@@ -146,12 +146,14 @@ def test_log_compression_spans_the_dynamic_range() -> None:
 
 probes = st.one_of(
     st.builds(Linear, st.floats(20, 200), st.floats(10, 40)),
-    st.builds(Sector, st.floats(20, 200), st.floats(1, 60), st.floats(0.2, 1.3)),
+    st.builds(CurvedArray, st.floats(20, 200), st.floats(1, 60), st.floats(0.2, 1.3)),
 )
 
 
 @given(probes, st.floats(0, 1), st.floats(-1, 1))
-def test_beams_and_points_are_inverse(probe: Linear | Sector, share: float, side: float) -> None:
+def test_beams_and_points_are_inverse(
+    probe: Linear | CurvedArray, share: float, side: float
+) -> None:
     depth = share * probe.depth
     x, z = probe.points(np.array(depth), np.array(side))
     back = probe.beams(x, z)
@@ -162,14 +164,14 @@ def test_beams_and_points_are_inverse(probe: Linear | Sector, share: float, side
 
 
 @given(probes)
-def test_line_spacing_is_the_distance_of_neighbours(probe: Linear | Sector) -> None:
+def test_line_spacing_is_the_distance_of_neighbours(probe: Linear | CurvedArray) -> None:
     x, z = grid(probe, 5, 200)
     gap = np.hypot(np.diff(x[-1])[100], np.diff(z[-1])[100])
     assert probe.line_spacing(np.array(probe.depth), 200) == pytest.approx(gap, rel=1e-2)
 
 
-@pytest.mark.parametrize("probe", [PROBE, Sector(100, 40, 0.6), Sector(120, 3, 0.7)])
-def test_scan_conversion_puts_echoes_where_they_arose(probe: Linear | Sector) -> None:
+@pytest.mark.parametrize("probe", [PROBE, CurvedArray(100, 40, 0.6), CurvedArray(120, 3, 0.7)])
+def test_scan_conversion_puts_echoes_where_they_arose(probe: Linear | CurvedArray) -> None:
     canvas = Canvas(probe, 330, 460, pixel=0.4, left=230.0, top=30.0)
     beams = np.zeros((200, 101), np.float32)
     beams[120, 30] = 1
@@ -181,7 +183,7 @@ def test_scan_conversion_puts_echoes_where_they_arose(probe: Linear | Sector) ->
 
 
 def test_outside_of_the_field_of_view_is_background() -> None:
-    probe = Sector(100, 40, 0.6)
+    probe = CurvedArray(100, 40, 0.6)
     canvas = Canvas(probe, 300, 500, pixel=0.4, left=250.0, top=30.0)
     screen = canvas.convert(np.ones((50, 40), np.float32), background=-1)
     area = np.mean(screen == 1) * 300 * 500 * 0.4**2
@@ -219,7 +221,7 @@ def test_noise_is_fixed_to_the_tissue() -> None:
 
 
 def test_fat_brightens_the_liver_and_drains_the_sound() -> None:
-    probe = Sector(150, 55, 0.55)
+    probe = CurvedArray(150, 55, 0.55)
 
     def measured(fat: float) -> tuple[float, float]:
         echo, drop = [], []
@@ -257,7 +259,7 @@ def test_a_lines_lie_across_the_beam_and_b_lines_along_it() -> None:
     def across_over_along(kind: str) -> float:
         ratios = []
         for number in range(10):
-            scene = Scene(Sector(110, 50, 0.55), 220, 110)
+            scene = Scene(CurvedArray(110, 50, 0.55), 220, 110)
             lung.lung(scene, np.random.default_rng(number), kind)
             ghost = scene.ghost[70:]
             ratios.append(float(ghost.mean(axis=0).std() / ghost.mean(axis=1).std()))
@@ -267,7 +269,7 @@ def test_a_lines_lie_across_the_beam_and_b_lines_along_it() -> None:
 
 
 def test_a_lines_repeat_the_pleura() -> None:
-    scene = Scene(Sector(120, 50, 0.5), 480, 96)
+    scene = Scene(CurvedArray(120, 50, 0.5), 480, 96)
     lung.lung(scene, np.random.default_rng(4), "regular")
     profile = scene.ghost[:, 48]  # one beam, since the pleura may lean
     peaks, _ = find_peaks(profile, prominence=0.1)
@@ -295,7 +297,7 @@ def test_ovarian_classes_differ_in_echo_within_the_mass() -> None:
     def inside(code: int) -> tuple[float, float]:
         means, spreads = [], []
         for number in range(6):
-            scene = Scene(Sector(100, 15, 0.9), 160, 120)
+            scene = Scene(CurvedArray(100, 15, 0.9), 160, 120)
             border = ovary.ovary(scene, np.random.default_rng(number), code)
             middle = border.mean(axis=0)
             near = (

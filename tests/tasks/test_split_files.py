@@ -11,7 +11,7 @@ from fake_releases import aul_release, busbra_release
 import tasks
 from tasks import split_files
 from tasks.check import check
-from tasks.split_files import Row
+from tasks.split_files import SplitRow
 from tasks.task import SPLITS, Task
 from ultrabench_eval.core.errors import UserError
 
@@ -164,7 +164,7 @@ def test_the_rule_is_the_default_where_nothing_else_is_said(root: Path) -> None:
 def test_rows_say_what_the_task_says(root: Path) -> None:
     task = tasks.load("busbra", root)
     rows = [row for row, _ in split_files.rows(task)]
-    assert rows[0] == Row(
+    assert rows[0] == SplitRow(
         task.train.images[0].name,
         task.classes[task.train.labels[0]],
         "train",

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from model_zoo.encoder import Encoder
 from model_zoo.transforms import InputRule
 from model_zoo.vit import VisionTransformer
-from usjepa.config import Model
+from usjepa.config import ModelSettings
 
-MODEL = Model(image_size=32, patch_size=8, width=24, depth=2, heads=2)  # 4 x 4 patches
+MODEL = ModelSettings(image_size=32, patch_size=8, width=24, depth=2, heads=2)  # 4 x 4 patches
 
 
 def scrambled(network: nn.Module) -> nn.Module:

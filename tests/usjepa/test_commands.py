@@ -21,7 +21,7 @@ from ultrabench_eval.core.errors import UserError
 from usjepa import cli, distributed, loader, masks, monitor, train
 from usjepa.frames import sampling
 from usjepa.frames.store import Frames
-from usjepa.loader import Part, TrainingParts, ValidationParts
+from usjepa.loader import BatchPart, TrainingParts, ValidationParts
 from usjepa.train import Execution
 
 
@@ -208,7 +208,7 @@ def test_a_frame_that_cannot_be_read_is_one_sentence(workers: int, tmp_path: Pat
 
 
 class Dies(TrainingParts):
-    def __getitem__(self, at: Part) -> loader.Batch:
+    def __getitem__(self, at: BatchPart) -> loader.Batch:
         os.kill(os.getpid(), signal.SIGKILL)
         raise AssertionError
 
@@ -219,7 +219,7 @@ def test_a_killed_worker_is_one_sentence(frames: Frames) -> None:
     with pytest.raises(
         UserError, match=r"process that makes batches was killed .*--workers"
     ) as told:
-        list(loader.stream(parts, [Part(0, 0)], 1))
+        list(loader.stream(parts, [BatchPart(0, 0)], 1))
     assert "\n" not in str(told.value)
 
 

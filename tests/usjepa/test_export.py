@@ -19,7 +19,7 @@ from torch import Tensor
 import model_zoo
 import ultrabench_eval
 from model_zoo import us_jepa
-from model_zoo.checkpoints.exports import Sizes
+from model_zoo.checkpoints.exports import EncoderSizes
 from model_zoo.transforms import InputRule, to_float
 from model_zoo.vit import VisionTransformer
 from ultrabench_eval.core.errors import UserError
@@ -225,7 +225,7 @@ def test_a_small_export_is_no_us_jepa(tmp_path: Path) -> None:
 @pytest.fixture
 def tiny_paper(monkeypatch: pytest.MonkeyPatch) -> None:
     """The paper's models, as small as `MODEL`."""
-    sizes = Sizes(*list(vars(MODEL).values())[:6])
+    sizes = EncoderSizes(*list(vars(MODEL).values())[:6])
     monkeypatch.setattr(us_jepa, "SIZES", sizes)
     monkeypatch.setattr(us_jepa, "VisionTransformer", lambda: VisionTransformer(*sizes))
     rule = InputRule(32, grey=True, stretch=(2, 98))

@@ -13,7 +13,7 @@ from torch.nn.functional import layer_norm
 
 from ultrabench_eval.core.errors import UserError
 from usjepa import config, masks, objective
-from usjepa.config import Blocks, Config, Decoder, Predictor
+from usjepa.config import Blocks, Config, Decoder, PredictorSettings
 from usjepa.masks import Masks
 from usjepa.objective import IJEPA, MAE, SALT, Objective, jepa_loss, optimiser_groups, patches
 from usjepa.student import Student
@@ -39,7 +39,7 @@ def settings(kind: str, **more: object) -> Config:
         "name": "small",
         "objective": kind,
         "model": MODEL,
-        "predictor": Predictor(depth=2, width=16, heads=2),
+        "predictor": PredictorSettings(depth=2, width=16, heads=2),
         "decoder": Decoder(depth=2, width=16, heads=2),
         "masks": BLOCKS,
     }
@@ -178,7 +178,9 @@ def test_loss_with_padding_is_the_loss_of_the_unpadded() -> None:
 def test_loss_compares_the_teachers_tokens_at_hidden_and_at_weighted_visible_patches(
     weight: float,
 ) -> None:
-    target = made("salt", predictor=Predictor(depth=2, width=16, heads=2, context_weight=weight))
+    target = made(
+        "salt", predictor=PredictorSettings(depth=2, width=16, heads=2, context_weight=weight)
+    )
     assert isinstance(target, SALT)
     scrambled(target)
     masked = drawn("salt", region=half())
@@ -376,7 +378,7 @@ def test_patches_hold_rows_columns_colours() -> None:
 @pytest.mark.parametrize("class_token", [False, True])
 def test_decoder_equals_one_that_puts_every_token_in_its_place(class_token: bool) -> None:
     target = mae()
-    model = config.Model(32, 8, 24, 2, 2, class_token)
+    model = config.ModelSettings(32, 8, 24, 2, 2, class_token)
     target = MAE(Student(model), 32, 8, Decoder(depth=2, width=16, heads=2))
     masked = drawn("mae")
     visible, hidden = masked.context, masked.targets[:, 0]
@@ -395,7 +397,9 @@ def test_decoder_equals_one_that_puts_every_token_in_its_place(class_token: bool
 
 
 def test_mae_starts_as_mae_does() -> None:
-    target = MAE(Student(config.Model(class_token=True, depth=1)), 224, 16, Decoder(depth=1))
+    target = MAE(
+        Student(config.ModelSettings(class_token=True, depth=1)), 224, 16, Decoder(depth=1)
+    )
     bound = (6 / (768 + 3 * 16 * 16)) ** 0.5  # of the projection, as a linear layer
     weight = target.student.patch_embed.proj.weight
     assert bound * 0.99 < weight.abs().max() <= bound

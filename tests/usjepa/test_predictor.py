@@ -15,7 +15,7 @@ from torch.nn.functional import layer_norm
 
 from model_zoo.transforms import InputRule
 from model_zoo.verify import by_rule
-from usjepa.config import Model
+from usjepa.config import ModelSettings
 from usjepa.objective import jepa_loss
 from usjepa.predictor import Predictor
 from usjepa.student import Student
@@ -45,7 +45,7 @@ def test_student_predictor_and_loss_are_the_official_ones(
     reference: tuple[dict[str, Any], dict[str, Tensor]],
 ) -> None:
     keys, expected = reference
-    student, predictor = Student(Model()), Predictor(14, 768, 768)
+    student, predictor = Student(ModelSettings()), Predictor(14, 768, 768)
     fill(student, keys["target_encoder_keys"])
     fill(predictor, keys["predictor_keys"])
     seed = int(expected["input_seed"])
@@ -83,7 +83,7 @@ def close(found: Tensor, wanted: Tensor) -> None:
 
 @pytest.mark.parametrize("class_token", [False, True])
 def test_padding_changes_no_visible_token(class_token: bool) -> None:
-    student = Student(Model(32, 8, 24, 3, 2, class_token))
+    student = Student(ModelSettings(32, 8, 24, 3, 2, class_token))
     scrambled(student)
     images = torch.randn(2, 3, 32, 32)
     lists = [[1, 4, 5, 9, 15], [0, 7]]

@@ -13,8 +13,8 @@ import numpy as np
 
 import tasks as task_zoo
 from tasks.near_duplicates import duplicates, signatures
-from tasks.near_duplicates.duplicates import Pair
-from tasks.near_duplicates.signatures import Known, Signatures
+from tasks.near_duplicates.duplicates import DuplicatePair
+from tasks.near_duplicates.signatures import Signatures, Signed
 from tasks.split_files import UNUSED
 from tasks.task import SPLITS, Task
 from ultrabench_eval import loading, pipeline, plugins
@@ -40,12 +40,12 @@ PLACES = (
 
 
 @dataclass(frozen=True)
-class Finding:
+class SamePicture:
     """A pair of images that show the same, and what that means."""
 
     first: Entry
     second: Entry
-    pair: Pair
+    pair: DuplicatePair
 
     @cached_property
     def place(self) -> str:
@@ -94,7 +94,7 @@ class Audit:
     entries: list[Entry]
     digests: list[str]
     """Content digest of each entry; "" for one that cannot be read."""
-    findings: list[Finding]
+    findings: list[SamePicture]
     """The gravest first."""
     content: np.ndarray
     """int64 [N]: groups by content, the same number for entries that a chain of pairs connects."""
@@ -162,8 +162,8 @@ def audit(
     looked = signatures.store(cache).look(
         [entry.image for entry in entries], progress("reading images")
     )
-    readable = [row for row, known in enumerate(looked) if isinstance(known, Known)]
-    signed = Signatures.of([k.signature for k in looked if isinstance(k, Known)])
+    readable = [row for row, known in enumerate(looked) if isinstance(known, Signed)]
+    signed = Signatures.of([k.signature for k in looked if isinstance(k, Signed)])
     together = _together([entries[row] for row in readable])
     pairs = [
         pair._replace(first=readable[pair.first], second=readable[pair.second])
@@ -174,11 +174,11 @@ def audit(
         for pair in pairs
         if {entries[pair.first].split, entries[pair.second].split} != {PRETRAINING}
     ]
-    findings = [Finding(entries[pair.first], entries[pair.second], pair) for pair in pairs]
+    findings = [SamePicture(entries[pair.first], entries[pair.second], pair) for pair in pairs]
     return Audit(
         loaded,
         entries,
-        [known.digest if isinstance(known, Known) else "" for known in looked],
+        [known.digest if isinstance(known, Signed) else "" for known in looked],
         sorted(findings, key=_gravity),
         duplicates.components(pairs, len(entries)),
         [(e, str(k)) for e, k in zip(entries, looked, strict=True) if isinstance(k, UserError)],
@@ -198,7 +198,7 @@ def _together(entries: list[Entry]) -> np.ndarray:
     return np.array([numbers.setdefault(key, len(numbers)) for key in keys], np.int64)
 
 
-def _gravity(finding: Finding) -> tuple[bool, int, bool, int, float, str, str]:
+def _gravity(finding: SamePicture) -> tuple[bool, int, bool, int, float, str, str]:
     return (
         finding.expected,
         PLACES.index(finding.place),

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tasks.split_files import UNUSED, Row
+from tasks.split_files import UNUSED, SplitRow
 from tasks.task import Task
 from ultrabench_eval import metrics
 from ultrabench_eval.audit.audit import Audit
@@ -22,7 +22,7 @@ from ultrabench_eval.report import regenerate
 DRAWS = 1000  # of as many images, to tell a difference from chance
 
 
-def rows(audit: Audit, task: Task) -> list[Row]:
+def rows(audit: Audit, task: Task) -> list[SplitRow]:
     """The split file of a task in which test images that were seen are unused.
 
     The hash of an image that cannot be read is "".
@@ -34,7 +34,7 @@ def rows(audit: Audit, task: Task) -> list[Row]:
             continue
         dropped = entry.split == "test" and entry.image.name in seen
         split = UNUSED if dropped else entry.split
-        listed.append(Row(entry.image.name, entry.label, split, entry.group, digest))
+        listed.append(SplitRow(entry.image.name, entry.label, split, entry.group, digest))
     return listed
 
 

@@ -19,7 +19,7 @@ from tabulate import tabulate
 from tasks import split_files
 from tasks.near_duplicates import duplicates
 from ultrabench_eval.audit import clean
-from ultrabench_eval.audit.audit import Audit, Finding
+from ultrabench_eval.audit.audit import Audit, SamePicture
 from ultrabench_eval.audit.clean import Rescored
 from ultrabench_eval.audit.collection import PRETRAINING, Entry
 from ultrabench_eval.core import files, hashing
@@ -114,7 +114,7 @@ _PAIR_COLUMNS = (
 _GROUP_COLUMNS = ("content", *_SIDE_COLUMNS, "sha256")
 
 
-def _pair_row(finding: Finding) -> tuple[object, ...]:
+def _pair_row(finding: SamePicture) -> tuple[object, ...]:
     pair = finding.pair
     return (
         finding.place,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tasks.check import Report
     from tasks.task import Task
-    from tasks.ultrabench import Agreement
+    from tasks.ultrabench import SplitAgreement
     from ultrabench_eval.report.results.entries import Entry
 
 
@@ -118,7 +118,7 @@ def check(report: Report) -> None:
     print("no problems" if not report.problems else f"{len(report.problems)} problem(s)")
 
 
-def splits(known: Task, ways: dict[str, str], agreement: Sequence[Agreement]) -> None:
+def splits(known: Task, ways: dict[str, str], agreement: Sequence[SplitAgreement]) -> None:
     """Print a task's splits beside the published ones."""
     _counts(known)
     for one in agreement:

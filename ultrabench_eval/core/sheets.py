@@ -37,7 +37,7 @@ class Tile(NamedTuple):
     """Masks, bool [H, W], and the colours of their borders."""
 
 
-class Row(NamedTuple):
+class SheetRow(NamedTuple):
     """A row of a sheet."""
 
     name: str
@@ -47,7 +47,7 @@ class Row(NamedTuple):
 
 def sheet(
     title: Sequence[str],
-    rows: Sequence[Row],
+    rows: Sequence[SheetRow],
     headers: Sequence[str] = (),
     legend: Sequence[tuple[str, str]] = (),
 ) -> Figure:
@@ -118,7 +118,7 @@ def _legend(figure: Figure, legend: Sequence[tuple[str, str]]) -> None:
     )
 
 
-def _cells(rows: Sequence[Row], widest: float) -> tuple[float, list[float]]:
+def _cells(rows: Sequence[SheetRow], widest: float) -> tuple[float, list[float]]:
     """Width of all cells and height of each row's, in inches, so that a sheet fits on a page."""
     heights = []
     for row in rows:

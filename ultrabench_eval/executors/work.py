@@ -36,7 +36,7 @@ def work(job: Job) -> Outcome:
 
 
 def _measured(job: Job) -> Outcome:
-    told = _Told()
+    told = _StepsTold()
     try:
         ready = pipeline.prepare(job.request, told)
         pipeline.measure_all(ready, told, patience=files.PATIENCE)
@@ -46,7 +46,7 @@ def _measured(job: Job) -> Outcome:
     return Outcome(tuple(told.stages), told.encoded)
 
 
-class _Told:
+class _StepsTold:
     """Counts what is done, and writes down how far it is."""
 
     def __init__(self) -> None:

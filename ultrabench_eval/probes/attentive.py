@@ -19,7 +19,7 @@ from torch.nn.functional import cross_entropy
 
 from ultrabench_eval.core import hashing
 from ultrabench_eval.probes.early_stopping import EarlyStopping
-from ultrabench_eval.probes.heads import Data, Probes, Scaler, Stream, one_thread
+from ultrabench_eval.probes.heads import ProbeData, Probes, Scaler, Stream, one_thread
 from ultrabench_eval.probes.probe import Probe, by_gradient, steps_tried
 from ultrabench_eval.protocol import Protocol
 
@@ -52,7 +52,7 @@ class AttentiveProbes(Probes):
         return torch.cat(blocks, 1)
 
 
-def train(data: Data, draws: Sequence[Stream], protocol: Protocol) -> AttentiveProbes:
+def train(data: ProbeData, draws: Sequence[Stream], protocol: Protocol) -> AttentiveProbes:
     """Train attentive classifiers: one query, softmax over tokens of x q / sqrt(D), then linear.
 
     The attentive pooling of V-JEPA (arXiv 2404.08471, section 4) with one head and no block behind
@@ -73,7 +73,7 @@ def train(data: Data, draws: Sequence[Stream], protocol: Protocol) -> AttentiveP
     return AttentiveProbes.joined(parts)
 
 
-def _train(stream: Stream, data: Data, protocol: Protocol) -> AttentiveProbes:
+def _train(stream: Stream, data: ProbeData, protocol: Protocol) -> AttentiveProbes:
     """All settings of a stream, on the same batches."""
     gradient = protocol.gradient
     dtype = torch.promote_types(data.train_x.dtype, torch.float32)
@@ -127,7 +127,7 @@ class _Parameters(NamedTuple):
     bias: Tensor
 
 
-def _initial(seed: int, data: Data, dtype: torch.dtype) -> _Parameters:
+def _initial(seed: int, data: ProbeData, dtype: torch.dtype) -> _Parameters:
     """Query 0; weights and bias as `torch.nn.Linear` draws them."""
     width = data.train_x.shape[-1]
     bound = width**-0.5
@@ -156,7 +156,9 @@ def _losses(logits: Tensor, y: Tensor) -> Tensor:
     return flat.view(len(logits), -1).mean(1)
 
 
-def _validation_losses(parameters: _Parameters, rows: Tensor, data: Data, scaler: Scaler) -> Tensor:
+def _validation_losses(
+    parameters: _Parameters, rows: Tensor, data: ProbeData, scaler: Scaler
+) -> Tensor:
     """Of each setting, float64 [S]."""
     blocks = [
         _logits(parameters, scaler(data.validation_x[block].to(parameters.query)))

@@ -104,7 +104,7 @@ class LinearProbes(Probes):
 
 
 @dataclass(frozen=True)
-class Data:
+class ProbeData:
     """What probes are trained on: features [N, D] and [M, D], int64 labels [N] and [M], and C."""
 
     train_x: Tensor

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize, one_hot
 
-from ultrabench_eval.probes.heads import Data, Head, Probes, Scaler, Stream
+from ultrabench_eval.probes.heads import Head, ProbeData, Probes, Scaler, Stream
 from ultrabench_eval.probes.probe import Probe
 from ultrabench_eval.protocol import Protocol
 
@@ -75,7 +75,7 @@ class NeighbourProbes(Probes):
         )
 
 
-def train(data: Data, draws: Sequence[Stream], protocol: Protocol) -> NeighbourProbes:
+def train(data: ProbeData, draws: Sequence[Stream], protocol: Protocol) -> NeighbourProbes:
     """Classify by the weighted votes of the k nearest images (DINO, arXiv 2104.14294, 4.1).
 
     Cosine similarity. Nothing is random: seeds differ by their subsets alone.
@@ -97,7 +97,7 @@ def train(data: Data, draws: Sequence[Stream], protocol: Protocol) -> NeighbourP
     return NeighbourProbes(tuple(heads), tuple(of_heads))
 
 
-def _memory(stream: Stream, data: Data, protocol: Protocol) -> _Memory:
+def _memory(stream: Stream, data: ProbeData, protocol: Protocol) -> _Memory:
     x, y = data.train_x[stream.rows], data.train_y[stream.rows]
     scaler = Scaler.of(x) if protocol.standardize else Scaler.neutral(x)
     return _Memory(scaler, normalize(scaler(x)), one_hot(y, data.classes).to(x))

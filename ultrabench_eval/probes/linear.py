@@ -24,7 +24,14 @@ from torch.optim.adamw import adamw
 
 from ultrabench_eval.core import hashing
 from ultrabench_eval.probes.early_stopping import EarlyStopping
-from ultrabench_eval.probes.heads import Data, LinearProbes, Scaler, Stream, one_thread, streams
+from ultrabench_eval.probes.heads import (
+    LinearProbes,
+    ProbeData,
+    Scaler,
+    Stream,
+    one_thread,
+    streams,
+)
 from ultrabench_eval.probes.probe import Probe, by_gradient, steps_tried
 from ultrabench_eval.protocol import Protocol
 
@@ -64,12 +71,12 @@ def fit(
     Raises:
         UserError: the loss of a head was never finite.
     """
-    data = Data(train_x, train_y, validation_x, validation_y, classes)
+    data = ProbeData(train_x, train_y, validation_x, validation_y, classes)
     draws = streams(len(train_x), len(validation_x), seeds, subsets, validation_subsets)
     return train(data, draws, protocol)
 
 
-def train(data: Data, draws: Sequence[Stream], protocol: Protocol) -> LinearProbes:
+def train(data: ProbeData, draws: Sequence[Stream], protocol: Protocol) -> LinearProbes:
     """`fit`, with the images and the streams that use them put together."""
     with one_thread() as threads:
         groups = _groups(draws, threads if data.train_x.device.type == "cpu" else 1)
@@ -96,7 +103,7 @@ def _groups(streams: Sequence[Stream], threads: int) -> list[list[Stream]]:
     return groups
 
 
-def _train(group: Sequence[Stream], data: Data, protocol: Protocol) -> list[LinearProbes]:
+def _train(group: Sequence[Stream], data: ProbeData, protocol: Protocol) -> list[LinearProbes]:
     """Train the heads of streams of one length; the probes of each stream.
 
     Written out instead of autograd and one optimiser a head, for a step's overhead is what a
@@ -180,7 +187,7 @@ class _Inputs:
     scalers: list[Scaler]
 
 
-def _inputs(group: Sequence[Stream], data: Data, standardize: bool) -> _Inputs:
+def _inputs(group: Sequence[Stream], data: ProbeData, standardize: bool) -> _Inputs:
     distinct = {id(stream.rows): stream.rows for stream in group}
     if standardize:  # by the images in use alone, so each subset has a copy of its own
         scalers = {key: Scaler.of(data.train_x[rows]) for key, rows in distinct.items()}
@@ -224,7 +231,7 @@ def _padded(x: Tensor) -> Tensor:
     return pad(torch.cat([x, ones], -1), (0, -(x.shape[-1] + 1) % _LANES))
 
 
-def _initial(seed: int, data: Data) -> Tensor:
+def _initial(seed: int, data: ProbeData) -> Tensor:
     """Weights and bias as `torch.nn.Linear` draws them, uniform within 1/sqrt(D): [C, P]."""
     width = data.train_x.shape[1]
     bound = width**-0.5

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot, pad
 
-from ultrabench_eval.probes.heads import Data, Head, LinearProbes, Stream, fit_each, one_thread
+from ultrabench_eval.probes.heads import Head, LinearProbes, ProbeData, Stream, fit_each, one_thread
 from ultrabench_eval.probes.probe import Probe
 from ultrabench_eval.protocol import Protocol
 
@@ -29,7 +29,7 @@ Objective = Callable[[Tensor], tuple[Tensor, Tensor]]
 """Values [S] and gradients [S, P] of parameters [S, P]."""
 
 
-def train(data: Data, draws: Sequence[Stream], protocol: Protocol) -> LinearProbes:
+def train(data: ProbeData, draws: Sequence[Stream], protocol: Protocol) -> LinearProbes:
     """Fit a multinomial logistic regression for each subset and cost.
 
     Nothing is random: seeds differ by their subsets alone. Computed in float64.
@@ -38,7 +38,7 @@ def train(data: Data, draws: Sequence[Stream], protocol: Protocol) -> LinearProb
         return fit_each(draws, lambda stream: _fit(stream, data, protocol))
 
 
-def _fit(stream: Stream, data: Data, protocol: Protocol) -> LinearProbes:
+def _fit(stream: Stream, data: ProbeData, protocol: Protocol) -> LinearProbes:
     scaler, x, y, validation_x, validation_y = data.of(stream, protocol.standardize)
     costs = torch.tensor(protocol.costs, dtype=x.dtype, device=x.device)
     # Centred, which changes the bias alone and lets L-BFGS converge in fewer steps.

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from ultrabench_eval.probes.heads import Data, Probes, Stream
+from ultrabench_eval.probes.heads import ProbeData, Probes, Stream
 from ultrabench_eval.protocol import Protocol
 
 
@@ -27,7 +27,7 @@ class Probe:
             images x feature width) on one core of a common server, for `ubench plan`.
     """
 
-    train: Callable[[Data, Sequence[Stream], Protocol], Probes]
+    train: Callable[[ProbeData, Sequence[Stream], Protocol], Probes]
     settings: type[Any] | None = None
     uses: Callable[[Protocol], dict[str, Any]] = lambda protocol: {}
     tried: Callable[[Protocol], int] = lambda protocol: 1

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from ultrabench_eval.probes.heads import Data, Head, LinearProbes, Stream, fit_each
+from ultrabench_eval.probes.heads import Head, LinearProbes, ProbeData, Stream, fit_each
 from ultrabench_eval.probes.probe import Probe
 from ultrabench_eval.protocol import Protocol
 
@@ -21,7 +21,7 @@ from ultrabench_eval.protocol import Protocol
 _SHARPNESS = torch.logspace(-1, 2, 31, dtype=torch.float64)
 
 
-def train(data: Data, draws: Sequence[Stream], protocol: Protocol) -> LinearProbes:
+def train(data: ProbeData, draws: Sequence[Stream], protocol: Protocol) -> LinearProbes:
     """Fit a ridge regression (Hoerl & Kennard 1970) for each subset and penalty.
 
     Minimises the mean squared error of the class indicators plus penalty x mean variance x
@@ -31,7 +31,7 @@ def train(data: Data, draws: Sequence[Stream], protocol: Protocol) -> LinearProb
     return fit_each(draws, lambda stream: _fit(stream, data, protocol))
 
 
-def _fit(stream: Stream, data: Data, protocol: Protocol) -> LinearProbes:
+def _fit(stream: Stream, data: ProbeData, protocol: Protocol) -> LinearProbes:
     scaler, x, y, validation_x, validation_y = data.of(stream, protocol.standardize)
     target = one_hot(y, data.classes).double()
     mean, target_mean = x.mean(0), target.mean(0)

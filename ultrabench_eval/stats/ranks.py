@@ -41,7 +41,7 @@ class First:
 
 
 @dataclass(frozen=True)
-class Agreement:
+class RankAgreement:
     """Kendall's tau-b of two rankings of the same models, with a percentile interval."""
 
     tau: float
@@ -136,7 +136,7 @@ def agreement(
     resampled_a: np.ndarray,
     resampled_b: np.ndarray,
     level: float = 0.95,
-) -> Agreement:
+) -> RankAgreement:
     """Do two rankings of the same models agree? Kendall's tau-b, 1 the same, -1 the reverse.
 
     A resample adds noise to scores that have some already, which disturbs rankings: resampled tau
@@ -159,7 +159,7 @@ def agreement(
     defined = resampled[~np.isnan(resampled)]
     low, high = np.quantile(defined, [tail, 1 - tail]) if len(defined) else (np.nan, np.nan)
     tau = kendall(scores_a[:, None], scores_b[:, None])[0]
-    return Agreement(float(tau), float(low), float(high))
+    return RankAgreement(float(tau), float(low), float(high))
 
 
 def kendall(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -159,17 +159,17 @@ class Guard:
             images: decoded frames, uint8 RGB [H, W, 3] each.
         """
         signed = [one for _, one in parallel.ordered(signatures.signature, images)]
-        best: dict[int, duplicates.Pair] = {}
+        best: dict[int, duplicates.DuplicatePair] = {}
         for pair in self._reference.find(Signatures.of(signed)):
             if pair.grade in self.grades:
                 best[pair.first] = min(best.get(pair.first, pair), pair, key=_gravity)
         return [self._match(best[row]) if row in best else None for row in range(len(images))]
 
-    def _match(self, pair: duplicates.Pair) -> Match:
+    def _match(self, pair: duplicates.DuplicatePair) -> Match:
         return Match(*self._images[pair.second], pair.grade, pair.correlation)
 
 
-def _gravity(pair: duplicates.Pair) -> tuple[int, float, int]:
+def _gravity(pair: duplicates.DuplicatePair) -> tuple[int, float, int]:
     return duplicates.GRADES.index(pair.grade), -pair.correlation, pair.second
 
 

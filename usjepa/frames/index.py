@@ -22,11 +22,11 @@ from ultrabench_eval.core import files
 from ultrabench_eval.core.errors import UserError
 from ultrabench_eval.core.parallel import ordered
 from usjepa.frames import preprocess
-from usjepa.frames.sources import Found, LeftOut, Source, sources_of
+from usjepa.frames.sources import FrameSource, LeftOut, Listed, sources_of
 from usjepa.frames.store import LONGEST_SIDE, Frames, Settings, about, is_set, open_index
 from usjepa.frames.writer import Packed, Writer, enlist, pack
 
-__all__ = ["Source", "build", "sources_of"]
+__all__ = ["FrameSource", "build", "sources_of"]
 
 CHUNK = 256  # frames that a guard looks at together, at most
 CHUNK_BYTES = 2**28
@@ -36,7 +36,7 @@ Progress = Callable[[str, int, int], None]
 """Called with the set's name, the files of it that are done, and how many there are."""
 
 
-class Match(Protocol):
+class FrameMatch(Protocol):
     """An evaluation image that a frame equals or nearly equals."""
 
     @property
@@ -49,7 +49,7 @@ class Match(Protocol):
     def correlation(self) -> float: ...
 
 
-class Guard(Protocol):
+class FrameGuard(Protocol):
     """Finds the images of test sets among frames; see `usjepa.frames.guard`."""
 
     @property
@@ -60,7 +60,7 @@ class Guard(Protocol):
     def digest(self) -> str:
         """SHA-256 over their test images."""
 
-    def check(self, images: list[np.ndarray]) -> Sequence[Match | None]:
+    def check(self, images: list[np.ndarray]) -> Sequence[FrameMatch | None]:
         """For each image, uint8 RGB [H, W, 3], the test image that it is, if any."""
 
 
@@ -76,10 +76,10 @@ class _Done(NamedTuple):
 
 
 def build(
-    sources: Path | str | Iterable[Source],
+    sources: Path | str | Iterable[FrameSource],
     out: Path | str,
     settings: Settings | None = None,
-    guard: Guard | None = None,
+    guard: FrameGuard | None = None,
     splits: Sequence[str] = ("train",),
     rate: float = video.RATE,
     limit: int = video.LIMIT,
@@ -150,9 +150,9 @@ def _alone(out: Path, tell: Callable[[str], None]) -> Iterator[None]:
         yield
 
 
-def _check_names(sources: Sequence[Source]) -> None:
+def _check_names(sources: Sequence[FrameSource]) -> None:
     """Raise if two sources would be one set, of which only the last would stay."""
-    seen: dict[str, Source] = {}
+    seen: dict[str, FrameSource] = {}
     for source in sources:
         if other := seen.get(source.name):
             raise UserError(
@@ -162,7 +162,7 @@ def _check_names(sources: Sequence[Source]) -> None:
         seen[source.name] = source
 
 
-def _check_out(out: Path, sources: Iterable[Source], settings: Settings) -> None:
+def _check_out(out: Path, sources: Iterable[FrameSource], settings: Settings) -> None:
     """Raise, before any work, if the sets that will stay were made otherwise."""
     if not out.is_dir():
         return
@@ -204,16 +204,16 @@ def _of_files(progress: Progress | None, name: str, total: int) -> Callable[[int
 
 
 def _prepared(
-    frames: Iterator[tuple[int, Found | LeftOut]],
+    frames: Iterator[tuple[int, Listed | LeftOut]],
     settings: Settings,
-    guard: Guard | None,
+    guard: FrameGuard | None,
     report: Callable[[int], None],
 ) -> Iterator[_Done | LeftOut]:
     """Frames brought to the form that is stored, in their order, without test images."""
 
     broken: dict[str, str] = {}  # clips that cannot be decoded, which would be tried for each frame
 
-    def work(item: tuple[int, Found | LeftOut]) -> _Done | LeftOut:
+    def work(item: tuple[int, Listed | LeftOut]) -> _Done | LeftOut:
         _, frame = item
         if isinstance(frame, LeftOut):
             return frame
@@ -237,14 +237,14 @@ def _prepared(
     yield from _guarded(waiting, guard)
 
 
-def _prepare(frame: Found, settings: Settings, keep_image: bool) -> _Done | LeftOut:
+def _prepare(frame: Listed, settings: Settings, keep_image: bool) -> _Done | LeftOut:
     try:
         return _decoded(frame, settings, keep_image)
     except MemoryError as error:  # a few bytes can claim to be thousands of megapixels
         return LeftOut(frame.image.name, "too large", f"it does not fit into memory: {error}")
 
 
-def _decoded(frame: Found, settings: Settings, keep_image: bool) -> _Done | LeftOut:
+def _decoded(frame: Listed, settings: Settings, keep_image: bool) -> _Done | LeftOut:
     name = frame.image.name
     try:
         digest = frame.image.digest()
@@ -293,7 +293,9 @@ def _reduced(pixels: np.ndarray, region: np.ndarray, size: int) -> tuple[np.ndar
 # One set
 
 
-def _guarded(frames: Sequence[_Done | LeftOut], guard: Guard | None) -> Iterator[_Done | LeftOut]:
+def _guarded(
+    frames: Sequence[_Done | LeftOut], guard: FrameGuard | None
+) -> Iterator[_Done | LeftOut]:
     if guard is None:
         yield from frames
         return
@@ -324,7 +326,7 @@ def _write(writer: Writer, frames: Iterable[_Done | LeftOut]) -> None:
         writer.add_packed(frame.name, frame.group, frame.digest, frame.packed)
 
 
-def _check_any(writer: Writer, source: Source) -> None:
+def _check_any(writer: Writer, source: FrameSource) -> None:
     if not writer.kept:
         reasons = ", ".join(f"{reason} {count}" for reason, count in writer.removed.most_common())
         first = f"; the first: {writer.first_removed}" if writer.first_removed else ""

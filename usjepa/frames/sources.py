@@ -33,7 +33,7 @@ _STACKS = (".gif", ".tif", ".tiff", ".webp", ".apng")
 _SPLIT = "save the frames that you mean as files of their own, or all as a video"
 
 
-class Found(NamedTuple):
+class Listed(NamedTuple):
     """A frame to be read."""
 
     image: Image
@@ -52,7 +52,7 @@ class LeftOut(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Source:
+class FrameSource:
     """One data set.
 
     Args:
@@ -100,7 +100,7 @@ class Source:
 
     def frames(
         self, splits: Sequence[str], rate: float, limit: int
-    ) -> Iterator[tuple[int, Found | LeftOut]]:
+    ) -> Iterator[tuple[int, Listed | LeftOut]]:
         """Its frames in a fixed order, each with how many files were begun before it.
 
         Args:
@@ -111,14 +111,14 @@ class Source:
         if self.task is not None:
             items = [item for split in self.splits(splits).values() for item in split.items]
             for number, item in enumerate(items):
-                yield number, Found(item.image, item.group or item.image.name, item.scan_mask)
+                yield number, Listed(item.image, item.group or item.image.name, item.scan_mask)
             return
         for number, (path, name) in enumerate(_files(self.folder, self.deep, self.without)):
             for frame in _frames(path, name, rate, limit):
                 yield number, frame
 
 
-def sources_of(root: Path | str) -> list[Source]:
+def sources_of(root: Path | str) -> list[FrameSource]:
     """The data sets in a folder: each folder in it, and the files directly in it, named after it.
 
     A folder (or `root` itself) that is named as a task, in whatever letters, or that holds a task's
@@ -150,7 +150,7 @@ def sources_of(root: Path | str) -> list[Source]:
     name = printable(root.resolve().name)
     if any(source.name == name for source in found):
         name = f"{name} (files)"
-    found.append(Source(name, root, deep=False))
+    found.append(FrameSource(name, root, deep=False))
     found = [source for source in found if source.task is not None or _has_frames(source)]
     if not found:
         raise UserError(f"no images, videos or DICOM files in {root}; give another folder")
@@ -190,7 +190,7 @@ def _strangers(root: Path, release: Release) -> bool:
     )
 
 
-def _source(folder: Path, inside: Sequence[Release], taken: frozenset[str]) -> Source:
+def _source(folder: Path, inside: Sequence[Release], taken: frozenset[str]) -> FrameSource:
     """A folder as the task whose release it is, or as a data set of its own.
 
     Args:
@@ -202,7 +202,7 @@ def _source(folder: Path, inside: Sequence[Release], taken: frozenset[str]) -> S
         UserError: it holds releases and other frames.
     """
     if not inside:
-        return Source(printable(folder.name), folder, without=taken)
+        return FrameSource(printable(folder.name), folder, without=taken)
     only = inside[0].place
     if len(inside) == 1 and (only == folder or not _gives(folder, but=only)):
         return _as_task(folder, inside[0])
@@ -217,10 +217,10 @@ def _mixed(folder: Path, releases: Sequence[Release]) -> UserError:
     )
 
 
-def _as_task(folder: Path, release: Release) -> Source:
+def _as_task(folder: Path, release: Release) -> FrameSource:
     name = release.task
     try:
-        return Source(name, folder, tasks.read_release(name, folder.absolute()))
+        return FrameSource(name, folder, tasks.read_release(name, folder.absolute()))
     except UserError as error:
         if release.named:
             why, remedy = f"has the name of task '{name}'", "rename the folder"
@@ -232,7 +232,7 @@ def _as_task(folder: Path, release: Release) -> Source:
         ) from error
 
 
-def _has_frames(source: Source) -> bool:
+def _has_frames(source: FrameSource) -> bool:
     files = _files(source.folder, source.deep, source.without)
     return any(_why_not(path, name) is None for path, name in files)
 
@@ -266,7 +266,7 @@ def _files(
                 yield path, path.relative_to(folder).as_posix()
 
 
-def _frames(path: Path, name: str, rate: float, limit: int) -> list[Found | LeftOut]:
+def _frames(path: Path, name: str, rate: float, limit: int) -> list[Listed | LeftOut]:
     """The frames of a file, or why it has none."""
     shown = printable(name)
     if reason := _why_not(path, name):
@@ -282,19 +282,19 @@ def _frames(path: Path, name: str, rate: float, limit: int) -> list[Found | Left
         if is_dicom:
             positions = dicom.sample(path, rate, limit)
             if len(positions) == 1:
-                return [Found(dicom.DicomFrame(path, name, 0), shown, None)]
+                return [Listed(dicom.DicomFrame(path, name, 0), shown, None)]
             return _clip([dicom.DicomFrame(path, f"{name}#{i}", i) for i in positions])
         if suffix in _STACKS and (held := count(path)) > 1:
             return [LeftOut(shown, "several images", f"{path} holds {held} images: {_SPLIT}")]
     except UserError as error:
         return [LeftOut(shown, "corrupt", str(error))]
-    return [Found(ImageFile(path, name), shown, None)]
+    return [Listed(ImageFile(path, name), shown, None)]
 
 
-def _clip(frames: Sequence[Image]) -> list[Found | LeftOut]:
+def _clip(frames: Sequence[Image]) -> list[Listed | LeftOut]:
     name = frames[0].name.rpartition("#")[0]
     mask = scan_mask.ClipMask(tuple(frames), name)
-    return [Found(frame, name, mask) for frame in frames]
+    return [Listed(frame, name, mask) for frame in frames]
 
 
 def _why_not(path: Path, name: str) -> str | None:

@@ -11,7 +11,7 @@ import numpy as np
 from tasks.phantom.anatomy import liver
 from tasks.phantom.machine import Style, generator
 from tasks.phantom.picture import Study, jpeg
-from tasks.phantom.plan import Plan, Size, write, write_json
+from tasks.phantom.plan import PhantomPlan, Size, write, write_json
 
 FOLDERS = ("Normal", "Benign", "Malignant")  # the position is the class code
 COUNTS = (36, 52, 88)
@@ -29,17 +29,17 @@ STYLE = Style(
 )
 
 
-def plan(folder: Path, size: Size, seed: int) -> Plan:
+def plan(folder: Path, size: Size, seed: int) -> PhantomPlan:
     """The images with their outline, liver and mass polygons."""
     items = [
         partial(_write_image, folder, size, seed, code, number)
         for code, count in enumerate(COUNTS)
         for number in range(1, size.count(count) + 1)
     ]
-    return Plan(items, finish=lambda _: None)
+    return PhantomPlan(items, finish=lambda _: None)
 
 
-def plan_split(folder: Path, size: Size, seed: int) -> Plan:
+def plan_split(folder: Path, size: Size, seed: int) -> PhantomPlan:
     """`train_val.json` and `test.json`, drawn like UltraBench's: stratified, a fifth for test."""
 
     def finish(_: list[Any]) -> None:
@@ -54,7 +54,7 @@ def plan_split(folder: Path, size: Size, seed: int) -> Plan:
             rng.shuffle(listed)  # type: ignore[arg-type]
             write_json(folder / f"{part}.json", listed, indent=4)
 
-    return Plan([], finish)
+    return PhantomPlan([], finish)
 
 
 def _row(code: int, number: int) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from tasks.phantom.anatomy import breast
 from tasks.phantom.machine import Machine, Style, draw, generator
 from tasks.phantom.picture import Motion, Study, grey, png
-from tasks.phantom.plan import Plan, Size, shuffled, write, write_lines
+from tasks.phantom.plan import PhantomPlan, Size, shuffled, write, write_lines
 
 PATHOLOGY = ("benign", "malignant")
 PATIENTS = (120, 66)
@@ -47,14 +47,14 @@ class _Row:
     line: str
 
 
-def plan(folder: Path, size: Size, seed: int) -> Plan:
+def plan(folder: Path, size: Size, seed: int) -> PhantomPlan:
     """One item a patient."""
     base = folder / "BUSBRA"
     codes = shuffled(seed, "busbra/classes", [size.count(n) for n in PATIENTS])
     items = [
         partial(_write_patient, base, size, seed, case, code) for case, code in enumerate(codes, 1)
     ]
-    return Plan(items, partial(_write_tables, base, seed))
+    return PhantomPlan(items, partial(_write_tables, base, seed))
 
 
 def _write_patient(base: Path, size: Size, seed: int, case: int, code: int) -> list[_Row]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from tasks.phantom.anatomy import views
 from tasks.phantom.machine import Style, generator
 from tasks.phantom.picture import Motion, Study, png
-from tasks.phantom.plan import Plan, Size, write
+from tasks.phantom.plan import PhantomPlan, Size, write
 
 PATIENTS = 31
 FIRST_TEST_PATIENT = 26
@@ -29,14 +29,14 @@ STYLE = Style(
 SUPERFICIAL = replace(STYLE, depth=(38, 60), frequency=(6.0, 9.0), half_angle=(22, 28))
 
 
-def plan(folder: Path, size: Size, seed: int) -> Plan:
+def plan(folder: Path, size: Size, seed: int) -> PhantomPlan:
     """One item for each patient and view."""
     items = [
         partial(_write_sweep, folder, size, seed, patient, name)
         for patient in range(1, PATIENTS + 1)
         for name in _views_of(patient, size)
     ]
-    return Plan(items, finish=lambda _: None)
+    return PhantomPlan(items, finish=lambda _: None)
 
 
 def _views_of(patient: int, size: Size) -> list[str]:

@@ -12,7 +12,7 @@ import scipy.io
 from tasks.phantom.anatomy import liver
 from tasks.phantom.machine import Style, generator
 from tasks.phantom.picture import Motion, Study, grey
-from tasks.phantom.plan import Plan, Size, write
+from tasks.phantom.plan import PhantomPlan, Size, write
 
 FILE = "dataset_liver_bmodes_steatosis_assessment_IJCARS.mat"
 PATIENTS, NORMAL = 55, 17  # as in the original, patients 1 to 17 have less than 5 % of fat
@@ -30,10 +30,10 @@ _HEADER = b"MATLAB 5.0 MAT-file, simulated by the phantom suite of ultrabench_ev
 _HEADER_LENGTH = 116
 
 
-def plan(folder: Path, size: Size, seed: int) -> Plan:
+def plan(folder: Path, size: Size, seed: int) -> PhantomPlan:
     """One item a patient; the file is written at the end."""
     items = [partial(_patient, size, seed, patient) for patient in range(1, PATIENTS + 1)]
-    return Plan(items, partial(_write, folder / FILE))
+    return PhantomPlan(items, partial(_write, folder / FILE))
 
 
 def _patient(size: Size, seed: int, patient: int) -> tuple[int, int, float, np.ndarray]:

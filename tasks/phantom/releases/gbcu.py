@@ -9,7 +9,7 @@ from typing import Any
 from tasks.phantom.anatomy import gallbladder
 from tasks.phantom.machine import Style
 from tasks.phantom.picture import Study, jpeg
-from tasks.phantom.plan import Plan, Size, shuffled, write, write_json, write_lines
+from tasks.phantom.plan import PhantomPlan, Size, shuffled, write, write_json, write_lines
 
 KINDS = ("normal", "benign", "malignant")
 TRAIN, TEST = (44, 54, 38), (9, 12, 9)
@@ -26,7 +26,7 @@ STYLE = Style(
 )
 
 
-def plan(folder: Path, size: Size, seed: int) -> Plan:
+def plan(folder: Path, size: Size, seed: int) -> PhantomPlan:
     """One item an image; the lists and boxes are written at the end."""
     rows = []
     for part, counts in (("train", TRAIN), ("test", TEST)):
@@ -36,7 +36,7 @@ def plan(folder: Path, size: Size, seed: int) -> Plan:
         partial(_write_image, folder, size, seed, part, f"im{number:05d}.jpg", code)
         for number, (part, code) in enumerate(rows)
     ]
-    return Plan(items, partial(_write_tables, folder))
+    return PhantomPlan(items, partial(_write_tables, folder))
 
 
 def _write_image(

@@ -10,7 +10,7 @@ import numpy as np
 from tasks.phantom.anatomy import ovary
 from tasks.phantom.machine import Style, generator
 from tasks.phantom.picture import Study, jpeg, png
-from tasks.phantom.plan import Plan, Size, shuffled, write, write_lines
+from tasks.phantom.plan import PhantomPlan, Size, shuffled, write, write_lines
 
 TRAIN, TEST = (26, 18, 26, 13, 12, 22, 14, 12), (10, 7, 10, 5, 5, 9, 6, 5)
 # Colours 0, 1, 2 and 4 are the original's; the others continue them.
@@ -38,7 +38,7 @@ STYLE = Style(
 )
 
 
-def plan(folder: Path, size: Size, seed: int) -> Plan:
+def plan(folder: Path, size: Size, seed: int) -> PhantomPlan:
     """One item an image. Numbers are scattered over train and test, as in the original."""
     base = folder / "OTU_2d"
     parts = {
@@ -56,7 +56,7 @@ def plan(folder: Path, size: Size, seed: int) -> Plan:
         for rows in listed.values()
         for number, code in rows
     ]
-    return Plan(items, lambda _: _write_lists(base, listed))
+    return PhantomPlan(items, lambda _: _write_lists(base, listed))
 
 
 def _write_image(base: Path, size: Size, seed: int, number: int, code: int) -> None:

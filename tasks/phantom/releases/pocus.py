@@ -12,7 +12,7 @@ from tasks.phantom import clip
 from tasks.phantom.anatomy import lung
 from tasks.phantom.machine import Style, generator
 from tasks.phantom.picture import Motion, Study, jpeg, png
-from tasks.phantom.plan import Plan, Size, write, write_lines
+from tasks.phantom.plan import PhantomPlan, Size, write, write_lines
 
 KINDS = {"Reg": "regular", "Pneu": "pneumonia", "Cov": "covid"}
 # Of each class. A reader draws its splits over file names, so these numbers also decide which
@@ -39,7 +39,7 @@ LINEAR = replace(STYLE, half_width=(19, 25), depth=(50, 70))
 
 
 @dataclass(frozen=True)
-class Source:
+class PocusFile:
     """One file: its path below `data/`, what it shows, and whether a reader takes it."""
 
     path: str
@@ -52,38 +52,38 @@ class Source:
         return Path(self.path).suffix
 
 
-def plan(folder: Path, size: Size, seed: int) -> Plan:
+def plan(folder: Path, size: Size, seed: int) -> PhantomPlan:
     """One item a file."""
     listed = sources(size)
     items = [partial(_write_source, folder / "data", size, seed, source) for source in listed]
-    return Plan(items, lambda _: _write_metadata(folder / "data", listed))
+    return PhantomPlan(items, lambda _: _write_metadata(folder / "data", listed))
 
 
-def sources(size: Size) -> list[Source]:
+def sources(size: Size) -> list[PocusFile]:
     """All files. Names don't depend on the seed: a reader's split is drawn over names."""
     listed = []
     for prefix, kind in KINDS.items():
         for number in range(1, size.count(VIDEOS) + 1):
             suffix = _VIDEO_SUFFIXES[number % len(_VIDEO_SUFFIXES)]
             path = f"pocus_videos/convex/{prefix}_phantom_{number:03d}_vid{suffix}"
-            listed.append(Source(path, kind))
+            listed.append(PocusFile(path, kind))
         for number in range(1, size.count(IMAGES) + 1):
             suffix = _IMAGE_SUFFIXES[number % len(_IMAGE_SUFFIXES)]
             path = f"pocus_images/convex/{prefix}_phantom_{number:03d}_img{suffix}"
-            listed.append(Source(path, kind))
+            listed.append(PocusFile(path, kind))
     # As in the original: a lower-case prefix and odd characters count; viral pneumonia, videos
     # with an upper-case suffix and linear probes do not.
     listed += [
-        Source("pocus_videos/convex/pneu-phantom (crop).mp4", "pneumonia"),
-        Source("pocus_videos/convex/Cov-Phantom+(43).gif", "covid"),
-        Source("pocus_videos/convex/Vir_phantom_whitelung.mp4", "covid", is_taken=False),
-        Source("pocus_videos/convex/Reg_phantom_lung-sliding.MP4", "regular", is_taken=False),
-        Source("pocus_images/linear/Reg_phantom_linear.jpg", "regular", is_taken=False),
+        PocusFile("pocus_videos/convex/pneu-phantom (crop).mp4", "pneumonia"),
+        PocusFile("pocus_videos/convex/Cov-Phantom+(43).gif", "covid"),
+        PocusFile("pocus_videos/convex/Vir_phantom_whitelung.mp4", "covid", is_taken=False),
+        PocusFile("pocus_videos/convex/Reg_phantom_lung-sliding.MP4", "regular", is_taken=False),
+        PocusFile("pocus_images/linear/Reg_phantom_linear.jpg", "regular", is_taken=False),
     ]
     return listed
 
 
-def _write_source(base: Path, size: Size, seed: int, source: Source) -> None:
+def _write_source(base: Path, size: Size, seed: int, source: PocusFile) -> None:
     style = LINEAR if "linear" in source.path else STYLE
     study = Study(seed, f"pocus/{source.path}", style, size.pixels)
     if "images" in source.path:
@@ -108,7 +108,7 @@ def _frame(study: Study, kind: str, number: int, phase: float) -> np.ndarray:
     return picture.image
 
 
-def _write_metadata(base: Path, listed: list[Source]) -> None:
+def _write_metadata(base: Path, listed: list[PocusFile]) -> None:
     lines = ["Current location,Filename,Label,License,Type,Probe"]
     for source in listed:
         location, probe, name = source.path.split("/")

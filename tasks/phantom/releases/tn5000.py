@@ -8,7 +8,7 @@ from pathlib import Path
 from tasks.phantom.anatomy import breast
 from tasks.phantom.machine import Style
 from tasks.phantom.picture import Study, jpeg
-from tasks.phantom.plan import Plan, Size, shuffled, write, write_lines
+from tasks.phantom.plan import PhantomPlan, Size, shuffled, write, write_lines
 
 PARTS = {"train": (60, 110), "val": (9, 16), "test": (20, 40)}  # benign, malignant
 STYLE = Style(
@@ -23,7 +23,7 @@ STYLE = Style(
 )
 
 
-def plan(folder: Path, size: Size, seed: int) -> Plan:
+def plan(folder: Path, size: Size, seed: int) -> PhantomPlan:
     """One item an image with its annotation."""
     base = folder / "TN5000_forReview"
     codes = {
@@ -43,7 +43,7 @@ def plan(folder: Path, size: Size, seed: int) -> Plan:
         for part, listed in names.items():
             write_lines(base / f"ImageSets/Main/{part}.txt", listed)
 
-    return Plan(items, finish)
+    return PhantomPlan(items, finish)
 
 
 def _write_image(base: Path, size: Size, seed: int, name: str, code: int) -> None:

@@ -13,7 +13,7 @@ from scenes import scene
 
 import tasks
 from tasks.near_duplicates import duplicates, signatures
-from tasks.near_duplicates.duplicates import Pair, Reference, find, near_duplicates
+from tasks.near_duplicates.duplicates import DuplicatePair, Reference, find, near_duplicates
 from tasks.near_duplicates.signatures import Signature, Signatures, signature
 from tasks.samples.images import ImageArray, ImageFile
 from ultrabench_eval.audit import collection
@@ -138,7 +138,10 @@ def test_flat_images_are_equal_or_nothing() -> None:
 
 
 def test_groups_by_content() -> None:
-    pairs = [Pair(0, 3, "identical", 0, 1, ""), Pair(3, 4, "same scene", 5, 0.8, "")]
+    pairs = [
+        DuplicatePair(0, 3, "identical", 0, 1, ""),
+        DuplicatePair(3, 4, "same scene", 5, 0.8, ""),
+    ]
     groups = duplicates.components(pairs, 6)
     assert groups[0] == groups[3] == groups[4]
     assert len(set(groups.tolist())) == 4

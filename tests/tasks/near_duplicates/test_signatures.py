@@ -13,7 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scenes import scene
 
-from tasks.near_duplicates.signatures import Known, Signatures, Store, phash, signature, trim
+from tasks.near_duplicates.signatures import (
+    Signatures,
+    SignatureStore,
+    Signed,
+    phash,
+    signature,
+    trim,
+)
 from tasks.samples.images import ImageArray, ImageFile
 from ultrabench_eval.core.errors import UserError
 
@@ -86,15 +93,15 @@ class Counting(ImageArray):
 
 def test_each_content_is_decoded_once_and_never_again(tmp_path: Path) -> None:
     images = [Counting(scene(seed), f"{seed}") for seed in (0, 1, 2, 1)]
-    store = Store(tmp_path / "signatures.sqlite")
+    store = SignatureStore(tmp_path / "signatures.sqlite")
     Counting.reads = 0
     first = store.look(images)
     assert Counting.reads == 3
-    again = Store(tmp_path / "signatures.sqlite").look(images)
+    again = SignatureStore(tmp_path / "signatures.sqlite").look(images)
     assert Counting.reads == 3
     for one, two, image in zip(first, again, images, strict=True):
-        assert isinstance(one, Known)
-        assert isinstance(two, Known)
+        assert isinstance(one, Signed)
+        assert isinstance(two, Signed)
         assert one.digest == two.digest == image.digest()
         for a, b, c in zip(one.signature, two.signature, signature(image.pixels), strict=True):
             np.testing.assert_array_equal(a, b)
@@ -106,8 +113,8 @@ def test_unreadable_images_are_told_and_the_rest_goes_on(tmp_path: Path) -> None
     PIL.Image.fromarray(scene(0)).save(tmp_path / "good.png")
     (tmp_path / "bad.png").write_bytes(b"no image")
     names = ("good.png", "bad.png", "gone.png", "good.png")
-    looked = Store(tmp_path / "s.sqlite").look([ImageFile(tmp_path / n, n) for n in names])
-    assert [isinstance(known, Known) for known in looked] == [True, False, False, True]
+    looked = SignatureStore(tmp_path / "s.sqlite").look([ImageFile(tmp_path / n, n) for n in names])
+    assert [isinstance(known, Signed) for known in looked] == [True, False, False, True]
     assert "bad.png" in str(looked[1])
     assert "gone.png" in str(looked[2])
 
@@ -116,7 +123,7 @@ def test_a_damaged_store_is_told(tmp_path: Path) -> None:
     path = tmp_path / "s.sqlite"
     path.write_bytes(b"not a database, but long enough to be looked at" * 50)
     with pytest.raises(UserError, match=r"s\.sqlite is damaged .* delete it"):
-        Store(path).look([ImageArray(scene(0), "a")])
+        SignatureStore(path).look([ImageArray(scene(0), "a")])
 
 
 def test_none_and_stacking() -> None:

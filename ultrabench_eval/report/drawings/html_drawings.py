@@ -16,7 +16,7 @@ from typing import NamedTuple
 from markupsafe import Markup
 
 from ultrabench_eval.report.results.entries import Probing
-from ultrabench_eval.report.sections.html_board import Board, Row
+from ultrabench_eval.report.sections.html_board import Board, BoardRow
 
 _UNUSED = re.compile(r"<!--.*?-->|<metadata>.*?</metadata>", re.DOTALL)
 _TAG = re.compile(r"<[^>]+>")
@@ -105,7 +105,7 @@ class Point:
     """A model in the chart; its number stands in the point."""
 
     number: int
-    row: Row
+    row: BoardRow
     score: str
     x: float
     y: float
@@ -125,8 +125,8 @@ class Measure(NamedTuple):
     title: str
     column: str
     """Head of the table beside the chart."""
-    of: Callable[[Row], float | None]
-    text: Callable[[Row], str]
+    of: Callable[[BoardRow], float | None]
+    text: Callable[[BoardRow], str]
     """Of a model whose number is known."""
 
 

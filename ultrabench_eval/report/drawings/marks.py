@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from tasks.task import SPLITS
 from ultrabench_eval.cells import Cell
-from ultrabench_eval.report.paper.published import Published, Score
+from ultrabench_eval.report.paper.published import Published, PublishedScore
 from ultrabench_eval.report.results.comparable import PROBE, PROTOCOL, printed_model, why_not
 from ultrabench_eval.report.results.entries import Entry, Probing, is_main
 
@@ -17,9 +17,9 @@ class Marks:
     """Published scores, all of one condition: all training images, test images as they are."""
 
     published: Published
-    at: Mapping[tuple[str, str], Score]
+    at: Mapping[tuple[str, str], PublishedScore]
     """By (model, task) of the run."""
-    others: Mapping[str, Sequence[Score]]
+    others: Mapping[str, Sequence[PublishedScore]]
     """Of each task of the run those of models that it has not."""
     other_images: frozenset[str]
     """Tasks of the run whose splits are not as large as the published ones."""
@@ -52,7 +52,7 @@ def marks(entries: Sequence[Entry], published: Published) -> Marks | None:
 
     Tasks that are simulated or split otherwise get none, nor do models with random weights.
     """
-    at: dict[tuple[str, str], Score] = {}
+    at: dict[tuple[str, str], PublishedScore] = {}
     own: dict[str, set[str]] = {}  # of each task the published models that the run has
     other_images = set()
     for entry in entries:

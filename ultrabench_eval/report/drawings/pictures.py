@@ -18,7 +18,7 @@ from tasks.task import ScanMask, Task
 from ultrabench_eval import corrupt
 from ultrabench_eval.core import drawing, sheets
 from ultrabench_eval.core.errors import UserError
-from ultrabench_eval.core.sheets import Row, Tile
+from ultrabench_eval.core.sheets import SheetRow, Tile
 from ultrabench_eval.corrupt import CorruptedImage
 from ultrabench_eval.measure import CORRUPTION_SEED
 
@@ -85,7 +85,7 @@ def corrupted(task: Task, family: corrupt.Family) -> dict[str, bytes]:
         for severity in corrupt.SEVERITIES:
             worse = CorruptedImage(image, mask, one.name, severity, CORRUPTION_SEED)
             tiles.append(Tile(worse.read(), f"{one.level(severity):g} {one.unit}"))
-        rows.append(Row(one.name.replace("_", " "), tiles))
+        rows.append(SheetRow(one.name.replace("_", " "), tiles))
     title = [
         _marked(f"Corrupted test images ({family}): {task.name}", [task]),
         f"first test image, {image.name}",
@@ -104,7 +104,7 @@ def regions(tasks: Sequence[Task]) -> dict[str, bytes]:
             frame, region = _region(task)
             frames.append(frame)
             outlined.append(region)
-        rows += [Row("frame", frames), Row("region", outlined)]
+        rows += [SheetRow("frame", frames), SheetRow("region", outlined)]
     title = [
         _marked("Ultrasound regions", tasks),
         "first test image of each task; corruptions and region-conditioned training keep to them",

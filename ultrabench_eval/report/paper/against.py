@@ -18,7 +18,7 @@ from ultrabench_eval import metrics
 from ultrabench_eval.cells import Cell
 from ultrabench_eval.report.drawings.figures import curves
 from ultrabench_eval.report.drawings.marks import marks
-from ultrabench_eval.report.paper.published import Published, Score
+from ultrabench_eval.report.paper.published import Published, PublishedScore
 from ultrabench_eval.report.results.comparable import (
     NOT_RUN,
     PROBE,
@@ -54,7 +54,7 @@ class Pair:
     """Our name of it."""
     task: str
     ours: Cell | None
-    published: Score | None
+    published: PublishedScore | None
     hole: str
     """A short reason why one of the two is missing; "" if none is."""
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from ultrabench_eval.cells import Cell
 from ultrabench_eval.report.paper.published import Published
-from ultrabench_eval.report.paper.quantities import Place, Scores, Verdict
+from ultrabench_eval.report.paper.quantities import ScorePlace, Scores, Verdict
 from ultrabench_eval.report.paper.us_jepa_claims import CLAIMS, DISAGREEMENTS, Claim
 from ultrabench_eval.report.results.comparable import left_out, why_not
 from ultrabench_eval.report.results.entries import (
@@ -23,7 +23,7 @@ from ultrabench_eval.report.results.entries import (
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ClaimOutcome:
     """How a claim fares on one table of scores."""
 
     verdict: Verdict
@@ -38,17 +38,17 @@ class Judged:
     """A claim with its outcomes."""
 
     claim: Claim
-    tables: Outcome
+    tables: ClaimOutcome
     """On the paper's own printed tables."""
-    run: Outcome
+    run: ClaimOutcome
 
 
-def printed_scores(published: Published) -> dict[Place, float]:
+def printed_scores(published: Published) -> dict[ScorePlace, float]:
     """Scores of the published table."""
-    return {Place(s.model, s.task): s.macro_f1_mean for s in published.scores}
+    return {ScorePlace(s.model, s.task): s.macro_f1_mean for s in published.scores}
 
 
-def run_scores(entries: Sequence[Entry], published: Published) -> dict[Place, float]:
+def run_scores(entries: Sequence[Entry], published: Published) -> dict[ScorePlace, float]:
     """Scores of a results folder that may stand beside published ones, in every condition.
 
     Only of models by their plain names: another pooling is another model here.
@@ -57,14 +57,14 @@ def run_scores(entries: Sequence[Entry], published: Published) -> dict[Place, fl
     for entry in entries:
         at = entry.coordinates
         if isinstance(entry, Cell) and not why_not(entry, published):
-            place = Place(at.model, at.task, at.fraction, at.corruption, at.severity)
+            place = ScorePlace(at.model, at.task, at.fraction, at.corruption, at.severity)
             found[place] = main_score(entry)[0]
     return found
 
 
-def judge(claim: Claim, scores: Scores, *, printed: bool = False) -> Outcome:
+def judge(claim: Claim, scores: Scores, *, printed: bool = False) -> ClaimOutcome:
     """Test a claim on scores; `printed`: they are those of a printed table."""
-    return Outcome(
+    return ClaimOutcome(
         claim.test.test(scores, printed=printed), claim.test.numbers(scores, printed=printed)
     )
 

@@ -21,7 +21,7 @@ FILES = Path(__file__).resolve().parents[2] / "published"
 
 
 @dataclass(frozen=True)
-class Source:
+class Paper:
     """A paper and how its names are ours."""
 
     name: str
@@ -38,7 +38,7 @@ class Source:
     """The models that the paper proposes, by our names."""
 
 
-US_JEPA = Source(
+US_JEPA = Paper(
     name="us-jepa",
     title="US-JEPA, arXiv 2602.19322",
     scores_file="us_jepa_table2.csv",
@@ -73,7 +73,7 @@ SOURCES = {source.name: source for source in (US_JEPA,)}
 
 
 @dataclass(frozen=True)
-class Score:
+class PublishedScore:
     """Macro F1 in percent, mean and sd over seeds, as printed (one decimal)."""
 
     model: str
@@ -88,7 +88,7 @@ class Score:
 
 
 @dataclass(frozen=True)
-class Sizes:
+class PublishedSizes:
     """A data set and how many images each split has."""
 
     task: str
@@ -110,22 +110,22 @@ class Sizes:
 class Published:
     """All figures of a source."""
 
-    source: Source
-    scores: Sequence[Score]
-    sizes: Sequence[Sizes]
+    source: Paper
+    scores: Sequence[PublishedScore]
+    sizes: Sequence[PublishedSizes]
 
     @cached_property
-    def at(self) -> dict[tuple[str, str], Score]:
+    def at(self) -> dict[tuple[str, str], PublishedScore]:
         """Scores by (model, task)."""
         return {(score.model, score.task): score for score in self.scores}
 
     @cached_property
-    def sizes_of(self) -> dict[str, Sizes]:
+    def sizes_of(self) -> dict[str, PublishedSizes]:
         """Sizes by task."""
         return {sizes.task: sizes for sizes in self.sizes}
 
 
-def find(name: str) -> Source:
+def find(name: str) -> Paper:
     """A source by name.
 
     Raises:
@@ -161,18 +161,18 @@ def load(name: str = US_JEPA.name, folder: Path | None = None) -> Published:
     return Published(source, scores, read_sizes(folder / source.sizes_file))
 
 
-def read_scores(path: Path) -> list[Score]:
+def read_scores(path: Path) -> list[PublishedScore]:
     """Scores from a CSV file of the columns model,task,macro_f1_mean,macro_f1_sd,seeds."""
-    return _read(path, Score, ("model", "task"))
+    return _read(path, PublishedScore, ("model", "task"))
 
 
-def read_sizes(path: Path) -> list[Sizes]:
+def read_sizes(path: Path) -> list[PublishedSizes]:
     """Sizes from a CSV file of the columns task,organ,...,test."""
-    return _read(path, Sizes, ("task",))
+    return _read(path, PublishedSizes, ("task",))
 
 
 _CONVERT: dict[str, Callable[[str], Any]] = {"str": str, "int": int, "float": float}
-T = TypeVar("T", Score, Sizes)
+T = TypeVar("T", PublishedScore, PublishedSizes)
 
 
 def _read(path: Path, kind: type[T], key: Sequence[str]) -> list[T]:
@@ -206,7 +206,7 @@ def _read(path: Path, kind: type[T], key: Sequence[str]) -> list[T]:
 
 
 @dataclass(frozen=True)
-class Layout:
+class PaperTable:
     """A table as a paper prints it: text cells, and which are best and second best."""
 
     title: str
@@ -225,7 +225,7 @@ class Layout:
 
     def latex(self) -> str:
         """The same in LaTeX."""
-        marked = Layout(
+        marked = PaperTable(
             self.title,
             self.caption,
             self.header,
@@ -260,7 +260,7 @@ class Layout:
         ]
 
 
-def scores_layout(published: Published) -> Layout:
+def scores_layout(published: Published) -> PaperTable:
     """The paper's table of scores: models as rows, tasks as columns; a hole is empty."""
     source, at = published.source, published.at
     rows, values = [], []
@@ -269,7 +269,7 @@ def scores_layout(published: Published) -> Layout:
         rows.append([printed, *(score.text() if score else "" for score in mine)])
         values.append([score.macro_f1_mean if score else None for score in mine])
     best, second = _best_two(values)
-    return Layout(
+    return PaperTable(
         title=f"Published: {source.scores_table} of {source.title}",
         caption="Linear probe, macro F1 in percent, mean ± sd over five seeds, as printed. Bold: "
         "best of a column; underlined: second.",
@@ -301,10 +301,10 @@ def _best_two(
 _SIZES_HEADER = ["Dataset", "Organ", "Task Description", "Classes", "Total", "Train", "Val", "Test"]
 
 
-def sizes_layout(published: Published) -> Layout:
+def sizes_layout(published: Published) -> PaperTable:
     """The paper's table of split sizes, in the order of its rows."""
     source = published.source
-    return Layout(
+    return PaperTable(
         title=f"Published: {source.sizes_table} of {source.title}",
         caption="Data sets: organ, task, classes, and images of each split, as printed.",
         header=_SIZES_HEADER,
@@ -321,7 +321,7 @@ def sizes_layout(published: Published) -> Layout:
     )
 
 
-def scores_of(text: str, source: Source = US_JEPA) -> list[Score]:
+def scores_of(text: str, source: Paper = US_JEPA) -> list[PublishedScore]:
     """Scores from the CSV of `scores_layout`; the number of seeds, not printed there, is five."""
     header, *rows = csv.reader(io.StringIO(text))
     models, tasks = _ours(source.models), _ours(source.tasks)
@@ -330,16 +330,18 @@ def scores_of(text: str, source: Source = US_JEPA) -> list[Score]:
         for task, cell in zip(header[1:], cells, strict=True):
             if cell:
                 mean, sd = cell.split(" ± ")
-                found.append(Score(models[printed], tasks[task], float(mean), float(sd), 5))
+                found.append(
+                    PublishedScore(models[printed], tasks[task], float(mean), float(sd), 5)
+                )
     return found
 
 
-def sizes_of(text: str, source: Source = US_JEPA) -> list[Sizes]:
+def sizes_of(text: str, source: Paper = US_JEPA) -> list[PublishedSizes]:
     """Sizes from the CSV of `sizes_layout`."""
     _, *rows = csv.reader(io.StringIO(text))
     tasks = _ours(source.tasks)
     return [
-        Sizes(tasks[task], organ, description, *map(int, numbers))
+        PublishedSizes(tasks[task], organ, description, *map(int, numbers))
         for task, organ, description, *numbers in rows
     ]
 

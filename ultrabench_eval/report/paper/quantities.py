@@ -1,7 +1,7 @@
 """A small language for claims: quantities made of scores, and conditions on them.
 
-Scores are macro F1 in percent by `Place`. A quantity of which a score is missing is None, and a
-condition on it is not measured; nothing is guessed. Everything here is data: it can be compared,
+Scores are macro F1 in percent by `ScorePlace`. A quantity of which a score is missing is None, and
+a condition on it is not measured; nothing is guessed. Everything here is data: it can be compared,
 printed, and tested against any table of scores.
 """
 
@@ -17,7 +17,7 @@ ROUNDING = 0.15
 
 
 @dataclass(frozen=True, order=True)
-class Place:
+class ScorePlace:
     """Where a score stands."""
 
     model: str
@@ -32,16 +32,16 @@ class Place:
         return text + (f" at {self.corruption} {self.severity}" if self.severity else "")
 
 
-Scores = Mapping[Place, float]
+Scores = Mapping[ScorePlace, float]
 
 # ---- quantities ---------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class Score:
+class ScoreQuantity:
     """One score, percent."""
 
-    place: Place
+    place: ScorePlace
 
     def of(self, scores: Scores) -> float | None:
         """Its value."""
@@ -101,7 +101,7 @@ class Minus:
 
 
 @dataclass(frozen=True)
-class Share:
+class Ratio:
     """First / second, in percent."""
 
     first: Quantity
@@ -117,7 +117,7 @@ class Share:
         return self.name or f"{self.first} / {self.second}"
 
 
-Quantity = Score | Mean | Best | Minus | Share
+Quantity = ScoreQuantity | Mean | Best | Minus | Ratio
 
 
 def _all(parts: Iterable[Quantity], scores: Scores) -> list[float]:

@@ -20,10 +20,10 @@ from ultrabench_eval.report.paper.quantities import (
     Condition,
     Mean,
     Minus,
-    Place,
     Quantity,
-    Score,
-    Share,
+    Ratio,
+    ScorePlace,
+    ScoreQuantity,
     every,
 )
 
@@ -60,9 +60,9 @@ COMPARABLE = 10.0  # points that "comparable" allows between means of two models
 
 def at(
     model: str, task: str, fraction: int = 100, corruption: str = "none", severity: int = 0
-) -> Score:
+) -> ScoreQuantity:
     """A score."""
-    return Score(Place(model, task, fraction, corruption, severity))
+    return ScoreQuantity(ScorePlace(model, task, fraction, corruption, severity))
 
 
 def lost(model: str, task: str, corruption: str) -> Minus:
@@ -372,7 +372,7 @@ ROBUSTNESS = (
             About(at("urfm", "pocus"), 91.7, within=5.0),
             *printed_at("blur", "pocus", urfm=46.8).conditions,
             Below(
-                Share(
+                Ratio(
                     at("urfm", "pocus", 100, "blur", 3),
                     at("urfm", "pocus"),
                     "urfm on pocus keeps at blur 3, %",

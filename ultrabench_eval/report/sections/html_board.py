@@ -33,7 +33,7 @@ NOT_KNOWN = "not known"
 
 
 @dataclass(frozen=True)
-class Head:
+class ColumnHead:
     """A task as the head of a column."""
 
     name: str
@@ -41,7 +41,7 @@ class Head:
 
 
 @dataclass(frozen=True)
-class Score:
+class BoardScore:
     """One number of the table."""
 
     text: str
@@ -58,13 +58,13 @@ class Score:
 
 
 @dataclass(frozen=True)
-class Row:
+class BoardRow:
     """A model."""
 
     model: str
     marks: tuple[str, ...]
     """"floor", "random weights"."""
-    scores: tuple[Score, ...]
+    scores: tuple[BoardScore, ...]
     """One a task, then the mean over tasks if there are several."""
     saw: str
     """Tasks whose images it was trained on."""
@@ -84,8 +84,8 @@ class Board:
 
     probing: Probing
     condition: Condition
-    tasks: tuple[Head, ...]
-    rows: tuple[Row, ...]
+    tasks: tuple[ColumnHead, ...]
+    rows: tuple[BoardRow, ...]
     """From best to worst mean, then those with holes, then the floors."""
     without: frozenset[str] = frozenset()
     """Tasks that have no part in the mean."""
@@ -124,7 +124,7 @@ def words(condition: Condition) -> str:
     return f"{train}, test images with {corruption} of severity {severity} ({level})"
 
 
-class Known(NamedTuple):
+class KnownOfModel(NamedTuple):
     """What is known of a model besides its scores."""
 
     saw: str = NOT_KNOWN
@@ -165,16 +165,16 @@ def _order(condition: Condition) -> tuple[int, int, int]:
     return rank, -fraction, severity
 
 
-def _models(entries: Iterable[Entry], speeds: Iterable[Speed]) -> dict[str, Known]:
+def _models(entries: Iterable[Entry], speeds: Iterable[Speed]) -> dict[str, KnownOfModel]:
     """What is known of each model."""
     timed = {(one.model, one.fingerprint): one for one in speeds}
-    found: dict[str, Known] = {}
+    found: dict[str, KnownOfModel] = {}
     for entry in entries:
         if isinstance(entry, Cell):
             model = entry.coordinates.model
             saw = "none: random" if entry.random_weights else str(entry.model.get("saw") or "")
             size = entry.model.get("parameters")
-            known = Known(
+            known = KnownOfModel(
                 saw or NOT_KNOWN,
                 None if size is None else int(size),
                 timed.get((model, str(entry.identity["model"]))),
@@ -189,7 +189,7 @@ def _board(
     entries: Sequence[Entry],
     labels: Labels,
     letters: Mapping[Coordinates, str],
-    known: Mapping[str, Known],
+    known: Mapping[str, KnownOfModel],
     without: frozenset[str],
 ) -> Board:
     tasks = tasks_of(entries)
@@ -228,7 +228,7 @@ def _board(
     rows = []
     for m in order:
         model = models[m]
-        facts = known.get(model, Known())
+        facts = known.get(model, KnownOfModel())
         seen = {name.strip() for name in facts.saw.split(",")}
         scores = []
         for c, name in enumerate(columns):
@@ -238,8 +238,8 @@ def _board(
             else:
                 entry = places.get((model, name))
                 scores.append(_score(entry, float(values[m, c]), place, tie, name, seen))
-        rows.append(Row(model, marks(model, labels), tuple(scores), *facts))
-    heads = tuple(Head(task, task in labels.synthetic) for task in tasks)
+        rows.append(BoardRow(model, marks(model, labels), tuple(scores), *facts))
+    heads = tuple(ColumnHead(task, task in labels.synthetic) for task in tasks)
     return Board(probing, condition, heads, tuple(rows), without)
 
 
@@ -255,8 +255,8 @@ def marks(model: str, labels: Labels) -> tuple[str, ...]:
 
 def _score(
     entry: Entry | None, value: float, place: str, letters: str, task: str, seen: set[str]
-) -> Score:
-    return Score(
+) -> BoardScore:
+    return BoardScore(
         score_text(entry),
         _value(value),
         place,
@@ -267,12 +267,12 @@ def _score(
     )
 
 
-def _mean(value: float, doubted: bool, place: str, letters: str) -> Score:
+def _mean(value: float, doubted: bool, place: str, letters: str) -> BoardScore:
     """The mean over tasks; blank with a hole."""
     if np.isnan(value):
-        return Score("", None, "")
+        return BoardScore("", None, "")
     mark = f" [{NOT_VERIFIED}]" if doubted else ""
-    return Score(number(value) + mark, value, place, letters)
+    return BoardScore(number(value) + mark, value, place, letters)
 
 
 def _value(value: float) -> float | None:

@@ -20,7 +20,7 @@ SHADES = 10
 
 
 @dataclass(frozen=True)
-class Share:
+class ConfusionShare:
     """Part of a true class's images that got one answer."""
 
     text: str
@@ -35,7 +35,7 @@ class Matrix:
 
     model: str
     marks: tuple[str, ...]
-    rows: tuple[tuple[Share, ...], ...]
+    rows: tuple[tuple[ConfusionShare, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,9 @@ def _confusion(
     )
 
 
-def shares(predicted: np.ndarray, truth: np.ndarray, classes: int) -> tuple[tuple[Share, ...], ...]:
+def shares(
+    predicted: np.ndarray, truth: np.ndarray, classes: int
+) -> tuple[tuple[ConfusionShare, ...], ...]:
     """Rows of a matrix in percent of the true class.
 
     Args:
@@ -101,9 +103,9 @@ def shares(predicted: np.ndarray, truth: np.ndarray, classes: int) -> tuple[tupl
     whole = np.bincount(truth, minlength=classes) * len(predicted)
     return tuple(
         tuple(
-            Share(f"{100 * part / total:.0f}", round(SHADES * part / total))
+            ConfusionShare(f"{100 * part / total:.0f}", round(SHADES * part / total))
             if total
-            else Share("", 0)
+            else ConfusionShare("", 0)
             for part in row
         )
         for row, total in zip(np.asarray(counts).tolist(), whole.tolist(), strict=True)

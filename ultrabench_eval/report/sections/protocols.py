@@ -46,7 +46,7 @@ class Change:
         )
 
     @property
-    def agreement(self) -> ranks.Agreement:
+    def agreement(self) -> ranks.RankAgreement:
         """Kendall's tau of the two orders, with an interval."""
         return ranks.agreement(*self.scores, *self.resampled)
 
