@@ -16,6 +16,7 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
+from torch import nn
 
 import model_zoo
 from model_zoo import biomedclip, dinov3, echocare, released, sam, samus, usfm, vit
@@ -74,12 +75,12 @@ def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
                                  (usfm.RelativePositionViT, "width", "heads")):  # fmt: skip
         monkeypatch.setattr(module, width, 128)
         monkeypatch.setattr(module, heads, 2)
-    branch = samus.CNN
-    monkeypatch.setattr(
-        samus,
-        "CNN",
-        lambda widths, first=None: branch((*[w // 4 for w in widths[:-1]], 128), first),
-    )
+    cnn = samus.CNN
+
+    def branch(widths: tuple[int, ...], first: int | None = None) -> nn.Module:
+        return cnn((16, 32, 64, 128) if first else widths, first)
+
+    monkeypatch.setattr(samus, "CNN", branch)
     monkeypatch.setattr(echocare, "_WIDTH", 32)
     monkeypatch.setattr(echocare, "_HEADS", (1, 2, 4, 8))
 

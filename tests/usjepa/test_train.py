@@ -326,7 +326,7 @@ def call(words: list[str], **variables: str) -> subprocess.CompletedProcess[str]
 
 @pytest.mark.slow
 def test_a_killed_process_goes_on(frames: Frames, tmp_path: Path) -> None:
-    file = written(tmp_path, train={"epochs": 20})
+    file = written(tmp_path, train={"epochs": 40})
     common = ["train", "--config", file, "--frames", frames.path, "--workers", 0, "--device", "cpu"]
     code, _, err = here(*common, "--out", tmp_path / "whole")
     assert code == 0, err
