@@ -8,6 +8,7 @@ import pytest
 
 from ultrabench_eval import protocol
 from ultrabench_eval.core.errors import UserError
+from ultrabench_eval.report.results import comparable
 
 IDS = [
     *("paper-071a60c7", "paper-4d266195", "paper-2b9c0520", "paper-f7d3039b", "paper-d0c786eb"),
@@ -56,6 +57,10 @@ def test_a_file_of_comments_is_the_papers_protocol_under_another_name(tmp_path: 
     file = tmp_path / "mine.yaml"
     file.write_text("# all as in the paper\n")
     assert protocol.load(file).settings("linear") == protocol.PAPER.settings("linear")
+
+
+def test_published_scores_are_compared_with_the_papers_protocol() -> None:
+    assert protocol.PAPER.id(comparable.PROBE) == comparable.PROTOCOL
 
 
 def test_ids_stay() -> None:

@@ -203,7 +203,7 @@ def test_gallery_is_capped_and_says_so(
 
 def test_names_cannot_break_the_page(tmp_path: Path) -> None:
     entry = collection.Entry(ImageArray(scene(0), "<script>x</script>"), "t", "test", "<b>", "")
-    pair = audits.Pair(0, 1, "identical", 0, 1.0, "")
+    pair = audits.DuplicatePair(0, 1, "identical", 0, 1.0, "")
     found = audits.Audit(
         {}, [entry, entry], ["", ""], [audits.SamePicture(entry, entry, pair)], np.zeros(2, int), []
     )
