@@ -29,11 +29,12 @@ import numpy as np
 from tabulate import tabulate
 from threadpoolctl import threadpool_limits
 
-from ultrabench_eval import metrics
 from ultrabench_eval.core import hashing
+from ultrabench_eval.metrics import of_sums
 from ultrabench_eval.stats import bootstrap, paired
-from ultrabench_eval.stats.intervals import intervals
+from ultrabench_eval.stats.clusters import Clusters
 from ultrabench_eval.stats.permutation import Contest
+from ultrabench_eval.task_types import classification
 
 SEEDS, EQUAL = 5, 8  # probes of a model, and models that are equally good
 OWN = 0.75  # how much of what makes an image easy is a model's own; the rest they share
@@ -41,6 +42,7 @@ TILT = 0.35  # towards frequent classes, as a trained probe leans
 MUCH = 0.7  # the standard deviation of seeds that scatter much
 BEFORE = 2000  # resamples
 LEVEL = 0.95
+MACRO_F1 = of_sums(classification.MACRO_F1)
 
 
 @dataclass(frozen=True)
@@ -176,22 +178,25 @@ def simulated(world: World, fixed: bool, known: float, name: str) -> dict[str, f
     codes = [predicted(world, test, generator) for _ in range(EQUAL)]
     codes.append(predicted(world, test, generator, better=True))
     groups = [f"{g:04d}" for g in test.member]
-    arguments = (test.labels, groups, world.classes)
+    statistics = [classification.statistics(one, test.labels, world.classes) for one in codes]
+    clusters = Clusters.of(groups, test.labels, world.classes)
     found: dict[str, float] = {}
 
-    low, high = intervals(codes[0], *arguments)[metrics.MAIN]
+    found_of = classification.intervals_of(codes[0], test.labels, groups, world.classes)
+    low, high = found_of["macro_f1"]
     resampled = bootstrap.resample(
-        codes,
-        *arguments,
+        statistics,
+        clusters,
+        {"macro_f1": MACRO_F1},
         purpose=name,
         models=[str(k) for k in range(len(codes))],
         resamples=BEFORE,
-    )[metrics.MAIN]
+    )["macro_f1"]
     old_low, old_high = np.quantile(resampled[0], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     for when, one, other in (("before", old_low, old_high), ("now", low, high)):
         found |= {f"coverage {when}": one <= known <= other, f"width {when}": other - one}
 
-    contest = Contest.of(codes, *arguments, purpose=name)
+    contest = Contest.of(statistics, clusters, MACRO_F1, purpose=name)
     alone = replace(contest, entrants=tuple(replace(e, of_seeds=0.0) for e in contest.entrants))
     pairs = [(a, b) for a in range(EQUAL) for b in range(a)]
     p = {

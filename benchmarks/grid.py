@@ -19,10 +19,10 @@ import torch
 from tabulate import tabulate
 
 import tasks
-from ultrabench_eval import fewshot, metrics, probes, protocol
+from ultrabench_eval import fewshot, probes, protocol
 from ultrabench_eval.probes.heads import ProbeData, streams
 from ultrabench_eval.protocol import Protocol
-from ultrabench_eval.stats import bootstrap
+from ultrabench_eval.task_types import classification
 
 SEEDS, FRACTIONS, CORRUPTED = 5, (1, 5, 10, 50, 100), 9
 
@@ -69,9 +69,10 @@ def measure(card: tasks.TaskCard, probe: str, how: Protocol, width: int, clock: 
         with clock("predictions"):
             test, validation = (chosen.predict_proba(z).numpy() for z in (tx, vx))
         with clock("metrics"):
-            metrics.score(test, ty.numpy(), groups=groups, validation=(validation, vy.numpy()))
+            of_validation = (validation, vy.numpy())
+            classification.score(test, ty.numpy(), groups=groups, validation=of_validation)
         with clock("intervals"):
-            bootstrap.intervals(test.argmax(-1), ty.numpy(), groups, classes)
+            classification.intervals_of(test.argmax(-1), ty.numpy(), groups, classes)
 
 
 def main() -> None:

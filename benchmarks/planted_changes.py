@@ -22,6 +22,7 @@ LINEAR = "ultrabench_eval/probes/linear.py"
 HEADS = "ultrabench_eval/probes/heads.py"
 MEASURE = "ultrabench_eval/measure.py"
 BOOTSTRAP = "ultrabench_eval/stats/bootstrap.py"
+CLASSIFICATION = "ultrabench_eval/task_types/classification.py"
 CLUSTERS = "ultrabench_eval/stats/clusters.py"
 INTERVALS = "ultrabench_eval/stats/intervals.py"
 PAIRED = "ultrabench_eval/stats/paired.py"
@@ -164,7 +165,7 @@ CHANGES = (
     # ---- metrics and calibration
     Change(
         "temperature is fitted on test images",
-        "ultrabench_eval/metrics.py",
+        CLASSIFICATION,
         "calibration.temperature(p, validation_labels) for p in validation]",
         "calibration.temperature(p, labels) for p in probabilities]",
         (f"{_METRICS}::test_calibrated_scores_use_the_temperature_of_validation_seed_by_seed",),
@@ -172,41 +173,41 @@ CHANGES = (
     Change(
         "a run hands its test images over as validation images",
         MEASURE,
-        "validation=(validation[[seed]][:, rows.numpy()], truth[rows.numpy()]),",
-        "validation=(test[[seed]], labels),",
+        "validation = [(of_validation[seed][r], truth[r]) for seed, r in enumerate(used)]",
+        "validation = [(predicted[seed], self.test.targets) for seed, r in enumerate(used)]",
         (f"{_MEASURE}::test_temperatures_come_from_the_validation_images_in_use",),
     ),
     Change(
         "all validation images calibrate a few-shot probe that was to see a part of them",
         MEASURE,
-        "validation=(validation[[seed]][:, rows.numpy()], truth[rows.numpy()]),",
-        "validation=(validation[[seed]], truth),",
+        "validation = [(of_validation[seed][r], truth[r]) for seed, r in enumerate(used)]",
+        "validation = [(of_validation[seed], truth) for seed, r in enumerate(used)]",
         (f"{_MEASURE}::test_temperatures_come_from_the_validation_images_in_use",),
     ),
     Change(
         "temperature multiplies logits",
-        "ultrabench_eval/calibration.py",
+        "ultrabench_eval/task_types/calibration.py",
         "logits = _log(probabilities) / np.asarray",
         "logits = _log(probabilities) * np.asarray",
         ("tests/test_calibration.py::test_apply_takes_one_temperature_a_seed",),
     ),
     Change(
         "F1 counts true positives once",
-        "ultrabench_eval/metrics.py",
+        CLASSIFICATION,
         "_ratio(2 * sums[..., 0, :], sums[..., 1, :] + sums[..., 2, :])",
         "_ratio(sums[..., 0, :], sums[..., 1, :] + sums[..., 2, :])",
         (f"{_METRICS}::test_counts_give_what_scikit_learn_gives",),
     ),
     Change(
         "balanced accuracy is the mean precision",
-        "ultrabench_eval/metrics.py",
+        CLASSIFICATION,
         "_ratio(sums[..., 0, :], sums[..., 1, :]), axis=-1)",
         "_ratio(sums[..., 0, :], sums[..., 2, :]), axis=-1)",
         (f"{_METRICS}::test_counts_give_what_scikit_learn_gives",),
     ),
     Change(
         "AUROC counts ties as lost",
-        "ultrabench_eval/metrics.py",
+        CLASSIFICATION,
         'middle = (first + rankdata(probabilities, "max", axis=1)) / 2',
         "middle = first",
         (f"{_METRICS}::test_areas_equal_scikit_learns_with_ties",),
@@ -263,16 +264,16 @@ CHANGES = (
     # ---- statistics
     Change(
         "a run's intervals take images of a patient for independent",
-        MEASURE,
-        "probabilities.argmax(-1), test.labels, test.groups, len(self.task.classes)",
-        "probabilities.argmax(-1), test.labels, None, len(self.task.classes)",
+        CLASSIFICATION,
+        "return Clusters.of(test.groups, test.targets, len(test.classes))",
+        "return Clusters.of(None, test.targets, len(test.classes))",
         (f"{_MEASURE}::test_copies_of_a_patients_image_do_not_narrow_an_interval",),
     ),
     Change(
         "statistics draw images and not patients",
         CLUSTERS,
-        "        if groups is None:\n            return cls(np.arange(images), images)",
-        "        if True:\n            return cls(np.arange(images), images)",
+        "        if groups is None:\n            member, clusters",
+        "        if True:\n            member, clusters",
         (f"{_BOOTSTRAP}::test_models_share_the_patients_of_a_resample_but_not_the_seeds",),
     ),
     Change(
@@ -334,8 +335,8 @@ CHANGES = (
     Change(
         "seeds are averaged before models are compared",
         PERMUTATION,
-        "gradient(_METRIC, np.array(both))",
-        "gradient(_METRIC, np.repeat(np.array(both).mean(1, keepdims=True), count, axis=1))",
+        "gradient(metric, np.array(both))",
+        "gradient(metric, np.repeat(np.array(both).mean(1, keepdims=True), count, axis=1))",
         (f"{_PAIRED}::test_a_difference_by_seeds_that_lean_either_way_is_seen",),
     ),
     Change(

@@ -63,6 +63,8 @@ class TaskCard:
     """What is to be told apart, e.g. "mass malignancy"."""
     classes: tuple[str, ...]
     """Class names; the position is UltraBench's integer code."""
+    type: str = "classification"
+    """What kind of task it is: how its answers are scored (`ultrabench_eval.task_types`)."""
     paper: str = "not stated"
     source: str = "not stated"
     """Where the original release is had from."""
@@ -166,7 +168,7 @@ class Split:
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """A classification task: three splits and what to know of them.
+    """A task: three splits and what to know of them.
 
     Raises:
         UserError: on construction, if a split is empty, a label is out of range, a class has no
@@ -211,13 +213,14 @@ class Task:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over classes and the three splits: equal exactly for equal data."""
-        return hashing.digest(
-            {
-                "classes": self.classes,
-                **{name: split.fingerprint for name, split in self.splits.items()},
-            }
-        )
+        """SHA-256 over classes, kind and the three splits: equal exactly for equal data."""
+        parts: dict[str, object] = {
+            "classes": self.classes,
+            **{name: split.fingerprint for name, split in self.splits.items()},
+        }
+        if self.card.type != "classification":  # whose fingerprints are older than other kinds
+            parts["type"] = self.card.type
+        return hashing.digest(parts)
 
     def seen_in_training(self) -> dict[str, tuple[str, ...]]:
         """Names of the validation and test images whose content is that of a training image too.

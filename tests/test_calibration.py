@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 from sklearn import metrics as sk
 
-from ultrabench_eval import calibration
+from ultrabench_eval.task_types import calibration
 
 
 def draws(count: int, classes: int, seed: int = 0, seeds: tuple[int, ...] = ()) -> np.ndarray:

@@ -49,13 +49,13 @@ def test_it_tells_an_easy_task_from_noise() -> None:
 
 def test_the_score_is_scikit_learns_of_the_same_prediction(monkeypatch: pytest.MonkeyPatch) -> None:
     kept = {}
-    confusion = live.metrics.confusion
+    confusion = live.classification.confusion
 
     def caught(predicted: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:
         kept.update(predicted=predicted, labels=labels)
         return confusion(predicted, labels, classes)
 
-    monkeypatch.setattr(live.metrics, "confusion", caught)
+    monkeypatch.setattr(live.classification, "confusion", caught)
     score = RidgeProbe([task(4)])(model_zoo.load("image-stats", device="cpu"))["noise"]
     wanted = f1_score(kept["labels"], kept["predicted"], average="macro")
     assert score == pytest.approx(100 * wanted)

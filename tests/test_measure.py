@@ -18,13 +18,14 @@ from conftest import make_manifest
 import model_zoo
 import tasks
 import ultrabench_eval
-from ultrabench_eval import fewshot, metrics, probes
+from ultrabench_eval import fewshot, probes
 from ultrabench_eval.cells import Cell, Cells, Failure
 from ultrabench_eval.core.errors import UserError
 from ultrabench_eval.corrupt import CorruptedImage
 from ultrabench_eval.pipeline import Step
 from ultrabench_eval.probes.heads import ProbeData, Stream
 from ultrabench_eval.protocol import Gradient, Protocol
+from ultrabench_eval.task_types import classification
 
 EVERYTHING = {
     "probe": "linear,logistic,ridge,knn",
@@ -47,7 +48,7 @@ def cells(out: Path, **at: object) -> list[Cell]:
 def test_a_whole_grid_is_measured_once_and_encoded_once(tmp_path: Path, manifest: Path) -> None:
     steps: list[Step] = []
     frame = run(tmp_path / "out", manifest, report=steps.append, **EVERYTHING)
-    main = frame[frame.metric == metrics.MAIN]
+    main = frame[frame.metric == "macro_f1"]
     assert len(main) == 4 * 2 * (2 + 3 * 3)
     assert set(main.status) == {"ok"}
     # 60 images as they are, 12 test images for each of 9 corruptions, whatever the probes
@@ -107,8 +108,8 @@ def test_a_corrupted_cell_is_the_clean_probe_on_corrupted_images(
         by_hand = Cells(folder / "out")
         (other,) = by_hand.gather()
         np.testing.assert_array_equal(
-            by_hand.probabilities(other),
-            Cells(tmp_path / "out").probabilities(worse[-1]),
+            by_hand.predictions(other)["probabilities"],
+            Cells(tmp_path / "out").predictions(worse[-1])["probabilities"],
         )
 
 
@@ -283,8 +284,8 @@ def test_nothing_but_the_scores_depends_on_test_images_and_labels(tmp_path: Path
         assert a.coordinates == b.coordinates
         assert (a.heads, a.sweep) == (b.heads, b.sweep)
         np.testing.assert_array_equal(
-            Cells(tmp_path / "one" / "out").probabilities(a),
-            Cells(tmp_path / "other" / "out").probabilities(b),
+            Cells(tmp_path / "one" / "out").predictions(a)["probabilities"],
+            Cells(tmp_path / "other" / "out").predictions(b)["probabilities"],
         )
     (clean,) = cells(tmp_path / "one" / "out", probe="linear", fraction=100, corruption="none")
     assert clean.scores["log_loss_calibrated"] != clean.scores["log_loss"]
@@ -329,7 +330,7 @@ def test_temperatures_come_from_the_validation_images_in_use(tmp_path: Path) -> 
                 (of_all, (every, truth)),
                 (of_test, (test, task.test.labels)),
             ):
-                scores = metrics.score(test, task.test.labels, validation=fitted_on)
+                scores = classification.score(test, task.test.labels, validation=fitted_on)
                 losses.append(scores["log_loss_calibrated"][0])
         assert cell.scores["log_loss_calibrated"] == pytest.approx(wanted, rel=1e-6)
         assert of_test != pytest.approx(wanted, rel=1e-4)

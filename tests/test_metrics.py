@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
-from ultrabench_eval import calibration, metrics
+from ultrabench_eval.task_types import calibration, classification
 
+BY_NAME = {metric.name: metric for metric in classification.METRICS}
 GROUPED = {"group_macro_f1", "group_accuracy", "group_balanced_accuracy", "group_auroc"}
 CALIBRATED = {"log_loss_calibrated", "brier_calibrated", "ece_calibrated"}
 AT_THRESHOLD = {"sensitivity_at_90_specificity", "specificity_reached"}
@@ -31,7 +32,7 @@ def predictions(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, int]:
 @pytest.mark.filterwarnings("ignore:A single label was found")
 def test_counts_give_what_scikit_learn_gives(case: tuple[np.ndarray, np.ndarray, int]) -> None:
     predicted, labels, classes = case
-    counts = metrics.confusion(predicted, labels, classes)
+    counts = classification.confusion(predicted, labels, classes)
     assert counts.sum() == len(labels)
     expected = {
         "macro_f1": sk.f1_score(labels, predicted, average="macro", zero_division=0),
@@ -40,16 +41,16 @@ def test_counts_give_what_scikit_learn_gives(case: tuple[np.ndarray, np.ndarray,
         "balanced_accuracy": sk.balanced_accuracy_score(labels, predicted),
     }
     for name, value in expected.items():
-        assert metrics.of_counts(name, counts) == pytest.approx(value), name
+        assert classification.of_counts(BY_NAME[name], counts) == pytest.approx(value), name
 
 
 def test_score_of_several_seeds() -> None:
     generator = np.random.default_rng(0)
     labels = generator.integers(0, 3, 50)
     probabilities = generator.dirichlet(np.ones(3), (4, 50)).astype(np.float32)
-    scores = metrics.score(probabilities, labels)
+    scores = classification.score(probabilities, labels)
     assert list(scores) == [
-        name for name in metrics.UNITS if name not in GROUPED | CALIBRATED | AT_THRESHOLD
+        name for name in BY_NAME if name not in GROUPED | CALIBRATED | AT_THRESHOLD
     ]
     for seed, p in enumerate(probabilities):
         assert scores["auroc"][seed] == pytest.approx(
@@ -65,13 +66,13 @@ def test_two_classes_have_the_usual_auroc() -> None:
     generator = np.random.default_rng(1)
     labels = generator.integers(0, 2, 40)
     positive = generator.random(40).astype(np.float32)
-    scores = metrics.score(np.stack([1 - positive, positive], -1)[None], labels)
+    scores = classification.score(np.stack([1 - positive, positive], -1)[None], labels)
     assert scores["auroc"][0] == pytest.approx(sk.roc_auc_score(labels, positive))
 
 
 def test_a_class_without_test_images_leaves_auroc_open_but_not_the_rest() -> None:
     probabilities = np.full((1, 4, 3), 1 / 3, np.float32)
-    scores = metrics.score(probabilities, np.array([0, 1, 0, 1]))
+    scores = classification.score(probabilities, np.array([0, 1, 0, 1]))
     assert np.isnan(scores["auroc"]).all()
     assert np.isnan(scores["auprc"]).all()
     assert np.isfinite(scores["macro_f1"]).all()
@@ -79,7 +80,7 @@ def test_a_class_without_test_images_leaves_auroc_open_but_not_the_rest() -> Non
 
 def test_a_certain_mistake_has_a_finite_loss() -> None:
     probabilities = np.array([[[1.0, 0.0]]], np.float32)
-    assert np.isfinite(metrics.score(probabilities, np.array([1]))["log_loss"]).all()
+    assert np.isfinite(classification.score(probabilities, np.array([1]))["log_loss"]).all()
 
 
 # ---- areas --------------------------------------------------------------------------------------
@@ -102,7 +103,7 @@ def tied_probabilities(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
 def test_areas_equal_scikit_learns_with_ties(case: tuple[np.ndarray, np.ndarray]) -> None:
     probabilities, labels = case
     truth = np.eye(probabilities.shape[-1])[labels]
-    auroc, auprc = metrics.areas(probabilities, labels)
+    auroc, auprc = classification.areas(probabilities, labels)
     assert auroc == pytest.approx([sk.roc_auc_score(truth, p) for p in probabilities])
     assert auprc == pytest.approx([sk.average_precision_score(truth, p) for p in probabilities])
 
@@ -123,11 +124,13 @@ def case(classes: int, count: int = 90, seed: int = 0) -> tuple[np.ndarray, np.n
 def test_a_cell_gets_every_name_that_applies(classes: int, binary: set[str]) -> None:
     probabilities, labels = case(classes)
     groups = [f"p{i // 3}" for i in range(len(labels))]
-    plain = set(metrics.score(probabilities, labels))
-    assert set(metrics.score(probabilities, labels, groups=groups)) == plain | GROUPED
-    both = metrics.score(probabilities, labels, groups=groups, validation=case(classes, seed=1))
+    plain = set(classification.score(probabilities, labels))
+    assert set(classification.score(probabilities, labels, groups=groups)) == plain | GROUPED
+    both = classification.score(
+        probabilities, labels, groups=groups, validation=case(classes, seed=1)
+    )
     assert set(both) == plain | GROUPED | CALIBRATED | binary
-    assert plain | GROUPED | CALIBRATED | AT_THRESHOLD == set(metrics.UNITS)
+    assert plain | GROUPED | CALIBRATED | AT_THRESHOLD == set(BY_NAME)
     for name, values in both.items():
         assert values.shape == (3,), name
         assert values.dtype == np.float64, name
@@ -135,14 +138,16 @@ def test_a_cell_gets_every_name_that_applies(classes: int, binary: set[str]) -> 
 
 
 def test_units() -> None:
-    assert set(metrics.UNITS.values()) == {"%", "nats", ""}
-    assert metrics.scale("ece") == 100
-    assert metrics.scale("brier") == metrics.scale("log_loss") == 1
+    assert {metric.unit for metric in BY_NAME.values()} == {"%", "nats", ""}
+    assert BY_NAME["ece"].scale == 100
+    assert BY_NAME["brier"].scale == BY_NAME["log_loss"].scale == 1
+    assert BY_NAME["macro_f1"].in_unit == "macro F1 in percent"
+    assert BY_NAME["log_loss"].on_axis == "log loss, nats"
 
 
 def test_calibrated_scores_use_the_temperature_of_validation_seed_by_seed() -> None:
     (probabilities, labels), (validation, truth) = case(3), case(3, 60, seed=1)
-    scores = metrics.score(probabilities, labels, validation=(validation, truth))
+    scores = classification.score(probabilities, labels, validation=(validation, truth))
     for seed, (p, v) in enumerate(zip(probabilities, validation, strict=True)):
         calibrated = calibration.apply(p, calibration.temperature(v, truth))
         assert scores["log_loss_calibrated"][seed] == pytest.approx(sk.log_loss(labels, calibrated))
@@ -154,7 +159,7 @@ def test_calibrated_scores_use_the_temperature_of_validation_seed_by_seed() -> N
 def test_group_scores_equal_a_loop_over_units() -> None:
     probabilities, labels = case(3)
     groups = [f"p{i % 17}" for i in range(len(labels))]  # patients with images of all classes
-    scores = metrics.score(probabilities, labels, groups=groups)
+    scores = classification.score(probabilities, labels, groups=groups)
     units = sorted(set(zip(groups, labels.tolist(), strict=True)))
     truth = np.array([label for _, label in units])
     assert len(units) > 17
@@ -178,7 +183,9 @@ def test_group_scores_equal_a_loop_over_units() -> None:
 
 def test_groups_of_one_image_change_nothing() -> None:
     probabilities, labels = case(3)
-    scores = metrics.score(probabilities, labels, groups=[str(i) for i in range(len(labels))])
+    scores = classification.score(
+        probabilities, labels, groups=[str(i) for i in range(len(labels))]
+    )
     for name in GROUPED:
         assert scores[name] == pytest.approx(scores[name.removeprefix("group_")]), name
 
@@ -196,14 +203,14 @@ def test_threshold_is_the_smallest_with_the_specificity(
 ) -> None:
     probability = np.array([*negatives, *positives]) / 8
     labels = np.array([0] * len(negatives) + [1] * len(positives))
-    found = metrics.threshold_at_specificity(probability, labels)
+    found = classification.threshold_at_specificity(probability, labels)
     assert found == threshold_by_trial(probability, labels)
     assert np.mean(probability[labels == 0] > np.nextafter(found, -1)) > 0.1 - 1e-12
 
 
 def test_sensitivity_is_taken_on_test_at_the_threshold_of_validation() -> None:
     (probabilities, labels), (validation, truth) = case(2), case(2, 60, seed=1)
-    scores = metrics.score(probabilities, labels, validation=(validation, truth))
+    scores = classification.score(probabilities, labels, validation=(validation, truth))
     for seed, (p, v) in enumerate(zip(probabilities, validation, strict=True)):
         called = p[:, 1] > threshold_by_trial(v[:, 1], truth)
         assert scores["sensitivity_at_90_specificity"][seed] == pytest.approx(
@@ -216,13 +223,13 @@ def test_sensitivity_is_taken_on_test_at_the_threshold_of_validation() -> None:
 
 def test_sensitivity_without_negatives_to_choose_by_or_positives_to_find_is_open() -> None:
     probabilities, labels = case(2)
-    blind = metrics.score(
+    blind = classification.score(
         probabilities, labels, validation=(probabilities[:, :2], np.array([1, 1]))
     )
     assert np.isnan(blind["sensitivity_at_90_specificity"]).all()
     assert np.isnan(blind["specificity_reached"]).all()
     negatives = labels == 0
-    healthy = metrics.score(
+    healthy = classification.score(
         probabilities[:, negatives], labels[negatives], validation=(probabilities, labels)
     )
     assert np.isnan(healthy["sensitivity_at_90_specificity"]).all()

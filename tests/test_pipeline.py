@@ -59,7 +59,7 @@ def test_scores_can_be_computed_again_from_the_stored_predictions(
     frame = run(tmp_path / "out", manifest, seeds=3)
     cells = Cells(tmp_path / "out")
     (cell,) = cells.gather()
-    probabilities = cells.probabilities(cell)
+    probabilities = cells.predictions(cell)["probabilities"]
     assert probabilities.shape == (3, 12, 2)
     # Predictions refer to the stored list of test images, which holds the truth.
     stored = pd.read_json(next((tmp_path / "out" / "tasks").glob("*.json")), typ="series")

@@ -17,37 +17,29 @@ or is older than what was written last.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import unquote
 
 import numpy as np
 import safetensors.numpy
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    FiniteFloat,
-    TypeAdapter,
-    ValidationError,
-    model_validator,
-)
-from safetensors import SafetensorError
+from pydantic import Field, FiniteFloat, TypeAdapter, ValidationError, model_validator
 
 from tasks.task import Task
-from ultrabench_eval import metrics
+from ultrabench_eval import sealed, task_types
 from ultrabench_eval.core import files, hashing
 from ultrabench_eval.core.errors import UserError
 from ultrabench_eval.ledger import Ledger
+from ultrabench_eval.metrics import Metric
+from ultrabench_eval.sealed import AGAIN, EARLIER, Sealed
 from ultrabench_eval.stats import intervals
+from ultrabench_eval.test_set import TestSet
 
 FORMAT = 3  # raised when cells on disk must be computed again
-AGAIN = "run the same `ubench run` command again, which measures it again"
-EARLIER = "written by an earlier version, without a digest"
+CLASSES = "classification"  # the kind of all tasks in cells of earlier versions
 
 
 @dataclass(frozen=True, order=True)
@@ -79,14 +71,16 @@ class Coordinates:
 _COORDINATES = TypeAdapter(Coordinates)
 
 
-class _Stored(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class MetricFacts(Sealed):
+    """What a page says of a metric."""
+
+    title: str
+    unit: str
+    higher_is_better: bool
+    places: int
 
 
-T = TypeVar("T", bound=_Stored)
-
-
-class Cell(_Stored):
+class Cell(Sealed):
     """What is known of one cell. H is the number of seeds."""
 
     coordinates: Coordinates
@@ -110,6 +104,11 @@ class Cell(_Stored):
     model: dict[str, str | int | None]
     """Title, pooling, input size, feature width, parameters; file and checksum of the weights."""
     task: dict[str, str]
+    """Title, what its groups are, and its type (`task_types`); of earlier versions without that."""
+    main: str = "macro_f1"
+    """The metric that tables show."""
+    described: dict[str, MetricFacts] = Field(default_factory=dict)
+    """The metrics that are not built in, so that pages can be made without their plugin."""
     notes: list[str]
     protocol: dict[str, Any]
     """All settings of the probe."""
@@ -121,13 +120,35 @@ class Cell(_Stored):
     doubt: str = Field(default="", exclude=True)
     """Why the number is not verified; "" if it is. Not stored: found out when a folder is read."""
 
+    @property
+    def type(self) -> str:
+        """What kind of task it is of."""
+        return self.task.get("type", CLASSES)
+
+    @cached_property
+    def metrics(self) -> dict[str, Metric]:
+        """What is known of its metrics; without their functions where their plugin is not here."""
+        every = task_types.get(self.type).every if self.type in task_types.registry else ()
+        facts = {name: one.model_dump() for name, one in self.described.items()}
+        described = {name: Metric(name, task_type=self.type, **one) for name, one in facts.items()}
+        return described | {metric.name: metric for metric in every}
+
+    @property
+    def main_metric(self) -> Metric:
+        """The one that tables show."""
+        return self.metrics[self.main]
+
     @model_validator(mode="after")
     def _check_parts(self) -> Cell:
         """See that all is there that a page shows."""
-        unknown = self.scores.keys() - metrics.UNITS.keys()
+        known = self.type in task_types.registry
+        kind = task_types.get(self.type) if known else None
+        own = {metric.name for metric in kind.metrics} if kind else set()
+        shown = {name for name, _ in kind.details} if kind else set()
+        unknown = self.scores.keys() - own - self.described.keys()
         missing = [
-            *({metrics.MAIN, "balanced_accuracy", "auroc"} - self.scores.keys()),
-            *({metrics.MAIN} - self.intervals.keys()),
+            *(({self.main} | shown) - self.scores.keys()),
+            *({self.main} - self.intervals.keys()),
             *({"title", "pooling", "input_size", "dim", "parameters"} - self.model.keys()),
             *({"title", "groups"} - self.task.keys()),
             *({"train", "validation", "test"} - self.images.keys()),
@@ -142,50 +163,17 @@ class Cell(_Stored):
         return self
 
 
-class Failure(_Stored):
+class Failure(Sealed):
     """Why a cell could not be measured."""
 
     coordinates: Coordinates
     reason: str
+    type: str = CLASSES
+    """What kind of task it is of, as far as that is known."""
     synthetic: bool = False
     traceback: str = ""
     damaged: bool = Field(default=False, exclude=True)
     """Whether the cell was measured and its files are not what was written. Not stored."""
-
-
-class TestSet(_Stored):
-    """OUT/tasks/<fingerprint>.json: the test images of a task, N of them in C classes."""
-
-    fingerprint: str
-    """Of the task."""
-    task: str
-    classes: list[str]
-    synthetic: bool
-    names: list[str]
-    labels: list[int]
-    """Class codes."""
-    groups: list[str] | None
-    doubt: str = Field(default="", exclude=True)
-    """Why it is not verified; "" if it is."""
-
-    @classmethod
-    def of(cls, task: Task) -> TestSet:
-        """That of a task."""
-        return cls(
-            fingerprint=task.fingerprint,
-            task=task.name,
-            classes=list(task.classes),
-            synthetic=task.synthetic,
-            names=[image.name for image in task.test.images],
-            labels=task.test.labels.tolist(),
-            groups=None if task.test.groups is None else list(task.test.groups),
-        )
-
-    @property
-    def fits(self) -> bool:
-        """Whether its parts go together."""
-        lengths = {len(self.names), len(self.labels), len(self.groups or self.names)}
-        return len(lengths) == 1 and all(0 <= code < len(self.classes) for code in self.labels)
 
 
 @dataclass(frozen=True)
@@ -221,30 +209,32 @@ class Cells:
         error = self._path(coordinates, ".error.json")
         return not error.exists() and self._finished(coordinates, identity) is not None
 
-    def put(self, cell: Cell, probabilities: np.ndarray) -> None:
+    def put(self, cell: Cell, stored: Mapping[str, np.ndarray]) -> None:
         """Write a cell.
 
         Args:
             cell: its `predictions` are filled in here.
-            probabilities: float32 [H, N, C] on the test images.
+            stored: what is kept of the predictions on the test samples, by name; of classes
+                "probabilities", float32 [H, N, C].
         """
         at = cell.coordinates
-        data = safetensors.numpy.save({"probabilities": np.ascontiguousarray(probabilities)})
+        arrays = {name: np.ascontiguousarray(array) for name, array in stored.items()}
+        data = safetensors.numpy.save(arrays)
         files.write_bytes(self._path(at, ".safetensors"), data)
         cell = cell.model_copy(update={"predictions": hashing.digest_bytes(data)})
-        digest = _write(self._path(at, ".json"), cell)
+        digest = sealed.write(self._path(at, ".json"), cell)
         self._path(at, ".error.json").unlink(missing_ok=True)
         self._note(at, digest)
 
     def fail(self, failure: Failure) -> None:
         """Write down why a cell could not be measured."""
-        digest = _write(self._path(failure.coordinates, ".error.json"), failure)
+        digest = sealed.write(self._path(failure.coordinates, ".error.json"), failure)
         self._note(failure.coordinates, digest)
 
     def holds(self, coordinates: Coordinates) -> bool:
         """Whether a verified cell or its error is there."""
         try:
-            if _read(self._path(coordinates, ".error.json"), Failure) is not None:
+            if sealed.read(self._path(coordinates, ".error.json"), Failure) is not None:
                 return True
             found = self._verified(coordinates)
         except UserError:
@@ -270,18 +260,18 @@ class Cells:
             if digest is not None and at is not None:
                 self._ledger.write(place, digest, at)
 
-    def probabilities(self, cell: Cell) -> np.ndarray:
-        """Predictions of a cell, float32 [H, N, C].
+    def predictions(self, cell: Cell) -> dict[str, np.ndarray]:
+        """What is kept of a cell's predictions, by name (see `put`).
 
         Raises:
             UserError: they are not those that the cell was written with.
         """
         path = self._path(cell.coordinates, ".safetensors")
-        with _telling(path):
+        with sealed.telling(path):
             data = path.read_bytes()
             if hashing.digest_bytes(data) != cell.predictions:
                 raise ValueError("its digest is not the one that the cell states")
-            return safetensors.numpy.load(data)["probabilities"]
+            return safetensors.numpy.load(data)
 
     def _finished(
         self, coordinates: Coordinates, identity: dict[str, str | int]
@@ -302,13 +292,13 @@ class Cells:
             UserError: it is damaged, or belongs elsewhere.
         """
         path = self._path(coordinates, ".json")
-        found = _read(path, Cell)
+        found = sealed.read(path, Cell)
         if found is None:
             return None
         cell, digest = found
         if cell.coordinates != coordinates:
             raise _belongs_elsewhere(path, cell)
-        self.probabilities(cell)
+        self.predictions(cell)
         return cell.model_copy(update={"doubt": "" if digest else EARLIER}), digest
 
     # ---- all cells ------------------------------------------------------------------------------
@@ -341,7 +331,7 @@ class Cells:
         place = path.relative_to(self.out / "cells").as_posix().removesuffix(suffix)
         at = self._at(place)
         try:
-            read = _read(path, Failure) if failed else _read(path, Cell)
+            read = sealed.read(path, Failure) if failed else sealed.read(path, Cell)
             if read is None:  # removed meanwhile
                 return None
             entry, digest = read
@@ -349,7 +339,7 @@ class Cells:
                 raise _belongs_elsewhere(path, entry)
             if isinstance(entry, Failure):
                 return entry
-            self.probabilities(entry)
+            self.predictions(entry)
             return entry.model_copy(update={"doubt": self._doubt(entry, digest)})
         except UserError as error:
             if _place(at) != place:  # a copy under a name that no cell has
@@ -394,7 +384,7 @@ class Cells:
 
         What is there and differs is replaced.
         """
-        data = _bytes(TestSet.of(task))
+        data = sealed.content(TestSet.of(task))
         path = self._test_path(task.fingerprint)
         if not path.is_file() or path.read_bytes() != data:
             files.write_bytes(path, data)
@@ -406,7 +396,7 @@ class Cells:
             UserError: they are not there, damaged, or those of another task.
         """
         path = self._test_path(fingerprint)
-        read = _read(path, TestSet, {"fingerprint": fingerprint})
+        read = sealed.read(path, TestSet, {"fingerprint": fingerprint})
         if read is None:
             raise UserError(f"{path} is missing; {AGAIN}")
         test, digest = read
@@ -441,6 +431,7 @@ def identity(
     fewshot: int,
     corruption: str,
     masks: str,
+    scoring: str = "",
 ) -> dict[str, str | int]:
     """What a cell's numbers depend on.
 
@@ -454,6 +445,7 @@ def identity(
         fewshot: version of the draw; 0 for all images.
         corruption: name and version, or "none".
         masks: fingerprint of the test images' scan masks if the corruption looks at them.
+        scoring: digest of a plugin's code that scores it; "" if all of that is ours.
     """
     return {
         "format": FORMAT,
@@ -468,6 +460,7 @@ def identity(
         "severity": at.severity,
         "masks": masks,
         "intervals": intervals.VERSION,
+        **({"scoring": scoring} if scoring else {}),
     }
 
 
@@ -491,69 +484,3 @@ def _coordinates(place: str) -> Coordinates:
 
 def _belongs_elsewhere(path: Path, entry: Cell | Failure) -> UserError:
     return UserError(f"{path} holds another result, {_place(entry.coordinates)}; {AGAIN}")
-
-
-def _bytes(stored: _Stored) -> bytes:
-    """A file's content: its fields, and their digest."""
-    content = hashing.seal(stored.model_dump(mode="json"))
-    return (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode()
-
-
-def _write(path: Path, stored: _Stored) -> str:
-    """Write a file; returns its digest."""
-    data = _bytes(stored)
-    files.write_bytes(path, data)
-    digest: str = json.loads(data)["sha256"]
-    return digest
-
-
-def _read(
-    path: Path, kind: type[T], defaults: dict[str, Any] | None = None
-) -> tuple[T, str] | None:
-    """A file's content and its digest; None if there is no such file.
-
-    The digest is "" for a file of an earlier version, which held none.
-
-    Args:
-        path: of the file.
-        kind: what it should hold.
-        defaults: of fields that earlier versions did not write.
-
-    Raises:
-        UserError: it is damaged.
-    """
-    with _telling(path):
-        try:
-            content = json.loads(path.read_bytes())
-        except FileNotFoundError:
-            return None
-        if not isinstance(content, dict):
-            raise ValueError("it holds no fields")
-        digest = content.get("sha256", "")
-        if digest == "" and "sha256" not in content:
-            known = {name: part for name, part in content.items() if name in kind.model_fields}
-            return kind.model_validate({**(defaults or {}), **known}), ""
-        if not hashing.sealed(content):
-            raise ValueError("its digest is not that of its content")
-        del content["sha256"]
-        return kind.model_validate(content), str(digest)
-
-
-@contextmanager
-def _telling(path: Path) -> Iterator[None]:
-    """Whatever is wrong inside becomes a sentence about the file."""
-    try:
-        yield
-    except FileNotFoundError as error:
-        raise UserError(f"{path} is missing; {AGAIN}") from error
-    except PermissionError as error:
-        raise UserError(f"{path} may not be read; ask its owner for permission") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        where = f"field {place}" if place else first["msg"]
-        raise UserError(
-            f"{path} is damaged or was written by another version ({where}); {AGAIN}"
-        ) from error
-    except (OSError, ValueError, KeyError, TypeError, RecursionError, SafetensorError) as error:
-        raise UserError(f"{path} is damaged ({error}); {AGAIN}") from error

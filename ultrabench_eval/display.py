@@ -111,11 +111,12 @@ def leaderboard(entries: Sequence[Entry], without: Collection[str] = ()) -> list
         entries: of the folder.
         without: tasks that have no part in the mean.
     """
+    from ultrabench_eval.report.results.entries import capitalised
     from ultrabench_eval.report.tables.wide import wide
 
     shown = []
     for one in wide(entries, without=without):
-        title = f"Macro F1 in percent, mean ± sd over seeds\n{one.condition}"
+        title = f"{capitalised(one.metric.in_unit)}, mean ± sd over seeds\n{one.condition}"
         if one.synthetic:
             title = f"SYNTHETIC images: says nothing about real ultrasound\n{title}"
         table = Table()

@@ -20,12 +20,13 @@ from torch import Tensor
 import tasks as task_zoo
 from model_zoo.encoder import Encoder
 from tasks.task import Split, Task
-from ultrabench_eval import metrics, probes
+from ultrabench_eval import probes
 from ultrabench_eval.core import parallel
 from ultrabench_eval.core.errors import UserError
 from ultrabench_eval.features import encode_batch
 from ultrabench_eval.probes.heads import ProbeData, streams
 from ultrabench_eval.protocol import PAPER
+from ultrabench_eval.task_types import classification
 
 
 class RidgeProbe:
@@ -62,8 +63,8 @@ class RidgeProbe:
         draws = streams(len(train), len(validation), [0], None, None)
         head = probes.get("ridge").train(data, draws, PAPER).chosen()
         predicted = head.predict_proba(data.validation_x)[0].argmax(-1).numpy()
-        counts = metrics.confusion(predicted, validation.labels, len(task.classes))
-        return 100 * float(metrics.of_counts(metrics.MAIN, counts))
+        counts = classification.confusion(predicted, validation.labels, len(task.classes))
+        return 100 * float(classification.of_counts(classification.MACRO_F1, counts))
 
 
 def ridge(encoder: Encoder) -> dict[str, float]:

@@ -18,7 +18,7 @@ from model_zoo import Card, Encoder, guests
 from model_zoo.behaviour import Behaviour
 from tasks import prepare
 from tasks.task import Task
-from ultrabench_eval import data_warnings
+from ultrabench_eval import data_warnings, task_types
 from ultrabench_eval.core import command
 from ultrabench_eval.core.errors import UserError
 
@@ -223,6 +223,8 @@ def _load_task(name: str, data: Path | None) -> Task:
             "... hold the releases as unpacked (`ubench tasks` says where each is had from)"
         )
     task = task_zoo.load(name, data)
+    if task.card.type not in task_types.registry:
+        raise UserError(f"task '{task.name}': {task_types.registry.unknown(task.card.type)}")
     _ = task.fingerprint  # reads every file once, so an unreadable one shows now
     changed = prepare.differences(task, data) if data is not None else []
     notes = (*task.notes, *data_warnings.changed(changed), *changed)

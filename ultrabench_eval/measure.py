@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from model_zoo import behaviour
+from model_zoo import behaviour, code_identity, executed
 from tasks.samples.images import Image
 from tasks.task import Split, Task
 from ultrabench_eval import (
@@ -32,17 +32,20 @@ from ultrabench_eval import (
     metrics,
     precision,
     probes,
+    task_types,
 )
-from ultrabench_eval.cells import Cell, Cells, Coordinates, Failure, identity
+from ultrabench_eval.cells import Cell, Cells, Coordinates, Failure, MetricFacts, identity
 from ultrabench_eval.core import hashing
 from ultrabench_eval.core.errors import UserError
 from ultrabench_eval.corrupt import CorruptedImage
 from ultrabench_eval.features import Kind, Store
 from ultrabench_eval.grid import Grid
 from ultrabench_eval.loading import Model
+from ultrabench_eval.metrics import Metric
 from ultrabench_eval.probes.heads import Head, ProbeData, Probes, at_an_edge, streams
 from ultrabench_eval.protocol import Protocol
-from ultrabench_eval.stats.intervals import intervals
+from ultrabench_eval.task_types.task_type import TaskType
+from ultrabench_eval.test_set import TestSet
 from ultrabench_eval.versions import versions
 
 Stage = Literal["done", "kept", "failed"]
@@ -85,7 +88,7 @@ def measure(
         setting: of the run.
     """
     places = [Place(at, one) for one, at in setting.grid.cells(model_name, task_name)]
-    guard = _FailureGuard(setting.cells, synthetic=isinstance(task, Task) and task.synthetic)
+    guard = _FailureGuard(setting.cells, task if isinstance(task, Task) else None)
     with guard(places):
         if isinstance(task, str):
             raise UserError(task)
@@ -166,8 +169,9 @@ class Place:
 class _FailureGuard:
     """Turns what goes wrong into failed cells; the other cells go on."""
 
-    def __init__(self, cells: Cells, synthetic: bool) -> None:
-        self.cells, self.synthetic = cells, synthetic
+    def __init__(self, cells: Cells, task: Task | None) -> None:
+        self.cells = cells
+        self.task = task
         self.kept: set[Place] = set()
         self.failed: set[Place] = set()
         self.done: set[Place] = set()
@@ -194,11 +198,11 @@ class _FailureGuard:
 
     def _fail(self, places: Iterable[Place], reason: str, trace: str = "") -> None:
         for place in filter(self.is_open, places):
-            self.cells.fail(
-                Failure(
-                    coordinates=place.at, reason=reason, synthetic=self.synthetic, traceback=trace
-                )
-            )
+            failure = Failure(coordinates=place.at, reason=reason, traceback=trace)
+            if self.task:
+                known = {"synthetic": self.task.synthetic, "type": self.task.card.type}
+                failure = failure.model_copy(update=known)
+            self.cells.fail(failure)
             self.failed.add(place)
 
 
@@ -258,6 +262,8 @@ class Bench:
 
     def __init__(self, model: Model, task: Task, setting: Setting) -> None:
         self.model, self.task, self.setting = model, task, setting
+        self.type = task_types.get(task.card.type)
+        self.scoring = scoring(self.type)
         self.seconds = 0.0
         self.made_by: list[dict[str, str]] = []
 
@@ -366,8 +372,9 @@ class Bench:
         """Images in use, one tensor a seed."""
         if percent == 100:
             return [torch.arange(len(split))] * self.setting.seeds
+        strata = self.type.strata(split.labels)
         return [
-            torch.from_numpy(fewshot.subset(split.labels, split.groups, percent, seed, purpose))
+            torch.from_numpy(fewshot.subset(strata, split.groups, percent, seed, purpose))
             for seed in range(self.setting.seeds)
         ]
 
@@ -388,28 +395,33 @@ class Bench:
             fewshot=0 if at.fraction == 100 else fewshot.VERSION,
             corruption=_versioned(at.corruption),
             masks=self.task.test.mask_fingerprint if masked else "none",
+            scoring=self.scoring,
         )
 
     def write(self, place: Place, trained: _Trained, test_x: Tensor, validation_x: Tensor) -> None:
         """Score the probes on a test set and write the cell."""
         start = time.perf_counter()
-        test = self.task.test
         chosen = trained.chosen
-        probabilities = chosen.predict_proba(test_x).numpy()
-        scores = self._scores(trained, probabilities, chosen.predict_proba(validation_x).numpy())
+        predicted = chosen.predict_proba(test_x).numpy()
+        of_validation = chosen.predict_proba(validation_x).numpy()
+        truth = self.task.validation.labels
+        used = [rows.numpy() for rows in trained.validation_rows]
+        validation = [(of_validation[seed][r], truth[r]) for seed, r in enumerate(used)]
+        scored = self.type.measure(predicted, self.test, validation)
         at = place.at
         clean = at.corruption == "none"
         cell = Cell(
             coordinates=at,
             identity=self.identity(place),
-            scores={n: [None if np.isnan(v) else float(v) for v in s] for n, s in scores.items()},
-            intervals=intervals(
-                probabilities.argmax(-1), test.labels, test.groups, len(self.task.classes)
-            ),
+            scores={
+                name: [None if np.isnan(value) else float(value) for value in of_seeds]
+                for name, of_seeds in scored.scores.items()
+            },
+            intervals=self.type.intervals(self.type.answers(scored.stored), self.test),
             images={
                 "train": len(trained.rows[0]),
                 "validation": len(trained.validation_rows[0]),
-                "test": len(test),
+                "test": len(self.test),
             },
             classes=list(self.task.classes),
             heads=[asdict(head) for head in chosen.heads],
@@ -418,7 +430,22 @@ class Bench:
             synthetic=self.task.synthetic,
             random_weights=self.model.random_weights,
             model={**self.model.info, "dim": test_x.shape[-1]},
-            task={"title": self.task.card.title, "groups": self.task.card.groups},
+            task={
+                "title": self.task.card.title,
+                "groups": self.task.card.groups,
+                "type": self.task.card.type,
+            },
+            main=self.type.main.name,
+            described={
+                metric.name: MetricFacts(
+                    title=metric.title or metric.name,
+                    unit=metric.unit,
+                    higher_is_better=metric.higher_is_better,
+                    places=metric.places,
+                )
+                for metric in _not_built_in(self.type)
+                if metric.name in scored.scores
+            },
             notes=list(self.task.notes),
             protocol=place.protocol.settings(at.probe),
             features_made_by=self.made_by,
@@ -430,24 +457,12 @@ class Bench:
             },
             predictions="",
         )
-        self.setting.cells.put(cell, probabilities)
+        self.setting.cells.put(cell, scored.stored)
 
-    def _scores(
-        self, trained: _Trained, test: np.ndarray, validation: np.ndarray
-    ) -> dict[str, np.ndarray]:
-        """Metrics for each seed; temperatures and thresholds come from its validation images."""
-        labels, groups = self.task.test.labels, self.task.test.groups
-        truth = self.task.validation.labels
-        by_seed = [
-            metrics.score(
-                test[[seed]],
-                labels,
-                groups=groups,
-                validation=(validation[[seed]][:, rows.numpy()], truth[rows.numpy()]),
-            )
-            for seed, rows in enumerate(trained.validation_rows)
-        ]
-        return {name: np.concatenate([one[name] for one in by_seed]) for name in by_seed[0]}
+    @cached_property
+    def test(self) -> TestSet:
+        """What predictions are scored against."""
+        return TestSet.of(self.task)
 
     def _warnings(self, trained: _Trained, fraction: int) -> list[str]:
         bent = fewshot.bent(self.task.train.labels, self.task.classes, fraction)
@@ -457,6 +472,20 @@ class Bench:
     @cached_property
     def _of_data(self) -> list[str]:
         return data_warnings.of_task(self.task)
+
+
+def scoring(task_type: TaskType) -> str:
+    """Digest of the code of a plugin's task type and metrics; "" where all is ours, whose changes
+    are new versions."""
+    functions = [one for m in task_type.every for one in (m.of, m.of_rows) if one is not None]
+    theirs = [one for one in (type(task_type), *functions) if not executed.is_ours(one.__module__)]
+    return code_identity.of(theirs, f"task type '{task_type.name}'") if theirs else ""
+
+
+def _not_built_in(task_type: TaskType) -> tuple[Metric, ...]:
+    """Those of a type's metrics that pages cannot know without a plugin."""
+    ours = executed.is_ours(type(task_type).__module__)
+    return metrics.added(task_type.name) if ours else task_type.every
 
 
 def _versioned(corruption: str) -> str:

@@ -1,4 +1,4 @@
-"""`--plugin my.py`: a user's Python file that registers models, tasks or probes of its own.
+"""`--plugin my.py`: a user's Python file that registers models, tasks, probes and more of its own.
 
 The file is run as it is, with the rights of whoever names it.
 """
@@ -14,11 +14,17 @@ from pathlib import Path
 import model_zoo
 import tasks
 from model_zoo import executed, guests
-from ultrabench_eval import probes
+from ultrabench_eval import metrics, probes, task_types
 from ultrabench_eval.core import hashing
 from ultrabench_eval.core.errors import UserError, not_found
 
-_REGISTRIES = (model_zoo.registry, tasks.registry, probes.registry)
+_REGISTRIES = (
+    model_zoo.registry,
+    tasks.registry,
+    probes.registry,
+    metrics.registry,
+    task_types.registry,
+)
 _loaded: dict[Path, list[str]] = {}
 _registered: dict[Path, list[frozenset[str]]] = {}  # by registry
 
@@ -34,8 +40,8 @@ def load_file(path: Path) -> list[str]:
 
     Args:
         path: a Python file that uses `@model_zoo.register("name")` on a `model_zoo.Encoder`
-            subclass, `@tasks.register("name")` on a reader, or
-            `ultrabench_eval.probes.register("name", Probe(...))`.
+            subclass, `@tasks.register("name")` on a reader, or `register` of
+            `ultrabench_eval.probes`, `.metrics` or `.task_types` with a name and an object.
 
     Raises:
         UserError: no such file, a syntax error, an exception or an exit while it runs, or it

@@ -19,13 +19,13 @@ import ultrabench_eval
 from tasks import split_files
 from tasks.samples.images import ImageArray
 from tasks.task import Item, Split, Task, TaskCard
-from ultrabench_eval import metrics
 from ultrabench_eval.audit import audit as audits
 from ultrabench_eval.audit import clean, collection, report
 from ultrabench_eval.audit.audit import audit
 from ultrabench_eval.cells import Cells
 from ultrabench_eval.cli import app
 from ultrabench_eval.core.errors import UserError
+from ultrabench_eval.task_types import classification
 
 # image, scene, label, split, group; changed copies below
 ROWS = (
@@ -229,19 +229,19 @@ def test_scores_on_the_clean_images_are_those_of_the_stored_predictions(tmp_path
     assert notes == []
 
     (cell,) = Cells(run).gather()
-    probabilities = Cells(run).probabilities(cell)
-    by_hand = metrics.score(probabilities[:, 5:], task.test.labels[5:])
+    probabilities = Cells(run).predictions(cell)["probabilities"]
+    by_hand = classification.score(probabilities[:, 5:], task.test.labels[5:])
     assert [row.metric for row in rows] == list(by_hand)
     for row in rows:
         assert row.full == pytest.approx(
-            float(np.mean(cell.scores[row.metric])) * metrics.scale(row.metric), nan_ok=True
+            float(np.mean(cell.scores[row.metric])) * cell.metrics[row.metric].scale, nan_ok=True
         )
         assert row.clean == pytest.approx(
-            float(by_hand[row.metric].mean()) * metrics.scale(row.metric), nan_ok=True
+            float(by_hand[row.metric].mean()) * cell.metrics[row.metric].scale, nan_ok=True
         )
         assert (row.n_full, row.n_clean) == (12, 7)
         assert row.difference == pytest.approx(row.clean - row.full, nan_ok=True)
-        assert (row.chance > 0) == (row.metric == metrics.MAIN)
+        assert (row.chance > 0) == (row.metric == "macro_f1")
 
     assert abs(rows[0].difference) > 1
     nothing = clean.rescore(run, {"shades": set()})[0][0]

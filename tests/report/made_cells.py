@@ -6,10 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ultrabench_eval import metrics
 from ultrabench_eval.cells import Cell, Cells, Coordinates, Failure, identity
 from ultrabench_eval.core import files, hashing
-from ultrabench_eval.stats import bootstrap
+from ultrabench_eval.task_types import classification
 
 
 def made_of(model: str, task: str, seeds: int) -> dict[str, str | int]:
@@ -31,8 +30,8 @@ def cell(model: str, task: str, *scores: float, **changes: object) -> Cell:
     made = Cell(
         coordinates=Coordinates(model, task, "paper-1"),
         identity=made_of("m" + model, "t" + task, len(values)),
-        scores=dict.fromkeys(metrics.UNITS, values),
-        intervals=dict.fromkeys(metrics.OF_SUMS, (0.1, 0.9)),
+        scores=dict.fromkeys((metric.name for metric in classification.METRICS), values),
+        intervals={m.name: (0.1, 0.9) for m in classification.METRICS if m.of},
         images={"train": 8, "validation": 2, "test": 4},
         classes=["no", "yes"],
         heads=[{"seed": n, "validation_loss": 1 - x} for n, x in enumerate(values)],
@@ -90,6 +89,12 @@ def guesses(
     return np.where(rng.random((seeds, len(labels))) < accuracy, labels, other)
 
 
+def macro_f1(codes: np.ndarray, labels: np.ndarray, classes: int) -> float:
+    """Of class codes [N]."""
+    counts = classification.confusion(codes, labels, classes)
+    return float(classification.of_counts(classification.MACRO_F1, counts))
+
+
 def put(
     cells: Cells,
     model: str,
@@ -108,12 +113,12 @@ def put(
         changes: fields of the cell.
     """
     classes = int(labels.max()) + 1
-    scores = [float(bootstrap.observe([one[None]], labels, classes)[0]) for one in codes]
+    scores = [macro_f1(one, labels, classes) for one in codes]
     where = {"protocol": "paper-1", **(at or {})}
     coordinates = Coordinates(model, task, **where)  # type: ignore[arg-type]
     made = cell(model, task, *scores)
     made = made.model_copy(update={"coordinates": coordinates, **changes})
-    cells.put(made, np.eye(classes, dtype=np.float32)[codes])
+    cells.put(made, {"probabilities": np.eye(classes, dtype=np.float32)[codes]})
     return made
 
 

@@ -264,7 +264,7 @@ def put_task(cells: Cells, task: Task, models: tuple[str, ...] = ("good", "fair"
         shutil.rmtree(cells.out / "cells" / model)
         identity = {**one.identity, "task": task.fingerprint}
         probabilities = np.eye(2, dtype=np.float32)[codes]
-        cells.put(one.model_copy(update={"identity": identity}), probabilities)
+        cells.put(one.model_copy(update={"identity": identity}), {"probabilities": probabilities})
 
 
 @pytest.fixture

@@ -12,8 +12,9 @@ from made_cells import failure, guesses, made_of, put, put_test, results
 from ultrabench_eval.cells import Cells, Coordinates
 from ultrabench_eval.report import write
 from ultrabench_eval.report.results.entries import Probing
-from ultrabench_eval.report.results.evidence import Evidence, Truth
+from ultrabench_eval.report.results.evidence import Evidence
 from ultrabench_eval.report.sections import robustness
+from ultrabench_eval.test_set import TestSet
 
 PAPER = Probing("linear", "paper-1")
 
@@ -48,7 +49,7 @@ def test_the_ratio_is_that_of_the_scores(tmp_path: Path) -> None:
 
 def test_the_interval_pairs_patients_and_seeds() -> None:
     labels = np.arange(60) % 2
-    test = Truth("t", labels, [str(row // 3) for row in range(60)], ("0", "1"), ())
+    test = TestSet.of_labels(labels, 2, [str(row // 3) for row in range(60)])
     clean = np.stack([guesses(labels, a, 1, 1)[0] for a in (0.3, 0.6, 0.9)])
     (same,) = robustness.keep(clean, [clean], test, "aul")
     assert same.ratio == 100
@@ -57,9 +58,8 @@ def test_the_interval_pairs_patients_and_seeds() -> None:
 
 def test_nothing_right_is_nothing_to_keep() -> None:
     labels = np.arange(8) % 2
-    (kept,) = robustness.keep(
-        (1 - labels)[None], [labels[None]], Truth("t", labels, None, ("0", "1"), ()), "x"
-    )
+    test = TestSet.of_labels(labels, 2)
+    (kept,) = robustness.keep((1 - labels)[None], [labels[None]], test, "x")
     assert np.isnan(kept.ratio)
     assert kept.text() == ""
 

@@ -12,12 +12,15 @@ from scipy import stats
 
 from ultrabench_eval.cells import Cells, Coordinates
 from ultrabench_eval.core.errors import UserError
+from ultrabench_eval.metrics import of_sums
 from ultrabench_eval.report import regenerate, write
 from ultrabench_eval.report.results.entries import Probing
 from ultrabench_eval.report.results.evidence import Evidence
 from ultrabench_eval.report.sections import protocols, significance
 from ultrabench_eval.stats import paired
+from ultrabench_eval.stats.clusters import Clusters
 from ultrabench_eval.stats.permutation import Contest
+from ultrabench_eval.task_types import classification
 
 PAPER = Probing("linear", "paper-1")
 
@@ -38,7 +41,10 @@ def test_letters_and_pairs_are_those_of_paired_compare(tmp_path: Path) -> None:
     codes = [guesses(labels, accuracy, seed) for seed, accuracy in enumerate((0.9, 0.8, 0.1))]
     for model, one in zip("abc", codes, strict=True):
         put(cells, model, "aul", one, labels)
-    expected = paired.compare([Contest.of(codes, labels, groups, 2, "aul")], unit=100)
+    statistics = [classification.statistics(one, labels, 2) for one in codes]
+    clusters = Clusters.of(groups, labels)
+    macro_f1 = of_sums(classification.MACRO_F1)
+    expected = paired.compare([Contest.of(statistics, clusters, macro_f1, "aul")], unit=100)
 
     write.write(cells)
     page = read(cells, "leaderboard.md")

@@ -195,7 +195,7 @@ def test_an_empty_folder_and_cells_without_predictions_are_no_error(tmp_path: Pa
     cells = Cells(tmp_path)
     assert write.write(cells).empty
     one = cell("a", "aul", 0.5, 0.6)
-    cells.put(one, np.zeros((2, 4, 2), np.float32))
+    cells.put(one, {"probabilities": np.zeros((2, 4, 2), np.float32)})
     write.write(cells)
     assert "taul.json is missing; run the same" in (tmp_path / "statistics.md").read_text()
 

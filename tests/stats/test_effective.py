@@ -6,9 +6,16 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_predictions import resample
 
-from ultrabench_eval.stats import bootstrap
-from ultrabench_eval.stats.effective import effective_size
+from ultrabench_eval.stats import effective
+from ultrabench_eval.stats.clusters import Clusters
+from ultrabench_eval.stats.effective import Effective
+
+
+def effective_size(predicted, labels: np.ndarray, groups: list[str] | None) -> Effective:
+    good = np.stack([(codes == labels).mean(0) for codes in predicted])
+    return effective.effective_size(good, Clusters.of(groups, labels))
 
 
 def draws(sizes: list[int], seeds: int = 2, models: int = 3, seed: int = 0):
@@ -47,8 +54,7 @@ def test_the_design_effect_is_the_ratio_of_the_bootstraps_variances() -> None:
     sizes = [1, 2, 3, 5, 9] * 30
     predicted, labels, groups = draws(sizes, seeds=1, models=1)
     by_cluster, by_image = (
-        bootstrap.resample(predicted, labels, g, 2, names=["accuracy"])["accuracy"].var()
-        for g in (groups, None)
+        resample(predicted, labels, g, 2, "accuracy").var() for g in (groups, None)
     )
     found = effective_size(predicted, labels, groups)
     assert found.design_effect == pytest.approx(by_cluster / by_image, rel=0.06)

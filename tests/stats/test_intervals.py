@@ -6,38 +6,47 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_predictions import draws, scattering_seeds
+from made_predictions import BY_NAME, draws, observe, scattering_seeds, statistics
 from scipy import stats
 
-from ultrabench_eval import metrics
 from ultrabench_eval.stats import intervals as module
 from ultrabench_eval.stats.clusters import Clusters
 from ultrabench_eval.stats.influence import influence
-from ultrabench_eval.stats.intervals import intervals
+from ultrabench_eval.task_types.classification import confusion
+from ultrabench_eval.task_types.classification import intervals_of as intervals
+
+
+def sums(counts: np.ndarray) -> np.ndarray:
+    """[3 C] of a confusion matrix [C, C]."""
+    return np.concatenate([counts.diagonal(), counts.sum(1), counts.sum(0)])
 
 
 def test_sums_are_those_of_the_confusion_matrix() -> None:
     predicted, labels = draws(60)
-    clusters = Clusters.of([f"p{i // 4}" for i in range(60)], 60)
-    parts = clusters.sums(predicted, labels, 3)
+    clusters = Clusters.of([f"p{i // 4}" for i in range(60)], labels)
+    (added,) = statistics([predicted], labels, 3)
+    parts = added.by_cluster(clusters)
+    columns = added.columns(clusters.member, clusters.count).toarray()
+    assert (columns.T.reshape(parts.shape) == parts).all()
     for seed, codes in enumerate(predicted):
-        whole = metrics.sums(metrics.confusion(codes, labels, 3))
+        whole = sums(confusion(codes, labels, 3))
         assert (parts.sum(0)[seed] == whole).all()
+        assert (added.total()[seed] == whole).all()
         some = clusters.member == 5
-        mine = metrics.sums(metrics.confusion(codes[some], labels[some], 3))
-        assert (parts[5, seed] == mine).all()
+        assert (parts[5, seed] == sums(confusion(codes[some], labels[some], 3))).all()
 
 
-@pytest.mark.parametrize("name", metrics.OF_SUMS)
+@pytest.mark.parametrize("name", BY_NAME)
 def test_influence_is_what_a_little_more_of_a_patient_changes(name: str) -> None:
     predicted, labels = draws(30, seeds=1)
-    parts = Clusters.of(None, 30).sums(predicted, labels, 3)[:, 0]
-    metric = metrics.OF_SUMS[name]
+    (added,) = statistics([predicted], labels, 3)
+    parts = added.by_cluster(Clusters.of(None, labels))[:, 0]
+    metric = BY_NAME[name]
     found = influence(metric, parts.sum(0), parts)
     assert found.sum() == pytest.approx(0, abs=1e-6)  # scores do not depend on the number
     weights = np.ones(30)
     weights[7] += 0.01
-    moved = metric(np.einsum("g,gkc->kc", weights, parts))
+    moved = metric(weights @ parts)
     assert (moved - metric(parts.sum(0))) / 0.01 == pytest.approx(found[7], rel=0.05)
 
 
@@ -138,9 +147,7 @@ def test_an_interval_is_one(seed: int, seeds: int, count: int, classes: int) -> 
     predicted = generator.integers(0, classes, (seeds, count))
     groups = [f"p{g}" for g in generator.integers(0, count, count)]
     for name, (low, high) in intervals(predicted, labels, groups, classes).items():
-        value = metrics.OF_SUMS[name](
-            Clusters.of(None, count).sums(predicted, labels, classes).sum(0)
-        ).mean()
+        value = observe([predicted], labels, classes, name)[0]
         assert 0 <= low <= high <= 1
         if len(set(labels.tolist())) == classes:  # an absent class moves both ends
             assert low - 1e-9 <= value <= high + 1e-9

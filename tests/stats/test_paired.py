@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_predictions import contest as made
 from scipy.stats import kstest, ttest_ind
 from statsmodels.stats.multitest import multipletests
 
 from ultrabench_eval.stats import paired, permutation
-from ultrabench_eval.stats.permutation import Contest
 
 # ---- Holm ---------------------------------------------------------------------------------------
 
@@ -96,8 +96,8 @@ def two_models(seed: int, better: float = 0.0) -> tuple[list[np.ndarray], np.nda
     return predicted, labels, [f"p{i // 4}" for i in range(240)]
 
 
-def contest(predicted, labels, groups, purpose: str = "task") -> Contest:
-    return Contest.of(predicted, labels, groups, 3, purpose)
+def contest(predicted, labels, groups, purpose: str = "task") -> permutation.Contest:
+    return made(predicted, labels, groups, 3, purpose)
 
 
 def p_of(seed: int, better: float = 0.0) -> float:

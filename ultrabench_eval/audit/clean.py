@@ -11,13 +11,15 @@ import numpy as np
 
 from tasks.split_files import UNUSED, SplitRow
 from tasks.task import Task
-from ultrabench_eval import metrics
+from ultrabench_eval import task_types
 from ultrabench_eval.audit.audit import Audit
 from ultrabench_eval.audit.collection import PRETRAINING
 from ultrabench_eval.cells import Cell, Cells
 from ultrabench_eval.core import hashing
 from ultrabench_eval.core.errors import UserError
+from ultrabench_eval.metrics import Metric, of_sums
 from ultrabench_eval.report import regenerate
+from ultrabench_eval.stats.additive import Additive
 
 DRAWS = 1000  # of as many images, to tell a difference from chance
 
@@ -84,7 +86,7 @@ def rescore(out: Path, seen: Mapping[str, set[str]]) -> tuple[list[Rescored], li
         if not isinstance(cell, Cell) or cell.coordinates.task not in seen:
             continue
         test = cells.test_set(str(cell.identity["task"]))
-        names, labels = test.names, np.array(test.labels, dtype=np.int64)
+        names, labels = test.names, test.targets
         dropped = seen[cell.coordinates.task]
         keep = np.array([name not in dropped for name in names], dtype=bool)
         absent = dropped - set(names)
@@ -100,11 +102,14 @@ def rescore(out: Path, seen: Mapping[str, set[str]]) -> tuple[list[Rescored], li
         if lost:
             gone = ", ".join(cell.classes[code] for code in sorted(lost))
             notes.append(f"{cell.coordinates.task}: no clean test image of class {gone} is left")
-        full = cells.probabilities(cell)
-        scores = (metrics.score(full, labels), metrics.score(full[:, keep], labels[keep]))
-        chance = _chance(full.argmax(-1), labels, len(cell.classes), int((~keep).sum()))
-        for metric in scores[0]:
-            before, after = (float(s[metric].mean() * metrics.scale(metric)) for s in scores)
+        kind = task_types.get(cell.type)
+        stored = cells.predictions(cell)
+        whole, clean = kind.again(stored, test), kind.again(_only(stored, keep), test.only(keep))
+        statistics = kind.statistics(kind.answers(stored), test)
+        chance = _chance(statistics, kind.main, int((~keep).sum()))
+        for metric in whole:
+            scale = cell.metrics[metric].scale
+            before, after = (float(scores[metric].mean() * scale) for scores in (whole, clean))
             rows.append(
                 Rescored(
                     cell.coordinates.model,
@@ -115,25 +120,30 @@ def rescore(out: Path, seen: Mapping[str, set[str]]) -> tuple[list[Rescored], li
                     after,
                     len(labels),
                     int(keep.sum()),
-                    chance if metric == metrics.MAIN else math.nan,
+                    chance if metric == cell.main else math.nan,
                 )
             )
     return rows, list(dict.fromkeys(notes))
 
 
-def _chance(predicted: np.ndarray, labels: np.ndarray, classes: int, dropped: int) -> float:
-    """Standard deviation of macro F1 (percent) over random draws of images to leave out.
+def _only(stored: Mapping[str, np.ndarray], keep: np.ndarray) -> dict[str, np.ndarray]:
+    """Predictions of some of the samples."""
+    return {name: array[:, keep] for name, array in stored.items()}
+
+
+def _chance(statistics: Additive, metric: Metric, dropped: int) -> float:
+    """Standard deviation of a score, as tables show it, over random draws of images to leave out.
 
     Args:
-        predicted: class codes [H, N] of H seeds.
-        labels: class codes [N].
-        classes: C.
+        statistics: of H seeds on N images.
+        metric: the score.
         dropped: images left out of each draw.
     """
     generator = np.random.default_rng(hashing.seed_for(0, "audit/images left out"))
-    counts = np.empty((DRAWS, len(predicted), classes, classes))
+    seeds, images, width = statistics.shape
+    sums = statistics.columns(np.arange(images), images)  # [H * K, N]
+    kept = np.zeros((images, DRAWS), np.float32)
     for draw in range(DRAWS):
-        keep = generator.permutation(len(labels))[dropped:]
-        for seed, codes in enumerate(predicted):
-            counts[draw, seed] = metrics.confusion(codes[keep], labels[keep], classes)
-    return 100 * float(metrics.of_counts(metrics.MAIN, counts).mean(-1).std())
+        kept[generator.permutation(images)[dropped:], draw] = 1
+    every = (sums @ kept).T.astype(np.float64).reshape(DRAWS, seeds, width)
+    return metric.scale * float(of_sums(metric)(every).mean(-1).std())

@@ -24,7 +24,6 @@ from ultrabench_eval.audit.clean import Rescored
 from ultrabench_eval.audit.collection import PRETRAINING, Entry
 from ultrabench_eval.core import files, hashing
 from ultrabench_eval.core.errors import UserError
-from ultrabench_eval.metrics import MAIN
 
 SHOWN = 200  # pairs in the gallery
 _SIDE = 320  # pixels of the longer side of a picture in the gallery
@@ -42,7 +41,7 @@ def count_rows(audit: Audit) -> list[tuple[str, ...]]:
 
 
 def score_rows(scores: Iterable[Rescored]) -> list[tuple[str, ...]]:
-    """Macro F1 in percent on all and on the clean test images, one row a cell."""
+    """The main metric on all and on the clean test images, one row a cell."""
     return [
         (
             s.model,
@@ -55,7 +54,7 @@ def score_rows(scores: Iterable[Rescored]) -> list[tuple[str, ...]]:
             str(s.n_clean),
         )
         for s in scores
-        if s.metric == MAIN
+        if not math.isnan(s.chance)  # which only the main metric has
     ]
 
 

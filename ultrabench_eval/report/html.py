@@ -57,7 +57,9 @@ def page(
     found = degenerate.find(evidence)
     letters, without = standing.letters(evidence), degenerate.unranked(found)
     made = boards(evidence.entries, letters, evidence.speeds, without)
-    drawings = html_drawings.drawings(drawn, evidence.main)
+    metrics = [board.metric for board in made]
+    titles = " or ".join(dict.fromkeys(metric.title for metric in metrics))
+    drawings = html_drawings.drawings(drawn, evidence.main, titles)
     style, script = _text("leaderboard.css"), _text("leaderboard.js")
     return _render(
         style=Markup(style),
@@ -138,6 +140,7 @@ def _top(evidence: Evidence, made: Sequence[Board], tables: Sequence[Wide]) -> d
     conditions = list(dict.fromkeys(board.condition for board in made))
     return {
         "boards": made,
+        "scores_are": " or ".join(dict.fromkeys(board.metric.in_unit for board in made)),
         "probings": {probing: f"p{place}" for place, probing in enumerate(probings)},
         "conditions": {one: (f"c{place}", words(one)) for place, one in enumerate(conditions)},
         "tasks": [(task, task in labels.synthetic) for task in tasks],

@@ -17,7 +17,15 @@ from ultrabench_eval.report import html
 from ultrabench_eval.report.drawings import figures
 from ultrabench_eval.report.results import degenerate, kept, standing
 from ultrabench_eval.report.results.degenerate import Finding
-from ultrabench_eval.report.results.entries import HOLE, SYNTHETIC, SYNTHETIC_WORDS, Entry, bullets
+from ultrabench_eval.report.results.entries import (
+    HOLE,
+    SYNTHETIC,
+    SYNTHETIC_WORDS,
+    Entry,
+    bullets,
+    by_probing,
+    main_metric,
+)
 from ultrabench_eval.report.results.evidence import Evidence
 from ultrabench_eval.report.results.notes import doubts
 from ultrabench_eval.report.sections import fewshot, protocols, robustness, significance, speeds
@@ -91,7 +99,7 @@ def _files(
     if changed := protocols.section(evidence):
         sections.append(changed)
     made["statistics.md"] = _statistics(evidence, sections, found).encode()
-    made |= {one.csv: _csv(pd.DataFrame(one.rows)) for one in sections if one.rows}
+    made |= {one.csv: _csv(one.table()) for one in sections if one.rows}
     links = [
         f"{_link('leaderboard.html')}: one page to sort, filter, print and pass on, with figures, "
         "task cards, confusion matrices and where each number comes from",
@@ -138,10 +146,14 @@ def _statistics(
     evidence: Evidence, sections: Sequence[significance.Section], found: Sequence[Finding]
 ) -> str:
     """statistics.md."""
+    shown = dict.fromkeys(
+        m.in_unit for m in map(main_metric, by_probing(evidence.entries).values())
+    )
+    scores = f"Scores are {' or '.join(shown)}. " if shown else ""
     parts = [
         "# Statistics\n",
-        "Of the main conditions (all training images, test images as they are). Scores are macro "
-        "F1 in percent. Uncertain are the test patients or videos (images where a task names no "
+        f"Of the main conditions (all training images, test images as they are). {scores}Uncertain "
+        "are the test patients or videos (images where a task names no "
         "groups) and the seeds: differences are tested by 10,000 swaps of whole patients between "
         "two models, orders by 10,000 resamples of patients and seeds, the same patients for every "
         "model. docs/statistics.md says how, and how often that is right.\n",

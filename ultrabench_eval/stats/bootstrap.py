@@ -1,6 +1,6 @@
 """Resampling of whole patients (or videos) and of seeds, the same patients for every model.
 
-H is the number of seeds, N of images, G of clusters, C of classes, M of models, R of resamples.
+H is the number of seeds, G of clusters, S of strata, K of statistics, M of models, R of resamples.
 
 What orders of models and ratios of scores are made of: how often a model comes first, how far two
 rankings agree, what corruption leaves of a score. Intervals of scores and differences are not: with
@@ -17,27 +17,25 @@ would seem to gain by it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import scipy.sparse
 
-from ultrabench_eval import metrics
 from ultrabench_eval.core import hashing
+from ultrabench_eval.stats.additive import Additive, OfSums
 from ultrabench_eval.stats.clusters import Clusters
-from ultrabench_eval.stats.intervals import intervals as intervals  # its former place
 
 RESAMPLES = 10_000
 _BLOCK_BYTES = 32_000_000  # of the larger of a block's arrays, to bound the memory
 
 
 def resample(
-    predicted: Sequence[np.ndarray],
-    labels: np.ndarray,
-    groups: Sequence[str] | None,
-    classes: int,
+    statistics: Sequence[Additive],
+    clusters: Clusters,
+    metrics: Mapping[str, OfSums],
     *,
-    names: Sequence[str] = (metrics.MAIN,),
     purpose: str = "",
     models: Sequence[str] | None = None,
     resamples: int | None = None,
@@ -50,11 +48,9 @@ def resample(
     are in the list.
 
     Args:
-        predicted: for each model, class codes [H, N] (H may differ).
-        labels: class codes [N].
-        groups: N group names, or None for single images.
-        classes: C.
-        names: which of `metrics.OF_SUMS`.
+        statistics: of each model's predictions, [H, N, K] (H may differ).
+        clusters: what is drawn as one.
+        metrics: what to score, by name.
         purpose: what sets these draws apart, e.g. a task's name. Without it two tasks with the
             same number of clusters get the same draws, which results over tasks must not have.
         models: what the draws of seeds are named by, one each. None: the entries are one model's
@@ -65,16 +61,17 @@ def resample(
         For each name, means over the drawn seeds, float64 [M, R].
     """
     resamples = RESAMPLES if resamples is None else resamples
-    clusters = Clusters.of(groups, len(labels))
-    sums = _cluster_sums(predicted, labels, clusters, classes)
-    held = clusters.holding(labels, classes)
-    heads = [len(p) for p in predicted]
-    blocks: dict[str, list[np.ndarray]] = {name: [] for name in names}
-    for drawn in _draws(held, purpose, resamples, width=sums.shape[0]):
-        block = (sums @ drawn).T.astype(np.float64).reshape(-1, sum(heads), 3, classes)
-        for name in names:
-            blocks[name].append(metrics.OF_SUMS[name](block))
-    named = models or [""] * len(predicted)
+    sums = scipy.sparse.vstack(
+        [one.columns(clusters.member, clusters.count) for one in statistics], format="csr"
+    )
+    heads = [one.shape[0] for one in statistics]
+    width = statistics[0].shape[-1]
+    blocks: dict[str, list[np.ndarray]] = {name: [] for name in metrics}
+    for drawn in _draws(clusters.held, purpose, resamples, width=sums.shape[0]):
+        block = (sums @ drawn).T.astype(np.float64).reshape(-1, sum(heads), width)
+        for name, metric in metrics.items():
+            blocks[name].append(metric(block))
+    named = models or [""] * len(statistics)
     weights = [
         _seed_weights(count, f"{purpose}/{model}", resamples)
         for count, model in zip(heads, named, strict=True)
@@ -93,18 +90,9 @@ def resample(
     }
 
 
-def observe(
-    predicted: Sequence[np.ndarray], labels: np.ndarray, classes: int, name: str = metrics.MAIN
-) -> np.ndarray:
+def observe(statistics: Sequence[Additive], metric: OfSums) -> np.ndarray:
     """The scores that `resample` varies: means over seeds on the test set as it is, [M]."""
-    return np.array(
-        [
-            metrics.of_counts(
-                name, np.stack([metrics.confusion(codes, labels, classes) for codes in model])
-            ).mean()
-            for model in predicted
-        ]
-    )
+    return np.array([metric(one.total()).mean() for one in statistics])
 
 
 def interval(resampled: np.ndarray, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
@@ -121,7 +109,7 @@ def _draws(held: np.ndarray, purpose: str, resamples: int, width: int) -> Iterat
     stream of draws does not depend on the size of the blocks.
 
     Args:
-        held: which classes have images in which cluster, bool [G, C].
+        held: which strata have samples in which cluster, bool [G, S].
         purpose: what sets these draws apart.
         resamples: R.
         width: number of sums that are made of a draw, which bounds a block.
@@ -148,26 +136,10 @@ def _seed_weights(seeds: int, purpose: str, resamples: int) -> np.ndarray:
     return generator.multinomial(drawn, np.full(seeds, 1 / seeds), size=resamples) / drawn
 
 
-def _cluster_sums(
-    predicted: Sequence[np.ndarray], labels: np.ndarray, clusters: Clusters, classes: int
-) -> scipy.sparse.csr_array:
-    """Sums of each cluster, as `metrics.OF_SUMS` take: float32 [all models' H * 3 * C, G].
+def __getattr__(name: str) -> Any:
+    """`intervals`, whose place this once was: of class codes, as it was then."""
+    if name == "intervals":
+        from ultrabench_eval.task_types.classification import intervals_of
 
-    Sparse, for clusters are many and small.
-    """
-    codes = np.concatenate([np.asarray(p) for p in predicted])  # [sum of H, N]
-    first = np.arange(len(codes))[:, None] * 3 * classes
-    hit = codes == labels
-    member = np.broadcast_to(clusters.member, codes.shape)
-    row = np.concatenate(
-        [
-            (first + codes)[hit],
-            np.broadcast_to(first + classes + labels, codes.shape).ravel(),
-            (first + 2 * classes + codes).ravel(),
-        ]
-    )
-    column = np.concatenate([member[hit], member.ravel(), member.ravel()])
-    return scipy.sparse.csr_array(
-        (np.ones(len(row), np.float32), (row, column)),
-        shape=(len(codes) * 3 * classes, clusters.count),
-    )
+        return intervals_of
+    raise AttributeError(name)

@@ -1,6 +1,6 @@
-"""Test images by what is drawn as one (patients, videos), and what predictions add up to in them.
+"""Test samples by what is drawn as one: patients, videos, or single samples.
 
-H is the number of seeds, N of images, G of clusters, C of classes.
+N is the number of samples, G of clusters, S of strata.
 """
 
 from __future__ import annotations
@@ -13,39 +13,31 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Clusters:
-    """The test images by the unit that is drawn."""
+    """The test samples by the unit that is drawn."""
 
     member: np.ndarray
-    """int64 [N]: the cluster of each image, 0 ... count - 1."""
+    """int64 [N]: the cluster of each sample, 0 ... count - 1."""
     count: int
+    """G."""
+    held: np.ndarray
+    """Which strata (classes, where a task has any) have samples in which cluster, bool [G, S]."""
 
     @classmethod
-    def of(cls, groups: Sequence[str] | None, images: int) -> Clusters:
-        """One cluster a group name; without groups each of the N = `images` is its own."""
-        if groups is None:
-            return cls(np.arange(images), images)
-        names, member = np.unique(np.asarray(groups), return_inverse=True)
-        return cls(member, len(names))
-
-    def sums(self, predicted: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:
-        """What `metrics.OF_SUMS` are made of, by cluster: float64 [G, H, 3, C].
+    def of(
+        cls, groups: Sequence[str] | None, strata: np.ndarray, count: int | None = None
+    ) -> Clusters:
+        """One cluster a group name; without groups each sample is its own.
 
         Args:
-            predicted: class codes [H, N].
-            labels: class codes [N].
-            classes: C.
+            groups: N names, or None.
+            strata: the stratum of each sample, int64 [N]: class codes, or zeros.
+            count: S; one more than the largest by default.
         """
-        seeds, _ = predicted.shape
-        shape = (self.count, seeds, 3, classes)
-        place = (self.member * seeds + np.arange(seeds)[:, None]) * 3 * classes  # [H, N]
-        hit = predicted == labels
-        found = np.bincount((place + predicted)[hit], minlength=np.prod(shape))
-        found += np.bincount((place + classes + labels).ravel(), minlength=np.prod(shape))
-        found += np.bincount((place + 2 * classes + predicted).ravel(), minlength=np.prod(shape))
-        return found.reshape(shape).astype(np.float64)
-
-    def holding(self, labels: np.ndarray, classes: int) -> np.ndarray:
-        """Which classes have images in which cluster, bool [G, C]."""
-        held = np.zeros((self.count, classes), bool)
-        held[self.member, labels] = True
-        return held
+        if groups is None:
+            member, clusters = np.arange(len(strata)), len(strata)
+        else:
+            names, member = np.unique(np.asarray(groups), return_inverse=True)
+            clusters = len(names)
+        held = np.zeros((clusters, int(strata.max()) + 1 if count is None else count), bool)
+        held[member, strata] = True
+        return cls(member, clusters, held)

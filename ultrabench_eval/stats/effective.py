@@ -1,12 +1,11 @@
 """How many independent images a test set is worth.
 
-H is the number of seeds, N of images, M of models. Images of one patient (frames of one video) are
+N is the number of images, M of models. Images of one patient (frames of one video) are
 right or wrong together, so N of them tell less than N images of N patients.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,13 +27,11 @@ class Effective:
     """N / `design_effect`, in [1, N]; NaN where that is NaN."""
 
 
-def effective_size(
-    predicted: Sequence[np.ndarray], labels: np.ndarray, groups: Sequence[str] | None
-) -> Effective:
+def effective_size(good: np.ndarray, clusters: Clusters) -> Effective:
     """Effective sample size of one task's test set for a set of models (Kish 1965, chapter 5.4).
 
-    The metric is accuracy, whose variances are known in closed form. With e_i an image's
-    correctness (mean over seeds) minus its mean over images, and G clusters g:
+    The metric is the mean of how good each answer is (accuracy, for classes), whose variances are
+    known in closed form. With e_i that of an image minus its mean over images, and G clusters g:
 
         by clusters   G / (G - 1)  sum over g of (sum over i in g of e_i)^2  /  N^2
         by images     N / (N - 1)  sum over i of e_i^2  /  N^2
@@ -51,14 +48,11 @@ def effective_size(
     stays as measured.
 
     Args:
-        predicted: for each model, class codes [H, N] (H may differ).
-        labels: class codes [N].
-        groups: N group names, or None for single images (the design effect is then 1).
+        good: of each model, means over seeds, [M, N]; e.g. how often the class is right.
+        clusters: patients; with single images the design effect is 1.
     """
-    clusters = Clusters.of(groups, len(labels))
-    images, count = len(labels), clusters.count
-    right = np.stack([(codes == labels).mean(0) for codes in predicted])  # [M, N]
-    right = right[np.ptp(right, axis=-1) > 0]  # in the others only rounding would vary
+    images, count = good.shape[1], clusters.count
+    right = good[np.ptp(good, axis=-1) > 0]  # in the others only rounding would vary
     if not len(right) or count == 1:
         return Effective(images, count, np.nan, np.nan)
     errors = right - right.mean(-1, keepdims=True)

@@ -65,7 +65,8 @@ def compare(
     scores are compared. As the scores chose them, they are corrected as if all pairs were.
 
     Args:
-        tasks: each with the same models in the same order. They are drawn apart from each other.
+        tasks: each with the same models in the same order, and the same metric. They are drawn
+            apart from each other.
         controls: which models are; none by default.
         reference: place of the model to compare all others with, and nothing else. None: all pairs.
         unit: what differences and intervals are multiplied by.
@@ -79,8 +80,9 @@ def compare(
     if np.isnan(every).any():
         raise ValueError("models can't be compared by scores that are NaN")
     scores = every.mean(0)
+    order = np.argsort(-scores if tasks[0].higher_is_better else scores, kind="stable")
     shape = (len(scores), len(scores))
-    first, second = _chosen(scores, reference)
+    first, second = _chosen(order, reference)
     low, high, p, p_holm = (np.full(shape, np.nan) for _ in range(4))
     for start in range(0, len(first), _PAIRS):
         a, b = first[start : start + _PAIRS], second[start : start + _PAIRS]
@@ -96,7 +98,6 @@ def compare(
     for mine, turned in ((low, -high), (high, -low), (p, p), (p_holm, p_holm)):
         mine[second, first] = turned[first, second]
         np.fill_diagonal(mine, 0 if mine is low or mine is high else 1)
-    order = np.argsort(-scores, kind="stable")
     if reference is None and not np.isnan(p).any():
         shown = letters(p_holm < 1 - level, order)
     else:
@@ -122,13 +123,12 @@ def none(scores: np.ndarray) -> Pairs:
     return Pairs(difference, level, level, sure, sure, ("",) * len(scores))
 
 
-def _chosen(scores: np.ndarray, reference: int | None) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs to compare, as two lists of places, the first the smaller."""
-    models = len(scores)
+def _chosen(order: np.ndarray, reference: int | None) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs to compare of models from best to worst: two lists of places, the first the smaller."""
+    models = len(order)
     if reference is None and models <= MANY:
         first, second = np.triu_indices(models, k=1)
         return first, second
-    order = np.argsort(-scores, kind="stable")
     found = set()
     if reference is None:
         found |= {(order[0], other) for other in order[1:]}

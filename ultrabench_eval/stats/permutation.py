@@ -1,7 +1,7 @@
 """What the difference of two models would be if they were equal: whole patients swapped.
 
-H is the number of seeds, N of images, G of clusters (patients, videos, or images), C of classes,
-M of models, P of pairs, R of draws.
+H is the number of seeds, G of clusters (patients, videos, or samples), K of statistics, M of
+models, P of pairs, R of draws.
 
 If two models are equally good, it does not matter which of them made which prediction: those of a
 whole patient, of all seeds, may be swapped. Each draw swaps every patient's or not with even odds
@@ -25,21 +25,20 @@ and powers of these tests in simulations with a known truth are in docs/statisti
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import lcm
 
 import numpy as np
 from scipy import sparse
 
-from ultrabench_eval import metrics
 from ultrabench_eval.core import hashing
+from ultrabench_eval.stats.additive import Additive, OfSums
 from ultrabench_eval.stats.clusters import Clusters
 from ultrabench_eval.stats.influence import gradient, influence
 
 DRAWS = 10_000
 _GRAIN = 2.0**-36
-_METRIC = metrics.OF_SUMS[metrics.MAIN]
 _BLOCK_BYTES = 32_000_000  # of the larger arrays, to bound the memory
 _MANY_DEGREES = 200  # of freedom; with more, Student's t is normal
 
@@ -63,23 +62,23 @@ class Entrant:
     """What is needed of one model."""
 
     parts: sparse.csr_array
-    """What `metrics.OF_SUMS` take, of each patient, [G, H * 3 * C]."""
+    """The statistics of each patient, [G, H * K]."""
     total: np.ndarray
-    """The sum of these over patients, [H, 3, C]."""
+    """The sum of these over patients, [H, K]."""
     score: float
-    """Macro F1, mean over seeds, in [0, 1]."""
+    """By the metric, mean over seeds."""
     of_seeds: float
     """Variance of that by seeds alone."""
 
     @classmethod
-    def of(cls, codes: np.ndarray, labels: np.ndarray, clusters: Clusters, classes: int) -> Entrant:
-        """That of predictions, class codes [H, N]."""
-        parts = clusters.sums(codes, labels, classes)
+    def of(cls, statistics: Additive, clusters: Clusters, metric: OfSums) -> Entrant:
+        """That of a model's predictions."""
+        parts = statistics.by_cluster(clusters)
         total = parts.sum(0)
-        scores, seeds = _METRIC(total), len(codes)
+        scores, seeds = metric(total), len(total)
         variance = 0.0
         if seeds > 1:
-            alone = influence(_METRIC, total, parts).var(axis=1, ddof=1).sum()
+            alone = influence(metric, total, parts).var(axis=1, ddof=1).sum()
             variance = max(0.0, float(scores.var(ddof=1) - alone)) / seeds
         flat = sparse.csr_array(parts.reshape(clusters.count, -1))
         return cls(flat, total, float(scores.mean()), variance)
@@ -92,35 +91,36 @@ class Entrant:
 
 @dataclass(frozen=True)
 class Contest:
-    """Models on the test images of one task."""
+    """Models on the test samples of one task."""
 
     entrants: tuple[Entrant, ...]
+    metric: OfSums
     clusters: int
     """G."""
     purpose: str
     """What sets these draws apart: the task's name."""
+    higher_is_better: bool = True
 
     @classmethod
     def of(
         cls,
-        predicted: Sequence[np.ndarray],
-        labels: np.ndarray,
-        groups: Sequence[str] | None,
-        classes: int,
+        statistics: Iterable[Additive],
+        clusters: Clusters,
+        metric: OfSums,
         purpose: str,
+        higher_is_better: bool = True,
     ) -> Contest:
         """That of predictions.
 
         Args:
-            predicted: for each model, class codes [H, N] (H may differ).
-            labels: class codes [N].
-            groups: N group names, or None for single images.
-            classes: C.
+            statistics: of each model, [H, N, K] (H may differ).
+            clusters: what is swapped as one.
+            metric: what models are compared by.
             purpose: the task's name.
+            higher_is_better: of the metric.
         """
-        clusters = Clusters.of(groups, len(labels))
-        entrants = [Entrant.of(codes, labels, clusters, classes) for codes in predicted]
-        return cls(tuple(entrants), clusters.count, purpose)
+        entrants = tuple(Entrant.of(one, clusters, metric) for one in statistics)
+        return cls(entrants, metric, clusters.count, purpose, higher_is_better)
 
     def only(self, places: Sequence[int]) -> Contest:
         """For some of the models, in that order."""
@@ -128,7 +128,7 @@ class Contest:
 
     @property
     def scores(self) -> np.ndarray:
-        """Macro F1 on the test set as it is, means over seeds, [M] in [0, 1]."""
+        """On the test set as it is, means over seeds, [M]."""
         return np.array([one.score for one in self.entrants])
 
     def equal(self, first: np.ndarray, second: np.ndarray) -> Equal:
@@ -139,7 +139,7 @@ class Contest:
             second: the same.
         """
         pairs = [(self.entrants[a], self.entrants[b]) for a, b in zip(first, second, strict=True)]
-        per_patient = _differences(pairs)
+        per_patient = _differences(pairs, self.metric)
         of_seeds = np.array([a.of_seeds + b.of_seeds for a, b in pairs])
         variance = np.square(per_patient).sum(1) + of_seeds
         draws = np.concatenate([signs @ per_patient.T for signs in self._swaps()])
@@ -172,7 +172,7 @@ class Contest:
         return np.random.default_rng(seed).standard_normal((count, DRAWS))
 
 
-def _differences(pairs: Sequence[tuple[Entrant, Entrant]]) -> np.ndarray:
+def _differences(pairs: Sequence[tuple[Entrant, Entrant]], metric: OfSums) -> np.ndarray:
     """d_g of P pairs of models, [P, G].
 
     Rounded so that any sum of them is exact: a draw is then the same to the last bit whatever else
@@ -187,13 +187,13 @@ def _differences(pairs: Sequence[tuple[Entrant, Entrant]]) -> np.ndarray:
             (one.total[seeds % one.seeds] + other.total[seeds % other.seeds]) / 2
             for one, other in (pairs[place] for place in some)
         ]
-        for place, slopes in zip(some, gradient(_METRIC, np.array(both)) / count, strict=True):
+        for place, slopes in zip(some, gradient(metric, np.array(both)) / count, strict=True):
             one, other = pairs[place]
             found[place] = _along(one, slopes) - _along(other, slopes)
     return np.round(found / _GRAIN) * _GRAIN
 
 
 def _along(entrant: Entrant, slopes: np.ndarray) -> np.ndarray:
-    """Products of each patient's parts with derivatives [count, 3, C], summed: [G]."""
+    """Products of each patient's parts with derivatives [count, K], summed: [G]."""
     of_seeds = slopes.reshape(-1, *entrant.total.shape).sum(0)
     return np.asarray(entrant.parts @ of_seeds.ravel())

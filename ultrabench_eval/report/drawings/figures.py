@@ -9,6 +9,7 @@ import numpy as np
 
 from ultrabench_eval import corrupt
 from ultrabench_eval.core import drawing
+from ultrabench_eval.metrics import Metric
 from ultrabench_eval.report.drawings import canvas
 from ultrabench_eval.report.drawings.marks import Marks
 from ultrabench_eval.report.results.entries import (
@@ -16,6 +17,7 @@ from ultrabench_eval.report.results.entries import (
     Labels,
     Probing,
     at_place,
+    main_metric,
     main_score,
     tasks_of,
 )
@@ -29,7 +31,7 @@ from ultrabench_eval.stats import ranks
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-BAND = "macro F1 in percent, mean over seeds; band: ± sd over seeds"
+BAND = "{}, mean over seeds; band: ± sd over seeds"
 
 
 def figures(evidence: Evidence, found: Mapping[Probing, Corrupted]) -> dict[str, bytes]:
@@ -44,7 +46,7 @@ def figures(evidence: Evidence, found: Mapping[Probing, Corrupted]) -> dict[str,
     both = protocols.pairs_of_protocols(evidence)
     for a, b in both:
         changes = protocols.changes(evidence.main[a], evidence.main[b])
-        name = f"protocols-{a.probe}-{a.protocol}-{b.protocol}" if len(both) > 1 else "protocols"
+        name = f"protocols-{a.in_files}-{b.protocol}" if len(both) > 1 else "protocols"
         made |= _protocols(name, (a, b), changes, labels) if changes else {}
     for probing, comparisons in evidence.main.items():
         order = ranking(comparisons)
@@ -85,7 +87,7 @@ def curves(
 
 def _suffix(probing: Probing, every: Mapping[Probing, object]) -> str:
     """Nothing for the only probe and protocol of a folder."""
-    return f"-{probing.probe}-{probing.protocol}" if len(every) > 1 else ""
+    return f"-{probing.in_files}" if len(every) > 1 else ""
 
 
 # ---- curves -------------------------------------------------------------------------------------
@@ -110,7 +112,7 @@ def _fewshot(
     labels: Labels,
     marks: Marks | None,
 ) -> dict[str, bytes]:
-    """A panel a task, macro F1 against percent of the training images."""
+    """A panel a task, scores against percent of the training images."""
     every = [entry for group in by_fraction.values() for entry in group]
     tasks, models = tasks_of(every), sorted(with_several(by_fraction))
     if marks:  # a published score stands beside ours also where ours is a single point
@@ -130,7 +132,9 @@ def _fewshot(
         ax.set_xlabel("% of training images", fontsize=canvas.FONT)
 
     title = f"Few-shot, {probing}"
-    return _task_panels(name, title, BAND, tasks, models, labels, draw, marks)
+    metric = main_metric(every)
+    note = BAND.format(metric.in_unit)
+    return _task_panels(name, title, note, metric, tasks, models, labels, draw, marks)
 
 
 def _marks(
@@ -182,6 +186,7 @@ def _task_panels(
     name: str,
     title: str,
     note: str,
+    metric: Metric,
     tasks: Sequence[str],
     models: Sequence[str],
     labels: Labels,
@@ -200,7 +205,7 @@ def _task_panels(
         draw(ax, tasks[place])
         ax.set_title(_task_title(tasks[place], labels, marks), fontsize=canvas.FONT)
         if place % columns == 0:
-            ax.set_ylabel("macro F1, %", fontsize=canvas.FONT)
+            ax.set_ylabel(metric.on_axis, fontsize=canvas.FONT)
     if marks:
         _marks_legend(flat[0], marks)
         note += marks.note(tasks)
@@ -237,7 +242,7 @@ def _corruption(
     labels: Labels,
     marks: Marks | None,
 ) -> dict[str, bytes]:
-    """A row a corruption, a column a task, macro F1 against severity."""
+    """A row a corruption, a column a task, scores against severity."""
     names, models = _names(one, family), sorted(one.models)
     columns = min(canvas.COLUMNS, len(tasks))
     blocks = -(-len(tasks) // columns)
@@ -253,7 +258,7 @@ def _corruption(
             if marks:
                 _marks(ax, task, marks, styles, (-0.25, -0.5))
             if column == 0:
-                words = f"{corruption.replace('_', ' ')}\nmacro F1, %"
+                words = f"{corruption.replace('_', ' ')}\n{one.metric.on_axis}"
                 ax.set_ylabel(words, fontsize=canvas.FONT)
         limits = [ax.get_ylim() for ax in mine]  # one scale a task
         for ax in mine:
@@ -269,7 +274,7 @@ def _corruption(
         f"Corrupted test images ({family}), {probing}",
         columns,
         synthetic=bool(labels.synthetic & set(tasks)),
-        note=BAND + (marks.note(tasks) if marks else ""),
+        note=BAND.format(one.metric.in_unit) + (marks.note(tasks) if marks else ""),
     )
     return canvas.files(figure, name)
 
@@ -310,9 +315,9 @@ def _protocols(
         ax.set_xlim(-0.25, 1.25)
 
     title = f"Protocols {both[0].protocol} and {both[1].protocol}, {both[0].probe} probe"
-    note = "macro F1 in percent, mean over seeds; lines that cross change the order"
-    tasks = list(by_task)
-    return _task_panels(name, title, note, tasks, models, labels, draw)
+    metric = changes[0].metric
+    note = f"{metric.in_unit}, mean over seeds; lines that cross change the order"
+    return _task_panels(name, title, note, metric, list(by_task), models, labels, draw)
 
 
 # ---- ranks --------------------------------------------------------------------------------------
@@ -321,7 +326,8 @@ def _protocols(
 def _ranks(name: str, probing: Probing, found: Ranking, labels: Labels) -> dict[str, bytes]:
     """Critical-difference diagram (Demsar 2006, section 3.2.2): bars join ties."""
     models, tasks = found.scores.shape
-    mean = ranks.average_ranks(found.scores)
+    better, _ = found.better
+    mean = ranks.average_ranks(better)
     distance = ranks.critical_difference(models, tasks)
     order = [int(m) for m in np.argsort(mean, kind="stable")]
     bars = cliques(mean[order], distance)

@@ -41,29 +41,33 @@ class Drawing:
 
 
 _WORDS = {
-    "fewshot": "Curves of macro F1 against the part of the training images, a panel a task",
-    "corruption": "Curves of macro F1 against the severity of a corruption, a panel a task",
-    "protocols": "Lines of each model's macro F1 from one protocol to the other, a panel a task",
+    "fewshot": "Curves of {} against the part of the training images, a panel a task",
+    "corruption": "Curves of {} against the severity of a corruption, a panel a task",
+    "protocols": "Lines of each model's {} from one protocol to the other, a panel a task",
     "ranks": "Mean ranks of the models on one axis; bars join models that are not told apart",
 }
 KINDS = tuple(_WORDS)
 
 
-def drawings(files: Mapping[str, bytes], probings: Iterable[Probing]) -> dict[str, list[Drawing]]:
+def drawings(
+    files: Mapping[str, bytes], probings: Iterable[Probing], scores: str
+) -> dict[str, list[Drawing]]:
     """The SVG files of a run by kind (all of `KINDS`, and "" for others), in their order.
 
     Args:
         files: content by name, "figures/ranks.svg"; a figure of one of several probes and
             protocols has it at the end of its name.
         probings: all of the folder.
+        scores: titles of what is drawn.
     """
     found: dict[str, list[Drawing]] = {kind: [] for kind in (*KINDS, "")}
-    ends = {f"-{one.probe}-{one.protocol}": one for one in probings}
+    ends = {f"-{one.in_files}": one for one in probings}
     for name, data in files.items():
         path = PurePosixPath(name)
         if path.suffix == ".svg":
             kind = next((kind for kind in KINDS if path.stem.startswith(kind)), "")
-            words = f"{_WORDS.get(kind, 'Figure')} ({path.stem}); the tables have the numbers"
+            shown = _WORDS.get(kind, "Figure").format(scores)
+            words = f"{shown} ({path.stem}); the tables have the numbers"
             svg = inline(data.decode(), f"f{sum(map(len, found.values()))}", words)
             probing = next((one for end, one in ends.items() if path.stem.endswith(end)), None)
             found[kind].append(Drawing(path.stem, svg, probing))
@@ -204,7 +208,13 @@ def cost(board: Board, measure: Measure) -> Cost | None:
         board,
         measure,
         tuple(
-            Point(place, row, f"{value:.1f}", x_of(measure.of(row) or 0), y_of(value))
+            Point(
+                place,
+                row,
+                f"{value:.{board.metric.places}f}",
+                x_of(measure.of(row) or 0),
+                y_of(value),
+            )
             for place, (row, value) in enumerate(drawn, 1)
         ),
         tuple(x_ticks),

@@ -14,7 +14,6 @@ from typing import Literal
 
 import pandas as pd
 
-from ultrabench_eval import metrics
 from ultrabench_eval.cells import Cell
 from ultrabench_eval.report.drawings.figures import curves
 from ultrabench_eval.report.drawings.marks import marks
@@ -63,7 +62,7 @@ class Pair:
         """Of ours, in percent; None without ours."""
         if self.ours is None:
             return None
-        low, high = self.ours.intervals[metrics.MAIN]
+        low, high = self.ours.intervals[self.ours.main]
         return 100 * low, 100 * high
 
     @property
@@ -172,7 +171,7 @@ def _notes(cells: Sequence[Cell], published: Published) -> list[str]:
                 f"the paper has {_three(sizes.splits)}"
             ] = None
     printed = {score.seeds for score in published.scores}
-    if odd := {len(cell.scores[metrics.MAIN]) for cell in cells} - printed:
+    if odd := {len(cell.scores[cell.main]) for cell in cells} - printed:
         notes[f"ours are means over {_or(odd)} seeds, the published ones over {_or(printed)}"] = (
             None
         )
@@ -354,7 +353,7 @@ def frame(against: Against) -> pd.DataFrame:
         if pair.ours is not None and pair.interval is not None:
             row["ours_mean"], row["ours_sd"] = main_score(pair.ours)
             row["low"], row["high"] = pair.interval
-            row["n_seeds"] = len(pair.ours.scores[metrics.MAIN])
+            row["n_seeds"] = len(pair.ours.scores[pair.ours.main])
             row["n_test"] = pair.ours.images["test"]
         if pair.published is not None:
             row["published_mean"] = pair.published.macro_f1_mean

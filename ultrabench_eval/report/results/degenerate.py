@@ -14,7 +14,8 @@ import numpy as np
 from ultrabench_eval import data_warnings
 from ultrabench_eval.cells import Cell
 from ultrabench_eval.report.results.entries import Entry, Probing, is_main, task_order
-from ultrabench_eval.report.results.evidence import Comparison, Evidence, Truth
+from ultrabench_eval.report.results.evidence import Comparison, Evidence
+from ultrabench_eval.test_set import TestSet
 
 TITLE = "Read this first"
 FEWEST = 5
@@ -70,18 +71,23 @@ def unranked(found: Iterable[Finding]) -> frozenset[str]:
 # ---- test sets ----------------------------------------------------------------------------------
 
 
-def can_rank(test: Truth) -> bool:
+def can_rank(test: TestSet) -> bool:
     """Whether a test set has enough patients of every class to compare models on."""
     return min(_patients(test)) >= FEWEST
 
 
-def _patients(test: Truth) -> list[int]:
+def _patients(test: TestSet) -> list[int]:
     """Patients of each class; images where the task names no groups."""
     if test.groups is None:
-        counts: list[int] = np.bincount(test.labels, minlength=test.classes).tolist()
-        return counts
-    pairs = set(zip(test.labels.tolist(), test.groups, strict=True))
-    return [sum(label == code for label, _ in pairs) for code in range(test.classes)]
+        return _images_of(test)
+    pairs = set(zip(test.labels, test.groups, strict=True))
+    return [sum(label == code for label, _ in pairs) for code in range(len(test.classes))]
+
+
+def _images_of(test: TestSet) -> list[int]:
+    """Test images of each class."""
+    counts: list[int] = np.bincount(test.targets, minlength=len(test.classes)).tolist()
+    return counts
 
 
 def _test_sets(evidence: Evidence) -> list[Finding]:
@@ -93,12 +99,12 @@ def _test_sets(evidence: Evidence) -> list[Finding]:
     ]
 
 
-def _lacking(test: Truth) -> list[str]:
-    counts = np.bincount(test.labels, minlength=test.classes)
-    absent = [name for name, count in zip(test.class_names, counts, strict=True) if not count]
+def _lacking(test: TestSet) -> list[str]:
+    counts = zip(test.classes, _images_of(test), strict=True)
+    absent = [name for name, count in counts if not count]
     if not absent:
         return []
-    there = [name for name in test.class_names if name not in absent]
+    there = [name for name in test.classes if name not in absent]
     only = f"the test split is of one class ('{there[0]}'), with " if len(there) == 1 else ""
     return [
         f"{only}no test image of {data_warnings.class_names(absent)}; {_NOT_RANKED}; add test "
@@ -106,10 +112,10 @@ def _lacking(test: Truth) -> list[str]:
     ]
 
 
-def _few(test: Truth, unit: str) -> list[str]:
+def _few(test: TestSet, unit: str) -> list[str]:
     few = {
         name: count
-        for name, count in zip(test.class_names, _patients(test), strict=True)
+        for name, count in zip(test.classes, _patients(test), strict=True)
         if 0 < count < FEWEST
     }
     if not few:
@@ -123,7 +129,7 @@ def _few(test: Truth, unit: str) -> list[str]:
     ]
 
 
-def _unit(evidence: Evidence, task: str, test: Truth) -> str:
+def _unit(evidence: Evidence, task: str, test: TestSet) -> str:
     """What is counted: "patient", "video", ..."""
     if test.groups is None:
         return "image"
@@ -161,17 +167,17 @@ def _constant(evidence: Evidence) -> list[Finding]:
         finding
         for probing, comparisons in evidence.main.items()
         for one in comparisons.values()
-        if len(np.unique(one.test.labels)) > 1
+        if one.type.predicts == "classes" and len(np.unique(one.test.targets)) > 1
         for finding in _constant_on(probing, one)
     ]
 
 
 def _constant_on(probing: Probing, one: Comparison) -> list[Finding]:
     alike: dict[tuple[tuple[str, ...], str], list[str]] = {}
-    for model, codes in zip(one.models, one.predicted, strict=True):
+    for model, codes in zip(one.models, one.answers, strict=True):
         constant = [int(seed[0]) for seed in codes if (seed == seed[0]).all()]
         if constant:
-            classes = tuple(one.test.class_names[code] for code in sorted(set(constant)))
+            classes = tuple(one.test.classes[code] for code in sorted(set(constant)))
             how_many = f"{len(constant)} of {len(codes)}"
             alike.setdefault((classes, how_many), []).append(model)
     return [

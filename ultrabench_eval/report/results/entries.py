@@ -10,8 +10,9 @@ import numpy as np
 from tabulate import tabulate
 
 import tasks as task_zoo
-from ultrabench_eval import metrics
-from ultrabench_eval.cells import Cell, Coordinates, Failure
+from ultrabench_eval import task_types
+from ultrabench_eval.cells import CLASSES, Cell, Coordinates, Failure
+from ultrabench_eval.metrics import Metric
 
 Entry = Cell | Failure
 HOLE = "error"
@@ -23,26 +24,38 @@ FLOORS = "random-vit-tiny,pixels,image-stats,fan-mask,border"
 
 @dataclass(frozen=True)
 class Probing:
-    """A probe and a protocol: numbers of different ones never stand in one ranking."""
+    """A probe, a protocol and a kind of task: numbers of different ones are never ranked together,
+    nor is a mean taken over them."""
 
     probe: str
     protocol: str
+    type: str = CLASSES
 
     def __lt__(self, other: Probing) -> bool:
         """The paper's probe comes first on every page."""
         return self._place < other._place
 
     @property
-    def _place(self) -> tuple[bool, str, str]:
-        return self.probe != "linear", self.probe, self.protocol
+    def _place(self) -> tuple[bool, str, bool, str, str]:
+        return (
+            *(self.type != CLASSES, self.type),
+            *(self.probe != "linear", self.probe, self.protocol),
+        )
 
     def __str__(self) -> str:
-        return f"{self.probe} probe, protocol {self.protocol}"
+        kind = "" if self.type == CLASSES else f"{self.type} tasks, "
+        return f"{kind}{self.probe} probe, protocol {self.protocol}"
+
+    @property
+    def in_files(self) -> str:
+        """Of the names of files."""
+        kind = "" if self.type == CLASSES else f"{self.type}-"
+        return f"{kind}{self.probe}-{self.protocol}"
 
     @classmethod
     def of(cls, entry: Entry) -> Probing:
         """That of an entry."""
-        return cls(entry.coordinates.probe, entry.coordinates.protocol)
+        return cls(entry.coordinates.probe, entry.coordinates.protocol, entry.type)
 
 
 def by_probing(entries: Iterable[Entry]) -> dict[Probing, list[Entry]]:
@@ -51,6 +64,17 @@ def by_probing(entries: Iterable[Entry]) -> dict[Probing, list[Entry]]:
     for entry in entries:
         groups.setdefault(Probing.of(entry), []).append(entry)
     return {probing: groups[probing] for probing in sorted(groups)}
+
+
+def main_metric(entries: Iterable[Entry]) -> Metric:
+    """What tables of entries of one kind show."""
+    kinds = set()
+    for entry in entries:
+        if isinstance(entry, Cell):
+            return entry.main_metric
+        kinds.add(entry.type)
+    known = [task_types.get(kind).main for kind in sorted(kinds) if kind in task_types.registry]
+    return known[0] if known else Metric("score", "score")
 
 
 def is_clean(entry: Entry) -> bool:
@@ -140,11 +164,12 @@ def mean_sd(values: Sequence[float | None]) -> tuple[float, float]:
 
 
 def main_score(entry: Entry | None) -> tuple[float, float]:
-    """Mean and sd of the main metric in percent; NaN for a hole."""
+    """Mean and sd of the main metric as tables show it (in percent, say); NaN for a hole."""
     if not isinstance(entry, Cell):
         return float("nan"), float("nan")
-    mean, sd = mean_sd(entry.scores[metrics.MAIN])
-    return 100 * mean, 100 * sd
+    mean, sd = mean_sd(entry.scores[entry.main])
+    scale = entry.main_metric.scale
+    return scale * mean, scale * sd
 
 
 def score_text(entry: Entry | None) -> str:
@@ -153,7 +178,8 @@ def score_text(entry: Entry | None) -> str:
     if isinstance(entry, Failure):
         return HOLE
     mean, sd = main_score(entry)
-    text = number(mean) if np.isnan(sd) else f"{mean:.1f} ± {sd:.1f}"
+    places = entry.main_metric.places if entry else 1
+    text = number(mean, places) if np.isnan(sd) else f"{mean:.{places}f} ± {sd:.{places}f}"
     return f"{text} [{NOT_VERIFIED}]" if is_doubted(entry) else text
 
 
@@ -166,9 +192,14 @@ def status(entry: Entry) -> str:
     return f"{text} ({NOT_VERIFIED})" if is_doubted(entry) else text
 
 
-def number(value: float) -> str:
-    """One decimal; nothing for NaN."""
-    return "" if np.isnan(value) else f"{value:.1f}"
+def number(value: float, places: int = 1) -> str:
+    """With so many decimals; nothing for NaN."""
+    return "" if np.isnan(value) else f"{value:.{places}f}"
+
+
+def capitalised(text: str) -> str:
+    """With a capital first letter; the others stay."""
+    return text[:1].upper() + text[1:]
 
 
 def between(value: float, low: float, high: float, places: int = 1) -> str:

@@ -13,9 +13,10 @@ from functools import cached_property
 
 import numpy as np
 
-from ultrabench_eval import metrics
-from ultrabench_eval.cells import AGAIN, Cell, Cells, Coordinates, TestSet
+from ultrabench_eval import task_types
+from ultrabench_eval.cells import Cell, Cells, Coordinates
 from ultrabench_eval.core.errors import UserError
+from ultrabench_eval.metrics import Metric, of_sums
 from ultrabench_eval.report.results.entries import (
     Entry,
     Labels,
@@ -27,87 +28,86 @@ from ultrabench_eval.report.results.entries import (
     tasks_of,
 )
 from ultrabench_eval.report.sections.speeds import Speed
+from ultrabench_eval.sealed import AGAIN
 from ultrabench_eval.stats import bootstrap, effective, paired, permutation
-
-
-@dataclass(frozen=True)
-class Truth:
-    """The test images of a task."""
-
-    fingerprint: str
-    labels: np.ndarray
-    """int64 [N]."""
-    groups: list[str] | None
-    class_names: tuple[str, ...]
-    names: tuple[str, ...]
-    """Of the N images."""
-
-    @property
-    def classes(self) -> int:
-        """How many."""
-        return len(self.class_names)
-
-    @classmethod
-    def of(cls, test: TestSet) -> Truth:
-        """As a results folder keeps them."""
-        return cls(
-            test.fingerprint,
-            np.asarray(test.labels, np.int64),
-            test.groups,
-            tuple(test.classes),
-            tuple(test.names),
-        )
+from ultrabench_eval.stats.additive import Additive, OfSums
+from ultrabench_eval.stats.clusters import Clusters
+from ultrabench_eval.task_types.task_type import TaskType
+from ultrabench_eval.test_set import TestSet
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Models of one probe and protocol on the test images of one task."""
+    """Models of one probe and protocol on the test samples of one task."""
 
     task: str
-    test: Truth
+    test: TestSet
     models: tuple[str, ...]
-    predicted: list[np.ndarray]
-    """Class codes [H, N] of each model."""
+    answers: list[np.ndarray]
+    """Of each model, see `TaskType.answers`: of classes their codes [H, N]."""
     controls: frozenset[str] = frozenset()
     """Those of the models that learned nothing about ultrasound."""
     reference: str | None = None
     """The model that all others are compared with; None: all pairs."""
 
+    @property
+    def type(self) -> TaskType:
+        """What kind of task it is."""
+        return task_types.get(self.test.type)
+
+    @property
+    def metric(self) -> Metric:
+        """What models are compared by."""
+        return self.type.main
+
+    @property
+    def of(self) -> OfSums:
+        """The same as a function of sums."""
+        return of_sums(self.metric)
+
+    @property
+    def statistics(self) -> list[Additive]:
+        """Of each model; made anew each time, for they are many times as large as answers."""
+        return [self.type.statistics(one, self.test) for one in self.answers]
+
+    @cached_property
+    def clusters(self) -> Clusters:
+        """What is drawn as one."""
+        return self.type.clusters(self.test)
+
     @cached_property
     def scores(self) -> np.ndarray:
-        """Macro F1 in percent, means over seeds, [M]."""
-        return 100 * bootstrap.observe(self.predicted, self.test.labels, self.test.classes)
+        """By the metric as tables show it (in percent, say), means over seeds, [M]."""
+        return self.metric.scale * bootstrap.observe(self.statistics, self.of)
 
     @cached_property
     def resampled(self) -> np.ndarray:
         """The same in resamples of test patients and seeds, paired over models, [M, R]."""
         found = bootstrap.resample(
-            self.predicted,
-            self.test.labels,
-            self.test.groups,
-            self.test.classes,
+            self.statistics,
+            self.clusters,
+            {self.metric.name: self.of},
             purpose=self.task,
             models=self.models,
         )
-        return 100 * found[metrics.MAIN]
+        return self.metric.scale * found[self.metric.name]
 
     @cached_property
     def contest(self) -> permutation.Contest:
         """What tests of differences are made of."""
-        test = self.test
-        return permutation.Contest.of(
-            self.predicted, test.labels, test.groups, test.classes, purpose=self.task
-        )
+        better = self.metric.higher_is_better
+        return permutation.Contest.of(self.statistics, self.clusters, self.of, self.task, better)
 
     @cached_property
     def pairs(self) -> paired.Pairs:
-        """Every model against every other, in points of macro F1."""
+        """Every model against every other, in the unit of `scores`."""
         return compared([self], self.models)
 
     @cached_property
     def effective(self) -> effective.Effective:
         """What the test set is worth in independent images."""
-        return effective.effective_size(self.predicted, self.test.labels, self.test.groups)
+        good = np.stack([self.type.good(one, self.test).mean(0) for one in self.answers])
+        return effective.effective_size(good, self.clusters)
 
     def rows(self, models: Iterable[str]) -> list[int]:
         """Places of models."""
@@ -115,7 +115,7 @@ class Comparison:
 
 
 def compared(tasks: Sequence[Comparison], models: Sequence[str]) -> paired.Pairs:
-    """Models by their score on a task, or by the mean of several, in points of macro F1."""
+    """Models by their score on a task, or by the mean of several, in the unit of scores."""
     controls, reference = tasks[0].controls, tasks[0].reference
     if reference is not None and reference not in models:
         scores = [one.scores[one.rows(models)] for one in tasks]
@@ -124,7 +124,7 @@ def compared(tasks: Sequence[Comparison], models: Sequence[str]) -> paired.Pairs
         [one.contest.only(one.rows(models)) for one in tasks],
         controls=[model in controls for model in models],
         reference=None if reference is None else models.index(reference),
-        unit=100,
+        unit=tasks[0].metric.scale,
     )
 
 
@@ -147,7 +147,7 @@ class Evidence:
     reference: str | None = None
     left_out: list[str] = field(default_factory=list)
     """Sentences on what could not be compared and why."""
-    _tests: dict[str, Truth | str] = field(default_factory=dict)
+    _tests: dict[str, TestSet | str] = field(default_factory=dict)
 
     @cached_property
     def labels(self) -> Labels:
@@ -162,9 +162,9 @@ class Evidence:
         tests = {task: self._common_test(task, cells) for task in tasks_of(cells)}
         found: dict[Probing, dict[str, Comparison]] = {p: {} for p in by_probing(mains)}
         for probing, group in by_probing(cells).items():
-            for task, test in tests.items():
+            for task in tasks_of(group):
                 mine = [e for e in group if isinstance(e, Cell) and e.coordinates.task == task]
-                if test and (one := self._comparison(task, test, mine)):
+                if (test := tests[task]) and (one := self._comparison(task, test, mine)):
                     found[probing][task] = one
         return found
 
@@ -178,32 +178,41 @@ class Evidence:
             for model, letters in zip(one.models, one.pairs.letters, strict=True)
         }
 
-    def codes(self, cell: Cell, test: Truth) -> np.ndarray | None:
-        """Predicted classes [H, N] of a cell; None, and a sentence, if they are not what it says.
+    def answers(self, cell: Cell, test: TestSet) -> np.ndarray | None:
+        """A cell's answers (`TaskType.answers`); None, and a sentence, if they are not what it
+        says.
 
         They must give the very score of the cell: a page whose statistics and tables disagree
         would be worse than one without statistics.
         """
+        if cell.type not in task_types.registry:
+            why = f"tasks of the type '{cell.type}' are not known here; load its plugin"
+            self._leave_out(cell, why)
+            return None
+        kind = task_types.get(cell.type)
         try:
-            codes: np.ndarray = self.cells.probabilities(cell).argmax(-1)
+            answers = kind.answers(self.cells.predictions(cell))
+            fits = answers.ndim >= 2 and answers.shape[1] == len(test)
+            statistics = kind.statistics(answers, test) if fits else None
         except UserError as error:
             self._leave_out(cell, str(error))
             return None
-        stated, _ = mean_sd(cell.scores[metrics.MAIN])
-        fits = codes.ndim == 2 and codes.shape[1] == len(test.labels)
-        if not fits or not np.isclose(
-            bootstrap.observe([codes], test.labels, test.classes)[0], stated, rtol=0, atol=1e-6
+        except (KeyError, ValueError):  # of another number of classes, say
+            statistics = None
+        stated, _ = mean_sd(cell.scores[cell.main])
+        if statistics is None or not np.isclose(
+            bootstrap.observe([statistics], of_sums(kind.main))[0], stated, rtol=0, atol=1e-6
         ):
             self._leave_out(cell, f"its stored predictions do not reproduce its score; {AGAIN}")
             return None
-        return codes
+        return answers
 
-    def test_of(self, cell: Cell) -> Truth | None:
+    def test_of(self, cell: Cell) -> TestSet | None:
         """The test images of a cell; None, and a sentence, if they are not there."""
         fingerprint = str(cell.identity["task"])
         if fingerprint not in self._tests:
             try:
-                self._tests[fingerprint] = Truth.of(self.cells.test_set(fingerprint))
+                self._tests[fingerprint] = self.cells.test_set(fingerprint)
             except UserError as error:
                 self._tests[fingerprint] = str(error)
         test = self._tests[fingerprint]
@@ -212,7 +221,7 @@ class Evidence:
             return None
         return test
 
-    def _common_test(self, task: str, cells: Sequence[Cell]) -> Truth | None:
+    def _common_test(self, task: str, cells: Sequence[Cell]) -> TestSet | None:
         """The test images that most cells of a task were measured on."""
         mine = [cell for cell in cells if cell.coordinates.task == task]
         counts = Counter(str(cell.identity["task"]) for cell in mine)
@@ -224,12 +233,12 @@ class Evidence:
                 )
         return self.test_of(next(cell for cell in mine if cell.identity["task"] == common))
 
-    def _comparison(self, task: str, test: Truth, cells: Sequence[Cell]) -> Comparison | None:
+    def _comparison(self, task: str, test: TestSet, cells: Sequence[Cell]) -> Comparison | None:
         found = {
-            cell.coordinates.model: codes
+            cell.coordinates.model: answers
             for cell in cells
             if cell.identity["task"] == test.fingerprint
-            and (codes := self.codes(cell, test)) is not None
+            and (answers := self.answers(cell, test)) is not None
         }
         if not found:
             return None

@@ -34,7 +34,7 @@ _SOURCES = (
         "report/**/*.py",
         "report/templates/*",
         "stats/*.py",
-        "metrics.py",
+        *("metrics.py", "task_types/*.py", "test_set.py", "cells.py"),
         "corrupt/__init__.py",
         "data_warnings.py",
     ),

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 
-from ultrabench_eval.cells import AGAIN, Cell, Failure
+from ultrabench_eval.cells import Cell, Failure
 from ultrabench_eval.report.results.entries import Entry, Probing, condition, task_order
+from ultrabench_eval.sealed import AGAIN
 
 SHOWN = 3  # results that a sentence names
 WARNINGS = ("task", "what", "models", "where")

@@ -24,8 +24,8 @@ from ultrabench_eval.report.results.evidence import Evidence
 from ultrabench_eval.report.sections import significance
 from ultrabench_eval.stats import paired
 
-OVER_TASKS = ""
-"""In place of a task's name: the mean over tasks. No task is called so."""
+OVER_TASKS = "\n"
+"""In place of a task's name, before the kind of the tasks: the mean over them. No name has it."""
 _LETTER = re.compile(r"\(\d+\)|[A-Za-z]")
 
 
@@ -39,7 +39,7 @@ class Letters(dict[Coordinates, str]):
 def letters(evidence: Evidence) -> Letters:
     """The letters of the main condition.
 
-    The mean over tasks has them at the task `OVER_TASKS`; test sets that cannot rank have none.
+    The mean over tasks has them at `mean_at`; test sets that cannot rank have none.
     """
     without = {
         task
@@ -80,7 +80,7 @@ def _reading(evidence: Evidence) -> str:
 
 def mean_at(model: str, probing: Probing) -> Coordinates:
     """Where the letters of a model's mean over tasks are."""
-    return Coordinates(model, OVER_TASKS, probing.protocol, probing.probe)
+    return Coordinates(model, f"{OVER_TASKS}{probing.type}", probing.protocol, probing.probe)
 
 
 def _is_column(
@@ -110,7 +110,10 @@ def mean_title(tasks: Sequence[str], without: Collection[str]) -> str:
 
 
 def placed(
-    scores: Mapping[str, float], letters: Mapping[str, str], doubted: Collection[str] = ()
+    scores: Mapping[str, float],
+    letters: Mapping[str, str],
+    doubted: Collection[str] = (),
+    sign: int = 1,
 ) -> dict[str, str]:
     """The "best" and the "second" model of a column, if they are significantly that.
 
@@ -121,8 +124,11 @@ def placed(
         scores: of all models; NaN for a hole.
         letters: of compared models; "" or nothing for others.
         doubted: models whose number is not verified: not the best of anything.
+        sign: -1 where less is better.
     """
-    order = sorted((m for m, s in scores.items() if not np.isnan(s)), key=lambda m: -scores[m])
+    order = sorted(
+        (m for m, s in scores.items() if not np.isnan(s)), key=lambda m: -sign * scores[m]
+    )
     found: dict[str, str] = {}
     # Of two models the lower one is not the second of anything.
     for model, place in zip(order, ("best", "second")[: max(0, len(order) - 1)], strict=False):

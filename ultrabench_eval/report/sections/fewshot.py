@@ -15,7 +15,9 @@ from ultrabench_eval.report.results.entries import (
     Probing,
     at_place,
     by_probing,
+    capitalised,
     is_clean,
+    main_metric,
     main_score,
     score_text,
     table,
@@ -53,11 +55,13 @@ def page(entries: Sequence[Entry]) -> str | None:
     if not found:
         return None
     labels = Labels.of(entries)
+    metrics = [main_metric(e for group in one.values() for e in group) for one in found.values()]
+    shown = " or ".join(dict.fromkeys(metric.in_unit for metric in metrics))
     parts = [
         "# Few-shot: with a part of the training images\n",
         "Answers how much of a score is left with fewer labelled images. Parts are nested, keep "
         "each class's share and are drawn once a seed, the same for every model; test images are "
-        "always all of them. Macro F1 in percent, mean ± sd over seeds.\n",
+        f"always all of them. {capitalised(shown)}, mean ± sd over seeds.\n",
     ]
     if labels.synthetic:
         parts.append(SYNTHETIC_WORDS)
@@ -110,10 +114,10 @@ def _needed(by_fraction: dict[int, list[Entry]], labels: Labels) -> list[str]:
     """The smallest part with which an encoder is at the best floor's score with all images."""
     whole = at_place(by_fraction.get(100, []))
     every = [entry for group in by_fraction.values() for entry in group]
-    tasks = tasks_of(every)
+    tasks, sign = tasks_of(every), main_metric(every).sign
     floors = {}
     for task in tasks:
-        known = [main_score(whole.get((floor, task)))[0] for floor in sorted(labels.floors)]
+        known = [sign * main_score(whole.get((floor, task)))[0] for floor in sorted(labels.floors)]
         floors[task] = np.nanmax(known) if not np.isnan(known).all() else np.nan
     models = sorted(with_several(by_fraction) - labels.floors)
     if not models or np.isnan(list(floors.values())).all():
@@ -123,7 +127,7 @@ def _needed(by_fraction: dict[int, list[Entry]], labels: Labels) -> list[str]:
     for model in models:
         row = [labels.model(model)]
         for task in tasks:
-            scores = {f: main_score(at.get((model, task)))[0] for f, at in places.items()}
+            scores = {f: sign * main_score(at.get((model, task)))[0] for f, at in places.items()}
             row.append(_first_at(scores, floors[task]))
         rows.append(row)
     return [

@@ -11,6 +11,7 @@ import numpy as np
 import tasks as task_zoo
 from ultrabench_eval import corrupt
 from ultrabench_eval.cells import Cell, Coordinates, Failure
+from ultrabench_eval.metrics import Metric
 from ultrabench_eval.report.results.entries import (
     NOT_VERIFIED,
     Entry,
@@ -18,12 +19,13 @@ from ultrabench_eval.report.results.entries import (
     Probing,
     at_place,
     is_doubted,
+    main_metric,
     main_score,
     number,
     score_text,
     tasks_of,
 )
-from ultrabench_eval.report.results.standing import OVER_TASKS, mean_title, placed
+from ultrabench_eval.report.results.standing import OVER_TASKS, mean_at, mean_title, placed
 from ultrabench_eval.report.sections.speeds import Speed
 
 Condition = tuple[int, str, int]
@@ -84,6 +86,8 @@ class Board:
 
     probing: Probing
     condition: Condition
+    metric: Metric
+    """What the numbers are."""
     tasks: tuple[ColumnHead, ...]
     rows: tuple[BoardRow, ...]
     """From best to worst mean, then those with holes, then the floors."""
@@ -192,6 +196,7 @@ def _board(
     known: Mapping[str, KnownOfModel],
     without: frozenset[str],
 ) -> Board:
+    metric = main_metric(entries)
     tasks = tasks_of(entries)
     places = at_place(entries)
     models = sorted({entry.coordinates.model for entry in entries})
@@ -215,6 +220,7 @@ def _board(
             dict(zip(models, values[:, c].tolist(), strict=True)),
             shared[name],
             {model for m, model in enumerate(models) if doubted[m, c]},
+            metric.sign,
         )
         for c, name in enumerate(columns)
     ]
@@ -222,7 +228,7 @@ def _board(
         range(len(models)),
         key=lambda m: (
             *(models[m] in labels.floors, bool(np.isnan(means[m]))),
-            *(-np.nan_to_num(means[m]), models[m]),
+            *(-metric.sign * np.nan_to_num(means[m]), models[m]),
         ),
     )
     rows = []
@@ -234,16 +240,18 @@ def _board(
         for c, name in enumerate(columns):
             place, tie = placed_in[c].get(model, ""), shared[name][model]
             if name == OVER_TASKS:
-                scores.append(_mean(float(means[m]), bool(doubted[m, c]), place, tie))
+                mean = number(float(means[m]), metric.places)
+                scores.append(_mean(float(means[m]), mean, bool(doubted[m, c]), place, tie))
             else:
                 entry = places.get((model, name))
                 scores.append(_score(entry, float(values[m, c]), place, tie, name, seen))
         rows.append(BoardRow(model, marks(model, labels), tuple(scores), *facts))
     heads = tuple(ColumnHead(task, task in labels.synthetic) for task in tasks)
-    return Board(probing, condition, heads, tuple(rows), without)
+    return Board(probing, condition, metric, heads, tuple(rows), without)
 
 
 def _at(model: str, task: str, probing: Probing, condition: Condition) -> Coordinates:
+    task = mean_at(model, probing).task if task == OVER_TASKS else task
     return Coordinates(model, task, probing.protocol, probing.probe, *condition)
 
 
@@ -267,12 +275,12 @@ def _score(
     )
 
 
-def _mean(value: float, doubted: bool, place: str, letters: str) -> BoardScore:
+def _mean(value: float, text: str, doubted: bool, place: str, letters: str) -> BoardScore:
     """The mean over tasks; blank with a hole."""
     if np.isnan(value):
         return BoardScore("", None, "")
     mark = f" [{NOT_VERIFIED}]" if doubted else ""
-    return BoardScore(number(value) + mark, value, place, letters)
+    return BoardScore(text + mark, value, place, letters)
 
 
 def _value(value: float) -> float | None:

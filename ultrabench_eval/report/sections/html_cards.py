@@ -11,9 +11,16 @@ import tasks as task_zoo
 from tasks.task import SPLITS, TaskCard
 from ultrabench_eval.cells import Cell
 from ultrabench_eval.core import hashing
-from ultrabench_eval.report.results.entries import Labels, Probing, is_main, score_text, tasks_of
+from ultrabench_eval.metrics import Metric
+from ultrabench_eval.report.results.entries import (
+    Labels,
+    Probing,
+    is_main,
+    score_text,
+    tasks_of,
+)
 from ultrabench_eval.report.results.evidence import Evidence
-from ultrabench_eval.report.sections.significance import Section
+from ultrabench_eval.report.sections.significance import Row, Section
 
 
 @dataclass(frozen=True)
@@ -55,22 +62,22 @@ def cards(evidence: Evidence, informative: Section) -> list[TaskView]:
         _view(
             [cell for cell in mains if cell.coordinates.task == task],
             evidence,
-            [row for row in informative.rows if row["task"] == task],
+            [(probing, row) for probing, row in informative.rows if row["task"] == task],
         )
         for task in tasks_of(mains)
     ]
 
 
 def _view(
-    cells: Sequence[Cell], evidence: Evidence, rows: Sequence[Mapping[str, object]]
+    cells: Sequence[Cell], evidence: Evidence, rows: Sequence[tuple[Probing, Row]]
 ) -> TaskView:
     one = cells[0]
     task = one.coordinates.task
     test = evidence.test_of(one)
     counts: list[int] | None = None
     groups = None
-    if test is not None and test.classes == len(one.classes):
-        counts = np.bincount(test.labels, minlength=test.classes).tolist()
+    if test is not None and len(test.classes) == len(one.classes):
+        counts = np.bincount(test.targets, minlength=len(test.classes)).tolist()
         groups = len(set(test.groups)) if test.groups is not None else None
     notes = dict.fromkeys(note for cell in cells if not cell.synthetic for note in cell.notes)
     return TaskView(
@@ -82,7 +89,7 @@ def _view(
         images=tuple((split, _images(cells, split)) for split in SPLITS),
         facts=tuple(_facts(one, groups)),
         floors=_floors(cells, evidence.labels),
-        verdicts={Probing(str(r["probe"]), str(r["protocol"])): _verdict(r) for r in rows},
+        verdicts={probing: _verdict(row, one.main_metric) for probing, row in rows},
         notes=tuple(notes),
         fingerprint=hashing.short(str(one.identity["task"])),
     )
@@ -102,7 +109,7 @@ def _floors(cells: Sequence[Cell], labels: Labels) -> dict[Probing, str]:
     return {probing: "; ".join(texts) for probing, texts in found.items()}
 
 
-def _verdict(row: Mapping[str, object]) -> str:
+def _verdict(row: Row, metric: Metric) -> str:
     """One row of the section in a sentence."""
     size = float(str(row["n_eff"]))
     # Without groups nobody knows which images belong together.
@@ -112,9 +119,12 @@ def _verdict(row: Mapping[str, object]) -> str:
         return f"Without a floor and a model above it, nothing can be said.{worth}"
     tells = "Tells encoders apart" if row["tells_apart"] else "Does not tell encoders apart"
     gain, low, high = (float(str(row[name])) for name in ("gain", "low", "high"))
+    p = metric.places
+    points = "points" if metric.unit == "%" else metric.unit
     return (
         f"{tells} from floors. {row['best_model']} minus {row['best_floor']} is "
-        f"{gain:.1f} points ({low:.1f} to {high:.1f}), corrected for having picked the best.{worth}"
+        f"{gain:.{p}f} {points} ({low:.{p}f} to {high:.{p}f}), corrected for having picked the "
+        f"best.{worth}"
     )
 
 

@@ -6,15 +6,14 @@ do not give its score has none.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from ultrabench_eval import metrics
 from ultrabench_eval.report.results.entries import Labels, Probing, task_order
 from ultrabench_eval.report.results.evidence import Comparison, Evidence
 from ultrabench_eval.report.sections.html_board import marks
+from ultrabench_eval.task_types import classification
 
 SHADES = 10
 
@@ -58,31 +57,32 @@ def confusions(evidence: Evidence) -> list[Confusion]:
         evidence: of the folder.
     """
     found = [
-        _confusion(probing, one, evidence.labels, one.test.class_names)
+        _confusion(probing, one, evidence.labels)
         for probing, comparisons in evidence.main.items()
-        for task, one in comparisons.items()
+        for one in comparisons.values()
+        if one.type.predicts == "classes"
     ]
     return sorted(found, key=lambda one: task_order(one.task))
 
 
-def _confusion(
-    probing: Probing, one: Comparison, labels: Labels, classes: Sequence[str]
-) -> Confusion:
-    truth, count = one.test.labels, one.test.classes
+def _confusion(probing: Probing, one: Comparison, labels: Labels) -> Confusion:
+    truth, count = one.test.targets, len(one.test.classes)
+    sign = one.metric.sign
     order = sorted(
-        range(len(one.models)), key=lambda m: (one.models[m] in labels.floors, -one.scores[m])
+        range(len(one.models)),
+        key=lambda m: (one.models[m] in labels.floors, -sign * one.scores[m]),
     )
     images = np.bincount(truth, minlength=count).tolist()
     return Confusion(
         one.task,
         one.task in labels.synthetic,
         probing,
-        tuple(zip(classes, images, strict=True)),
+        tuple(zip(one.test.classes, images, strict=True)),
         tuple(
             Matrix(
                 one.models[m],
                 marks(one.models[m], labels),
-                shares(one.predicted[m], truth, count),
+                shares(one.answers[m], truth, count),
             )
             for m in order
         ),
@@ -99,7 +99,7 @@ def shares(
         truth: [N].
         classes: C.
     """
-    counts = sum(metrics.confusion(codes, truth, classes) for codes in predicted)
+    counts = sum(classification.confusion(codes, truth, classes) for codes in predicted)
     whole = np.bincount(truth, minlength=classes) * len(predicted)
     return tuple(
         tuple(

@@ -91,13 +91,15 @@ def examples(
         labels: which models are floors.
         data: data root to take pictures from.
     """
+    if one.type.predicts != "classes":
+        return None
     encoders = [m for m, model in enumerate(one.models) if model not in labels.floors]
     asked = encoders if len(encoders) > 1 else list(range(len(one.models)))
     if len(asked) < 2:
         return None
-    votes = np.stack([majority(one.predicted[m], one.test.classes) for m in asked])
+    votes = np.stack([majority(one.answers[m], len(one.test.classes)) for m in asked])
     models = [one.models[m] for m in asked]
-    chosen, counts = choose(votes, one.test.labels)
+    chosen, counts = choose(votes, one.test.targets)
     wanted = [n for rows in chosen.values() for n in rows]
     pictures, why = _pictures(one, data, wanted) if data else ({}, "")
     kinds = [
@@ -113,7 +115,7 @@ def examples(
         one.task in labels.synthetic,
         probing,
         tuple(models),
-        len(one.test.labels),
+        len(one.test),
         tuple(kinds),
         why,
     )
@@ -173,17 +175,17 @@ def _example(
     one: Comparison,
     pictures: dict[int, str],
 ) -> Example:
-    truth = int(one.test.labels[n])
+    truth = one.test.labels[n]
     codes, counts = np.unique(votes[:, n], return_counts=True)
     answers = [
         Answer(
-            one.test.class_names[code],
+            one.test.classes[code],
             code == truth,
             tuple(model for model, vote in zip(models, votes[:, n], strict=True) if vote == code),
         )
         for _, code in sorted(zip((-counts).tolist(), codes.tolist(), strict=True))
     ]
-    return Example(one.test.names[n], one.test.class_names[truth], tuple(answers), pictures.get(n))
+    return Example(one.test.names[n], one.test.classes[truth], tuple(answers), pictures.get(n))
 
 
 # ---- pictures -----------------------------------------------------------------------------------

@@ -61,7 +61,7 @@ def rankings(section: Section, labels: Labels) -> dict[Probing, Table]:
             ),
             numbers=frozenset(head[1:]),
         )
-        for probing, rows in _by_probing(r for r in section.rows if r["task"] == MEAN).items()
+        for probing, rows in _by_probing(section).items()
     }
 
 
@@ -71,7 +71,7 @@ def agreements(section: Section | None, labels: Labels) -> Table | None:
         return None
     head = ("task", "protocols", "models", "Kendall's tau (95 %)", "pairs that change order")
     rows = []
-    for row in section.rows:
+    for _, row in section.rows:
         tau, low, high = (_float(row[name]) for name in ("tau", "low", "high"))
         mark = " (SYNTHETIC)" if row["synthetic"] else ""
         both = f"{row['probe']} probe: {row['protocol_a']} and {row['protocol_b']}"
@@ -84,10 +84,12 @@ def agreements(section: Section | None, labels: Labels) -> Table | None:
     return Table(section.title, head, tuple(rows))
 
 
-def _by_probing(rows: Iterable[Row]) -> dict[Probing, list[Row]]:
+def _by_probing(section: Section) -> dict[Probing, list[Row]]:
+    """Rows of means over tasks."""
     found: dict[Probing, list[Row]] = {}
-    for row in rows:
-        found.setdefault(Probing(str(row["probe"]), str(row["protocol"])), []).append(row)
+    for probing, row in section.rows:
+        if row["task"] == MEAN:
+            found.setdefault(probing, []).append(row)
     return found
 
 

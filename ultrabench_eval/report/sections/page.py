@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from tasks.task import SPLITS
-from ultrabench_eval import metrics
-from ultrabench_eval.cells import Cell, Coordinates
+from ultrabench_eval import task_types
+from ultrabench_eval.cells import CLASSES, Cell, Coordinates
 from ultrabench_eval.core import hashing
 from ultrabench_eval.report.results.degenerate import TITLE, Finding, sentences, unranked
 from ultrabench_eval.report.results.entries import (
@@ -17,6 +17,7 @@ from ultrabench_eval.report.results.entries import (
     Labels,
     Probing,
     bullets,
+    capitalised,
     is_main,
     main_score,
     mean_sd,
@@ -63,7 +64,8 @@ def markdown(
         parts.append("\n".join(f"- {link}" for link in links) + "\n")
     tables = wide(entries, letters, unranked(found))
     for one in tables:
-        parts.append(f"## Macro F1 in percent, mean ± sd over seeds: {one.condition}\n")
+        title = f"{capitalised(one.metric.in_unit)}, mean ± sd over seeds: {one.condition}"
+        parts.append(f"## {title}\n")
         parts.append(table(one.header, one.marked("**{}**")))
     if told := how_to_read(tables, labels, mains):
         parts.append(bullets(told))
@@ -71,7 +73,10 @@ def markdown(
     parts += section("Warnings", WARNINGS, warning_rows(mains))
     if mixed := mixtures(cells):
         parts += ["## Not comparable\n", bullets(mixed)]
-    parts += section("Details", _DETAILS, [_detail(cell, labels) for cell in mains])
+    for kind, group in _by_kind(mains).items():
+        details = "Details" if kind == CLASSES else f"Details of {kind} tasks"
+        rows = [_detail(cell, labels) for cell in group]
+        parts += section(details, _detail_header(group[0]), rows)
     parts.append(
         "sd: over seeds (n - 1). 95 % CI: of the mean over seeds; it covers which patients or "
         "videos (images where a task has no groups) are in the test set, and the seeds. All "
@@ -115,7 +120,7 @@ def how_to_read(tables: Sequence[Wide], labels: Labels, mains: Sequence[Cell]) -
             f"tell how much of these scores is easy. Add them with `--model ...,{FLOORS}`."
         )
     probings = {Probing.of(cell) for cell in mains}
-    if probings and len(probings) == len({probing.probe for probing in probings}):
+    if probings and len(probings) == len({(one.probe, one.type) for one in probings}):
         told.append(
             "All numbers of a probe are from one protocol. An order of models that only one "
             "protocol shows is not called a ranking: add `--protocol paper,tuned`."
@@ -125,10 +130,6 @@ def how_to_read(tables: Sequence[Wide], labels: Labels, mains: Sequence[Cell]) -
 
 # ---- where numbers come from --------------------------------------------------------------------
 
-_DETAILS = [
-    *("model", "task", "probe", "protocol", "macro F1", "sd", "95 % CI", "balanced acc.", "AUROC"),
-    *("seeds", "train", "validation", "test"),
-]
 MODELS = [
     *("model", "what", "pooling", "input", "features", "parameters", "dtype", "weights"),
     *("wrapper", "tasks seen in pretraining", "fingerprint"),
@@ -136,21 +137,47 @@ MODELS = [
 _TASKS = ["task", "what", "classes", "groups", "fingerprint"]
 
 
+def _by_kind(cells: Iterable[Cell]) -> dict[str, list[Cell]]:
+    """Cells by the kind of their task."""
+    found: dict[str, list[Cell]] = {}
+    for cell in cells:
+        found.setdefault(cell.type, []).append(cell)
+    return found
+
+
+def _further(cell: Cell) -> tuple[tuple[str, str], ...]:
+    """Further metrics of the table of details, and their headings."""
+    return task_types.get(cell.type).details if cell.type in task_types.registry else ()
+
+
+def _detail_header(cell: Cell) -> list[str]:
+    metric = cell.main_metric
+    title = metric.title if metric.unit == "%" else metric.on_axis
+    return [
+        *("model", "task", "probe", "protocol", title, "sd", "95 % CI"),
+        *(heading for _, heading in _further(cell)),
+        *("seeds", "train", "validation", "test"),
+    ]
+
+
 def _detail(cell: Cell, labels: Labels) -> list[str]:
-    low, high = (100 * bound for bound in cell.intervals[metrics.MAIN])
+    metric = cell.main_metric
+    low, high = (metric.scale * bound for bound in cell.intervals[metric.name])
     mean, sd = main_score(cell)
-    at = cell.coordinates
+    at, places = cell.coordinates, metric.places
     return [
         labels.model(at.model),
         labels.task(at.task),
         at.probe,
         at.protocol,
-        number(mean),
-        number(sd),
-        f"{low:.1f} to {high:.1f}",
-        number(100 * mean_sd(cell.scores["balanced_accuracy"])[0]),
-        number(100 * mean_sd(cell.scores["auroc"])[0]),
-        str(len(cell.scores[metrics.MAIN])),
+        number(mean, places),
+        number(sd, places),
+        f"{low:.{places}f} to {high:.{places}f}",
+        *(
+            number(cell.metrics[name].scale * mean_sd(cell.scores[name])[0])
+            for name, _ in _further(cell)
+        ),
+        str(len(cell.scores[metric.name])),
         *(str(cell.images[split]) for split in SPLITS),
     ]
 

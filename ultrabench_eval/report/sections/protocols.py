@@ -12,10 +12,11 @@ from itertools import combinations
 
 import numpy as np
 
+from ultrabench_eval.metrics import Metric
 from ultrabench_eval.report.results.degenerate import can_rank
 from ultrabench_eval.report.results.entries import Labels, Probing, number, table
 from ultrabench_eval.report.results.evidence import Comparison, Evidence
-from ultrabench_eval.report.sections.significance import LEVEL, MEAN, Section
+from ultrabench_eval.report.sections.significance import LEVEL, MEAN, Row, Section
 from ultrabench_eval.stats import ranks
 
 _SHOWN = 6  # pairs that change order are listed up to so many a row of the page
@@ -31,6 +32,7 @@ class Change:
     """[M] each, percent."""
     resampled: tuple[np.ndarray, np.ndarray]
     """[M, R] each, percent."""
+    metric: Metric
     apart: np.ndarray
     """Whether a pair is told apart by one of the protocols at least, [M, M]; none for a mean."""
 
@@ -42,6 +44,7 @@ class Change:
             tuple(models),
             (self.scores[0][rows], self.scores[1][rows]),
             (self.resampled[0][rows], self.resampled[1][rows]),
+            self.metric,
             self.apart[np.ix_(rows, rows)],
         )
 
@@ -53,7 +56,7 @@ class Change:
     @property
     def swapped(self) -> list[tuple[int, int]]:
         """Pairs in the order of the first protocol that stand the other way in the second."""
-        first, second = self.scores
+        first, second = (self.metric.sign * scores for scores in self.scores)
         return [
             (a, b) if first[a] > first[b] else (b, a)
             for a, b in combinations(range(len(self.models)), 2)
@@ -99,7 +102,9 @@ def section(evidence: Evidence) -> Section | None:
 
 def pairs_of_protocols(evidence: Evidence) -> list[tuple[Probing, Probing]]:
     """Every two protocols of one probe."""
-    return [(a, b) for a, b in combinations(evidence.main, 2) if a.probe == b.probe]
+    return [
+        (a, b) for a, b in combinations(evidence.main, 2) if (a.probe, a.type) == (b.probe, b.type)
+    ]
 
 
 def short(both: tuple[Probing, Probing]) -> tuple[str, str]:
@@ -128,6 +133,7 @@ def changes(first: dict[str, Comparison], second: dict[str, Comparison]) -> list
                 tuple(models),
                 (a.scores[rows_a], b.scores[rows_b]),
                 (a.resampled[rows_a], b.resampled[rows_b]),
+                a.metric,
                 apart,
             )
         )
@@ -145,7 +151,8 @@ def _mean(whole: Sequence[Change], models: Sequence[str]) -> Change:
         for both in ([c.scores for c in aligned], [c.resampled for c in aligned])
     )
     size = len(models)
-    return Change(MEAN, tuple(models), scores, resampled, np.zeros((size, size), bool))
+    apart = np.zeros((size, size), bool)
+    return Change(MEAN, tuple(models), scores, resampled, whole[0].metric, apart)
 
 
 def _scores(found: Sequence[Change], both: tuple[Probing, Probing], labels: Labels) -> str:
@@ -156,7 +163,8 @@ def _scores(found: Sequence[Change], both: tuple[Probing, Probing], labels: Labe
         for change in found
         for model, score in zip(change.models, change.scores[0], strict=True)
     }  # the last one is the mean, if there is one
-    models = sorted(overall, key=lambda m: (m in labels.floors, -overall[m], m))
+    metric = found[0].metric
+    models = sorted(overall, key=lambda m: (m in labels.floors, -metric.sign * overall[m], m))
     header = ["model", *(f"{labels.task(c.task)}: {name}" for c in found for name in names)]
     rows = []
     for model in models:
@@ -164,7 +172,9 @@ def _scores(found: Sequence[Change], both: tuple[Probing, Probing], labels: Labe
         for change in found:
             known = model in change.models
             place = change.models.index(model) if known else 0
-            row += [number(scores[place]) if known else "" for scores in change.scores]
+            row += [
+                number(scores[place], metric.places) if known else "" for scores in change.scores
+            ]
         rows.append(row)
     return table(header, rows)
 
@@ -187,23 +197,22 @@ def _taus(
                 if np.isnan(agreement.tau)
                 else f"{agreement.tau:.2f} ({agreement.low:.2f} to {agreement.high:.2f})"
             )
-            made.rows.append(
-                {
-                    "probe": both[0].probe,
-                    "protocol_a": both[0].protocol,
-                    "protocol_b": both[1].protocol,
-                    "task": change.task,
-                    "synthetic": change.task in labels.synthetic
-                    or (change.task == MEAN and bool(labels.synthetic & {c.task for c in found})),
-                    "models": which,
-                    "n_models": len(one.models),
-                    "tau": agreement.tau,
-                    "low": agreement.low,
-                    "high": agreement.high,
-                    "n_changed": len(one.swapped),
-                    "changed": "; ".join(one.pair(a, b) for a, b in one.swapped),
-                }
-            )
+            row: Row = {
+                "probe": both[0].probe,
+                "protocol_a": both[0].protocol,
+                "protocol_b": both[1].protocol,
+                "task": change.task,
+                "synthetic": change.task in labels.synthetic
+                or (change.task == MEAN and bool(labels.synthetic & {c.task for c in found})),
+                "models": which,
+                "n_models": len(one.models),
+                "tau": agreement.tau,
+                "low": agreement.low,
+                "high": agreement.high,
+                "n_changed": len(one.swapped),
+                "changed": "; ".join(one.pair(a, b) for a, b in one.swapped),
+            }
+            made.rows.append((both[0], row))
         swapped = change.swapped
         shown = [change.pair(a, b) for a, b in swapped[:_SHOWN]]
         if len(swapped) > _SHOWN:

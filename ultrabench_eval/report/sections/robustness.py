@@ -10,8 +10,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ultrabench_eval import corrupt, metrics
+from ultrabench_eval import corrupt, task_types
 from ultrabench_eval.cells import Cell, Failure
+from ultrabench_eval.metrics import Metric, of_sums
 from ultrabench_eval.report.results.entries import (
     HOLE,
     SYNTHETIC_WORDS,
@@ -22,16 +23,19 @@ from ultrabench_eval.report.results.entries import (
     between,
     bullets,
     by_probing,
+    capitalised,
     is_clean,
     is_main,
+    main_metric,
     main_score,
     score_text,
     status,
     table,
     tasks_of,
 )
-from ultrabench_eval.report.results.evidence import Evidence, Truth
+from ultrabench_eval.report.results.evidence import Evidence
 from ultrabench_eval.stats import bootstrap
+from ultrabench_eval.test_set import TestSet
 
 RESAMPLES = 2000  # for intervals of ratios; there are many, and none is a test
 Condition = tuple[str, int]
@@ -64,11 +68,13 @@ class Corrupted:
         clean: entries by (model, task).
         corrupted: the same for each condition.
         ratios: what is left.
+        metric: what the scores are.
     """
 
     clean: Mapping[tuple[str, str], Entry]
     corrupted: Mapping[Condition, Mapping[tuple[str, str], Entry]]
     ratios: Ratios
+    metric: Metric
 
     @property
     def models(self) -> set[str]:
@@ -115,7 +121,8 @@ def measured(entries: Sequence[Entry]) -> dict[Probing, Corrupted]:
                 )
                 for name, severity in conditions
             }
-            found[probing] = Corrupted(at_place(e for e in group if is_main(e)), places, {})
+            clean = at_place(e for e in group if is_main(e))
+            found[probing] = Corrupted(clean, places, {}, main_metric(group))
     return found
 
 
@@ -142,12 +149,12 @@ def _ratios(
             if isinstance(cell := at.get((model, task)), Cell) and _same_probes(whole, cell)
         }
         test = evidence.test_of(whole) if mine else None
-        if test is None or (codes := evidence.codes(whole, test)) is None:
+        if test is None or (clear := evidence.answers(whole, test)) is None:
             continue
         worse = {
-            one: c for one, cell in mine.items() if (c := evidence.codes(cell, test)) is not None
+            one: a for one, cell in mine.items() if (a := evidence.answers(cell, test)) is not None
         }
-        for one, kept in zip(worse, keep(codes, list(worse.values()), test, task), strict=True):
+        for one, kept in zip(worse, keep(clear, list(worse.values()), test, task), strict=True):
             found[model, task, one] = kept
     return found
 
@@ -158,32 +165,29 @@ def _same_probes(clean: Cell, worse: Cell) -> bool:
     return all(clean.identity[name] == worse.identity[name] for name in names)
 
 
-def keep(clean: np.ndarray, worse: Sequence[np.ndarray], test: Truth, task: str) -> list[Kept]:
+def keep(clean: np.ndarray, worse: Sequence[np.ndarray], test: TestSet, task: str) -> list[Kept]:
     """Corrupted / clean with paired resamples: the same test patients and the same probes.
 
     Args:
-        clean: class codes [H, N].
+        clean: answers (`TaskType.answers`); of classes their codes [H, N].
         worse: the same for each of K conditions.
-        test: the test images.
+        test: the test samples.
         task: its name.
     """
     if not worse:
         return []
-    every = [clean, *worse]
+    kind = task_types.get(test.type)
+    statistics = [kind.statistics(answers, test) for answers in (clean, *worse)]
+    metric = {kind.main.name: of_sums(kind.main)}
     means = bootstrap.resample(
-        every,
-        test.labels,
-        test.groups,
-        test.classes,
-        purpose=task,
-        resamples=RESAMPLES,
-    )[metrics.MAIN]  # [1 + K, R]
-    observed = bootstrap.observe(every, test.labels, test.classes)
+        statistics, kind.clusters(test), metric, purpose=task, resamples=RESAMPLES
+    )[kind.main.name]  # [1 + K, R]
+    observed = bootstrap.observe(statistics, of_sums(kind.main))
     if not observed[0] or not means[0].all():  # nothing is right: there is nothing to keep
         return [Kept(np.nan, np.full(RESAMPLES, np.nan))] * len(worse)
     return [
         Kept(100 * float(observed[k] / observed[0]), 100 * means[k] / means[0])
-        for k in range(1, len(every))
+        for k in range(1, len(statistics))
     ]
 
 
@@ -216,7 +220,8 @@ def page(found: Mapping[Probing, Corrupted], labels: Labels) -> str:
         parts += [f"## {probing}\n", "### Mean relative robustness over tasks, percent\n"]
         parts.append(_summary(one, models, labels))
         parts += ["### Relative robustness, percent (95 % CI)\n", _relative(one, models, labels)]
-        parts += ["### Macro F1 in percent, mean ± sd over seeds\n", _scores(one, models, labels)]
+        words = f"### {capitalised(one.metric.in_unit)}, mean ± sd over seeds\n"
+        parts += [words, _scores(one, models, labels)]
     return "\n".join(parts)
 
 
@@ -297,9 +302,9 @@ def rows(found: Mapping[Probing, Corrupted], labels: Labels) -> list[dict[str, o
                         "severity": severity,
                         "level": known.level(severity),
                         "unit": known.unit,
-                        "macro_f1": mean,
+                        one.metric.name: mean,
                         "sd": sd,
-                        "clean_macro_f1": clean,
+                        f"clean_{one.metric.name}": clean,
                         "relative": kept.ratio if kept else np.nan,
                         "low": float(low),
                         "high": float(high),

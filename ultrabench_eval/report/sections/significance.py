@@ -11,7 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import pandas as pd
 
+from ultrabench_eval.metrics import Metric
 from ultrabench_eval.report.results.degenerate import can_rank
 from ultrabench_eval.report.results.entries import (
     FLOORS,
@@ -45,7 +47,11 @@ class Section:
     answers: str
     csv: str
     parts: list[str] = field(default_factory=list)
-    rows: list[Row] = field(default_factory=list)
+    rows: list[tuple[Probing, Row]] = field(default_factory=list)
+
+    def table(self) -> pd.DataFrame:
+        """The rows of the CSV file."""
+        return pd.DataFrame([row for _, row in self.rows])
 
     def text(self) -> str:
         """As Markdown."""
@@ -85,16 +91,20 @@ def pairs(evidence: Evidence) -> Section:
         for one in some:
             where = _where(probing, one.task, evidence.labels)
             name = evidence.labels.task(one.task)
-            rows.append(_pair_summary(name, one.models, one.scores, one.pairs, evidence.labels))
-            section.rows += _pair_rows(where, one.models, one.scores, one.pairs)
+            metric = one.metric
+            rows.append(
+                _pair_summary(name, one.models, one.scores, one.pairs, metric, evidence.labels)
+            )
+            pairs_of = _pair_rows(where, one.models, one.scores, one.pairs, metric.sign)
+            section.rows += [(probing, row) for row in pairs_of]
         found = ranking(comparisons)
         if found is not None and len(found.tasks) > 1:
             mean = found.scores.mean(1)
             apart = over_tasks(found, comparisons)
-            rows.append(_pair_summary(MEAN, found.models, mean, apart, evidence.labels))
-            section.rows += _pair_rows(
-                _over_tasks(probing, found, evidence.labels), found.models, mean, apart
-            )
+            metric, where = some[0].metric, _over_tasks(probing, found, evidence.labels)
+            rows.append(_pair_summary(MEAN, found.models, mean, apart, metric, evidence.labels))
+            pairs_of = _pair_rows(where, found.models, mean, apart, metric.sign)
+            section.rows += [(probing, row) for row in pairs_of]
         section.parts.append(
             table(["task", "best model", "not told apart from it", "pairs told apart"], rows)
         )
@@ -113,26 +123,31 @@ def over_tasks(found: Ranking, comparisons: Mapping[str, Comparison]) -> paired.
 
 
 def _pair_summary(
-    task: str, models: Sequence[str], scores: np.ndarray, found: paired.Pairs, labels: Labels
+    task: str,
+    models: Sequence[str],
+    scores: np.ndarray,
+    found: paired.Pairs,
+    metric: Metric,
+    labels: Labels,
 ) -> list[str]:
-    best = int(np.argmax(scores))
+    best = int(np.argmax(metric.sign * scores))
     different = found.p_holm < 1 - LEVEL
-    order = np.argsort(-scores, kind="stable")
+    order = np.argsort(-metric.sign * scores, kind="stable")
     level = found.compared & ~different
     ties = [labels.model(models[m]) for m in order if m != best and level[best, m]]
     count = int(np.triu(found.compared, k=1).sum())
     return [
         task,
-        f"{labels.model(models[best])}, {number(scores[best])}",
+        f"{labels.model(models[best])}, {number(scores[best], metric.places)}",
         ", ".join(ties) or "none",
         f"{int(different.sum()) // 2} of {count}",
     ]
 
 
 def _pair_rows(
-    where: Row, models: Sequence[str], scores: np.ndarray, found: paired.Pairs
+    where: Row, models: Sequence[str], scores: np.ndarray, found: paired.Pairs, sign: int
 ) -> list[Row]:
-    order = np.argsort(-scores, kind="stable")
+    order = np.argsort(-sign * scores, kind="stable")
     return [
         {
             **where,
@@ -164,6 +179,13 @@ class Ranking:
     """[M, T], percent."""
     resampled: np.ndarray
     """[M, T, R], percent."""
+    metric: Metric
+    """What the scores are."""
+
+    @property
+    def better(self) -> tuple[np.ndarray, np.ndarray]:
+        """`scores` and `resampled`, turned round where less is better."""
+        return self.metric.sign * self.scores, self.metric.sign * self.resampled
 
 
 def ranking(comparisons: Mapping[str, Comparison]) -> Ranking | None:
@@ -185,6 +207,7 @@ def ranking(comparisons: Mapping[str, Comparison]) -> Ranking | None:
         tuple(whole),
         np.stack([one.scores[rows[task]] for task, one in whole.items()], axis=1),
         np.stack([one.resampled[rows[task]] for task, one in whole.items()], axis=1),
+        next(iter(whole.values())).metric,
     )
 
 
@@ -204,7 +227,8 @@ def rankings(evidence: Evidence) -> Section:
             section.parts.append(f"Left out: {_no_ranking(comparisons, found)}.\n")
             continue
         _rank(section, probing, found, evidence.labels)
-        if sum(other.probe == probing.probe for other in evidence.main) == 1:
+        kind = (probing.probe, probing.type)
+        if sum((other.probe, other.type) == kind for other in evidence.main) == 1:
             section.parts.append(
                 "This is an order under one protocol, not yet a ranking: another protocol may turn "
                 "it round. Add `--protocol paper,tuned`.\n"
@@ -227,49 +251,48 @@ def _no_ranking(comparisons: Mapping[str, Comparison], found: Ranking | None) ->
 
 
 def _rank(section: Section, probing: Probing, found: Ranking, labels: Labels) -> None:
-    first = ranks.first_share(found.resampled)
-    mean_rank = ranks.average_ranks(found.scores)
+    better, resampled = found.better
+    first = ranks.first_share(resampled)
+    mean_rank = ranks.average_ranks(better)
     mean = found.scores.mean(1)
     tasks = found.tasks
     header = ["model", MEAN, "mean rank (95 %)", f"first by {MEAN}", "first by mean rank"]
     header += [f"first on {labels.task(task)}" for task in tasks]
     rows = []
-    for m in np.lexsort((-mean, mean_rank)):
+    for m in np.lexsort((-better.mean(1), mean_rank)):
         shares = [first.by_mean_score[m], first.by_mean_rank[m], *first.on_task[m]]
         rows.append(
             [
                 labels.model(found.models[m]),
-                number(mean[m]),
+                number(mean[m], found.metric.places),
                 between(mean_rank[m], first.rank_low[m], first.rank_high[m]),
                 *(f"{100 * share:.0f} %" for share in shares),
             ]
         )
     section.parts += [table(header, rows), _overall_test(found) + "\n"]
 
-    on_task = ranks.ranks(found.scores)
+    on_task = ranks.ranks(better)
     for m, model in enumerate(found.models):
         for t, task in enumerate(tasks):
-            section.rows.append(
-                {
-                    **_where(probing, task, labels),
-                    "model": model,
-                    "score": found.scores[m, t],
-                    "rank": on_task[m, t],
-                    "first": first.on_task[m, t],
-                }
-            )
-        section.rows.append(
-            {
-                **_over_tasks(probing, found, labels),
+            row: Row = {
+                **_where(probing, task, labels),
                 "model": model,
-                "score": mean[m],
-                "rank": mean_rank[m],
-                "rank_low": first.rank_low[m],
-                "rank_high": first.rank_high[m],
-                "first": first.by_mean_score[m],
-                "first_by_mean_rank": first.by_mean_rank[m],
+                "score": found.scores[m, t],
+                "rank": on_task[m, t],
+                "first": first.on_task[m, t],
             }
-        )
+            section.rows.append((probing, row))
+        row = {
+            **_over_tasks(probing, found, labels),
+            "model": model,
+            "score": mean[m],
+            "rank": mean_rank[m],
+            "rank_low": first.rank_low[m],
+            "rank_high": first.rank_high[m],
+            "first": first.by_mean_score[m],
+            "first_by_mean_rank": first.by_mean_rank[m],
+        }
+        section.rows.append((probing, row))
 
 
 def _overall_test(found: Ranking) -> str:
@@ -277,9 +300,10 @@ def _overall_test(found: Ranking) -> str:
     models, tasks = found.scores.shape
     if models < 3 or tasks < 2:
         return "Friedman's test is left out: it needs three models and two tasks."
-    if (ranks.ranks(found.scores) == (models + 1) / 2).all():
+    better, _ = found.better
+    if (ranks.ranks(better) == (models + 1) / 2).all():
         return "Friedman's test is left out: all models tie on all tasks."
-    test = ranks.friedman(found.scores)
+    test = ranks.friedman(better)
     distance = ranks.critical_difference(models, tasks)
     verdict = "differ" if test.p < 1 - LEVEL else "are not shown to differ"
     return (
@@ -295,10 +319,11 @@ def _overall_test(found: Ranking) -> str:
 
 def informative(evidence: Evidence) -> Section:
     """Does a task tell encoders from what has learned nothing?"""
+    unit = _points(evidence)
     section = Section(
         "Does a task tell encoders apart from floors?",
         "Answers whether a task can show anything about encoders: the best model minus the best "
-        "floor (controls and random weights), in points of macro F1 and corrected for having "
+        f"floor (controls and random weights), in {unit} and corrected for having "
         "picked the best model, and how many independent images its test set is worth (N_eff).",
         "informativeness.csv",
     )
@@ -310,8 +335,8 @@ def informative(evidence: Evidence) -> Section:
         rows, without = [], []
         for task, one in comparisons.items():
             row, gap = _informative_row(probing, one, evidence.labels)
-            section.rows.append(row)
-            rows.append(_informative_cells(row, gap, evidence.labels))
+            section.rows.append((probing, row))
+            rows.append(_informative_cells(row, gap, one.metric, evidence.labels))
             without += [] if gap else [task]
         section.parts.append(table(_INFORMATIVE, rows))
         if without:
@@ -342,9 +367,10 @@ def _informative_row(
     floors = [model for model in one.models if model in labels.floors]
     gap = None
     if 0 < len(floors) < len(one.models):
+        sign = one.metric.sign
         gap = informativeness.informativeness(
-            dict(zip(one.models, one.scores.tolist(), strict=True)),
-            dict(zip(one.models, one.resampled, strict=True)),
+            dict(zip(one.models, (sign * one.scores).tolist(), strict=True)),
+            dict(zip(one.models, sign * one.resampled, strict=True)),
             floors,
         )
     row: Row = _where(probing, one.task, labels) | dict.fromkeys(_GAP)
@@ -370,15 +396,15 @@ def _informative_row(
 
 
 def _informative_cells(
-    row: Row, gap: informativeness.Informativeness | None, labels: Labels
+    row: Row, gap: informativeness.Informativeness | None, metric: Metric, labels: Labels
 ) -> list[str]:
     named = [""] * 5
     if gap:
         named = [
             labels.model(gap.model),
             labels.model(gap.floor),
-            f"{gap.difference:+.1f}",
-            between(gap.gain, gap.low, gap.high),
+            f"{gap.difference:+.{metric.places}f}",
+            between(gap.gain, gap.low, gap.high, metric.places),
             "tells encoders apart" if gap.informative else "does not",
         ]
     size = float(str(row["n_eff"]))
@@ -389,6 +415,13 @@ def _informative_cells(
         "not known" if row["groups"] is None else str(row["groups"]),
         "" if np.isnan(size) else f"{size:.0f}" if row["groups"] else f"at most {size:.0f}",
     ]
+
+
+def _points(evidence: Evidence) -> str:
+    """What differences are in: "points of macro F1"."""
+    metrics = [one.metric for found in evidence.main.values() for one in found.values()]
+    units = [f"points of {m.title}" if m.unit == "%" else m.in_unit for m in metrics]
+    return " or ".join(dict.fromkeys(units)) or "points"
 
 
 def _where(probing: Probing, task: str, labels: Labels) -> Row:

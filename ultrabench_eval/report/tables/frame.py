@@ -8,10 +8,9 @@ from dataclasses import asdict
 import numpy as np
 import pandas as pd
 
-from ultrabench_eval import metrics
 from ultrabench_eval.cells import Failure
 from ultrabench_eval.report.results.degenerate import Finding, warnings_of
-from ultrabench_eval.report.results.entries import Entry, mean_sd, status
+from ultrabench_eval.report.results.entries import Entry, main_metric, mean_sd, status
 
 COLUMNS = [
     *("model", "task", "probe", "protocol", "fraction", "corruption", "severity"),
@@ -34,10 +33,11 @@ def frame(entries: Iterable[Entry], found: Sequence[Finding] = ()) -> pd.DataFra
     for entry in entries:
         where = {**asdict(entry.coordinates), "warnings": warnings_of(entry, found)}
         if isinstance(entry, Failure):
-            rows.append({**where, "metric": metrics.MAIN, "status": status(entry)})
+            metric = main_metric([entry]).name
+            rows.append({**where, "metric": metric, "status": status(entry)})
             continue
         for metric, values in entry.scores.items():
-            scale = metrics.scale(metric)
+            scale = entry.metrics[metric].scale
             low, high = entry.intervals.get(metric, (np.nan, np.nan))
             mean, sd = mean_sd(values)
             rows.append(

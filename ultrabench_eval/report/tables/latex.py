@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from ultrabench_eval.cells import Coordinates
 from ultrabench_eval.report.results.degenerate import TITLE, Finding, sentences, unranked
-from ultrabench_eval.report.results.entries import NOT_VERIFIED, Entry
+from ultrabench_eval.report.results.entries import NOT_VERIFIED, Entry, capitalised
 from ultrabench_eval.report.tables import booktabs
 from ultrabench_eval.report.tables.wide import Wide, wide
 
@@ -33,7 +33,9 @@ def _table(table: Wide) -> str:
     rows = [[booktabs.escape(model), *map(_score, scores)] for model, *scores in table.rows]
     for r, c in table.best:
         rows[r][c] = booktabs.bold(rows[r][c])
-    caption = f"Macro F1 (\\%), mean $\\pm$ sd over seeds; {booktabs.escape(table.condition)}."
+    unit = f" ({table.metric.unit})" if table.metric.unit else ""
+    title = booktabs.escape(capitalised(table.metric.title) + unit)
+    caption = f"{title}, mean $\\pm$ sd over seeds; {booktabs.escape(table.condition)}."
     if table.letters:
         caption += f" {booktabs.escape(table.letters)}"
     if table.without:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ultrabench_eval.cells import Coordinates
+from ultrabench_eval.metrics import Metric
 from ultrabench_eval.report.results.entries import (
     NOT_VERIFIED,
     Entry,
@@ -20,6 +21,7 @@ from ultrabench_eval.report.results.entries import (
     by_probing,
     is_doubted,
     is_main,
+    main_metric,
     main_score,
     number,
     score_text,
@@ -33,6 +35,8 @@ class Wide:
     """Main metric of one probe and protocol, ready to be set: text cells, and which are best."""
 
     condition: str
+    metric: Metric
+    """What the numbers are."""
     header: list[str]
     rows: list[list[str]]
     """Models from best to worst, then the floors."""
@@ -96,8 +100,12 @@ def _wide(
     doubted = {
         model: {task for task in tasks if is_doubted(places.get((model, task)))} for model in models
     }
+    metric = main_metric(entries)
     models.sort(
-        key=lambda m: (m in labels.floors, np.isnan(overall[m]), -np.nan_to_num(overall[m]), m)
+        key=lambda m: (
+            *(m in labels.floors, np.isnan(overall[m])),
+            *(-metric.sign * np.nan_to_num(overall[m]), m),
+        )
     )
 
     columns = [_column(places, models, task, letters) for task in tasks]
@@ -109,7 +117,7 @@ def _wide(
     best = {
         (models.index(model), c)
         for c, (column, mark) in enumerate(zip(columns, marks, strict=True), 1)
-        for model, place in placed(*column, mark).items()
+        for model, place in placed(*column, mark, metric.sign).items()
         if place == "best"
     }
     rows = []
@@ -117,11 +125,12 @@ def _wide(
         row = [labels.model(model), *(_text(places.get((model, task)), letters) for task in tasks)]
         if title:
             mark = f" [{NOT_VERIFIED}]" if model in marks[-1] else ""
-            text = number(overall[model])
+            text = number(overall[model], metric.places)
             row.append(f"{text}{mark} {columns[-1][1][model]}".rstrip() if text else "")
         rows.append(row)
     return Wide(
         condition=str(probing),
+        metric=metric,
         header=["model", *map(labels.task, tasks), *([title] if title else [])],
         rows=rows,
         best=best,

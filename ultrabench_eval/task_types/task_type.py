@@ -1,0 +1,121 @@
+"""What a kind of task declares of itself: all that the rest of the harness knows of it.
+
+H is the number of seeds, N of samples, K of statistics a sample, V of validation samples.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, Literal, NamedTuple
+
+import numpy as np
+
+from ultrabench_eval import metrics
+from ultrabench_eval.metrics import Metric
+from ultrabench_eval.stats.additive import Additive
+from ultrabench_eval.stats.clusters import Clusters
+from ultrabench_eval.stats.intervals import intervals
+from ultrabench_eval.test_set import TestSet
+
+Predicts = Literal["classes"]
+"""What a probe gives and a kind of task is about: "classes" are probabilities [H, N, C]."""
+Validation = Sequence[tuple[np.ndarray, np.ndarray]]
+"""Of each seed what is predicted for its validation samples [V, ...], and what is right [V]."""
+
+
+class Scored(NamedTuple):
+    """What is known of predictions."""
+
+    scores: dict[str, np.ndarray]
+    """float64 [H] for each metric, in its own unit (not percent)."""
+    stored: dict[str, np.ndarray]
+    """What is kept of them on disk, by name."""
+
+
+class TaskType(ABC):
+    """A kind of task."""
+
+    name: ClassVar[str]
+    predicts: ClassVar[Predicts] = "classes"
+    """Which probes serve it: those that give the same."""
+    main: ClassVar[Metric]
+    """The one that tables, statistics and figures show; a function of sums."""
+    metrics: ClassVar[tuple[Metric, ...]]
+    """All of them, `main` among them, in the order of tables."""
+    details: ClassVar[tuple[tuple[str, str], ...]] = ()
+    """Further metrics of the table of details: name and heading."""
+
+    def strata(self, targets: np.ndarray) -> np.ndarray:
+        """What few-shot subsets keep the shares of: int64 [N]; here nothing."""
+        return np.zeros(len(targets), np.int64)
+
+    def clusters(self, test: TestSet) -> Clusters:
+        """What is drawn as one in the statistics; here without strata."""
+        return Clusters.of(test.groups, np.zeros(len(test), np.int64))
+
+    @abstractmethod
+    def score(
+        self, predicted: np.ndarray, test: TestSet, validation: Validation | None = None
+    ) -> Scored:
+        """Scores of predictions, without those of `metrics.added`.
+
+        Args:
+            predicted: what the probes give, [H, N, ...]; see `Predicts`.
+            test: the samples that they are of.
+            validation: for what is chosen or calibrated on validation samples.
+        """
+
+    @abstractmethod
+    def again(self, stored: Mapping[str, np.ndarray], test: TestSet) -> dict[str, np.ndarray]:
+        """The scores of what was kept, as far as that tells them: [H] for each metric."""
+
+    @abstractmethod
+    def answers(self, stored: Mapping[str, np.ndarray]) -> np.ndarray:
+        """What statistics and pages need of `Scored.stored`: [H, N, ...]."""
+
+    @abstractmethod
+    def compact(self, stored: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The least of `Scored.stored` that `answers` need, for archives of results."""
+
+    @abstractmethod
+    def statistics(self, answers: np.ndarray, test: TestSet) -> Additive:
+        """What answers add up to, sample by sample."""
+
+    @abstractmethod
+    def good(self, answers: np.ndarray, test: TestSet) -> np.ndarray:
+        """How good each answer is, float64 [H, N], more is better: for the design effect."""
+
+    def intervals(self, answers: np.ndarray, test: TestSet) -> dict[str, tuple[float, float]]:
+        """95 % intervals of the metrics that are functions of sums; see `stats.intervals`."""
+        statistics, clusters = self.statistics(answers, test), self.clusters(test)
+        return intervals(statistics, clusters, self.of_sums)
+
+    # ---- with what plugins add ------------------------------------------------------------------
+
+    @property
+    def every(self) -> tuple[Metric, ...]:
+        """Its own metrics, and those that were added."""
+        return (*self.metrics, *metrics.added(self.name))
+
+    @property
+    def of_sums(self) -> tuple[Metric, ...]:
+        """Those that are functions of sums."""
+        return tuple(metric for metric in self.every if metric.of is not None)
+
+    def measure(
+        self, predicted: np.ndarray, test: TestSet, validation: Validation | None = None
+    ) -> Scored:
+        """`score`, and what the added metrics say."""
+        scored = self.score(predicted, test, validation)
+        added = metrics.added(self.name)
+        if not added:
+            return scored
+        sums = self.statistics(self.answers(scored.stored), test).total()
+        scores = dict(scored.scores)
+        for metric in added:
+            if metric.of is not None:
+                scores[metric.name] = np.asarray(metric.of(sums))
+            elif metric.of_rows is not None:
+                scores[metric.name] = np.asarray(metric.of_rows(predicted, test))
+        return Scored(scores, scored.stored)
