@@ -83,6 +83,8 @@ class MetricFacts(Sealed):
 class Cell(Sealed):
     """What is known of one cell. H is the number of seeds."""
 
+    later = frozenset({"type", "main", "described"})
+
     coordinates: Coordinates
     identity: dict[str, str | int]
     """See `identity`: a cell with the same one is not computed again."""
@@ -104,7 +106,9 @@ class Cell(Sealed):
     model: dict[str, str | int | None]
     """Title, pooling, input size, feature width, parameters; file and checksum of the weights."""
     task: dict[str, str]
-    """Title, what its groups are, and its type (`task_types`); of earlier versions without that."""
+    """Title, and what its groups are."""
+    type: str = CLASSES
+    """What kind of task it is of (`task_types`)."""
     main: str = "macro_f1"
     """The metric that tables show."""
     described: dict[str, MetricFacts] = Field(default_factory=dict)
@@ -119,11 +123,6 @@ class Cell(Sealed):
     """SHA-256 of the predictions file."""
     doubt: str = Field(default="", exclude=True)
     """Why the number is not verified; "" if it is. Not stored: found out when a folder is read."""
-
-    @property
-    def type(self) -> str:
-        """What kind of task it is of."""
-        return self.task.get("type", CLASSES)
 
     @cached_property
     def metrics(self) -> dict[str, Metric]:
@@ -165,6 +164,8 @@ class Cell(Sealed):
 
 class Failure(Sealed):
     """Why a cell could not be measured."""
+
+    later = frozenset({"type"})
 
     coordinates: Coordinates
     reason: str

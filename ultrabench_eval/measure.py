@@ -430,11 +430,8 @@ class Bench:
             synthetic=self.task.synthetic,
             random_weights=self.model.random_weights,
             model={**self.model.info, "dim": test_x.shape[-1]},
-            task={
-                "title": self.task.card.title,
-                "groups": self.task.card.groups,
-                "type": self.task.card.type,
-            },
+            task={"title": self.task.card.title, "groups": self.task.card.groups},
+            type=self.task.card.type,
             main=self.type.main.name,
             described={
                 metric.name: MetricFacts(

@@ -6,9 +6,15 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+)
 from safetensors import SafetensorError
 
 from ultrabench_eval.core import files, hashing
@@ -22,6 +28,19 @@ class Sealed(BaseModel):
     """What is kept in such a file."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    later: ClassVar[frozenset[str]] = frozenset()
+    """Fields that earlier versions did not have: left out of a file where they are the default, so
+    that an earlier version can read it, and equal results are equal files."""
+
+    @model_serializer(mode="wrap")
+    def _without_defaults(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        known: dict[str, Any] = dump(self)
+        fields = type(self).model_fields
+        for name in self.later:
+            if getattr(self, name) == fields[name].get_default(call_default_factory=True):
+                known.pop(name, None)
+        return known
 
 
 T = TypeVar("T", bound=Sealed)

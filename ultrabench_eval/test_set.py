@@ -16,6 +16,7 @@ class TestSet(Sealed):
     """N test samples, of C classes where the task has any."""
 
     __test__ = False  # for pytest, which takes the name for that of a test
+    later = frozenset({"type"})
 
     fingerprint: str
     """Of the task."""

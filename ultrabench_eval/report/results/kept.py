@@ -14,6 +14,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
+from ultrabench_eval.cells import CLASSES
 from ultrabench_eval.core import files, hashing
 from ultrabench_eval.core.errors import UserError
 from ultrabench_eval.report.results.degenerate import Finding
@@ -111,10 +112,14 @@ def replace(
             (out / name).unlink(missing_ok=True)
     if folder.is_dir() and not any(folder.iterdir()):
         folder.rmdir()
+    findings = _FINDINGS.dump_python(found, mode="json")
+    for probing in (one["probing"] for one in findings if one["probing"]):
+        if probing["type"] == CLASSES:  # as earlier versions wrote it
+            del probing["type"]
     stored = {
         "made_of": made_of,
         "files": {name: hashing.digest_bytes(data) for name, data in sorted(made.items())},
-        "findings": _FINDINGS.dump_python(found, mode="json"),
+        "findings": findings,
     }
     files.write_text(out / _NAME, json.dumps(stored, indent=1) + "\n")
 
