@@ -21,6 +21,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 STORED = Path(__file__).with_name("house_words.json")
 OTHERS = {"tests/test_house_words.py", "CHANGELOG.md"}
+WRITTEN_BY_US = re.compile(r"results/(real|nano)/(?!README)")  # whose words are in our code
 PROSE = (".md", ".j2")
 PATTERNS = [f"*{suffix}" for suffix in PROSE]
 
@@ -83,7 +84,7 @@ def found() -> dict[str, dict[str, int]]:
     counts: dict[str, dict[str, int]] = defaultdict(dict)
     for name in sorted(set(listed) - OTHERS):
         path = ROOT / name
-        if not path.is_file():  # deleted, not yet committed
+        if WRITTEN_BY_US.match(name) or not path.is_file():  # deleted, not yet committed
             continue
         text = path.read_text(encoding="utf-8")
         for word, how in WORDS.items():

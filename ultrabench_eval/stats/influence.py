@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ultrabench_eval.stats.additive import OfSums
+from ultrabench_eval.metrics import OfSums
 
 _STEP = 1e-4  # of a weight; central differences are right to about 1e-8 of the score
 

@@ -32,7 +32,8 @@ from typing import Protocol
 import numpy as np
 from scipy import stats
 
-from ultrabench_eval.stats.additive import Additive, OfSums
+from ultrabench_eval.metrics import OfSums
+from ultrabench_eval.stats.additive import Additive
 from ultrabench_eval.stats.clusters import Clusters
 from ultrabench_eval.stats.influence import influence
 

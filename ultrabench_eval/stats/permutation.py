@@ -33,7 +33,8 @@ import numpy as np
 from scipy import sparse
 
 from ultrabench_eval.core import hashing
-from ultrabench_eval.stats.additive import Additive, OfSums
+from ultrabench_eval.metrics import OfSums
+from ultrabench_eval.stats.additive import Additive
 from ultrabench_eval.stats.clusters import Clusters
 from ultrabench_eval.stats.influence import gradient, influence
 

@@ -20,8 +20,8 @@ from ultrabench_eval.test_set import TestSet
 
 # ---- from sums: any leading shape, so that statistics can score many test sets at once ----------
 
-# The statistics of a sample are three numbers a class, K = 3 C: whether it is of it and called so,
-# is of it, is called so.
+# The statistics of a sample are three numbers for each class, K = 3 C: whether it is of it and
+# called so, is of it, is called so.
 
 
 def by_class(sums: np.ndarray) -> np.ndarray:
@@ -64,7 +64,7 @@ def of_counts(metric: Metric, counts: np.ndarray) -> np.ndarray:
     """A metric of confusion matrices; counts [..., C, C] -> [...] in [0, 1].
 
     Raises:
-        ValueError: it is no function of sums.
+        ValueError: sums do not suffice for it.
     """
     right = np.diagonal(counts, axis1=-2, axis2=-1)
     sums = np.concatenate([right, counts.sum(-1), counts.sum(-2)], axis=-1)
@@ -339,7 +339,7 @@ class Classification(TaskType):
         return {"codes": self.answers(stored).astype(np.uint16)}
 
     def statistics(self, answers: np.ndarray, test: TestSet) -> Additive:
-        """Three numbers a class, see `by_class`."""
+        """Three numbers for each class, see `by_class`."""
         return statistics(answers, test.targets, len(test.classes))
 
     def good(self, answers: np.ndarray, test: TestSet) -> np.ndarray:

@@ -16,7 +16,7 @@ import numpy as np
 from ultrabench_eval import task_types
 from ultrabench_eval.cells import Cell, Cells, Coordinates
 from ultrabench_eval.core.errors import UserError
-from ultrabench_eval.metrics import Metric, of_sums
+from ultrabench_eval.metrics import Metric, OfSums, of_sums
 from ultrabench_eval.report.results.entries import (
     Entry,
     Labels,
@@ -30,7 +30,7 @@ from ultrabench_eval.report.results.entries import (
 from ultrabench_eval.report.sections.speeds import Speed
 from ultrabench_eval.sealed import AGAIN
 from ultrabench_eval.stats import bootstrap, effective, paired, permutation
-from ultrabench_eval.stats.additive import Additive, OfSums
+from ultrabench_eval.stats.additive import Additive
 from ultrabench_eval.stats.clusters import Clusters
 from ultrabench_eval.task_types.task_type import TaskType
 from ultrabench_eval.test_set import TestSet
@@ -67,7 +67,7 @@ class Comparison:
 
     @property
     def statistics(self) -> list[Additive]:
-        """Of each model; made anew each time, for they are many times as large as answers."""
+        """Of each model; not kept, because they are many times as large as answers."""
         return [self.type.statistics(one, self.test) for one in self.answers]
 
     @cached_property
