@@ -20,12 +20,13 @@ from tasks.task import Task
 from ultrabench_eval.cells import Cells
 from ultrabench_eval.core import hashing
 from ultrabench_eval.report import html, write
+from ultrabench_eval.report.results import degenerate, standing
 from ultrabench_eval.report.results.entries import Probing
 from ultrabench_eval.report.results.evidence import Evidence
 from ultrabench_eval.report.results.standing import mean_at
 from ultrabench_eval.report.sections import html_examples, significance
-from ultrabench_eval.report.sections.html_board import boards, words
 from ultrabench_eval.report.sections.html_confusion import shares
+from ultrabench_eval.report.tables.board import boards, words
 
 EIGHT = ("aul", "busbra", "butterfly", "fatty_liver", "gbcu", "mmotu", "pocus", "tn5000")
 TEN = ("good", "fair", "pixels", *(f"timm/encoder_number_{n}.of_seven" for n in range(7)))
@@ -36,7 +37,8 @@ def page_of(cells: Cells, data: Path | None = None) -> str:
     """The page without figures."""
     evidence = Evidence(cells, cells.gather())
     sections = {one.csv: one for one in significance.sections(evidence)}
-    return html.page(evidence, sections, {}, data)
+    letters, found = standing.letters(evidence), degenerate.find(evidence)
+    return html.page(evidence, sections, {}, letters, found, data)
 
 
 @pytest.fixture(scope="module")

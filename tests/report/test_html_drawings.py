@@ -13,7 +13,7 @@ from ultrabench_eval.core.errors import UserError
 from ultrabench_eval.report import write
 from ultrabench_eval.report.drawings import html_drawings
 from ultrabench_eval.report.sections import speeds
-from ultrabench_eval.report.sections.html_board import boards
+from ultrabench_eval.report.tables.board import boards
 
 
 def test_an_inline_drawing_keeps_its_own_ids() -> None:

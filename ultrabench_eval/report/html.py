@@ -21,6 +21,7 @@ from markupsafe import Markup
 from ultrabench_eval.cells import Cell
 from ultrabench_eval.report.drawings import html_drawings
 from ultrabench_eval.report.results import degenerate, standing
+from ultrabench_eval.report.results.degenerate import Finding
 from ultrabench_eval.report.results.entries import (
     SYNTHETIC_WORDS,
     Labels,
@@ -31,10 +32,10 @@ from ultrabench_eval.report.results.entries import (
 from ultrabench_eval.report.results.evidence import Evidence
 from ultrabench_eval.report.results.notes import WARNINGS, error_rows, mixtures, warning_rows
 from ultrabench_eval.report.sections import html_cards, html_confusion, html_origin
-from ultrabench_eval.report.sections.html_board import MAIN, Board, boards, words
 from ultrabench_eval.report.sections.html_examples import Examples, examples
 from ultrabench_eval.report.sections.page import how_to_read, model_notes
 from ultrabench_eval.report.sections.significance import Section
+from ultrabench_eval.report.tables.board import MAIN, Board, boards, words
 from ultrabench_eval.report.tables.wide import Wide, wide
 
 _TEMPLATES = resources("ultrabench_eval.report") / "templates"
@@ -44,6 +45,8 @@ def page(
     evidence: Evidence,
     sections: Mapping[str, Section],
     drawn: Mapping[str, bytes],
+    letters: standing.Letters,
+    found: Sequence[Finding],
     data: Path | None = None,
 ) -> str:
     """The page of a run.
@@ -52,10 +55,11 @@ def page(
         evidence: of the results folder.
         sections: of the statistics, by the name of their CSV file.
         drawn: the run's figures, content by file name.
+        letters: that models share with their ties (`standing.letters`).
+        found: what is degenerate (`degenerate.find`).
         data: data root to take small pictures of test images from; None: their names are listed.
     """
-    found = degenerate.find(evidence)
-    letters, without = standing.letters(evidence), degenerate.unranked(found)
+    without = degenerate.unranked(found)
     made = boards(evidence.entries, letters, evidence.speeds, without)
     metrics = [board.metric for board in made]
     titles = " or ".join(dict.fromkeys(metric.title for metric in metrics))

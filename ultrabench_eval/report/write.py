@@ -126,7 +126,9 @@ def _files(
     made["leaderboard.md"] = markdown(entries, letters, links, evidence.unsure, found).encode()
     made["leaderboard.tex"] = latex(entries, letters, found).encode()
     by_name = {one.csv: one for one in sections}
-    made["leaderboard.html"] = html.page(evidence, by_name, drawn, pictures).encode()
+    made["leaderboard.html"] = html.page(
+        evidence, by_name, drawn, letters, found, pictures
+    ).encode()
     return made | drawn
 
 

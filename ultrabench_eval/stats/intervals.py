@@ -27,12 +27,11 @@ is in docs/statistics.md.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
 
 import numpy as np
 from scipy import stats
 
-from ultrabench_eval.metrics import OfSums
+from ultrabench_eval.metrics import Metric
 from ultrabench_eval.stats.additive import Additive
 from ultrabench_eval.stats.clusters import Clusters
 from ultrabench_eval.stats.influence import influence
@@ -42,26 +41,10 @@ IMAGINED = 0.3
 """Of a patient: how much a class is given that is right, or wrong."""
 
 
-class Measured(Protocol):
-    """What intervals need of a metric (`metrics.Metric`)."""
-
-    @property
-    def name(self) -> str:
-        """Of the metric."""
-
-    @property
-    def of(self) -> OfSums | None:
-        """What it is of sums."""
-
-    @property
-    def within(self) -> tuple[float, float]:
-        """Its smallest and its largest value."""
-
-
 def intervals(
     statistics: Additive,
     clusters: Clusters,
-    metrics: Sequence[Measured],
+    metrics: Sequence[Metric],
     imagined: np.ndarray | None = None,
     level: float = 0.95,
 ) -> dict[str, tuple[float, float]]:

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from markupsafe import Markup
 
 from ultrabench_eval.report.results.entries import Probing
-from ultrabench_eval.report.sections.html_board import Board, BoardRow
+from ultrabench_eval.report.tables.board import Board, BoardRow
 
 _UNUSED = re.compile(r"<!--.*?-->|<metadata>.*?</metadata>", re.DOTALL)
 _TAG = re.compile(r"<[^>]+>")

@@ -12,7 +12,7 @@ import numpy as np
 
 from ultrabench_eval.report.results.entries import Labels, Probing, task_order
 from ultrabench_eval.report.results.evidence import Comparison, Evidence
-from ultrabench_eval.report.sections.html_board import marks
+from ultrabench_eval.report.tables.board import marks
 from ultrabench_eval.task_types import classification
 
 SHADES = 10

@@ -1,4 +1,4 @@
-"""Leaderboards of the HTML page: one table a probe, protocol and condition, ready to be set."""
+"""Leaderboards: one for each probe, protocol and condition, of which all formats are made."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from ultrabench_eval.report.results.entries import (
     Probing,
     at_place,
     is_doubted,
+    is_main,
     main_metric,
     main_score,
     number,
@@ -141,6 +142,8 @@ def boards(
     letters: Mapping[Coordinates, str],
     speeds: Iterable[Speed] = (),
     without: Collection[str] = (),
+    *,
+    only_main: bool = False,
 ) -> list[Board]:
     """All boards of a folder: by probe and protocol, of each the main condition first.
 
@@ -149,10 +152,11 @@ def boards(
         letters: of compared cells and of means over tasks, those they share with their ties.
         speeds: of encoders; those of others than the folder's are not shown.
         without: tasks that have no part in the mean.
+        only_main: whether the main condition is all that is wanted.
     """
     labels = Labels.of(entries)
     groups: dict[tuple[Probing, Condition], list[Entry]] = {}
-    for entry in entries:
+    for entry in filter(is_main, entries) if only_main else entries:
         at = entry.coordinates
         condition = (at.fraction, at.corruption, at.severity)
         groups.setdefault((Probing.of(entry), condition), []).append(entry)
