@@ -203,6 +203,7 @@ CODE: dict[str, tuple[Code, ...]] = {
         Code({}),
     ),
     "docs/add_your_data.md": (Code({}), Code({}, "my_task.py")),
+    "docs/how_a_score_is_made.md": (Code({}, "my_metric.py"),),
     "docs/score_a_checkpoint_during_training.md": (Code({}),),
 }
 
