@@ -139,6 +139,42 @@ def test_what_a_metrics_code_is_belongs_to_the_identity_of_results(
     assert again.returncode == 0, again.stderr
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        (
+            '"kappa", metrics.Metric("kappa"',
+            '"accuracy", metrics.Metric("accuracy"',
+            "has the name",
+        ),
+        ('"kappa", metrics', '"kapa", metrics', "give it one name in both places"),
+        (", of=kappa", "", "give it `of` or `of_rows`"),
+    ],
+)
+def test_a_metric_that_would_hide_another_or_nothing_is_told_before_the_run(
+    tmp_path: Path, manifest: Path, plugin: Path, old: str, new: str, told: str
+) -> None:
+    assert old in KAPPA
+    plugin.write_text(KAPPA.replace(old, new))
+    done = ubench("run", "--model", "pixels", "--task", str(manifest), "--plugin", str(plugin),
+                  "--out", str(tmp_path / "out"), "--cache", str(tmp_path / "cache"))  # fmt: skip
+    assert done.returncode == 2
+    assert told in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_metric_gives_one_number_for_each_seed(
+    tmp_path: Path, manifest: Path, plugin: Path
+) -> None:
+    plugin.write_text(KAPPA.replace("/ (1 - chance)", "/ (1 - chance.mean())"))
+    plugin.write_text(plugin.read_text().replace("return (", "return (0 * sums[..., :2] + "))
+    done = ubench("run", "--model", "pixels", "--task", str(manifest), "--plugin", str(plugin),
+                  "--out", str(tmp_path / "out"), "--cache", str(tmp_path / "cache"),
+                  "--seeds", "2", "--probe", "ridge")  # fmt: skip
+    assert done.returncode == 1
+    assert "the metric 'kappa' gives an array of shape" in page(tmp_path)
+
+
 def test_a_kind_of_task_is_one_file(tmp_path: Path, manifest: Path, plugin: Path) -> None:
     plugin.write_text(f"MANIFEST = {str(manifest)!r}\n{ORDINAL}")
     (tmp_path / "grades").mkdir()  # a release is a folder of the data root

@@ -225,6 +225,7 @@ def _load_task(name: str, data: Path | None) -> Task:
     task = task_zoo.load(name, data)
     if task.card.type not in task_types.registry:
         raise UserError(f"task '{task.name}': {task_types.registry.unknown(task.card.type)}")
+    _ = task_types.get(task.card.type).every  # or two metrics have one name
     _ = task.fingerprint  # reads every file once, so an unreadable one shows now
     changed = prepare.differences(task, data) if data is not None else []
     notes = (*task.notes, *data_warnings.changed(changed), *changed)

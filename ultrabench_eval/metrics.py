@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ultrabench_eval.core.errors import UserError
 from ultrabench_eval.core.registry import Registry
 
 OfSums = Callable[[np.ndarray], np.ndarray]
@@ -84,7 +85,17 @@ registry = Registry("metric", group="ultrabench_eval.metrics", listing="ubench r
 
 
 def register(name: str, metric: Metric) -> Any:
-    """Make a metric known; it is measured on all tasks of its type from then on."""
+    """Make a metric known; it is measured on all tasks of its type from then on.
+
+    Raises:
+        UserError: it cannot be measured, or is called otherwise itself.
+    """
+    if metric.name != name:
+        raise UserError(
+            f"the metric '{metric.name}' is registered as '{name}'; give it one name in both places"
+        )
+    if metric.of is None and metric.of_rows is None:
+        raise UserError(f"the metric '{name}' has no function; give it `of` or `of_rows`")
     return registry.register(name, metric)
 
 

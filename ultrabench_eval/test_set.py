@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 from pydantic import Field
 
-from tasks.task import Split, Task
+from tasks.task import Task
 from ultrabench_eval.sealed import Sealed
 
 
@@ -33,18 +33,18 @@ class TestSet(Sealed):
     """Why it is not verified; "" if it is."""
 
     @classmethod
-    def of(cls, task: Task, split: Split | None = None) -> TestSet:
-        """That of a task, or the same of another split."""
-        split = split or task.test
+    def of(cls, task: Task) -> TestSet:
+        """That of a task."""
+        test = task.test
         return cls(
             fingerprint=task.fingerprint,
             task=task.name,
             type=task.card.type,
             classes=task.classes,
             synthetic=task.synthetic,
-            names=tuple(image.name for image in split.images),
-            labels=tuple(split.labels.tolist()),
-            groups=split.groups,
+            names=tuple(image.name for image in test.images),
+            labels=tuple(test.labels.tolist()),
+            groups=test.groups,
         )
 
     @classmethod

@@ -12,6 +12,7 @@ from typing import ClassVar, Literal, NamedTuple
 import numpy as np
 
 from ultrabench_eval import metrics
+from ultrabench_eval.core.errors import UserError
 from ultrabench_eval.metrics import Metric
 from ultrabench_eval.stats.additive import Additive
 from ultrabench_eval.stats.clusters import Clusters
@@ -95,8 +96,19 @@ class TaskType(ABC):
 
     @property
     def every(self) -> tuple[Metric, ...]:
-        """Its own metrics, and those that were added."""
-        return (*self.metrics, *metrics.added(self.name))
+        """Its own metrics, and those that were added.
+
+        Raises:
+            UserError: an added one has the name of its own.
+        """
+        added, own = metrics.added(self.name), {metric.name for metric in self.metrics}
+        for metric in added:
+            if metric.name in own:
+                raise UserError(
+                    f"the metric '{metric.name}' that a plugin registers has the name of one that "
+                    f"{self.name} tasks have already; choose another name for yours"
+                )
+        return (*self.metrics, *added)
 
     @property
     def of_sums(self) -> tuple[Metric, ...]:
@@ -106,7 +118,11 @@ class TaskType(ABC):
     def measure(
         self, predicted: np.ndarray, test: TestSet, validation: Validation | None = None
     ) -> Scored:
-        """`score`, and what the added metrics say."""
+        """`score`, and what the added metrics say.
+
+        Raises:
+            UserError: an added metric does not give one number for each seed.
+        """
         scored = self.score(predicted, test, validation)
         added = metrics.added(self.name)
         if not added:
@@ -115,7 +131,13 @@ class TaskType(ABC):
         scores = dict(scored.scores)
         for metric in added:
             if metric.of is not None:
-                scores[metric.name] = np.asarray(metric.of(sums))
+                found = np.asarray(metric.of(sums))
             elif metric.of_rows is not None:
-                scores[metric.name] = np.asarray(metric.of_rows(predicted, test))
+                found = np.asarray(metric.of_rows(predicted, test))
+            if found.shape != (len(predicted),):
+                raise UserError(
+                    f"the metric '{metric.name}' gives an array of shape {found.shape} for "
+                    f"{len(predicted)} seeds; it must give one number for each"
+                )
+            scores[metric.name] = found
         return Scored(scores, scored.stored)

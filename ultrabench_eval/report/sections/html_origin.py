@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from ultrabench_eval.cells import FORMAT, Cell
 from ultrabench_eval.report.results.entries import Entry, Labels, Probing, between, number
 from ultrabench_eval.report.sections.page import MODELS, model_rows, settings
-from ultrabench_eval.report.sections.significance import MEAN, Row, Section
+from ultrabench_eval.report.sections.significance import MEAN, Row, Section, mean_of
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def _by_probing(section: Section) -> dict[Probing, list[Row]]:
     """Rows of means over tasks."""
     found: dict[Probing, list[Row]] = {}
     for probing, row in section.rows:
-        if row["task"] == MEAN:
+        if row["task"] == mean_of(probing.type):
             found.setdefault(probing, []).append(row)
     return found
 

@@ -16,7 +16,7 @@ from ultrabench_eval.metrics import Metric
 from ultrabench_eval.report.results.degenerate import can_rank
 from ultrabench_eval.report.results.entries import Labels, Probing, number, table
 from ultrabench_eval.report.results.evidence import Comparison, Evidence
-from ultrabench_eval.report.sections.significance import LEVEL, MEAN, Row, Section
+from ultrabench_eval.report.sections.significance import LEVEL, Row, Section, mean_of
 from ultrabench_eval.stats import ranks
 
 _SHOWN = 6  # pairs that change order are listed up to so many a row of the page
@@ -140,11 +140,12 @@ def changes(first: dict[str, Comparison], second: dict[str, Comparison]) -> list
     every = {model for one in found for model in one.models}
     whole = [one for one in found if set(one.models) == every and can_rank(first[one.task].test)]
     if len(whole) > 1:
-        found.append(_mean(whole, sorted(every)))
+        name = mean_of(first[whole[0].task].test.type)
+        found.append(_mean(name, whole, sorted(every)))
     return found
 
 
-def _mean(whole: Sequence[Change], models: Sequence[str]) -> Change:
+def _mean(name: str, whole: Sequence[Change], models: Sequence[str]) -> Change:
     aligned = [one.only(models) for one in whole]
     scores, resampled = (
         (np.mean([one[0] for one in both], axis=0), np.mean([one[1] for one in both], axis=0))
@@ -152,7 +153,7 @@ def _mean(whole: Sequence[Change], models: Sequence[str]) -> Change:
     )
     size = len(models)
     apart = np.zeros((size, size), bool)
-    return Change(MEAN, tuple(models), scores, resampled, whole[0].metric, apart)
+    return Change(name, tuple(models), scores, resampled, whole[0].metric, apart)
 
 
 def _scores(found: Sequence[Change], both: tuple[Probing, Probing], labels: Labels) -> str:
@@ -203,7 +204,10 @@ def _taus(
                 "protocol_b": both[1].protocol,
                 "task": change.task,
                 "synthetic": change.task in labels.synthetic
-                or (change.task == MEAN and bool(labels.synthetic & {c.task for c in found})),
+                or (
+                    change.task == mean_of(both[0].type)
+                    and bool(labels.synthetic & {c.task for c in found})
+                ),
                 "models": which,
                 "n_models": len(one.models),
                 "tau": agreement.tau,

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
+from ultrabench_eval.cells import CLASSES
 from ultrabench_eval.metrics import Metric
 from ultrabench_eval.report.results.degenerate import can_rank
 from ultrabench_eval.report.results.entries import (
@@ -29,6 +30,12 @@ from ultrabench_eval.stats import informativeness, paired, ranks
 
 LEVEL = 0.95
 MEAN = "mean of tasks"
+
+
+def mean_of(kind: str) -> str:
+    """In place of a task's name: the mean over the tasks of a kind."""
+    return MEAN if kind == CLASSES else f"mean of {kind} tasks"
+
 
 Row = dict[str, object]
 
@@ -102,7 +109,11 @@ def pairs(evidence: Evidence) -> Section:
             mean = found.scores.mean(1)
             apart = over_tasks(found, comparisons)
             metric, where = some[0].metric, _over_tasks(probing, found, evidence.labels)
-            rows.append(_pair_summary(MEAN, found.models, mean, apart, metric, evidence.labels))
+            rows.append(
+                _pair_summary(
+                    str(where["task"]), found.models, mean, apart, metric, evidence.labels
+                )
+            )
             pairs_of = _pair_rows(where, found.models, mean, apart, metric.sign)
             section.rows += [(probing, row) for row in pairs_of]
         section.parts.append(
@@ -437,6 +448,6 @@ def _over_tasks(probing: Probing, found: Ranking, labels: Labels) -> Row:
     return {
         "probe": probing.probe,
         "protocol": probing.protocol,
-        "task": MEAN,
+        "task": mean_of(probing.type),
         "synthetic": bool(labels.synthetic & set(found.tasks)),
     }
