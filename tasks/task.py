@@ -60,14 +60,14 @@ class TaskCard:
     """Name in print, e.g. "FATTY LIVER"."""
     organ: str
     target: str
-    """What is to be told apart, e.g. "mass malignancy"."""
+    """What is classified, e.g. "mass malignancy"."""
     classes: tuple[str, ...]
     """Class names; the position is UltraBench's integer code."""
     type: str = "classification"
     """What kind of task it is: how its answers are scored (`ultrabench_eval.task_types`)."""
     paper: str = "not stated"
     source: str = "not stated"
-    """Where the original release is had from."""
+    """Where the original release is available."""
     licence: str = "not stated"
     groups: str = "none"
     """What `Split.groups` stands for: "patient", "video", or "none"."""
