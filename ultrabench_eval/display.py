@@ -120,11 +120,11 @@ def leaderboard(entries: Sequence[Entry], without: Collection[str] = ()) -> list
         if one.synthetic:
             title = f"SYNTHETIC images: says nothing about real ultrasound\n{title}"
         table = Table()
-        table.add_column(one.header[0])
-        for name in one.header[1:]:
+        table.add_column(one.table.header[0])
+        for name in one.table.header[1:]:
             table.add_column(printable(name).replace(" (", "\n("), justify="right")
-        for r, row in enumerate(one.rows):
-            if 0 < r == len(one.rows) - one.floors:
+        for r, row in enumerate(one.table.texts):
+            if r > 0 and r in one.table.rules:
                 table.add_section()
             # Text, because "[...]" in a name is not markup
             table.add_row(*map(Text, map(printable, row)))

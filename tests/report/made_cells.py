@@ -8,6 +8,7 @@ import numpy as np
 
 from ultrabench_eval.cells import Cell, Cells, Coordinates, Failure, identity
 from ultrabench_eval.core import files, hashing
+from ultrabench_eval.report.tables.table import Table, TableCell
 from ultrabench_eval.task_types import classification
 
 
@@ -159,3 +160,13 @@ def results(
                     codes = guesses(labels, accuracy, 1000 * t + 100 * m + 30 * p + n)
                     where = {"protocol": protocol, **at}
                     put(cells, model, task, codes, labels, at=where, **fields, **changes)
+
+
+def marked(table: Table, mark: str = "best") -> set[tuple[int, int]]:
+    """Places of a table (row, column) with a mark."""
+    return {
+        (r, c)
+        for r, row in enumerate(table.rows)
+        for c, one in enumerate(row)
+        if isinstance(one, TableCell) and one.mark == mark
+    }

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import make_manifest
-from made_cells import guesses, put, put_test, results
+from made_cells import guesses, marked, put, put_test, results
 
 import ultrabench_eval
 from ultrabench_eval import data_warnings
@@ -109,10 +109,10 @@ def check_unranked(cells: Cells) -> None:
     assert degenerate.unranked(found) == {"bad"}
     letters = standing.letters(evidence)
     assert not [at for at in letters if at.task == "bad"]
-    (table,) = write.wide(entries, letters, {"bad"})
+    table = write.wide(entries, letters, {"bad"})[0].table
     assert table.header == ["model", "aul", "busbra", "bad", "mean of 2 of 3 tasks"]
-    assert table.best == {(0, 1), (0, 2), (0, 4)}
-    for row in table.rows:
+    assert marked(table) == {(0, 1), (0, 2), (0, 4)}
+    for row in table.texts:
         assert is_unranked(row[3])
         known = [float(text.split()[0]) for text in row[1:3]]
         assert float(row[4].split()[0]) == pytest.approx(np.mean(known), abs=0.1)
@@ -239,16 +239,16 @@ def test_bold_and_letters_never_contradict_each_other(tmp_path: Path) -> None:
     results(cells, models=("good", "fair", "pixels", "other"))
     evidence = Evidence(cells, cells.gather())
     letters = standing.letters(evidence)
-    (table,) = write.wide(evidence.entries, letters)
+    table = write.wide(evidence.entries, letters)[0].table
     assert table.header[-1] == "mean of tasks"
     for place in range(1, len(table.header)):
-        shared = [set(row[place].rpartition(" ")[2]) for row in table.rows]
+        shared = [set(row[place].rpartition(" ")[2]) for row in table.texts]
         assert all(shared)  # the mean has them as well
-        top = max(range(len(shared)), key=lambda r: float(table.rows[r][place].split()[0]))
+        top = max(range(len(shared)), key=lambda r: float(table.texts[r][place].split()[0]))
         alone = not any(shared[top] & one for r, one in enumerate(shared) if r != top)
-        bold = {r for r, c in table.best if c == place}
+        bold = {r for r, c in marked(table) if c == place}
         assert bold == ({top} if alone else set())
-    assert table.best
+    assert marked(table)
 
 
 def test_the_letters_of_the_mean_are_those_of_its_pairs(tmp_path: Path) -> None:

@@ -82,7 +82,7 @@ def test_the_numbers_are_those_of_the_leaderboard(whole: Path) -> None:
     entries = Cells(whole).gather()
     wide, _ = write.wide(entries)
     rows = {row[0].split()[0]: row for row in read(whole).rows[1:4]}
-    for model, *scores in wide.rows:
+    for model, *scores in wide.table.texts:
         mine = rows[model.split()[0]]
         assert [text.split(" ")[:3] for text in mine[1:4]] == [s.split()[:3] for s in scores[:3]]
         assert mine[4].split()[0] == scores[3]  # letters follow

@@ -15,6 +15,7 @@ from ultrabench_eval.report.paper.published import US_JEPA
 from ultrabench_eval.report.results.entries import Entry
 from ultrabench_eval.report.sections import datasets
 from ultrabench_eval.report.tables.latex import latex
+from ultrabench_eval.report.tables.table import Table
 
 DOCUMENT = r"""
 \documentclass[twocolumn]{article}
@@ -80,7 +81,7 @@ def test_tables_of_a_run_compile_and_fit(tmp_path: Path) -> None:
 
 def test_awkward_text_compiles(tmp_path: Path) -> None:
     text = r"50% & more_ {a} \c ~ ^ # $ < > ± − – [b] * '\""
-    awkward = published.PaperTable(text, text, ["a", text, "c", "d"], [[text] * 4] * 2)
+    awkward = Table(["a", text, "c", "d"], [[text] * 4] * 2, text, [text])
     compiled(tmp_path, awkward.latex())
 
 

@@ -6,10 +6,12 @@ import re
 from pathlib import Path
 
 import pytest
+from made_cells import marked
 
 from ultrabench_eval.core.errors import UserError
 from ultrabench_eval.report.paper import published
-from ultrabench_eval.report.paper.published import US_JEPA, PaperTable
+from ultrabench_eval.report.paper.published import US_JEPA
+from ultrabench_eval.report.tables.table import Table
 
 
 @pytest.fixture(scope="module")
@@ -47,40 +49,45 @@ def test_scores_stand_as_in_the_paper(paper: published.Published) -> None:
     assert layout.header == [
         *("Model", "AUL", "BUSBRA", "BUTTERFLY", "FATTY LIV.", "GBCU", "MMOTU", "POCUS", "TN5000"),
     ]
-    assert [row[0] for row in layout.rows] == [
+    assert [row[0] for row in layout.texts] == [
         *("DINOv3", "I-JEPA", "UltraSAM", "SAMUS", "EchoCare", "USF-MAE", "USFM", "URFM"),
         *("US-JEPA", "USrc-JEPA"),
     ]
-    assert layout.rows[7][1:5] == ["71.5 ± 1.1", "69.5 ± 2.2", "92.1 ± 0.4", "82.6 ± 6.0"]
+    assert layout.texts[7][1:5] == ["71.5 ± 1.1", "69.5 ± 2.2", "92.1 ± 0.4", "82.6 ± 6.0"]
 
-    def row_of(places: frozenset[tuple[int, int]]) -> list[str]:
-        return [layout.rows[r][0] for r, _ in sorted(places, key=lambda place: place[1])]
+    def row_of(mark: str) -> list[str]:
+        places = sorted(marked(layout, mark), key=lambda place: place[1])
+        return [layout.texts[r][0] for r, _ in places]
 
     # AUL ... TN5000, by eye from the printed table
-    assert row_of(layout.best) == [
+    assert row_of("best") == [
         *("URFM", "USrc-JEPA", "USFM", "USrc-JEPA", "USrc-JEPA", "US-JEPA", "US-JEPA", "URFM"),
     ]
-    assert row_of(layout.second) == [
+    assert row_of("second") == [
         *("US-JEPA", "USFM", "URFM", "URFM", "USFM", "USrc-JEPA", "USrc-JEPA", "US-JEPA"),
     ]
     markdown = layout.markdown()
     assert "**71.5 ± 1.1**" in markdown
     assert "<u>69.6 ± 1.5</u>" in markdown
-    assert "Published" in markdown
+    assert "Published" in layout.title
     assert r"\textbf{71.5 $\pm$ 1.1}" in layout.latex()
     assert r"\underline{69.6 $\pm$ 1.5}" in layout.latex()
 
 
 def test_ties_are_marked_alike_and_holes_are_empty() -> None:
-    best, second = published._best_two([[1.0, None], [3.0, 2.0], [3.0, None], [2.0, None]])
-    assert best == {(1, 1), (2, 1), (1, 2)}
-    assert second == {(3, 1)}
+    scores = [
+        None if mean is None else published.PublishedScore("m", "t", mean, 0.0, 5)
+        for mean in (1.0, 3.0, 3.0, 2.0, None)
+    ]
+    made = published._column(scores)
+    assert [one.mark for one in made] == ["", "best", "best", "second", ""]
+    assert made[-1].text == ""
 
 
 def test_latex_is_sound(paper: published.Published) -> None:
     for layout in (published.scores_layout(paper), published.sizes_layout(paper)):
         check_latex(layout.latex())
-    awkward = PaperTable("50% & more_", "a{b}\\c ~^", ["a", *"bcdef"], [["x_1", *"12345"]] * 2)
+    awkward = Table(["a", *"bcdef"], [["x_1", *"12345"]] * 2, "50% & more_", ["a{b}\\c ~^"])
     check_latex(awkward.latex())
 
 

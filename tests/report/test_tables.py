@@ -8,18 +8,19 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from made_cells import cell, control, failure, made_of
+from made_cells import cell, control, failure, made_of, marked
 
 from ultrabench_eval.cells import Coordinates
 from ultrabench_eval.report import write
+from ultrabench_eval.report.tables.table import Table
 from ultrabench_eval.report.write import Entry
 
 
-def wide(*entries: Entry, letters: dict[str, str] | None = None) -> write.Wide:
+def wide(*entries: Entry, letters: dict[str, str] | None = None) -> Table:
     """The only table; letters by model, on every task."""
     known = {e.coordinates: (letters or {}).get(e.coordinates.model, "") for e in entries}
-    (table,) = write.wide(list(entries), {at: text for at, text in known.items() if text})
-    return table
+    (one,) = write.wide(list(entries), {at: text for at, text in known.items() if text})
+    return one.table
 
 
 def test_frame_is_in_percent_with_the_sample_deviation() -> None:
@@ -61,7 +62,7 @@ def test_the_mean_over_tasks_is_never_taken_over_holes() -> None:
         cell("absent", "aul", 0.9),
     )
     assert table.header == ["model", "aul", "mmotu", "mean of tasks"]
-    assert table.rows == [
+    assert table.texts == [
         ["whole", "20.0", "40.0", "30.0"],
         ["absent", "90.0", "", ""],
         ["broken", "90.0", "error", ""],
@@ -71,12 +72,12 @@ def test_the_mean_over_tasks_is_never_taken_over_holes() -> None:
 def test_rows_are_ranked_and_only_the_best_that_has_no_tie_is_bold() -> None:
     entries = [cell("b", "aul", 0.60001), cell("a", "aul", 0.6), cell("c", "aul", 0.7)]
     table = wide(*entries, letters={"c": "a", "b": "b", "a": "b"})
-    assert [row[0] for row in table.rows] == ["c", "b", "a"]
-    assert table.best == {(0, 1)}
-    assert wide(*entries, letters={"c": "a", "b": "ab", "a": "b"}).best == set()
-    assert wide(*entries).best == set()  # not compared
-    assert wide(*entries, letters={"c": "a", "b": "b"}).best == set()  # not with all
-    assert wide(entries[2], letters={"c": "a"}).best == set()  # alone
+    assert [row[0] for row in table.texts] == ["c", "b", "a"]
+    assert marked(table) == {(0, 1)}
+    assert marked(wide(*entries, letters={"c": "a", "b": "ab", "a": "b"})) == set()
+    assert marked(wide(*entries)) == set()  # not compared
+    assert marked(wide(*entries, letters={"c": "a", "b": "b"})) == set()  # not with all
+    assert marked(wide(entries[2], letters={"c": "a"})) == set()  # alone
 
 
 def test_synthetic_and_random_show_wherever_numbers_do() -> None:
@@ -149,7 +150,7 @@ def test_only_main_conditions_are_in_the_wide_tables_one_a_probe_and_protocol() 
         elsewhere(0.4, Coordinates("a", "aul", "paper-3", probe="knn")),
     ]
     found = write.wide(entries)
-    assert [t.rows[0][1] for t in found] == ["50.0", "60.0", "40.0"]
+    assert [one.table.texts[0][1] for one in found] == ["50.0", "60.0", "40.0"]
     assert [t.condition for t in found] == [  # the paper's probe first
         "linear probe, protocol paper-1",
         "linear probe, protocol tuned-2",
@@ -170,10 +171,10 @@ def test_floors_stand_last_and_are_marked() -> None:
         cell("vit", "aul", 0.4, random_weights=True),
     ]
     table = wide(*entries, letters={"pixels": "a", "a": "b", "vit": "c"})
-    names = [row[0] for row in table.rows]
+    names = [row[0] for row in table.texts]
     assert names == ["a", "pixels (floor)", "vit [random weights] (floor)"]
-    assert table.floors == 2
-    assert table.best == {(1, 1)}  # a floor that is best is shown to be best
+    assert [*table.rules] == [1]
+    assert marked(table) == {(1, 1)}  # a floor that is best is shown to be best
     text = write.latex(entries).splitlines()
     assert text[text.index(r"\bottomrule") - 3] == r"\midrule"
     assert "The floor is missing" not in write.markdown(entries)

@@ -99,7 +99,7 @@ def report(
     if figures and published:
         layout = paper.scores_layout(figures)
         print(layout.title)
-        show.table(layout.header, layout.rows)
+        show.table(layout.header, layout.texts)
     for path in [out / "leaderboard.md", *written] if run else written:
         if path.suffix not in (".png", ".pdf"):  # a figure's three files are one line
             print(f"{path}, .png, .pdf" if path.suffix == ".svg" else path)

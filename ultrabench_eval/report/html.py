@@ -30,7 +30,7 @@ from ultrabench_eval.report.results.entries import (
     tasks_of,
 )
 from ultrabench_eval.report.results.evidence import Evidence
-from ultrabench_eval.report.results.notes import WARNINGS, error_rows, mixtures, warning_rows
+from ultrabench_eval.report.results.notes import errors, mixtures, warnings
 from ultrabench_eval.report.sections import html_cards, html_confusion, html_origin
 from ultrabench_eval.report.sections.html_examples import Examples, examples
 from ultrabench_eval.report.sections.page import how_to_read, model_notes
@@ -168,14 +168,8 @@ def _troubles(evidence: Evidence) -> dict[str, Any]:
     """What failed, what to know before a number is believed, and what is not comparable."""
     cells = _cells(evidence)
     return {
-        "errors": html_origin.Table(
-            "Errors",
-            ("model", "task", "condition", "why"),
-            tuple(map(tuple, error_rows(evidence.entries))),
-        ),
-        "warnings": html_origin.Table(
-            "Warnings", WARNINGS, tuple(map(tuple, warning_rows(filter(is_main, cells))))
-        ),
+        "errors": errors(evidence.entries),
+        "warnings": warnings(filter(is_main, cells)),
         "mixed": mixtures(cells),
         "unsure": evidence.unsure,
         "left_out": evidence.left_out,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
@@ -35,10 +35,9 @@ from ultrabench_eval.report.results.entries import (
     is_main,
     main_score,
     score_text,
-    table,
 )
 from ultrabench_eval.report.sections import robustness
-from ultrabench_eval.report.tables import booktabs
+from ultrabench_eval.report.tables.table import NEEDS, Table
 
 NOT_PUBLISHED = "not in the paper"
 Verdict = Literal["inside", "above", "below"]
@@ -225,15 +224,17 @@ def summary(against: Against) -> str:
 _LINES = ("ours", "95 % interval", "published", "ours − published", "published is")
 
 
-def _lines(against: Against) -> dict[str, list[list[str]]]:
-    """Of each model the rows of the table: what it is, and a cell a task; text."""
-    return {
-        model: [
-            [against.labels.model(model) if n == 0 else "", line, *(_cell(p, line) for p in pairs)]
-            for n, line in enumerate(_lines_of(pairs))
-        ]
-        for model, pairs in against.models.items()
-    }
+def _lines(against: Against) -> Table:
+    """Of each model some rows: what it is, and a place a task."""
+    rows: list[list[str]] = []
+    rules = []
+    for model, pairs in against.models.items():
+        rules.append(len(rows))
+        for n, line in enumerate(_lines_of(pairs)):
+            name = against.labels.model(model) if n == 0 else ""
+            rows.append([name, line, *(_cell(pair, line) for pair in pairs)])
+    header = ["model", "", *against.published.source.tasks.values()]
+    return Table(header, rows, rules=rules, right=range(2, len(header)))
 
 
 def _lines_of(pairs: Sequence[Pair]) -> Sequence[str]:
@@ -257,17 +258,12 @@ def _cell(pair: Pair, line: str) -> str:
     return f"{pair.difference:+.1f}" if line == "ours − published" else pair.verdict
 
 
-def _header(against: Against) -> list[str]:
-    return ["model", "", *against.published.source.tasks.values()]
-
-
 def _table(against: Against) -> str:
     return f"{against.published.source.scores_table} of {against.published.source.title}"
 
 
 def markdown(against: Against) -> str:
     """against.md."""
-    rows = [row for lines in _lines(against).values() for row in lines]
     parts = [f"# Ours beside the published: {_table(against)}\n"]
     if against.synthetic:
         parts.append(
@@ -275,7 +271,7 @@ def markdown(against: Against) -> str:
             + "\nThey are not compared.\n"
         )
     parts += [summary(against) + "\n", "## Macro F1 in percent, mean ± sd over seeds\n"]
-    parts.append(table(_header(against), rows))
+    parts.append(_lines(against).markdown())
     parts.append(bullets(_how_to_read(against)))
     if against.notes:
         parts += ["## Not as in the paper\n", bullets(against.notes)]
@@ -314,17 +310,7 @@ def latex(against: Against) -> str:
     )
     if against.synthetic:
         caption += " SYNTHETIC cells are not compared."
-    groups = [
-        [[booktabs.escape(text) for text in row] for row in lines]
-        for lines in _lines(against).values()
-    ]
-    made = booktabs.table(
-        [booktabs.escape(name) for name in _header(against)],
-        groups,
-        booktabs.escape(caption),
-        left=2,
-    )
-    return f"{booktabs.NEEDS}\n{made}"
+    return f"{NEEDS}\n{replace(_lines(against), notes=[caption]).latex()}"
 
 
 COLUMNS = [

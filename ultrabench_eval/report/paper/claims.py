@@ -18,8 +18,8 @@ from ultrabench_eval.report.results.entries import (
     Entry,
     bullets,
     main_score,
-    table,
 )
+from ultrabench_eval.report.tables.table import Table
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ def markdown(tested: Sequence[Judged], entries: Sequence[Entry], published: Publ
         [t.claim.id, t.claim.section, t.claim.text, t.tables.verdict, t.run.verdict] for t in tested
     ]
     columns = len(header) - (not entries)
-    parts.append(table(header[:columns], [row[:columns] for row in rows]))
+    parts.append(Table(header[:columns], [row[:columns] for row in rows]).markdown())
     parts.append(
         "By the linear probe and the paper's protocol, macro F1 in percent, means over seeds. "
         "A number of a run agrees with a stated one within 3 points, or as the claim says; one of "

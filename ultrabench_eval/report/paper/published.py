@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ultrabench_eval.core.errors import UserError, did_you_mean, not_found
-from ultrabench_eval.report.results import entries
-from ultrabench_eval.report.tables import booktabs
+from ultrabench_eval.report.tables.table import NEEDS, Table, TableCell
 
 FILES = Path(__file__).resolve().parents[2] / "published"
 
@@ -205,110 +204,41 @@ def _read(path: Path, kind: type[T], key: Sequence[str]) -> list[T]:
 # ---- in the paper's own layout ------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class PaperTable:
-    """A table as a paper prints it: text cells, and which are best and second best."""
-
-    title: str
-    caption: str
-    header: list[str]
-    rows: list[list[str]]
-    best: frozenset[tuple[int, int]] = frozenset()
-    second: frozenset[tuple[int, int]] = frozenset()
-    left: int = 1
-    """How many columns are text."""
-
-    def markdown(self) -> str:
-        """With the best in bold and the second underlined."""
-        rows = self._marked("**{}**".format, "<u>{}</u>".format)
-        return f"## {self.title}\n\n{self.caption}\n\n{entries.table(self.header, rows)}"
-
-    def latex(self) -> str:
-        """The same in LaTeX."""
-        marked = PaperTable(
-            self.title,
-            self.caption,
-            self.header,
-            [[booktabs.escape(text) for text in row] for row in self.rows],
-            self.best,
-            self.second,
-        )._marked(booktabs.bold, booktabs.underlined)
-        table = booktabs.table(
-            [booktabs.escape(name) for name in self.header],
-            [marked],
-            booktabs.escape(f"{self.title}. {self.caption}"),
-            left=self.left,
-        )
-        return f"{booktabs.NEEDS}\n{table}"
-
-    def csv(self) -> str:
-        """The cells alone; `scores_of` and `sizes_of` read them again."""
-        out = io.StringIO()
-        csv.writer(out, lineterminator="\n").writerows([self.header, *self.rows])
-        return out.getvalue()
-
-    def _marked(self, best: Callable[[str], str], second: Callable[[str], str]) -> list[list[str]]:
-        def mark(place: tuple[int, int], text: str) -> str:
-            return (
-                best(text)
-                if place in self.best
-                else (second(text) if place in self.second else text)
-            )
-
-        return [
-            [mark((r, c), text) for c, text in enumerate(row)] for r, row in enumerate(self.rows)
-        ]
-
-
-def scores_layout(published: Published) -> PaperTable:
+def scores_layout(published: Published) -> Table:
     """The paper's table of scores: models as rows, tasks as columns; a hole is empty."""
     source, at = published.source, published.at
-    rows, values = [], []
-    for model, printed in source.models.items():
-        mine = [at.get((model, task)) for task in source.tasks]
-        rows.append([printed, *(score.text() if score else "" for score in mine)])
-        values.append([score.macro_f1_mean if score else None for score in mine])
-    best, second = _best_two(values)
-    return PaperTable(
+    columns = [[at.get((model, task)) for model in source.models] for task in source.tasks]
+    placed = zip(*map(_column, columns), strict=True)
+    return Table(
+        ["Model", *source.tasks.values()],
+        [[printed, *row] for printed, row in zip(source.models.values(), placed, strict=True)],
         title=f"Published: {source.scores_table} of {source.title}",
-        caption="Linear probe, macro F1 in percent, mean ± sd over five seeds, as printed. Bold: "
-        "best of a column; underlined: second.",
-        header=["Model", *source.tasks.values()],
-        rows=rows,
-        best=best,
-        second=second,
+        notes=[
+            "Linear probe, macro F1 in percent, mean ± sd over five seeds, as printed. Bold: "
+            "best of a column; underlined: second."
+        ],
     )
 
 
-def _best_two(
-    values: Sequence[Sequence[float | None]],
-) -> tuple[frozenset[tuple[int, int]], frozenset[tuple[int, int]]]:
-    """Places of the highest and of the second highest number of each column, ties included.
-
-    `values` [R, C]; the places count a column of names in front.
-    """
-    best, second = set(), set()
-    for c, column in enumerate(zip(*values, strict=True), start=1):
-        known = sorted({value for value in column if value is not None}, reverse=True)
-        for r, value in enumerate(column):
-            if known and value == known[0]:
-                best.add((r, c))
-            elif len(known) > 1 and value == known[1]:
-                second.add((r, c))
-    return frozenset(best), frozenset(second)
+def _column(scores: Sequence[PublishedScore | None]) -> list[TableCell]:
+    """A column; the highest number and the second highest are marked, ties included."""
+    known = sorted({score.macro_f1_mean for score in scores if score}, reverse=True)
+    marks = dict(zip(known, ("best", "second"), strict=False))
+    return [
+        TableCell(one.text(), marks.get(one.macro_f1_mean, "")) if one else TableCell("")
+        for one in scores
+    ]
 
 
 _SIZES_HEADER = ["Dataset", "Organ", "Task Description", "Classes", "Total", "Train", "Val", "Test"]
 
 
-def sizes_layout(published: Published) -> PaperTable:
+def sizes_layout(published: Published) -> Table:
     """The paper's table of split sizes, in the order of its rows."""
     source = published.source
-    return PaperTable(
-        title=f"Published: {source.sizes_table} of {source.title}",
-        caption="Data sets: organ, task, classes, and images of each split, as printed.",
-        header=_SIZES_HEADER,
-        rows=[
+    return Table(
+        _SIZES_HEADER,
+        [
             [
                 source.tasks[s.task],
                 s.organ,
@@ -317,7 +247,9 @@ def sizes_layout(published: Published) -> PaperTable:
             ]
             for s in published.sizes
         ],
-        left=3,
+        title=f"Published: {source.sizes_table} of {source.title}",
+        notes=["Data sets: organ, task, classes, and images of each split, as printed."],
+        right=range(3, len(_SIZES_HEADER)),
     )
 
 
@@ -357,7 +289,8 @@ def pages(published: Published) -> dict[str, bytes]:
         ("published_scores", scores_layout(published)),
         ("published_sizes", sizes_layout(published)),
     ):
-        made[f"{name}.md"] = layout.markdown().encode()
-        made[f"{name}.tex"] = layout.latex().encode()
+        parts = [f"## {layout.title}\n", *layout.notes, f"\n{layout.markdown()}"]
+        made[f"{name}.md"] = "\n".join(parts).encode()
+        made[f"{name}.tex"] = f"{NEEDS}\n{layout.latex()}".encode()
         made[f"{name}.csv"] = layout.csv().encode()
     return made

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from tabulate import tabulate
 
 import tasks as task_zoo
 from ultrabench_eval import task_types
 from ultrabench_eval.cells import CLASSES, Cell, Coordinates, Failure
 from ultrabench_eval.metrics import Metric
+from ultrabench_eval.report.tables.table import plain
 
 Entry = Cell | Failure
 HOLE = "error"
@@ -217,26 +216,9 @@ def probability(p: float) -> str:
 # ---- Markdown -----------------------------------------------------------------------------------
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table; cells are plain text."""
-    cells = [[plain(text).replace("|", "\\|") for text in row] for row in rows]
-    return str(tabulate(cells, list(header), tablefmt="pipe", disable_numparse=True)) + "\n"
-
-
-def section(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """A table under its title; nothing if it has no rows."""
-    return [f"## {title}\n", table(header, rows)] if rows else []
-
-
 def bullets(sentences: Iterable[str]) -> str:
     """A list of plain sentences."""
     return "\n".join(f"- {plain(sentence)}" for sentence in sentences) + "\n"
-
-
-def plain(text: str) -> str:
-    """`text` as Markdown that no viewer takes for HTML, a link or a picture: names are anyone's."""
-    text = re.sub(r"<(?!/?u>)(?=[A-Za-z/!?])", "&lt;", " ".join(text.splitlines()))
-    return re.sub(r"\](?=[(\[:])", r"]\\", text)
 
 
 SYNTHETIC_WORDS = (

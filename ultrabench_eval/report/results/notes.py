@@ -7,27 +7,28 @@ from itertools import groupby
 
 from ultrabench_eval.cells import Cell, Failure
 from ultrabench_eval.report.results.entries import Entry, Probing, condition, task_order
+from ultrabench_eval.report.tables.table import Table
 from ultrabench_eval.sealed import AGAIN
 
 SHOWN = 3  # results that a sentence names
-WARNINGS = ("task", "what", "models", "where")
 
 
-def error_rows(entries: Iterable[Entry]) -> list[list[str]]:
+def errors(entries: Iterable[Entry]) -> Table:
     """A row a (model, task, reason): a broken image fails all conditions alike."""
     failed: dict[tuple[str, str, str], list[str]] = {}
     for entry in entries:
         if isinstance(entry, Failure):
             at, reason = entry.coordinates, " ".join(entry.reason.split())
             failed.setdefault((at.model, at.task, reason), []).append(condition(at))
-    return [
+    rows = [
         [model, task, where[0] if len(where) == 1 else f"{len(where)} conditions", reason]
         for (model, task, reason), where in failed.items()
     ]
+    return Table(("model", "task", "condition", "why"), rows, "Errors", right=())
 
 
-def warning_rows(cells: Iterable[Cell]) -> list[list[str]]:
-    """A row a (task, sentence, conditions) with the models that share it; columns `WARNINGS`."""
+def warnings(cells: Iterable[Cell]) -> Table:
+    """A row a (task, sentence, conditions) with the models that share it."""
     found: dict[tuple[str, str, str], dict[Probing, list[int]]] = {}
     for cell in cells:
         at = cell.coordinates
@@ -41,7 +42,8 @@ def warning_rows(cells: Iterable[Cell]) -> list[list[str]]:
         )
         models.setdefault((task, warning, words), []).append(model)
     ordered = sorted(models.items(), key=lambda item: (task_order(item[0][0]), item[0][1:]))
-    return [[task, warning, ", ".join(named), where] for (task, warning, where), named in ordered]
+    rows = [[task, warning, ", ".join(named), where] for (task, warning, where), named in ordered]
+    return Table(("task", "what", "models", "where"), rows, "Warnings", right=())
 
 
 def doubts(entries: Iterable[Entry], gone: Sequence[str] = ()) -> list[str]:
@@ -78,23 +80,23 @@ def _first(named: Sequence[str]) -> str:
 
 def mixtures(cells: Sequence[Cell]) -> list[str]:
     """What stands in one table but was not measured alike."""
-    warnings = []
+    found = []
     for task, members in _grouped(cells, lambda c: c.coordinates.task):
         if len({c.identity["task"] for c in members}) > 1:
             models = sorted({c.coordinates.model for c in members})
-            warnings.append(
+            found.append(
                 f"the rows of task '{task}' ({', '.join(models)}) were measured on different "
                 "versions of its data; run all of them again"
             )
     for model, members in _grouped(cells, lambda c: c.coordinates.model):
         if len({(c.identity["model"], c.identity["dtype"]) for c in members}) > 1:
-            warnings.append(
+            found.append(
                 f"the columns of model '{model}' were measured with different weights, wrappers "
                 "or dtypes; run all of its tasks again"
             )
     if len({c.identity["seeds"] for c in cells}) > 1:
-        warnings.append("cells differ in their number of seeds (see Details)")
-    return warnings
+        found.append("cells differ in their number of seeds (see Details)")
+    return found
 
 
 def _grouped(cells: Iterable[Cell], by: Callable[[Cell], str]) -> list[tuple[str, list[Cell]]]:

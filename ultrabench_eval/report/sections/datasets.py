@@ -19,10 +19,9 @@ from ultrabench_eval.report.results.entries import (
     Entry,
     bullets,
     is_main,
-    table,
     task_order,
 )
-from ultrabench_eval.report.tables import booktabs
+from ultrabench_eval.report.tables.table import NEEDS, Table
 
 
 @dataclass(frozen=True)
@@ -104,7 +103,7 @@ def pages(entries: Sequence[Entry], published: Published) -> dict[str, bytes]:
     return {
         "datasets.md": _markdown(found, published).encode(),
         "datasets.csv": _csv(found).encode(),
-        "datasets.tex": _latex(found, published).encode(),
+        "datasets.tex": f"{NEEDS}\n{_table(found, published).latex()}".encode(),
     }
 
 
@@ -117,19 +116,24 @@ def _row(one: Dataset) -> list[str]:
     return [name, one.organ, one.target, *map(str, ours), one.groups, *theirs, one.difference]
 
 
-def _caption(published: Published) -> str:
+def _table(found: Sequence[Dataset], published: Published) -> Table:
     source = published.source
-    return (
+    caption = (
         "Data sets of this run: organ, task, classes, and images of each split; beside them the "
         f"images of {source.sizes_table} of {source.title}. Groups never stand in two splits."
     )
+    notes = [caption]
+    if any(one.synthetic for one in found):
+        notes.append("SYNTHETIC rows are simulated images.")
+    return Table(_HEADER, [_row(one) for one in found], notes=notes, right=range(3, len(_HEADER)))
 
 
 def _markdown(found: Sequence[Dataset], published: Published) -> str:
-    parts = ["# Data sets\n", _caption(published) + "\n"]
+    made = _table(found, published)
+    parts = ["# Data sets\n", made.notes[0] + "\n"]
     if any(one.synthetic for one in found):
         parts.append(SYNTHETIC_WORDS.replace("columns marked so", "rows marked so"))
-    parts.append(table(_HEADER, [_row(one) for one in found]))
+    parts.append(made.markdown())
     parts.append(
         bullets(
             [
@@ -161,14 +165,3 @@ def _csv(found: Sequence[Dataset]) -> str:
     out = io.StringIO()
     frame.astype(counts).to_csv(out, index=False, lineterminator="\n")
     return out.getvalue()
-
-
-def _latex(found: Sequence[Dataset], published: Published) -> str:
-    caption = _caption(published)
-    if any(one.synthetic for one in found):
-        caption += " SYNTHETIC rows are simulated images."
-    rows = [[booktabs.escape(text) for text in _row(one)] for one in found]
-    made = booktabs.table(
-        [booktabs.escape(name) for name in _HEADER], [rows], booktabs.escape(caption), left=3
-    )
-    return f"{booktabs.NEEDS}\n{made}"

@@ -20,10 +20,10 @@ from ultrabench_eval.report.results.entries import (
     main_metric,
     main_score,
     score_text,
-    table,
     tasks_of,
 )
-from ultrabench_eval.report.results.notes import WARNINGS, warning_rows
+from ultrabench_eval.report.results.notes import warnings
+from ultrabench_eval.report.tables.table import Table
 
 
 def fewshot(entries: Sequence[Entry]) -> dict[Probing, dict[int, list[Entry]]]:
@@ -89,7 +89,7 @@ def _scores(by_fraction: dict[int, list[Entry]], labels: Labels) -> str:
         for model in models
         for fraction in by_fraction
     ]
-    return table(["model", "training images", *map(labels.task, tasks)], rows)
+    return Table(["model", "training images", *map(labels.task, tasks)], rows).markdown()
 
 
 def _images(by_fraction: dict[int, list[Entry]], labels: Labels) -> str:
@@ -99,7 +99,7 @@ def _images(by_fraction: dict[int, list[Entry]], labels: Labels) -> str:
         [f"{fraction} %", *(_count(group, task) for task in tasks)]
         for fraction, group in by_fraction.items()
     ]
-    return table(["part", *map(labels.task, tasks)], rows)
+    return Table(["part", *map(labels.task, tasks)], rows).markdown()
 
 
 def _count(entries: Sequence[Entry], task: str) -> str:
@@ -134,7 +134,7 @@ def _needed(by_fraction: dict[int, list[Entry]], labels: Labels) -> list[str]:
         "### Labels needed to match the best floor with all images\n",
         "The smallest measured part whose mean score is at least that of the best floor (control "
         "or random weights) trained on everything; a single comparison of means, without a test.\n",
-        table(["model", *map(labels.task, tasks)], rows),
+        Table(["model", *map(labels.task, tasks)], rows).markdown(),
     ]
 
 
@@ -158,5 +158,4 @@ def _warnings(by_fraction: dict[int, list[Entry]]) -> list[str]:
         for entry in group
         if isinstance(entry, Cell) and fraction < 100
     ]
-    rows = warning_rows(cells)
-    return ["### Warnings\n", table(WARNINGS, rows)] if rows else []
+    return warnings(cells).section(3)

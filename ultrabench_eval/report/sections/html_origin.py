@@ -4,25 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 from ultrabench_eval.cells import FORMAT, Cell
 from ultrabench_eval.report.results.entries import Entry, Labels, Probing, between, number
 from ultrabench_eval.report.sections.page import MODELS, model_rows, settings
 from ultrabench_eval.report.sections.significance import MEAN, Row, Section, mean_of
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table of texts; the first column names its rows."""
-
-    title: str
-    head: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    code: frozenset[str] = frozenset()
-    """Heads of columns that are set in a fixed width."""
-    numbers: frozenset[str] = frozenset()
-    """Heads of columns that are set to the right."""
+from ultrabench_eval.report.tables.table import Table
 
 
 def models(cells: Iterable[Cell], labels: Labels) -> Table:
@@ -32,12 +19,8 @@ def models(cells: Iterable[Cell], labels: Labels) -> Table:
     rows = [dict(zip(MODELS, row, strict=True)) for row in model_rows(cells, labels)]
     for row in rows:
         row[head[-1]] = row[head[-1]] or "not known"
-    return Table(
-        "Models",
-        head,
-        tuple(tuple(row[name] for name in head) for row in rows),
-        numbers=frozenset({"features", "parameters"}),
-    )
+    right = [head.index(name) for name in ("features", "parameters")]
+    return Table(head, [[row[name] for name in head] for row in rows], "Models", right=right)
 
 
 def rankings(section: Section, labels: Labels) -> dict[Probing, Table]:
@@ -45,9 +28,8 @@ def rankings(section: Section, labels: Labels) -> dict[Probing, Table]:
     head = ("model", MEAN, "mean rank (95 %)", f"first by {MEAN}", "first by mean rank")
     return {
         probing: Table(
-            f"{probing}, over the tasks that all models have{_synthetic(rows)}",
             head,
-            tuple(
+            [
                 (
                     labels.model(str(row["model"])),
                     number(_float(row["score"])),
@@ -58,8 +40,8 @@ def rankings(section: Section, labels: Labels) -> dict[Probing, Table]:
                     f"{100 * _float(row['first_by_mean_rank']):.0f} %",
                 )
                 for row in sorted(rows, key=lambda row: _float(row["rank"]))
-            ),
-            numbers=frozenset(head[1:]),
+            ],
+            f"{probing}, over the tasks that all models have{_synthetic(rows)}",
         )
         for probing, rows in _by_probing(section).items()
     }
@@ -81,7 +63,7 @@ def agreements(section: Section | None, labels: Labels) -> Table | None:
         which = "all" if row["models"] == "all" else "without floors"
         text = between(tau, low, high, 2) or "all tie"
         rows.append((f"{row['task']}{mark}", both, f"{which}, {models}", text, changed + swapped))
-    return Table(section.title, head, tuple(rows))
+    return Table(head, rows, section.title, right=())
 
 
 def _by_probing(section: Section) -> dict[Probing, list[Row]]:
@@ -109,36 +91,37 @@ def provenance(entries: Sequence[Entry], labels: Labels) -> list[Table]:
     cells = [entry for entry in entries if isinstance(entry, Cell)]
     if not cells:
         return []
-    digests = frozenset({"fingerprint", "SHA-256 of the weights", "SHA-256 of the settings"})
     return [
         Table(
-            "Fingerprints of the models",
             ("model", "fingerprint", "weights", "SHA-256 of the weights"),
             _distinct(cells, lambda cell: _model(cell, labels)),
-            digests,
+            "Fingerprints of the models",
+            right=(),
+            code=(1, 3),
         ),
         Table(
-            "Fingerprints of the tasks",
             ("task", "fingerprint"),
             _distinct(cells, lambda c: (labels.task(c.coordinates.task), str(c.identity["task"]))),
-            digests,
+            "Fingerprints of the tasks",
+            right=(),
+            code=(1,),
         ),
         Table(
-            "Protocols",
             ("protocol", "probe", "seeds", "SHA-256 of the settings", "settings"),
             _distinct(cells, _protocol),
-            digests,
+            "Protocols",
+            right=(),
+            code=(3,),
         ),
-        Table("Made with", ("what", "version"), _versions(cells)),
+        Table(("what", "version"), _versions(cells), "Made with", right=()),
         Table(
-            "Cells",
             ("what", "how many"),
             (
                 ("measured", str(len(cells))),
                 ("failed", str(len(entries) - len(cells))),
                 ("version of their format", str(FORMAT)),
             ),
-            numbers=frozenset({"how many"}),
+            "Cells",
         ),
     ]
 

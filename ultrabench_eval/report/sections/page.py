@@ -17,15 +17,13 @@ from ultrabench_eval.report.results.entries import (
     Labels,
     Probing,
     bullets,
-    capitalised,
     is_main,
     main_score,
     mean_sd,
     number,
-    section,
-    table,
 )
-from ultrabench_eval.report.results.notes import WARNINGS, error_rows, mixtures, warning_rows
+from ultrabench_eval.report.results.notes import errors, mixtures, warnings
+from ultrabench_eval.report.tables.table import Table
 from ultrabench_eval.report.tables.wide import Wide, wide
 
 BOLD = (
@@ -64,19 +62,17 @@ def markdown(
         parts.append("\n".join(f"- {link}" for link in links) + "\n")
     tables = wide(entries, letters, unranked(found))
     for one in tables:
-        title = f"{capitalised(one.metric.in_unit)}, mean ± sd over seeds: {one.condition}"
-        parts.append(f"## {title}\n")
-        parts.append(table(one.header, one.marked("**{}**")))
+        parts += one.table.section()
     if told := how_to_read(tables, labels, mains):
         parts.append(bullets(told))
-    parts += section("Errors", ["model", "task", "condition", "why"], error_rows(entries))
-    parts += section("Warnings", WARNINGS, warning_rows(mains))
+    parts += errors(entries).section()
+    parts += warnings(mains).section()
     if mixed := mixtures(cells):
         parts += ["## Not comparable\n", bullets(mixed)]
     for kind, group in _by_kind(mains).items():
         details = "Details" if kind == CLASSES else f"Details of {kind} tasks"
         rows = [_detail(cell, labels) for cell in group]
-        parts += section(details, _detail_header(group[0]), rows)
+        parts += Table(_detail_header(group[0]), rows, details).section()
     parts.append(
         "sd: over seeds (n - 1). 95 % CI: of the mean over seeds; it covers which patients or "
         "videos (images where a task has no groups) are in the test set, and the seeds. All "
@@ -87,9 +83,9 @@ def markdown(
         for c in cells
     }
     rows = [[name, probe, text] for (name, probe), text in protocols.items()]
-    parts += section("Protocols", ["protocol", "probe", "settings"], rows)
-    parts += section("Models", MODELS, model_rows(cells, labels))
-    parts += section("Tasks", _TASKS, _task_rows(cells, labels))
+    parts += Table(["protocol", "probe", "settings"], rows, "Protocols").section()
+    parts += Table(MODELS, model_rows(cells, labels), "Models").section()
+    parts += Table(_TASKS, _task_rows(cells, labels), "Tasks").section()
     if known := model_notes(cells, labels):
         parts += ["## Notes on the models\n", bullets(known)]
     real = [cell for cell in cells if not cell.synthetic]

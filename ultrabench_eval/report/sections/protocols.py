@@ -14,9 +14,10 @@ import numpy as np
 
 from ultrabench_eval.metrics import Metric
 from ultrabench_eval.report.results.degenerate import can_rank
-from ultrabench_eval.report.results.entries import Labels, Probing, number, table
+from ultrabench_eval.report.results.entries import Labels, Probing, number
 from ultrabench_eval.report.results.evidence import Comparison, Evidence
 from ultrabench_eval.report.sections.significance import LEVEL, Row, Section, mean_of
+from ultrabench_eval.report.tables.table import Table
 from ultrabench_eval.stats import ranks
 
 _SHOWN = 6  # pairs that change order are listed up to so many a row of the page
@@ -177,7 +178,7 @@ def _scores(found: Sequence[Change], both: tuple[Probing, Probing], labels: Labe
                 number(scores[place], metric.places) if known else "" for scores in change.scores
             ]
         rows.append(row)
-    return table(header, rows)
+    return Table(header, rows).markdown()
 
 
 def _taus(
@@ -234,4 +235,4 @@ def _taus(
     first, _ = short(both)
     header = ["task", "tau of all models (95 %)", "tau without floors (95 %)"]
     header += ["pairs that change order", f"order by {first}, turned round by the other"]
-    return table(header, rows)
+    return Table(header, rows).markdown()

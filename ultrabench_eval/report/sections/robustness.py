@@ -30,10 +30,10 @@ from ultrabench_eval.report.results.entries import (
     main_score,
     score_text,
     status,
-    table,
     tasks_of,
 )
 from ultrabench_eval.report.results.evidence import Evidence
+from ultrabench_eval.report.tables.table import Table
 from ultrabench_eval.stats import bootstrap
 from ultrabench_eval.test_set import TestSet
 
@@ -243,7 +243,7 @@ def _summary(one: Corrupted, models: Sequence[str], labels: Labels) -> str:
     words = "Means over all tasks and severities; empty where one of them is missing.\n"
     if labels.synthetic & set(one.tasks):
         words += "\nSYNTHETIC tasks are part of these means.\n"
-    return table(["model", *columns], rows) + "\n" + words
+    return Table(["model", *columns], rows).markdown() + "\n" + words
 
 
 def _relative(one: Corrupted, models: Sequence[str], labels: Labels) -> str:
@@ -257,7 +257,7 @@ def _relative(one: Corrupted, models: Sequence[str], labels: Labels) -> str:
                 kept = one.ratios.get((model, task, condition))
                 row.append(HOLE if failed else kept.text() if kept else "")
             rows.append(row)
-    return table([*_HEADER, *map(labels.task, one.tasks)], rows)
+    return Table([*_HEADER, *map(labels.task, one.tasks)], rows).markdown()
 
 
 def _scores(one: Corrupted, models: Sequence[str], labels: Labels) -> str:
@@ -268,7 +268,7 @@ def _scores(one: Corrupted, models: Sequence[str], labels: Labels) -> str:
         for condition, places in one.corrupted.items():
             texts = [score_text(places.get((model, task))) for task in one.tasks]
             rows.append([labels.model(model), *_named(condition), *texts])
-    return table([*_HEADER, *map(labels.task, one.tasks)], rows)
+    return Table([*_HEADER, *map(labels.task, one.tasks)], rows).markdown()
 
 
 _HEADER = ("model", "corruption", "severity", "level")

@@ -23,9 +23,9 @@ from ultrabench_eval.report.results.entries import (
     between,
     number,
     probability,
-    table,
 )
 from ultrabench_eval.report.results.evidence import Comparison, Evidence, compared
+from ultrabench_eval.report.tables.table import Table
 from ultrabench_eval.stats import informativeness, paired, ranks
 
 LEVEL = 0.95
@@ -117,7 +117,9 @@ def pairs(evidence: Evidence) -> Section:
             pairs_of = _pair_rows(where, found.models, mean, apart, metric.sign)
             section.rows += [(probing, row) for row in pairs_of]
         section.parts.append(
-            table(["task", "best model", "not told apart from it", "pairs told apart"], rows)
+            Table(
+                ["task", "best model", "not told apart from it", "pairs told apart"], rows
+            ).markdown()
         )
     return section
 
@@ -280,7 +282,7 @@ def _rank(section: Section, probing: Probing, found: Ranking, labels: Labels) ->
                 *(f"{100 * share:.0f} %" for share in shares),
             ]
         )
-    section.parts += [table(header, rows), _overall_test(found) + "\n"]
+    section.parts += [Table(header, rows).markdown(), _overall_test(found) + "\n"]
 
     on_task = ranks.ranks(better)
     for m, model in enumerate(found.models):
@@ -349,7 +351,7 @@ def informative(evidence: Evidence) -> Section:
             section.rows.append((probing, row))
             rows.append(_informative_cells(row, gap, one.metric, evidence.labels))
             without += [] if gap else [task]
-        section.parts.append(table(_INFORMATIVE, rows))
+        section.parts.append(Table(_INFORMATIVE, rows).markdown())
         if without:
             section.parts.append(
                 f"Without a floor and a model above it, nothing can be said on {', '.join(without)}"

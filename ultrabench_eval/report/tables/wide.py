@@ -10,23 +10,21 @@ from dataclasses import dataclass
 
 from ultrabench_eval.cells import Coordinates
 from ultrabench_eval.metrics import Metric
-from ultrabench_eval.report.results.entries import Entry, Labels
+from ultrabench_eval.report.results.entries import Entry, Labels, capitalised
 from ultrabench_eval.report.results.standing import Letters, mean_title
-from ultrabench_eval.report.tables.board import Board, boards
+from ultrabench_eval.report.tables.board import Board, BoardScore, boards
+from ultrabench_eval.report.tables.table import Table, TableCell
 
 
 @dataclass(frozen=True)
 class Wide:
-    """Main metric of one probe and protocol, ready to be set: text cells, and which are best."""
+    """Main metric of one probe and protocol."""
 
     condition: str
     metric: Metric
     """What the numbers are."""
-    header: list[str]
-    rows: list[list[str]]
-    """Models from best to worst, then the floors."""
-    best: set[tuple[int, int]]
-    """Places of what is set in bold: see `standing.placed`."""
+    table: Table
+    """Models from best to worst, then the floors under a rule; what is best: `standing.placed`."""
     synthetic: bool
     floors: int
     """How many rows at the end are floors: controls and models with random weights."""
@@ -34,13 +32,6 @@ class Wide:
     """How the letters that tell ties are read; "" without any."""
     without: tuple[str, ...] = ()
     """Tasks that take no bold, no letters and no part in the mean."""
-
-    def marked(self, mark: str) -> list[list[str]]:
-        """The rows, with `mark` (a format such as "**{}**") around the best of each column."""
-        return [
-            [mark.format(text) if (r, c) in self.best else text for c, text in enumerate(row)]
-            for r, row in enumerate(self.rows)
-        ]
 
 
 def wide(
@@ -67,28 +58,31 @@ def wide(
 def _wide(board: Board, labels: Labels, reading: str) -> Wide:
     tasks = [task.name for task in board.tasks]
     title = mean_title(tasks, board.without)
-    rows = [
-        [labels.model(row.model), *(f"{s.text} {s.letters}".rstrip() for s in row.scores)]
-        for row in board.rows
+    rows: list[list[str | TableCell]] = [
+        [labels.model(row.model), *map(_place, row.scores)] for row in board.rows
     ]
-    best = {
-        (r, c)
-        for r, row in enumerate(board.rows)
-        for c, score in enumerate(row.scores, 1)
-        if score.place == "best"
-    }
+    floors = sum(row.floor for row in board.rows)
+    table = Table(
+        ["model", *map(labels.task, tasks), *([title] if title else [])],
+        rows,
+        f"{capitalised(board.metric.in_unit)}, mean ± sd over seeds: {board.probing}",
+        rules=[len(rows) - floors] if floors else [],
+    )
     told = any(score.letters for row in board.rows for score in row.scores)
     return Wide(
         condition=str(board.probing),
         metric=board.metric,
-        header=["model", *map(labels.task, tasks), *([title] if title else [])],
-        rows=rows,
-        best=best,
+        table=table,
         synthetic=bool(board.synthetic),
-        floors=sum(row.floor for row in board.rows),
+        floors=floors,
         letters=reading if told else "",
         without=tuple(task for task in tasks if task in board.without),
     )
+
+
+def _place(score: BoardScore) -> TableCell:
+    mark = score.place if score.place == "best" else ""  # no second: see `page.BOLD`
+    return TableCell(score.text, mark, score.letters)
 
 
 def _reading(letters: Mapping[Coordinates, str]) -> str:
