@@ -108,6 +108,7 @@ def report(
     if run:
         show.doubts(run, entries)
         show.findings(out)
+        show.verdict(out)
 
 
 def _pictures(root: Path, entries: Sequence[Entry] | None) -> tuple[dict[str, bytes], list[str]]:

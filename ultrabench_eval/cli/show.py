@@ -61,6 +61,15 @@ def findings(out: Path) -> None:
         print(f"warning: {printable(sentence)}", file=sys.stderr)
 
 
+def verdict(out: Path) -> None:
+    """Who leads, and what that means; last, because it is the answer."""
+    from ultrabench_eval.core.names import printable
+    from ultrabench_eval.report.results import kept
+
+    for sentence in kept.verdict(out):
+        print(printable(sentence))
+
+
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print a plain table."""
     from ultrabench_eval.display import console, grid

@@ -48,6 +48,7 @@ def page(
     letters: standing.Letters,
     found: Sequence[Finding],
     data: Path | None = None,
+    verdict: Sequence[str] = (),
 ) -> str:
     """The page of a run.
 
@@ -58,6 +59,7 @@ def page(
         letters: that models share with their ties (`standing.letters`).
         found: what is degenerate (`degenerate.find`).
         data: data root to take small pictures of test images from; None: their names are listed.
+        verdict: who leads, and what that means (`verdict.verdict`).
     """
     without = degenerate.unranked(found)
     made = boards(evidence.entries, letters, evidence.speeds, without)
@@ -73,6 +75,7 @@ def page(
         **_troubles(evidence),
         findings=degenerate.sentences(found),
         findings_title=degenerate.TITLE,
+        verdict=verdict,
         rankings=html_origin.rankings(sections["ranks.csv"], evidence.labels),
         costs=[
             chart

@@ -6,7 +6,7 @@ equal byte for byte.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -28,7 +28,14 @@ from ultrabench_eval.report.results.entries import (
 )
 from ultrabench_eval.report.results.evidence import Evidence
 from ultrabench_eval.report.results.notes import doubts
-from ultrabench_eval.report.sections import fewshot, protocols, robustness, significance, speeds
+from ultrabench_eval.report.sections import (
+    fewshot,
+    protocols,
+    robustness,
+    significance,
+    speeds,
+    verdict,
+)
 from ultrabench_eval.report.sections.page import markdown
 from ultrabench_eval.report.sections.speeds import Speed
 from ultrabench_eval.report.tables.frame import COLUMNS, frame
@@ -84,20 +91,26 @@ def write(
     evidence = Evidence(cells, entries, timed, unsure, reference)
     found = degenerate.find(evidence)
     table = frame(entries, found)
-    kept.replace(out, _files(evidence, table, found, pictures), key, found)
+    sections = {one.csv: one for one in significance.sections(evidence)}
+    if changed := protocols.section(evidence):
+        sections[changed.csv] = changed
+    told = verdict.verdict(evidence, sections)
+    made = _files(evidence, sections, told, table, found, pictures)
+    kept.replace(out, made, key, found, told)
     return table
 
 
 def _files(
-    evidence: Evidence, table: pd.DataFrame, found: Sequence[Finding], pictures: Path | None
+    evidence: Evidence,
+    by_name: Mapping[str, significance.Section],
+    told: Sequence[str],
+    table: pd.DataFrame,
+    found: Sequence[Finding],
+    pictures: Path | None,
 ) -> dict[str, bytes]:
     """All files by name."""
-    entries = evidence.entries
+    entries, sections = evidence.entries, [*by_name.values()]
     made = {"leaderboard.csv": _csv(table)}
-
-    sections = significance.sections(evidence)
-    if changed := protocols.section(evidence):
-        sections.append(changed)
     made["statistics.md"] = _statistics(evidence, sections, found).encode()
     made |= {one.csv: _csv(one.table()) for one in sections if one.rows}
     links = [
@@ -123,12 +136,11 @@ def _files(
         links.append(f"figures, also as .png and .pdf: {', '.join(shown)}")
 
     letters = standing.letters(evidence)
-    made["leaderboard.md"] = markdown(entries, letters, links, evidence.unsure, found).encode()
+    board = markdown(entries, letters, links, evidence.unsure, found, told)
+    made["leaderboard.md"] = board.encode()
     made["leaderboard.tex"] = latex(entries, letters, found).encode()
-    by_name = {one.csv: one for one in sections}
-    made["leaderboard.html"] = html.page(
-        evidence, by_name, drawn, letters, found, pictures
-    ).encode()
+    page = html.page(evidence, by_name, drawn, letters, found, pictures, told)
+    made["leaderboard.html"] = page.encode()
     return made | drawn
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -75,7 +75,7 @@ def key(
 
 def holds(out: Path, made_of: str) -> bool:
     """Whether all files are there, as they were made of just this."""
-    known, digests, _ = _read(out)
+    known, digests, *_ = _read(out)
     return known == made_of and all(
         (out / name).is_file() and hashing.digest_file(out / name) == digest
         for name, digest in digests.items()
@@ -87,8 +87,17 @@ def findings(out: Path) -> tuple[Finding, ...]:
     return _read(out)[2]
 
 
+def verdict(out: Path) -> tuple[str, ...]:
+    """The verdict that the pages of a folder begin with."""
+    return _read(out)[3]
+
+
 def replace(
-    out: Path, made: Mapping[str, bytes], made_of: str, found: tuple[Finding, ...] = ()
+    out: Path,
+    made: Mapping[str, bytes],
+    made_of: str,
+    found: tuple[Finding, ...] = (),
+    told: Sequence[str] = (),
 ) -> None:
     """Write the files and remove those of before that are not among them.
 
@@ -97,8 +106,9 @@ def replace(
         made: file names, relative to it, and contents.
         made_of: see `key`.
         found: what the pages tell above their tables; the terminal tells it as well.
+        told: the verdict.
     """
-    _, before, _ = _read(out)
+    _, before, *_ = _read(out)
     folder = out / "figures"
     if folder.is_symlink():
         raise UserError(
@@ -120,6 +130,7 @@ def replace(
         "made_of": made_of,
         "files": {name: hashing.digest_bytes(data) for name, data in sorted(made.items())},
         "findings": findings,
+        "verdict": list(told),
     }
     files.write_text(out / _NAME, json.dumps(stored, indent=1) + "\n")
 
@@ -134,12 +145,14 @@ def _is_ours(path: Path, name: str, digest: str) -> bool:
     )
 
 
-def _read(out: Path) -> tuple[str, dict[str, str], tuple[Finding, ...]]:
-    """What was made last, of what, and what was found; nothing if that cannot be told."""
+def _read(out: Path) -> tuple[str, dict[str, str], tuple[Finding, ...], tuple[str, ...]]:
+    """What was made last, of what, what was found, and the verdict; nothing if that cannot be
+    told."""
     try:
         stored = json.loads((out / _NAME).read_bytes())
         known = {str(name): str(digest) for name, digest in stored["files"].items()}
         found = _FINDINGS.validate_python(stored.get("findings", ()))
-        return str(stored["made_of"]), known, found
+        told = tuple(str(sentence) for sentence in stored.get("verdict", ()))
+        return str(stored["made_of"]), known, found, told
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return "", {}, ()
+        return "", {}, (), ()

@@ -38,6 +38,7 @@ def markdown(
     links: Sequence[str] = (),
     unsure: Sequence[str] = (),
     found: Sequence[Finding] = (),
+    verdict: Sequence[str] = (),
 ) -> str:
     """The leaderboard page.
 
@@ -47,6 +48,7 @@ def markdown(
         links: lines on what else was made of these cells.
         unsure: what is not verified, a sentence each.
         found: what is degenerate (`degenerate.find`).
+        verdict: who leads, and what that means (`verdict.verdict`).
     """
     labels = Labels.of(entries)
     cells = [e for e in entries if isinstance(e, Cell)]
@@ -58,6 +60,8 @@ def markdown(
         parts += ["## Not verified\n", bullets(unsure)]
     if found:
         parts += [f"## {TITLE}\n", bullets(sentences(found))]
+    if verdict:
+        parts += ["## Verdict\n", bullets(verdict)]
     if links:
         parts.append("\n".join(f"- {link}" for link in links) + "\n")
     tables = wide(entries, letters, unranked(found))
@@ -105,7 +109,7 @@ def how_to_read(tables: Sequence[Wide], labels: Labels, mains: Sequence[Cell]) -
             f"Without bold, letters and part in the mean: {', '.join(without)} (why: see "
             f"“{TITLE}” above)."
         )
-    if any(one.floors for one in tables):
+    if any(one.table.rules for one in tables):
         told.append(
             "(floor): controls and models with random weights. They learned nothing about "
             "ultrasound; an encoder that is not above them shows nothing on that task."

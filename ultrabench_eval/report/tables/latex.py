@@ -40,7 +40,7 @@ def _table(table: Wide) -> str:
         notes.append(
             f"Not ranked and not in the mean: {without} (too few test patients of a class)."
         )
-    if table.floors:
+    if table.table.rules:
         notes.append("Floors below the rule: controls and random weights.")
     if table.synthetic:
         notes.append("SYNTHETIC columns are simulated images.")

@@ -24,10 +24,9 @@ class Wide:
     metric: Metric
     """What the numbers are."""
     table: Table
-    """Models from best to worst, then the floors under a rule; what is best: `standing.placed`."""
+    """Models from best to worst, then controls and random weights under a rule; what is best:
+    `standing.placed`."""
     synthetic: bool
-    floors: int
-    """How many rows at the end are floors: controls and models with random weights."""
     letters: str
     """How the letters that tell ties are read; "" without any."""
     without: tuple[str, ...] = ()
@@ -61,12 +60,12 @@ def _wide(board: Board, labels: Labels, reading: str) -> Wide:
     rows: list[list[str | TableCell]] = [
         [labels.model(row.model), *map(_place, row.scores)] for row in board.rows
     ]
-    floors = sum(row.floor for row in board.rows)
+    above = sum(not row.floor for row in board.rows)
     table = Table(
         ["model", *map(labels.task, tasks), *([title] if title else [])],
         rows,
         f"{capitalised(board.metric.in_unit)}, mean ± sd over seeds: {board.probing}",
-        rules=[len(rows) - floors] if floors else [],
+        rules=[above] if above < len(rows) else [],
     )
     told = any(score.letters for row in board.rows for score in row.scores)
     return Wide(
@@ -74,7 +73,6 @@ def _wide(board: Board, labels: Labels, reading: str) -> Wide:
         metric=board.metric,
         table=table,
         synthetic=bool(board.synthetic),
-        floors=floors,
         letters=reading if told else "",
         without=tuple(task for task in tasks if task in board.without),
     )

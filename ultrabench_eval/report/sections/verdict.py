@@ -1,0 +1,193 @@
+"""The answer in sentences: who leads, by how much, and on which tasks that means anything.
+
+All numbers are those of statistics.md; nothing is computed here.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from ultrabench_eval.metrics import Metric
+from ultrabench_eval.report.results.entries import (
+    FLOORS,
+    Labels,
+    Probing,
+    by_probing,
+    capitalised,
+    is_main,
+    main_metric,
+    number,
+    probability,
+)
+from ultrabench_eval.report.results.evidence import Evidence
+from ultrabench_eval.report.sections.significance import Row, Section, mean_of
+
+TITLE = "Verdict"
+_NAMED = 4  # models that one sentence names
+
+
+@dataclass(frozen=True)
+class Standings:
+    """All pairs of one probe, protocol and task, or mean over tasks."""
+
+    where: str
+    metric: Metric
+    labels: Labels
+    pairs: Sequence[Row]
+    """Rows of pairs.csv, better models first."""
+    scores: Mapping[str, float]
+
+    @property
+    def leader(self) -> str:
+        """The model with the best score."""
+        return str(self.pairs[0]["model_a"])
+
+    def sentence(self) -> str:
+        """Who leads, by how much, and who is level with it."""
+        mine = [row for row in self.pairs if row["model_a"] == self.leader]
+        level = [row for row in mine if not row["told_apart"]]
+        score = number(self.scores[self.leader], self.metric.places)
+        name = self.labels.model(self.leader)
+        lead = f"{self.where}, {name} leads with {self.metric.title} {score}{self._unit}"
+        if level:
+            first = f"{self.labels.model(str(level[0]['model_b']))} ({self._behind(level[0])})"
+            names = [first, *(self.labels.model(str(row["model_b"])) for row in level[1:])]
+            verb = "are" if level[1:] else "is"
+            return f"{lead}; {_listed(names)} {verb} not significantly different (5 %, Holm)"
+        all_others = "all others" if mine[1:] else "the other"
+        p = probability(float(str(mine[0]["p_holm"])))
+        return (
+            f"{lead}, significantly better than {all_others}; next is "
+            f"{self.labels.model(str(mine[0]['model_b']))} ({self._behind(mine[0])}, p {p} after "
+            "Holm)"
+        )
+
+    def against(self, reference: str) -> str:
+        """Who is better or worse than one model, the only one that all were compared with."""
+        found: dict[str, list[str]] = {"better": [], "worse": [], "not significantly different": []}
+        for row in self.pairs:
+            a, b = str(row["model_a"]), str(row["model_b"])
+            other, word = (a, "better") if b == reference else (b, "worse")
+            place = word if row["told_apart"] else "not significantly different"
+            found[place].append(self.labels.model(other))
+        parts = [f"{words}: {_listed(names)}" for words, names in found.items() if names]
+        return f"beside {reference}, {self.where}: {'; '.join(parts)}"
+
+    @property
+    def _unit(self) -> str:
+        return "" if self.metric.unit in ("", "%") else f" {self.metric.unit}"
+
+    def _behind(self, row: Row) -> str:
+        """How far a model is behind the leader, with an interval."""
+        sign, places = self.metric.sign, self.metric.places
+        low, high = sorted(sign * float(str(row[end])) for end in ("low", "high"))
+        by = sign * float(str(row["difference"]))
+        points = " points" if self.metric.unit == "%" else self._unit
+        return (
+            f"{by:.{places}f}{points} behind, 95 % interval {low:.{places}f} to {high:.{places}f}"
+        )
+
+
+def verdict(evidence: Evidence, sections: Mapping[str, Section]) -> list[str]:
+    """Sentences, the paper's probe first; empty if no two models were compared.
+
+    Args:
+        evidence: of the results folder.
+        sections: of statistics.md, by the name of their CSV file.
+    """
+    found = _standings(evidence, sections)
+    told: list[str] = []
+    others: list[str] = []
+    shown: set[str] = set()
+    for probing, by_task in found.items():
+        overall = [by_task[mean_of(probing.type)]] if mean_of(probing.type) in by_task else []
+        if evidence.reference:
+            told += [one.against(evidence.reference) for one in (overall or by_task.values())]
+        elif probing.type not in shown:
+            rest = [one for one in by_task.values() if one not in overall]
+            first, *more = [one.sentence() for one in [*overall, *rest]]
+            told += [first if overall else f"with the {probing}, {first}", *more]
+        else:
+            others += [f"{evidence.labels.model(one.leader)} ({probing})" for one in overall]
+        shown.add(probing.type)
+    if others:
+        told.append(f"by other probes and protocols the mean is led by {'; '.join(others)}")
+    told += _controls(sections["informativeness.csv"], evidence.labels) if found else []
+    if evidence.labels.synthetic:
+        names = ", ".join(task for task in sorted(evidence.labels.synthetic))
+        told.append(f"SYNTHETIC, so without meaning for real ultrasound: {names}")
+    return [f"{capitalised(sentence)}." for sentence in told]
+
+
+def _standings(
+    evidence: Evidence, sections: Mapping[str, Section]
+) -> dict[Probing, dict[str, Standings]]:
+    """By probe and protocol, then by task."""
+    metrics = {
+        probing: main_metric(group)
+        for probing, group in by_probing(e for e in evidence.entries if is_main(e)).items()
+    }
+    pairs: dict[tuple[Probing, str], list[Row]] = {}
+    for probing, row in sections["pairs.csv"].rows:
+        pairs.setdefault((probing, str(row["task"])), []).append(row)
+    tasks: dict[Probing, dict[str, None]] = {}
+    means = {}
+    for probing, row in sections["ranks.csv"].rows:
+        if row["task"] == mean_of(probing.type):
+            means[probing, str(row["model"])] = float(str(row["score"]))
+        else:
+            tasks.setdefault(probing, {})[evidence.labels.task(str(row["task"]))] = None
+    found: dict[Probing, dict[str, Standings]] = {}
+    for (probing, task), rows in pairs.items():
+        if task == mean_of(probing.type):
+            scores = {model: score for (of, model), score in means.items() if of == probing}
+            where = f"with the {probing}, by the mean of {', '.join(tasks[probing])}"
+        else:
+            one = evidence.main[probing][task]
+            scores = dict(zip(one.models, one.scores.tolist(), strict=True))
+            where = f"on {evidence.labels.task(task)}"
+        made = Standings(where, metrics[probing], evidence.labels, rows, scores)
+        found.setdefault(probing, {})[task] = made
+    return found
+
+
+def _controls(section: Section, labels: Labels) -> list[str]:
+    """On which tasks no encoder is shown to be better than what has learned nothing."""
+    if not any(row["best_floor"] for _, row in section.rows):
+        return [f"no control was measured beside these models: add `--model ...,{FLOORS}`"]
+    told: list[str] = []
+    for kind in dict.fromkeys(probing.type for probing, _ in section.rows):
+        found: dict[Probing, dict[str, str]] = {}
+        for probing, row in section.rows:
+            if probing.type == kind:
+                beaten = row["tells_apart"] or not row["best_floor"]
+                task = labels.task(str(row["task"]))
+                found.setdefault(probing, {}).update(
+                    {} if beaten else {task: str(row["best_floor"])}
+                )
+        (first, tasks), *others = found.items()
+        for sentence, named in (
+            (f"with the {first}", [f"{task} ({control})" for task, control in tasks.items()]),
+            ("by other probes and protocols", _counted([*dict(others).values()])),
+        ):
+            if named:
+                told.append(
+                    f"{sentence}, no encoder is shown to be better than the best control on "
+                    f"{', '.join(named)}"
+                )
+    return told
+
+
+def _counted(found: Sequence[Mapping[str, str]]) -> list[str]:
+    """Of each task, how often it is in."""
+    counts = Counter(task for tasks in found for task in tasks)
+    return [f"{task} ({count} of {len(found)})" for task, count in counts.items()]
+
+
+def _listed(names: Sequence[str]) -> str:
+    """The first of them."""
+    more = [f"{len(names) - _NAMED} more"] if len(names) > _NAMED else []
+    *front, last = [*names[:_NAMED], *more]
+    return f"{', '.join(front)} and {last}" if front else last
