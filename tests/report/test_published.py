@@ -31,7 +31,7 @@ def check_latex(text: str) -> None:
     assert len(rows) > 2
     for row in rows:
         assert len(re.findall(r"(?<!\\)&", row)) == len(columns[1]) - 1
-    plain = re.sub(r"\$(\\pm|-|<|>)\$", "", text.split("\n", 1)[1])
+    plain = re.sub(r"\$(\\pm|\\dagger|-|<|>)\$", "", text.split("\n", 1)[1])
     assert not re.search(r"(?<!\\)[%$#_^~]", plain)
     assert plain.isascii()
 

@@ -23,6 +23,26 @@ def report(
     against: Annotated[
         str | None, typer.Option(help="Published figures to set ours beside: us-jepa.")
     ] = None,
+    table: Annotated[
+        str | None,
+        typer.Option(
+            help="Table of a paper with models of this run below, to paste: us-jepa. Writes "
+            "table.md, .csv and .tex."
+        ),
+    ] = None,
+    add: Annotated[
+        str | None,
+        typer.Option(help="Models for --table, with commas; default: all but the controls."),
+    ] = None,
+    names: Annotated[
+        Path | None,
+        typer.Option(help='Names in print of models and tasks: YAML lines `name: "In Print"`.'),
+    ] = None,
+    size: Annotated[
+        str | None,
+        typer.Option(help="Figures: WIDTH or WIDTHxHEIGHT in inches, of a row of panels."),
+    ] = None,
+    font: Annotated[float | None, typer.Option(help="Figures: size of letters in points.")] = None,
     claims: Annotated[
         bool, typer.Option("--claims", help="Test what the US-JEPA paper says of its numbers.")
     ] = False,
@@ -59,41 +79,56 @@ def report(
             "no run to report: write `ubench report RUN`, RUN being the --out of `ubench run`, or "
             "`ubench report --published`, or `ubench report --data DATA`"
         )
+    if (table or add) and not (table and run):
+        raise UserError("write `ubench report RUN --table us-jepa --add MODEL`: it needs all three")
     if reference and run is None:
         raise UserError("--reference needs a run: write `ubench report RUN --reference MODEL`")
+    from ultrabench_eval.cells import Cells
+    from ultrabench_eval.report import look as looks
     from ultrabench_eval.report import regenerate
     from ultrabench_eval.report.paper import against as beside
     from ultrabench_eval.report.paper import claims as ledger
+    from ultrabench_eval.report.paper import mine as rows
     from ultrabench_eval.report.paper import published as paper
     from ultrabench_eval.report.sections import datasets
 
-    source = paper.find(against) if against else paper.US_JEPA
+    look = looks.read(names, size, font)
+    source = paper.find(table or against or paper.US_JEPA.name)
+    if against and paper.find(against) != source:
+        raise UserError("--table and --against must name the same paper")
     figures = paper.load(source.name) if run or claims or published else None
     entries = regenerate.gather(run) if run else []
     out = out or run or Path("runs/published" if published or claims else "runs/pictures")
     words: list[str] = []
     made: dict[str, bytes] = {}
-    if figures and run:
-        made |= datasets.pages(entries, figures)
-    if figures and published:
-        made |= paper.pages(figures)
-    if figures and against:
-        compared = beside.compare(entries, figures)
-        made |= beside.pages(compared) | beside.figures(entries, figures)
-        words += [beside.summary(compared), *compared.notes]
-    if figures and claims:
-        tested = ledger.judge_all(entries, figures)
-        made |= ledger.pages(tested, entries, figures)
-        words += ledger.summary(tested, figures, run=bool(entries))
-    root = data_root.root_folder(data) if data else None
-    if root:
-        drawn, sentences = _pictures(root, entries if run else None)
-        made |= drawn
-        words += sentences
+    models = [name.strip() for name in add.split(",")] if add else []
+    with looks.looking(look):
+        if figures and run:
+            made |= datasets.pages(entries, figures)
+        if figures and published:
+            made |= paper.pages(figures)
+        if figures and against:
+            compared = beside.compare(entries, figures)
+            made |= beside.pages(compared) | beside.figures(entries, figures)
+            words += [beside.summary(compared), *compared.notes]
+        if figures and claims:
+            tested = ledger.judge_all(entries, figures)
+            made |= ledger.pages(tested, entries, figures)
+            words += ledger.summary(tested, figures, run=bool(entries))
+        root = data_root.root_folder(data) if data else None
+        if root:
+            drawn, sentences = _pictures(root, entries if run else None)
+            made |= drawn
+            words += sentences
 
-    if run:
-        regenerate.regenerate(run, out, root, reference)
-    written = regenerate.write_files(out, made)
+        if run:
+            if figures and table:
+                rows.table(entries, figures, models)  # a mistyped model is told before anything
+            regenerate.regenerate(run, out, root, reference)
+            if figures and table:
+                pairs = regenerate.pairs(out)
+                made |= rows.pages(Cells(run), entries, figures, models, pairs)
+        written = regenerate.write_files(out, made)
     if any(entry.synthetic for entry in entries):
         print("SYNTHETIC images are among these: they say nothing about real ultrasound")
     if figures and published:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+import pandas as pd
 
 from ultrabench_eval.cells import Cell, Cells, Failure
 from ultrabench_eval.core import files
@@ -63,6 +66,13 @@ def regenerate(
     files.remove_orphans(out)
     with files.locked(out / "leaderboard"):
         write.write(Cells(run), out, data, reference)
+
+
+def pairs(out: Path) -> list[dict[str, Any]]:
+    """Rows of pairs.csv, as `regenerate` has just written it; none if no two models differ."""
+    path = out / "pairs.csv"
+    table = pd.read_csv(path) if path.is_file() else pd.DataFrame()
+    return [{str(name): value for name, value in row.items()} for _, row in table.iterrows()]
 
 
 def write_files(out: Path, made: Mapping[str, bytes]) -> list[Path]:

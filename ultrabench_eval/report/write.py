@@ -121,6 +121,7 @@ def _files(
     ]
     if shots := fewshot.page(entries):
         made["fewshot.md"] = shots.encode()
+        made["fewshot.tex"] = fewshot.latex(entries).encode()
         links.append(f"{_link('fewshot.md')}: scores with a part of the training images")
     corrupted = robustness.corrupted(evidence)
     if corrupted:

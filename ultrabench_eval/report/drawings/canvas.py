@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ultrabench_eval.core import drawing
+from ultrabench_eval.report.look import look
 from ultrabench_eval.report.results.entries import Labels
 
 if TYPE_CHECKING:
@@ -13,10 +14,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 WIDTH = 7.0  # inches: both columns of a paper
-PANEL = 1.75  # inches: height of a panel
 COLUMNS = 4  # panels a row
 PAGE = 6  # rows of panels that a page takes
-FONT = 7.0  # points
 LINE = 0.125  # inches: height of a line of the title
 # Okabe & Ito's colours, which colour-blind readers can tell apart; without yellow, too faint here.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
@@ -26,12 +25,12 @@ GREY = "#888888"
 
 def panels(rows: int, columns: int) -> tuple[Figure, list[list[Axes]]]:
     """A figure of small panels with room for a title, and its axes by row and column."""
-    width = min(WIDTH, max(3.4, 1.9 * columns + 0.4))
-    height = PANEL if rows <= 4 else 0.8 * PANEL
+    width = look().width or min(WIDTH, max(3.4, 1.9 * columns + 0.4))
+    height = look().panel if rows <= 4 else 0.8 * look().panel
     figure = drawing.new(width, height * rows + 0.5)
     axes = [list(row) for row in figure.subplots(rows, columns, squeeze=False)]
     for ax in (one for row in axes for one in row):
-        ax.tick_params(labelsize=FONT - 1, length=2, pad=1.5)
+        ax.tick_params(labelsize=look().font - 1, length=2, pad=1.5)
         ax.xaxis.labelpad = 1
         ax.spines[["top", "right"]].set_visible(False)
         ax.grid(axis="y", linewidth=0.4, color="#dddddd")
@@ -66,8 +65,8 @@ def finish(
     """Title, note and one legend for all panels, below them; the figure grows by what they need."""
     marked = f"SYNTHETIC: {title}" if synthetic else title
     width, height = figure.get_size_inches()
-    lines = drawing.wrapped(f"{marked}\n{note}", width, FONT + 0.5)
-    figure.suptitle(drawing.plain("\n".join(lines)), fontsize=FONT + 0.5)
+    lines = drawing.wrapped(f"{marked}\n{note}", width, look().font + 0.5)
+    figure.suptitle(drawing.plain("\n".join(lines)), fontsize=look().font + 0.5)
     known: dict[str, Any] = {}
     for ax in axes:
         for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
@@ -83,7 +82,7 @@ def finish(
         list(known),
         loc="outside lower center",
         ncols=per_line,
-        fontsize=FONT - 0.5,
+        fontsize=look().font - 0.5,
         frameon=False,
     )
 

@@ -12,11 +12,13 @@ from ultrabench_eval.core import drawing
 from ultrabench_eval.metrics import Metric
 from ultrabench_eval.report.drawings import canvas
 from ultrabench_eval.report.drawings.marks import Marks
+from ultrabench_eval.report.look import look
 from ultrabench_eval.report.results.entries import (
     Entry,
     Labels,
     Probing,
     at_place,
+    main_interval,
     main_metric,
     main_score,
     tasks_of,
@@ -31,7 +33,7 @@ from ultrabench_eval.stats import ranks
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-BAND = "{}, mean over seeds; band: ± sd over seeds"
+BAND = "{}, mean over seeds; band: 95 % interval (test patients and seeds)"
 
 
 def figures(evidence: Evidence, found: Mapping[Probing, Corrupted]) -> dict[str, bytes]:
@@ -96,13 +98,13 @@ def _suffix(probing: Probing, every: Mapping[Probing, object]) -> str:
 def _curve(
     ax: Axes, x: Sequence[float], entries: Sequence[Entry | None], style: Mapping[str, Any]
 ) -> None:
-    """Mean and sd over seeds; a hole interrupts the line."""
-    scores = np.array([main_score(entry) for entry in entries])
-    mean, sd = scores[:, 0], np.nan_to_num(scores[:, 1])
+    """Mean over seeds and 95 % interval; a hole interrupts the line."""
+    mean = np.array([main_score(entry)[0] for entry in entries])
     if np.isnan(mean).all():
         return
+    low, high = np.array([main_interval(entry) for entry in entries]).T
     ax.plot(x, mean, **style)
-    ax.fill_between(x, mean - sd, mean + sd, color=style["color"], alpha=0.15, linewidth=0)
+    ax.fill_between(x, low, high, color=style["color"], alpha=0.15, linewidth=0)
 
 
 def _fewshot(
@@ -129,9 +131,9 @@ def _fewshot(
         ax.set_xscale("log")
         ax.set_xticks(x, [f"{percent:g}" for percent in x], minor=False)
         ax.set_xticks([], minor=True)
-        ax.set_xlabel("% of training images", fontsize=canvas.FONT)
+        ax.set_xlabel("% of training images", fontsize=look().font)
 
-    title = f"Few-shot, {probing}"
+    title = f"Few-shot, {probing.words}"
     metric = main_metric(every)
     note = BAND.format(metric.in_unit)
     return _task_panels(name, title, note, metric, tasks, models, labels, draw, marks)
@@ -203,9 +205,9 @@ def _task_panels(
             ax.set_visible(False)
             continue
         draw(ax, tasks[place])
-        ax.set_title(_task_title(tasks[place], labels, marks), fontsize=canvas.FONT)
+        ax.set_title(_task_title(tasks[place], labels, marks), fontsize=look().font)
         if place % columns == 0:
-            ax.set_ylabel(metric.on_axis, fontsize=canvas.FONT)
+            ax.set_ylabel(metric.on_axis, fontsize=look().font)
     if marks:
         _marks_legend(flat[0], marks)
         note += marks.note(tasks)
@@ -252,14 +254,14 @@ def _corruption(
     for place, task in enumerate(tasks):
         block, column = divmod(place, columns)
         mine = [row[column] for row in axes[block * len(names) :][: len(names)]]
-        mine[0].set_title(_task_title(task, labels, marks), fontsize=canvas.FONT)
+        mine[0].set_title(_task_title(task, labels, marks), fontsize=look().font)
         for corruption, ax in zip(names, mine, strict=True):
             _severities(ax, corruption, task, one, styles)
             if marks:
                 _marks(ax, task, marks, styles, (-0.25, -0.5))
             if column == 0:
                 words = f"{corruption.replace('_', ' ')}\n{one.metric.on_axis}"
-                ax.set_ylabel(words, fontsize=canvas.FONT)
+                ax.set_ylabel(words, fontsize=look().font)
         limits = [ax.get_ylim() for ax in mine]  # one scale a task
         for ax in mine:
             ax.set_ylim(min(low for low, _ in limits), max(high for _, high in limits))
@@ -271,7 +273,7 @@ def _corruption(
     canvas.finish(
         figure,
         [ax for row in axes for ax in row],
-        f"Corrupted test images ({family}), {probing}",
+        f"Corrupted test images ({family}), {probing.words}",
         columns,
         synthetic=bool(labels.synthetic & set(tasks)),
         note=BAND.format(one.metric.in_unit) + (marks.note(tasks) if marks else ""),
@@ -292,7 +294,7 @@ def _severities(
         _curve(ax, (0, *corrupt.SEVERITIES), entries, style)
     levels = [f"{known.level(severity):g}" for severity in corrupt.SEVERITIES]
     ax.set_xticks((0, *corrupt.SEVERITIES), ["clean", *levels])
-    ax.set_xlabel(drawing.plain(known.unit), fontsize=canvas.FONT - 0.5)
+    ax.set_xlabel(drawing.plain(known.unit), fontsize=look().font - 0.5)
 
 
 def _protocols(
@@ -314,7 +316,7 @@ def _protocols(
         ax.set_xticks((0, 1), protocols.short(both))
         ax.set_xlim(-0.25, 1.25)
 
-    title = f"Protocols {both[0].protocol} and {both[1].protocol}, {both[0].probe} probe"
+    title = f"Protocols {' and '.join(protocols.short(both))}, {both[0].probe} probe"
     metric = changes[0].metric
     note = f"{metric.in_unit}, mean over seeds; lines that cross change the order"
     return _task_panels(name, title, note, metric, list(by_task), models, labels, draw)
@@ -338,7 +340,7 @@ def _ranks(name: str, probing: Probing, found: Ranking, labels: Labels) -> dict[
         for name, rank in zip(found.models, mean, strict=True)
     ]
     margin = 0.1 + 0.055 * max(map(len, names))  # inches that a name takes beside the axis
-    width = max(canvas.WIDTH * 0.75, 2 * margin + 2)
+    width = look().width or max(canvas.WIDTH * 0.75, 2 * margin + 2)
     figure = drawing.new(width, height)
     ax = figure.subplots()
     low, high = 1.0, float(models)
@@ -350,13 +352,13 @@ def _ranks(name: str, probing: Probing, found: Ranking, labels: Labels) -> dict[
     ax.plot((low, high), (0, 0), **line)
     for rank in range(1, models + 1):
         ax.plot((rank, rank), (0, 0.25), **line)
-        ax.text(rank, 0.35, str(rank), ha="center", va="bottom", fontsize=canvas.FONT)
+        ax.text(rank, 0.35, str(rank), ha="center", va="bottom", fontsize=look().font)
     shown = min(distance, high - low)
     ax.plot((low, low + shown), (2.0, 2.0), color="black", linewidth=1.6)
     words = f"critical difference {distance:.2f}" + (
         ", more than the whole axis" if distance > high - low else ""
     )
-    ax.text(low, 2.15, words, ha="left", va="bottom", fontsize=canvas.FONT)
+    ax.text(low, 2.15, words, ha="left", va="bottom", fontsize=look().font)
     for place, (first, last) in enumerate(bars):
         y = -0.45 - 0.45 * place
         ends = (mean[order[first]] - 0.03 * side, mean[order[last]] + 0.03 * side)
@@ -375,14 +377,14 @@ def _ranks(name: str, probing: Probing, found: Ranking, labels: Labels) -> dict[
             names[model],
             ha="right" if left else "left",
             va="center",
-            fontsize=canvas.FONT,
+            fontsize=look().font,
             color=colour,
         )
     ax.set_ylim(below - 0.75 * half, 3.2)
-    title = f"Mean ranks over {tasks} tasks, {probing}"
+    title = f"Mean ranks over {tasks} tasks, {probing.words}"
     if labels.synthetic & set(found.tasks):
         title = f"SYNTHETIC: {title}"
-    ax.set_title(f"{title}\nbars join models that ranks do not tell apart", fontsize=canvas.FONT)
+    ax.set_title(f"{title}\nbars join models that ranks do not tell apart", fontsize=look().font)
     return canvas.files(figure, name)
 
 

@@ -310,7 +310,7 @@ def latex(against: Against) -> str:
     )
     if against.synthetic:
         caption += " SYNTHETIC cells are not compared."
-    return f"{NEEDS}\n{replace(_lines(against), notes=[caption]).latex()}"
+    return f"{NEEDS}\n{replace(_lines(against), notes=[caption], label='against').latex()}"
 
 
 COLUMNS = [

@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
@@ -291,6 +291,7 @@ def pages(published: Published) -> dict[str, bytes]:
     ):
         parts = [f"## {layout.title}\n", *layout.notes, f"\n{layout.markdown()}"]
         made[f"{name}.md"] = "\n".join(parts).encode()
-        made[f"{name}.tex"] = f"{NEEDS}\n{layout.latex()}".encode()
+        labelled = replace(layout, label=name.replace("_", "-"))
+        made[f"{name}.tex"] = f"{NEEDS}\n{labelled.latex()}".encode()
         made[f"{name}.csv"] = layout.csv().encode()
     return made

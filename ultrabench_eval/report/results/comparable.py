@@ -14,7 +14,7 @@ PROTOCOL = "paper-071a60c7"  # `PAPER.id(PROBE)`, for which the probe and torch 
 
 NOT_RUN = "not in this run"
 # Short reasons, as they stand in holes, and the sentences behind them.
-_SENTENCES = {
+SENTENCES = {
     "another probe": "the published numbers are of the linear probe",
     "another protocol": f"the published numbers are of the paper's protocol ({PROTOCOL})",
     "not published": "the paper has no such task",
@@ -58,7 +58,7 @@ def why_not(entry: Entry, published: Published) -> str:
 
 def closest(reason: str, other: str | None) -> str:
     """Of two reasons at one place the one that came closer to a comparison."""
-    order = list(_SENTENCES)
+    order = list(SENTENCES)
     return max(reason, other or reason, key=order.index)
 
 
@@ -79,7 +79,7 @@ def left_out(entries: Iterable[Entry], published: Published, *, main: bool) -> l
             groups.setdefault(reason, []).append(entry)
     return [
         f"{reason}: {_count(groups[reason])} ({_names(groups[reason])}), left out: {sentence}"
-        for reason, sentence in _SENTENCES.items()
+        for reason, sentence in SENTENCES.items()
         if reason in groups
     ]
 

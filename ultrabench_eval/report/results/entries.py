@@ -11,6 +11,7 @@ import tasks as task_zoo
 from ultrabench_eval import task_types
 from ultrabench_eval.cells import CLASSES, Cell, Coordinates, Failure
 from ultrabench_eval.metrics import Metric
+from ultrabench_eval.report.look import look
 from ultrabench_eval.report.tables.table import plain
 
 Entry = Cell | Failure
@@ -44,6 +45,11 @@ class Probing:
     def __str__(self) -> str:
         kind = "" if self.type == CLASSES else f"{self.type} tasks, "
         return f"{kind}{self.probe} probe, protocol {self.protocol}"
+
+    @property
+    def words(self) -> str:
+        """Without the digest of the protocol's settings."""
+        return str(Probing(self.probe, self.protocol.rsplit("-", 1)[0], self.type))
 
     @property
     def in_files(self) -> str:
@@ -91,6 +97,17 @@ def is_doubted(entry: Entry | None) -> bool:
     return isinstance(entry, Cell) and bool(entry.doubt)
 
 
+def seen(entry: Entry) -> str:
+    """Whether the model was trained on images of the task, as its authors state: "yes", "no" or
+    "not known". Nobody was trained on what is simulated here under a task's name."""
+    if not isinstance(entry, Cell) or entry.synthetic or entry.random_weights:
+        return "no" if isinstance(entry, Cell) else "not known"
+    saw = {name.strip() for name in str(entry.model.get("saw") or "not known").split(",")}
+    if task_zoo.split_name(entry.coordinates.task)[0] in saw:
+        return "yes"
+    return "not known" if "not known" in saw else "no"
+
+
 def at_place(entries: Iterable[Entry]) -> dict[tuple[str, str], Entry]:
     """Entries of one condition by (model, task)."""
     return {(e.coordinates.model, e.coordinates.task): e for e in entries}
@@ -125,11 +142,20 @@ class Labels:
     def model(self, name: str) -> str:
         """With its marks."""
         random = " [random weights]" if name in self.random else ""
-        return name + random + (" (floor)" if name in self.floors else "")
+        return printed(name) + random + (" (floor)" if name in self.floors else "")
 
     def task(self, name: str) -> str:
         """With its mark."""
-        return name + (" (SYNTHETIC)" if name in self.synthetic else "")
+        return printed(name) + (" (SYNTHETIC)" if name in self.synthetic else "")
+
+
+def printed(name: str) -> str:
+    """The name in print of a model or task; a model's pooling follows it."""
+    names = look().names
+    base, _, pooling = name.rpartition("/")
+    if name not in names and base in names:
+        return f"{names[base]}/{pooling}"
+    return names.get(name, name)
 
 
 def tasks_of(entries: Iterable[Entry]) -> list[str]:
@@ -169,6 +195,15 @@ def main_score(entry: Entry | None) -> tuple[float, float]:
     mean, sd = mean_sd(entry.scores[entry.main])
     scale = entry.main_metric.scale
     return scale * mean, scale * sd
+
+
+def main_interval(entry: Entry | None) -> tuple[float, float]:
+    """95 % interval of the main metric as tables show it; NaN for a hole."""
+    if not isinstance(entry, Cell) or entry.main not in entry.intervals:
+        return float("nan"), float("nan")
+    low, high = entry.intervals[entry.main]
+    scale = entry.main_metric.scale
+    return scale * low, scale * high
 
 
 def score_text(entry: Entry | None) -> str:

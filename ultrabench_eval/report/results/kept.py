@@ -17,6 +17,7 @@ from pydantic import TypeAdapter
 from ultrabench_eval.cells import CLASSES
 from ultrabench_eval.core import files, hashing
 from ultrabench_eval.core.errors import UserError
+from ultrabench_eval.report.look import look
 from ultrabench_eval.report.results.degenerate import Finding
 from ultrabench_eval.report.results.entries import Entry
 from ultrabench_eval.report.sections.speeds import Speed
@@ -25,7 +26,7 @@ _NAME = ".report.json"
 _FINDINGS = TypeAdapter(tuple[Finding, ...])
 # All that a report consists of, or consisted of in an earlier version.
 _OURS = re.compile(
-    r"leaderboard\.(md|html|csv|tex)|(statistics|fewshot|robustness)\.md"
+    r"leaderboard\.(md|html|csv|tex)|(statistics|fewshot|robustness)\.md|fewshot\.tex"
     r"|(pairs|ranks|informativeness|protocols|robustness)\.csv|figures/[\w.-]+\.(svg|png|pdf)"
 )
 _PACKAGE = Path(__file__).parents[2]
@@ -63,7 +64,7 @@ def key(
     """
     sources = sorted(p for pattern in _SOURCES for p in _PACKAGE.glob(pattern) if p.is_file())
     parts = [
-        f"pictures {pictures}, reference {reference}",
+        f"pictures {pictures}, reference {reference}, {look()}",
         *(f"{name} {version(name)}" for name in _LIBRARIES),
         *(f"{path.name} {hashing.digest_file(path)}" for path in sources),
         *(entry.model_dump_json() for entry in entries),

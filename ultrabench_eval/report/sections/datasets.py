@@ -125,7 +125,13 @@ def _table(found: Sequence[Dataset], published: Published) -> Table:
     notes = [caption]
     if any(one.synthetic for one in found):
         notes.append("SYNTHETIC rows are simulated images.")
-    return Table(_HEADER, [_row(one) for one in found], notes=notes, right=range(3, len(_HEADER)))
+    return Table(
+        _HEADER,
+        [_row(one) for one in found],
+        notes=notes,
+        label="datasets",
+        right=range(3, len(_HEADER)),
+    )
 
 
 def _markdown(found: Sequence[Dataset], published: Published) -> str:

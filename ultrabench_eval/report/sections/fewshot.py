@@ -23,7 +23,7 @@ from ultrabench_eval.report.results.entries import (
     tasks_of,
 )
 from ultrabench_eval.report.results.notes import warnings
-from ultrabench_eval.report.tables.table import Table
+from ultrabench_eval.report.tables.table import NEEDS, Table
 
 
 def fewshot(entries: Sequence[Entry]) -> dict[Probing, dict[int, list[Entry]]]:
@@ -67,14 +67,21 @@ def page(entries: Sequence[Entry]) -> str | None:
         parts.append(SYNTHETIC_WORDS)
     for probing, by_fraction in found.items():
         parts.append(f"## {probing}\n")
-        parts.append(_scores(by_fraction, labels))
+        parts.append(_scores(probing, by_fraction, labels).markdown())
         parts += ["### Training images in use\n", _images(by_fraction, labels)]
         parts += _needed(by_fraction, labels)
         parts += _warnings(by_fraction)
     return "\n".join(parts)
 
 
-def _scores(by_fraction: dict[int, list[Entry]], labels: Labels) -> str:
+def latex(entries: Sequence[Entry]) -> str:
+    """The scores of `page` in LaTeX; "" if there are none."""
+    labels, found = Labels.of(entries), fewshot(entries)
+    tables = [_scores(probing, group, labels).latex() for probing, group in found.items()]
+    return "\n".join([NEEDS, *tables]) if tables else ""
+
+
+def _scores(probing: Probing, by_fraction: dict[int, list[Entry]], labels: Labels) -> Table:
     """Rows model x fraction; encoders first, none that was measured with one fraction alone."""
     every = [entry for group in by_fraction.values() for entry in group]
     tasks = tasks_of(every)
@@ -89,7 +96,20 @@ def _scores(by_fraction: dict[int, list[Entry]], labels: Labels) -> str:
         for model in models
         for fraction in by_fraction
     ]
-    return Table(["model", "training images", *map(labels.task, tasks)], rows).markdown()
+    notes = [
+        f"{capitalised(main_metric(every).in_unit)}, mean ± sd over seeds, with a part of the "
+        f"training images (of each seed its own, the same for every model); {probing.words}.",
+    ]
+    if labels.synthetic & {*tasks}:
+        notes.append("SYNTHETIC columns are simulated images.")
+    return Table(
+        ["model", "training images", *map(labels.task, tasks)],
+        rows,
+        notes=notes,
+        label=f"fewshot-{probing.in_files}",
+        rules=range(len(by_fraction), len(rows), len(by_fraction)),
+        right=range(2, len(tasks) + 2),
+    )
 
 
 def _images(by_fraction: dict[int, list[Entry]], labels: Labels) -> str:

@@ -24,7 +24,7 @@ from ultrabench_eval.report.results.entries import (
 )
 from ultrabench_eval.report.results.notes import errors, mixtures, warnings
 from ultrabench_eval.report.tables.table import Table
-from ultrabench_eval.report.tables.wide import Wide, wide
+from ultrabench_eval.report.tables.wide import SEEN, Wide, wide
 
 BOLD = (
     "Bold: the best of a column, if it is significantly different from every other model there. "
@@ -104,6 +104,8 @@ def how_to_read(tables: Sequence[Wide], labels: Labels, mains: Sequence[Cell]) -
     told = [BOLD] if mains else []
     if any(one.letters for one in tables):
         told.append(next(one.letters for one in tables if one.letters))
+    if any(one.seen for one in tables):
+        told.append(f"{SEEN}: the model was trained on images of this task, as its authors state.")
     if without := dict.fromkeys(task for one in tables for task in one.without):
         told.append(
             f"Without bold, letters and part in the mean: {', '.join(without)} (why: see "

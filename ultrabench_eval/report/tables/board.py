@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-import tasks as task_zoo
 from ultrabench_eval import corrupt
 from ultrabench_eval.cells import Cell, Coordinates, Failure
 from ultrabench_eval.metrics import Metric
@@ -24,6 +23,7 @@ from ultrabench_eval.report.results.entries import (
     main_score,
     number,
     score_text,
+    seen,
     tasks_of,
 )
 from ultrabench_eval.report.results.standing import OVER_TASKS, mean_at, mean_title, placed
@@ -239,7 +239,6 @@ def _board(
     for m in order:
         model = models[m]
         facts = known.get(model, KnownOfModel())
-        seen = {name.strip() for name in facts.saw.split(",")}
         scores = []
         for c, name in enumerate(columns):
             place, tie = placed_in[c].get(model, ""), shared[name][model]
@@ -248,7 +247,7 @@ def _board(
                 scores.append(_mean(float(means[m]), mean, bool(doubted[m, c]), place, tie))
             else:
                 entry = places.get((model, name))
-                scores.append(_score(entry, float(values[m, c]), place, tie, name, seen))
+                scores.append(_score(entry, float(values[m, c]), place, tie))
         rows.append(BoardRow(model, marks(model, labels), tuple(scores), *facts))
     heads = tuple(ColumnHead(task, task in labels.synthetic) for task in tasks)
     return Board(probing, condition, metric, heads, tuple(rows), without)
@@ -265,16 +264,13 @@ def marks(model: str, labels: Labels) -> tuple[str, ...]:
     return tuple(word for word, models in every if model in models)
 
 
-def _score(
-    entry: Entry | None, value: float, place: str, letters: str, task: str, seen: set[str]
-) -> BoardScore:
+def _score(entry: Entry | None, value: float, place: str, letters: str) -> BoardScore:
     return BoardScore(
         score_text(entry),
         _value(value),
         place,
         letters,
-        # Nobody was trained on what is simulated here under a task's name.
-        task_zoo.split_name(task)[0] in seen and not (entry and entry.synthetic),
+        entry is not None and seen(entry) == "yes",
         " ".join(entry.reason.split()) if isinstance(entry, Failure) else "",
     )
 

@@ -10,12 +10,12 @@ import pandas as pd
 
 from ultrabench_eval.cells import Failure
 from ultrabench_eval.report.results.degenerate import Finding, warnings_of
-from ultrabench_eval.report.results.entries import Entry, main_metric, mean_sd, status
+from ultrabench_eval.report.results.entries import Entry, main_metric, mean_sd, seen, status
 
 COLUMNS = [
     *("model", "task", "probe", "protocol", "fraction", "corruption", "severity"),
     *("metric", "mean", "sd", "low", "high", "n_seeds", "n_test", "status"),
-    "warnings",
+    *("seen", "warnings"),
 ]
 
 
@@ -26,12 +26,17 @@ def frame(entries: Iterable[Entry], found: Sequence[Finding] = ()) -> pd.DataFra
     interval over test groups and seeds, where the metric has one. `validation_loss` is
     the cross-entropy (nats) by which a protocol chose its probes: with it a pooling or checkpoint
     is chosen without looking at test images; one row for all corruptions. A failed cell is one row
-    of the main metric without numbers, whose status is "error: " and the reason. `warnings` has the
+    of the main metric without numbers, whose status is "error: " and the reason. `seen` tells
+    whether the model was trained on images of the task. `warnings` has the
     sentences of `found` (`degenerate.find`) that are about the row; empty if there are none.
     """
     rows: list[dict[str, object]] = []
     for entry in entries:
-        where = {**asdict(entry.coordinates), "warnings": warnings_of(entry, found)}
+        where = {
+            **asdict(entry.coordinates),
+            "seen": seen(entry),
+            "warnings": warnings_of(entry, found),
+        }
         if isinstance(entry, Failure):
             metric = main_metric([entry]).name
             rows.append({**where, "metric": metric, "status": status(entry)})

@@ -9,7 +9,7 @@ from ultrabench_eval.cells import Coordinates
 from ultrabench_eval.report.results.degenerate import TITLE, Finding, sentences, unranked
 from ultrabench_eval.report.results.entries import NOT_VERIFIED, Entry, capitalised
 from ultrabench_eval.report.tables.table import NEEDS
-from ultrabench_eval.report.tables.wide import Wide, wide
+from ultrabench_eval.report.tables.wide import SEEN, Wide, wide
 
 
 def latex(
@@ -42,6 +42,8 @@ def _table(table: Wide) -> str:
         )
     if table.table.rules:
         notes.append("Floors below the rule: controls and random weights.")
+    if table.seen:
+        notes.append(f"{SEEN}: the model was trained on images of this data set.")
     if table.synthetic:
         notes.append("SYNTHETIC columns are simulated images.")
     if any(NOT_VERIFIED in str(place) for row in table.table.rows for place in row):

@@ -42,6 +42,8 @@ class Table:
     title: str = ""
     notes: Sequence[str] = ()
     """Sentences on how it is read; in LaTeX a part of the caption."""
+    label: str = ""
+    """In LaTeX, for references to it: "tab:" and this."""
     rules: Collection[int] = ()
     """Rows that a rule stands above."""
     right: Collection[int] | None = None
@@ -96,6 +98,7 @@ class Table:
                 "\\setlength{\\belowcaptionskip}{4pt}",
                 "\\renewcommand{\\arraystretch}{1.1}",
                 f"\\caption{{{escape(self._caption)}}}",
+                *([f"\\label{{tab:{self.label}}}"] if self.label else []),
                 # A scratch box, for only when it is set is its width known.
                 f"\\sbox0{{\\begin{{tabular}}{{{columns}}}",
                 "\\toprule",

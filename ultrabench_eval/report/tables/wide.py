@@ -15,6 +15,9 @@ from ultrabench_eval.report.results.standing import Letters, mean_title
 from ultrabench_eval.report.tables.board import Board, BoardScore, boards
 from ultrabench_eval.report.tables.table import Table, TableCell
 
+SEEN = "†"
+"""Behind a score: the model was trained on images of the task."""
+
 
 @dataclass(frozen=True)
 class Wide:
@@ -29,6 +32,8 @@ class Wide:
     synthetic: bool
     letters: str
     """How the letters that tell ties are read; "" without any."""
+    seen: bool = False
+    """Whether any score is of a model that was trained on images of the task."""
     without: tuple[str, ...] = ()
     """Tasks that take no bold, no letters and no part in the mean."""
 
@@ -65,6 +70,7 @@ def _wide(board: Board, labels: Labels, reading: str) -> Wide:
         ["model", *map(labels.task, tasks), *([title] if title else [])],
         rows,
         f"{capitalised(board.metric.in_unit)}, mean ± sd over seeds: {board.probing}",
+        label=board.probing.in_files,
         rules=[above] if above < len(rows) else [],
     )
     told = any(score.letters for row in board.rows for score in row.scores)
@@ -74,13 +80,14 @@ def _wide(board: Board, labels: Labels, reading: str) -> Wide:
         table=table,
         synthetic=bool(board.synthetic),
         letters=reading if told else "",
+        seen=any(score.seen for row in board.rows for score in row.scores),
         without=tuple(task for task in tasks if task in board.without),
     )
 
 
 def _place(score: BoardScore) -> TableCell:
     mark = score.place if score.place == "best" else ""  # no second: see `page.BOLD`
-    return TableCell(score.text, mark, score.letters)
+    return TableCell(f"{score.text}{SEEN if score.seen else ''}", mark, score.letters)
 
 
 def _reading(letters: Mapping[Coordinates, str]) -> str:
