@@ -92,8 +92,15 @@ def test_stale_files_are_removed_and_others_stay(tmp_path: Path) -> None:
     results(cells, tasks=("aul",))
     write.write(cells)
     assert sorted(made(cells.out)) == [
-        *(".report.json", "informativeness.csv", "leaderboard.csv", "leaderboard.html"),
-        *("leaderboard.md", "leaderboard.tex", "notes.md", "pairs.csv", "ranks.csv"),
+        *(".report.json", "choose.md", "informativeness.csv", "leaderboard.csv"),
+        *(
+            "leaderboard.html",
+            "leaderboard.md",
+            "leaderboard.tex",
+            "notes.md",
+            "pairs.csv",
+            "ranks.csv",
+        ),
         "statistics.md",
     ]
     assert outside.exists()

@@ -43,6 +43,9 @@ def report(
         typer.Option(help="Figures: WIDTH or WIDTHxHEIGHT in inches, of a row of panels."),
     ] = None,
     font: Annotated[float | None, typer.Option(help="Figures: size of letters in points.")] = None,
+    choose: Annotated[
+        bool, typer.Option("--choose", help="Which encoder for me? Score, speed, size, licence.")
+    ] = False,
     claims: Annotated[
         bool, typer.Option("--claims", help="Test what the US-JEPA paper says of its numbers.")
     ] = False,
@@ -144,6 +147,8 @@ def report(
         show.doubts(run, entries)
         show.findings(out)
         show.verdict(out)
+        if choose:
+            show.page(out / "choose.md")
 
 
 def _pictures(root: Path, entries: Sequence[Entry] | None) -> tuple[dict[str, bytes], list[str]]:

@@ -70,6 +70,14 @@ def verdict(out: Path) -> None:
         print(printable(sentence))
 
 
+def page(path: Path) -> None:
+    """Print a page that was just written; nothing if there was nothing to write."""
+    from ultrabench_eval.core.names import printable
+
+    if path.is_file():
+        print("\n".join(map(printable, path.read_text("utf-8").splitlines())))
+
+
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print a plain table."""
     from ultrabench_eval.display import console, grid

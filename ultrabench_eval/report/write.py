@@ -29,6 +29,7 @@ from ultrabench_eval.report.results.entries import (
 from ultrabench_eval.report.results.evidence import Evidence
 from ultrabench_eval.report.results.notes import doubts
 from ultrabench_eval.report.sections import (
+    choose,
     fewshot,
     protocols,
     robustness,
@@ -38,6 +39,7 @@ from ultrabench_eval.report.sections import (
 )
 from ultrabench_eval.report.sections.page import markdown
 from ultrabench_eval.report.sections.speeds import Speed
+from ultrabench_eval.report.tables.board import boards
 from ultrabench_eval.report.tables.frame import COLUMNS, frame
 from ultrabench_eval.report.tables.latex import latex
 from ultrabench_eval.report.tables.wide import Wide, wide
@@ -137,6 +139,10 @@ def _files(
         links.append(f"figures, also as .png and .pdf: {', '.join(shown)}")
 
     letters = standing.letters(evidence)
+    mains = boards(entries, letters, evidence.speeds, degenerate.unranked(found), only_main=True)
+    if some := choose.tables(mains, entries, evidence.labels):
+        made["choose.md"] = choose.page(some).encode()
+        links.append(f"{_link('choose.md')}: which encoder? Score, speed, size and licence")
     board = markdown(entries, letters, links, evidence.unsure, found, told)
     made["leaderboard.md"] = board.encode()
     made["leaderboard.tex"] = latex(entries, letters, found).encode()

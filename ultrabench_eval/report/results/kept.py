@@ -26,7 +26,7 @@ _NAME = ".report.json"
 _FINDINGS = TypeAdapter(tuple[Finding, ...])
 # All that a report consists of, or consisted of in an earlier version.
 _OURS = re.compile(
-    r"leaderboard\.(md|html|csv|tex)|(statistics|fewshot|robustness)\.md|fewshot\.tex"
+    r"leaderboard\.(md|html|csv|tex)|(statistics|choose|fewshot|robustness)\.md|fewshot\.tex"
     r"|(pairs|ranks|informativeness|protocols|robustness)\.csv|figures/[\w.-]+\.(svg|png|pdf)"
 )
 _PACKAGE = Path(__file__).parents[2]

@@ -141,5 +141,10 @@ def placed(
     return found
 
 
+def tie(a: str, b: str) -> bool:
+    """Whether two models' letters have one in common."""
+    return bool({*_LETTER.findall(a)} & {*_LETTER.findall(b)})
+
+
 def _letters(letters: Mapping[str, str], model: str) -> set[str]:
     return set(_LETTER.findall(letters.get(model, "")))
