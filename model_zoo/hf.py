@@ -121,7 +121,8 @@ class HFModel(Encoder):
             if not source.path.with_name("config.json").is_file():
                 raise UserError(
                     f"there is no config.json beside {source.path}, so that the network of model "
-                    f"'{self.name}' is not known; put that of the model there"
+                    f"'{self.name}' is not known; put that of the model there, or see `ubench "
+                    f"models {source.path}`, which tells what the file holds"
                 )
             return str(source.path.parent), source
         self._check_place(named)
@@ -203,6 +204,7 @@ class HFModel(Encoder):
                 raise UserError(
                     f"{source.path} does not fit model '{self.name}': {differences}; give the "
                     "checkpoint that was made for this configuration"
+                    f"{parts.told(content, source.path)}"
                 ) from None
         source = WeightsSource(source.path, part.entry or None)
         model, _ = _load(type(empty), config, part.tensors)

@@ -29,8 +29,6 @@ class ReleasedEncoder(Encoder):
     prefixes: ClassVar[tuple[str, ...]] = ("module.",)
     heads: ClassVar[tuple[str, ...]] = HEADS
     """Patterns of a classifier's keys, which a file may hold in addition."""
-    stand_ins: ClassVar[tuple[str, ...]] = ()
-    """Classes that a released file names beside its tensors, see `weights.read`."""
     trunk: ClassVar[str] = "unnormed"
     """The network's method that all features and tokens are computed from."""
     reduced = True
@@ -52,7 +50,7 @@ class ReleasedEncoder(Encoder):
                 f"(where: {self.card.weights_from}) and {hub.by_hand(self.name)}"
             )
         self.weights_file = source.path
-        content = checkpoints.read(source.path, self.stand_ins)
+        content = checkpoints.read(source.path)
         with _WithoutDraws():
             network = self.make()
         self.filled = layouts.fill(

@@ -54,12 +54,6 @@ class UltraSam(sam.SAMEncoder):
         Layout("detector", _detector, leftovers=("bbox_head.*", "decoder.*", "prompt_encoder.*")),
         Layout("backbone only", _bare, marker="layers.0.ln1.weight"),
     )
-    stand_ins = (
-        "mmengine.logging.history_buffer.HistoryBuffer",
-        "mmengine.config.config.Config",
-        "mmengine.config.config.ConfigDict",
-        "builtins.getattr",
-    )
     card = Card(
         title="UltraSam",
         paper="Meyer et al., IJCARS 2025, arXiv 2411.16222",

@@ -242,7 +242,11 @@ def _check_names(
         problems.append("no model is asked for; `ubench models` lists all")
     if not task_names:
         problems.append("no task is asked for; `ubench tasks` lists all")
-    wrong = [found for name in model_names if (found := model_zoo.problem(name))]
+    wrong = [
+        found + _inside(weights.get(name))
+        for name in model_names
+        if (found := model_zoo.problem(name))
+    ]
     wrong += [found for name in task_names if (found := task_zoo.problem(name))]
     problems += [found + plugins.registered() for found in wrong]
     named = {*model_names, *(model_zoo.split(name)[0] for name in model_names), "all"}
@@ -254,6 +258,19 @@ def _check_names(
     ]
     if problems:
         raise Problems(problems)
+
+
+def _inside(path: Path | str | None) -> str:
+    """What the checkpoint holds that is given for a model which does not exist."""
+    if path is None or not Path(path).is_file():
+        return ""
+    from model_zoo.checkpoints import contents  # here, because it imports timm
+    from model_zoo.checkpoints.files import read
+
+    try:
+        return contents.told(read(Path(path)), Path(path))
+    except UserError:
+        return ""
 
 
 def measure_all(ready: Ready, report: Report, patience: float | None = None) -> None:

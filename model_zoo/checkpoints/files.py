@@ -7,6 +7,7 @@ to the last key or not at all: a silently random layer is the commonest way to a
 from __future__ import annotations
 
 import os
+import pickle
 import re
 import zipfile
 import zlib
@@ -16,7 +17,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from safetensors.torch import load_file
@@ -43,6 +44,17 @@ _OTHERS = {
     b"7z\xbc\xaf": "a 7z archive; unpack it first",
     b"Rar!": "a RAR archive; unpack it first",
 }
+
+_MAGIC = b"l\xfc\x9cF\xf9 j\xa8P\x19"  # of torch's files before they were zip archives
+_SAVE = (
+    "in the program that made it, save the tensors alone: "
+    "torch.save(model.state_dict(), 'weights.pt')"
+)
+# What runs programs or code has no business in a checkpoint, even if it is never called here.
+_PROGRAMS = (
+    *("builtins.eval", "builtins.exec", "builtins.compile", "builtins.open", "builtins.__import__"),
+    *("os.", "posix.", "nt.", "sys.", "subprocess.", "runpy.", "importlib.", "shutil.", "socket."),
+)
 
 
 class WeightsSource(NamedTuple):
@@ -229,37 +241,11 @@ def content_digest(weights: Path | str) -> str:
 # ---- opening ------------------------------------------------------------------------------------
 
 
-# What training code leaves beside the weights: arguments, numbers and arrays of numpy, and
-# configurations of omegaconf.
-BESIDE = (
-    "argparse.Namespace",
-    "omegaconf.base.ContainerMetadata",
-    "omegaconf.base.Metadata",
-    "omegaconf.dictconfig.DictConfig",
-    "omegaconf.listconfig.ListConfig",
-    "omegaconf.nodes.AnyNode",
-    "typing.Any",
-    "builtins.dict",
-    "builtins.list",
-    "builtins.str",
-    "builtins.int",
-    "builtins.float",
-    "builtins.bool",
-    "collections.defaultdict",
-    "numpy.core.multiarray._reconstruct",
-    "numpy._core.multiarray._reconstruct",
-    "numpy.core.multiarray.scalar",
-    "numpy._core.multiarray.scalar",
-    "numpy.ndarray",
-    "numpy.dtype",
-    "numpy.dtypes.Float64DType",
-    "numpy.dtypes.Float32DType",
-    "numpy.dtypes.Int64DType",
-)
-
-
 class StandIn:
     """Takes the place of an object that a checkpoint holds beside its tensors; does nothing."""
+
+    of: ClassVar[str] = ""
+    """Full name of the class or function that the file names."""
 
     def __new__(cls, *arguments: Any, **options: Any) -> StandIn:
         """Whatever it is called with."""
@@ -271,19 +257,19 @@ class StandIn:
         """Forget the state."""
 
 
-def read(path: Path, stand_ins: Sequence[str] = ()) -> dict[str, Any]:
+def read(path: Path) -> dict[str, Any]:
     """The content of a checkpoint file: tensors and, for torch's format, what wraps them.
 
-    No code in it is run: torch files are opened with `weights_only=True`.
+    No code in it is run: torch files are opened with `weights_only=True`. What training code
+    leaves beside the tensors (arguments, configurations, logs) is not imported either: a `StandIn`
+    is put in its place.
 
     Args:
         path: the file, torch's or safetensors, whatever its suffix.
-        stand_ins: full names of classes and functions that the file may name beside its tensors
-            (a training log, say), besides `BESIDE`. None of them is imported: a `StandIn` is put
-            in their place.
 
     Raises:
-        UserError: missing, corrupt, not a checkpoint, or it holds more than data.
+        UserError: missing, corrupt, not a checkpoint, or nothing in it can be read without running
+            code.
     """
     if not path.is_file():
         raise not_found("checkpoint", path, "check the path")
@@ -296,35 +282,68 @@ def read(path: Path, stand_ins: Sequence[str] = ()) -> dict[str, Any]:
     # The length of a safetensors header stands before it; in a text these bytes are letters.
     safetensors = head[8:9] == b"{" and head[6:8] == b"\0\0"
     if head.lstrip().startswith(b"{") and not safetensors:
-        return dict(_read_shards(path, stand_ins))
-    content: Any
+        return dict(_read_shards(path))
     try:
-        if safetensors:
-            content = load_file(path)
-        else:
-            mapped = zipfile.is_zipfile(path)
-            if mapped:
-                _check_archive(path)
-            # Memory-mapped: training checkpoints of 10 GB hold an encoder of 2 GB.
-            known: list[Any] = [(StandIn, name) for name in (*BESIDE, *stand_ins)]
-            with torch.serialization.safe_globals(known):
-                content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+        content = load_file(path) if safetensors else _read_torch(path, head)
     except (MemoryError, PermissionError, UserError):
         raise
     except Exception as error:  # bytes that are no pickle raise whatever comes
-        found = re.search(r"GLOBAL ([\w.]+)", str(error))
-        if found is None:
-            raise _corrupt(path, error) from error
-        raise UserError(
-            f"{path} holds Python objects beside tensors ({found[1]}) and is not opened, because "
-            "it could run code; on a machine where you trust it, save its state dict with "
-            "safetensors"
-        ) from error
+        raise _corrupt(path, f"{type(error).__name__}: {_reason(error)}") from error
     if not isinstance(content, dict):
         raise UserError(
             f"{path} holds a {type(content).__name__}, not a state dict; save `model.state_dict()`"
         )
     return content
+
+
+def _read_torch(path: Path, head: bytes) -> Any:
+    """What a file of torch's holds; objects beside the tensors are stand-ins."""
+    mapped = zipfile.is_zipfile(path)  # memory-mapped: of 10 GB an encoder may be 2
+    if mapped:
+        _check_archive(path)
+    elif head.startswith(b"PK"):
+        raise _corrupt(path, "the end of its archive is missing")
+    elif not head.startswith(b"\x80"):
+        raise _corrupt(path, "it begins neither as torch's files do nor as safetensors")
+    elif _MAGIC not in head:
+        raise UserError(
+            f"{path} is a pickle that torch.save did not write, and opening it could run code; "
+            f"{_SAVE}"
+        )
+    known: dict[str, type[StandIn]] = {}
+    while True:
+        try:
+            with torch.serialization.safe_globals([(kind, name) for name, kind in known.items()]):
+                content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+            break
+        except pickle.UnpicklingError as error:
+            found = re.search(r"GLOBAL ([\w.]+)", str(error))
+            if found is None and not known:
+                raise
+            # torch calls what is built into Python by its name alone.
+            name = found[1] if found else ""
+            name = name if "." in name else f"builtins.{name}"
+            if found is None or name in known or name.startswith(_PROGRAMS):
+                raise _objects(path, [name] if found else [*known]) from error
+            known[name] = type("StandIn", (StandIn,), {"of": name})
+    if isinstance(content, StandIn):
+        raise _objects(path, [content.of])
+    if known and not _holds_tensors(content):
+        raise _objects(path, [*known])
+    return content
+
+
+def _objects(path: Path, names: list[str]) -> UserError:
+    return UserError(
+        f"{path} holds Python objects that cannot be opened without running code "
+        f"({shortened(names)}); {_SAVE}"
+    )
+
+
+def _holds_tensors(value: Any) -> bool:
+    if isinstance(value, Mapping | list | tuple):
+        return any(map(_holds_tensors, value.values() if isinstance(value, Mapping) else value))
+    return isinstance(value, Tensor)
 
 
 def _check_kind(path: Path, head: bytes) -> None:
@@ -363,7 +382,7 @@ def _check_archive(path: Path) -> None:
         try:
             damaged = archive.testzip()
         except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
-            raise _corrupt(path, error) from error
+            raise _corrupt(path, f"{type(error).__name__}: {_reason(error)}") from error
     if damaged is not None:
         raise UserError(
             f"{path} is damaged: the checksum of {damaged[-_LONGEST:]} in it is wrong; download "
@@ -371,11 +390,11 @@ def _check_archive(path: Path) -> None:
         )
 
 
-def _read_shards(index: Path, stand_ins: Sequence[str]) -> dict[str, Tensor]:
+def _read_shards(index: Path) -> dict[str, Tensor]:
     """All tensors of a checkpoint in several files."""
     tensors: dict[str, Tensor] = {}
     for path, keys in shards.weight_map(index).items():
-        held = tensors_of(read(path, stand_ins))
+        held = tensors_of(read(path))
         if held.keys() != keys:
             missing, more = sorted(keys - held.keys()), sorted(held.keys() - keys)
             raise UserError(
@@ -386,12 +405,18 @@ def _read_shards(index: Path, stand_ins: Sequence[str]) -> dict[str, Tensor]:
     return tensors
 
 
-def _corrupt(path: Path, error: Exception) -> UserError:
-    reason = (str(error).strip().splitlines() or ["no reason given"])[0]
+def _corrupt(path: Path, reason: str) -> UserError:
     return UserError(
-        f"{path} cannot be read as a checkpoint ({type(error).__name__}: {reason[:120]}); "
-        "it is cut off or damaged: download it again and compare its size"
+        f"{path} cannot be read as a checkpoint ({reason}); it is not a checkpoint, or cut off or "
+        "damaged: download it or copy it again and compare its size"
     )
+
+
+def _reason(error: Exception) -> str:
+    """What an error says, in a line: of torch's advice only what the unpickler found."""
+    text = str(error).partition("WeightsUnpickler error:")[2] or str(error)
+    lines = (line.strip() for line in text.splitlines())
+    return next(filter(None, lines), "no reason given")
 
 
 def tensors_of(content: Mapping[str, Any]) -> dict[str, Tensor]:

@@ -122,7 +122,7 @@ def fill(
     if not report.fits:
         raise UserError(
             f"{where} does not fit model '{name}': {report}; "
-            f"give the checkpoint that was made for '{name}'"
+            f"give the checkpoint that was made for '{name}'{parts.told(content, source.path)}"
         )
     _check_values(own, part.tensors, filling.recipes(layout), layout, where, name)
     network.load_state_dict(values)

@@ -7,7 +7,7 @@ fills the network to the last key, and it is the only one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -37,7 +37,7 @@ class Part(NamedTuple):
     tensors: dict[str, Tensor]
     """Without the prefix."""
     beside: tuple[str, ...]
-    """Keys of the same dictionary that lack the prefix."""
+    """Keys of the same dictionary that lack the prefix, without what they share with it."""
 
 
 class Chosen(NamedTuple):
@@ -146,17 +146,18 @@ def fitting(
     exact = [part for part in fits if source.entry and _names(part.entry) == _names(source.entry)]
     if len(fits) > 1 and len(exact) != 1:
         entries = [part.entry or "top level" for part in fits]
-        first = next(part.entry for part in fits if part.entry)
+        entry, why = usual([part.entry for part in fits])
         raise UserError(
             f"{source.path} holds several networks that fit model '{name}' "
-            f"({files.shortened(entries, 8)}); name one: --weights {name}={source.path}#{first}"
+            f"({files.shortened(entries, 8)}); name one{why}: "
+            f"--weights {name}={source.path}#{entry}"
         )
     if not fits:
         nearest, differences = min(reports, key=lambda pair: sum(map(len, pair[1])))
         where = f"{source.path}#{nearest.entry}" if nearest.entry else str(source.path)
         raise UserError(
             f"{where} does not fit model '{name}': {differences}; "
-            f"give the checkpoint that was made for '{name}'"
+            f"give the checkpoint that was made for '{name}'{told(content, source.path)}"
         )
     return exact[0] if len(exact) == 1 else fits[0]
 
@@ -169,11 +170,37 @@ def found(
     Raises:
         UserError: there is none.
     """
-    parts = list(_parts(content, frozenset(wanted)))
+    parts = list(all_of(content, frozenset(wanted)))
     asked = [part for part in parts if _answers(part.entry, source.entry)]
     if not asked:
         raise _nothing(content, parts, name, source)
     return asked
+
+
+def told(content: Mapping[str, Any], path: Path) -> str:
+    """What a checkpoint that does not fit holds instead, as an addition to an error."""
+    from model_zoo.checkpoints import contents  # here, because it imports timm
+
+    return contents.told(content, path)
+
+
+USUAL = {
+    "teacher": "DINO evaluates its teacher",
+    "encoder_q": "MoCo evaluates its query encoder",
+    "base_encoder": "MoCo v3 evaluates its base encoder",
+    "target_encoder": "I-JEPA evaluates its target encoder",
+    "ema": "the averaged copy is what is usually evaluated",
+}
+"""Names that tell which of several networks the method's authors evaluate."""
+
+
+def usual(entries: Sequence[str]) -> tuple[str, str]:
+    """The entry that is usually evaluated, and why, for a message; else the first one's."""
+    for word, why in USUAL.items():
+        for entry in entries:
+            if any(word in (part, *part.split("_")) for part in _names(entry)):
+                return entry, f" ({why})"
+    return next(filter(None, entries), ""), ""
 
 
 def _nothing(
@@ -184,11 +211,11 @@ def _nothing(
     remedy = (
         f"name one of its parts: {files.shortened([f'{source.path}#{e}' for e in entries], 3)}"
         if source.entry and entries
-        else "name the part to use as PATH#entry, or give the checkpoint that was made for it"
+        else f"give the checkpoint that was made for '{name}'"
     )
     return UserError(
         f"{source} does not fit model '{name}': it holds no {source.entry or 'tensors of it'} (at "
-        f"the top: {top}); {remedy}"
+        f"the top: {top}); {remedy}{told(content, source.path)}"
     )
 
 
@@ -205,21 +232,36 @@ def _names(entry: str) -> list[str]:
     return entry.replace(".", "/").strip("/").split("/")
 
 
-def _parts(content: Mapping[str, Any], wanted: frozenset[str]) -> Iterator[Part]:
+def all_of(content: Mapping[str, Any], wanted: frozenset[str]) -> Iterator[Part]:
     """Every part of which at least one key has a name of the network."""
-    for path, tensors in _dictionaries(content):
+    for path, tensors in dictionaries(content):
         plain = unwrapped(tensors)
         for prefix in _prefixes(plain, wanted):
-            under = {
-                key.removeprefix(prefix): value
-                for key, value in plain.items()
-                if key.startswith(prefix)
-            }
-            beside = tuple(key for key in plain if not key.startswith(prefix))
-            yield Part("/".join((*path, *([prefix[:-1]] if prefix else []))), under, beside)
+            yield under(path, prefix, plain)
 
 
-def _dictionaries(
+def under(path: tuple[str, ...], prefix: str, tensors: Mapping[str, Tensor]) -> Part:
+    """The part of a dictionary's tensors whose keys begin with a prefix.
+
+    Args:
+        path: names that lead to the dictionary.
+        prefix: with its dot at the end; "" for all.
+        tensors: of the dictionary.
+    """
+    return Part(
+        "/".join((*path, *([prefix[:-1]] if prefix else []))),
+        {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)},
+        tuple(_unlike(key, prefix) for key in tensors if not key.startswith(prefix)),
+    )
+
+
+def _unlike(key: str, prefix: str) -> str:
+    """A key without the names that it begins with as a prefix does."""
+    (name, _, rest), (other, _, others) = key.partition("."), prefix.partition(".")
+    return _unlike(rest, others) if name == other and rest else key
+
+
+def dictionaries(
     content: Mapping[str, Any], path: tuple[str, ...] = ()
 ) -> Iterator[tuple[tuple[str, ...], dict[str, Tensor]]]:
     """Each dictionary that holds tensors, with the names that lead to it."""
@@ -228,7 +270,7 @@ def _dictionaries(
     if len(path) < DEPTH:
         for key, value in content.items():
             if isinstance(key, str) and isinstance(value, Mapping):
-                yield from _dictionaries(value, (*path, key))
+                yield from dictionaries(value, (*path, key))
 
 
 def unwrapped(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

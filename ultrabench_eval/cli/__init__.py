@@ -11,7 +11,18 @@ from typing import Annotated
 
 import typer
 
-from ultrabench_eval.cli import audit, data, doctor, merge, options, plan, report, show, speed
+from ultrabench_eval.cli import (
+    audit,
+    checkpoint,
+    data,
+    doctor,
+    merge,
+    options,
+    plan,
+    report,
+    show,
+    speed,
+)
 from ultrabench_eval.core import command, siblings
 from ultrabench_eval.core.errors import UserError
 from ultrabench_eval.request import Request
@@ -66,16 +77,23 @@ def models(
     name: Annotated[
         str | None,
         typer.Argument(
-            help="One model, for all that is known.", autocompletion=options.complete_models
+            help="One model, for all that is known; or a checkpoint file, for what is in it.",
+            autocompletion=options.complete_models,
         ),
     ] = None,
     as_json: options.Json = False,
     plugin: options.Plugins = None,
 ) -> None:
-    """List the models, or tell what is known of one."""
+    """List the models, or tell what is known of one, or what a checkpoint file holds.
+
+    Of a file the lines are printed that run the network in it: `ubench models FILE > my_model.py`.
+    """
     import model_zoo
 
     options.load_plugins(plugin)
+    if name is not None and name not in model_zoo.registry and Path(name).is_file():
+        checkpoint.show(Path(name), as_json)
+        return
     if name is not None and (wrong := model_zoo.problem(name)):
         raise UserError(wrong)
     known = [name] if name is not None else model_zoo.names()
