@@ -205,27 +205,35 @@ class Cells:
         self._note(coordinates, found[1])
         return found[0]
 
-    def finished(self, coordinates: Coordinates, identity: dict[str, str | int]) -> bool:
-        """Whether `get` would find it, with no error in front; nothing is changed."""
+    def finished(self, coordinates: Coordinates, identity: dict[str, str | int]) -> Cell | None:
+        """What `get` would find, if no error is in front of it; nothing is changed."""
+        found = self._finished(coordinates, identity)
         error = self._path(coordinates, ".error.json")
-        return not error.exists() and self._finished(coordinates, identity) is not None
+        return found[0] if found is not None and not error.exists() else None
 
-    def put(self, cell: Cell, stored: Mapping[str, np.ndarray]) -> None:
-        """Write a cell.
+    def put(self, cell: Cell, stored: Mapping[str, np.ndarray]) -> Cell:
+        """Write a cell; one that has the same identity and predictions stays as it is.
 
         Args:
             cell: its `predictions` are filled in here.
             stored: what is kept of the predictions on the test samples, by name; of classes
                 "probabilities", float32 [H, N, C].
+
+        Returns:
+            The cell that is there now.
         """
         at = cell.coordinates
         arrays = {name: np.ascontiguousarray(array) for name, array in stored.items()}
         data = safetensors.numpy.save(arrays)
-        files.write_bytes(self._path(at, ".safetensors"), data)
         cell = cell.model_copy(update={"predictions": hashing.digest_bytes(data)})
+        there = self.get(at, cell.identity)
+        if there is not None and there.predictions == cell.predictions:
+            return there
+        files.write_bytes(self._path(at, ".safetensors"), data)
         digest = sealed.write(self._path(at, ".json"), cell)
         self._path(at, ".error.json").unlink(missing_ok=True)
         self._note(at, digest)
+        return cell
 
     def fail(self, failure: Failure) -> None:
         """Write down why a cell could not be measured."""

@@ -24,6 +24,7 @@ from ultrabench_eval.core.errors import UserError
 
 T = TypeVar("T")
 
+_COMPILED = " compiled"
 WORKS_NOW = (
     "this works now, without data or weights of your own: "
     "ubench run --model efficientnet-lite0,random-vit-tiny,pixels --task all --data phantom"
@@ -87,7 +88,7 @@ class Model:
     @property
     def numerics(self) -> str:
         """What rounds the features besides the weights: dtype, and whether it is compiled."""
-        return f"{self.dtype} compiled" if self.compile else self.dtype
+        return f"{self.dtype}{_COMPILED}" if self.compile else self.dtype
 
     def encoder(self) -> Encoder:
         """The network, loaded if it is not in memory.
@@ -124,6 +125,43 @@ class Model:
     def release(self) -> None:
         """Free the network's memory; `encoder()` loads it again."""
         self._encoder = None
+
+
+def same_model(
+    name: str,
+    weights: Mapping[str, str],
+    device: str,
+    *,
+    numerics: str,
+    fingerprint: str,
+    random_weights: bool,
+) -> Model:
+    """The model of a result, which must be the very one.
+
+    Args:
+        name: with its pooling, if it has one.
+        weights: see `make`; a model that was measured with random weights gets them again.
+        device: see `model_zoo.load`.
+        numerics: of the result, see `Model.numerics`.
+        fingerprint: of the result's model.
+        random_weights: whether the result says that they were random.
+
+    Raises:
+        UserError: it cannot be loaded, or is another one.
+    """
+    model = Model(
+        name,
+        weights_of(name, weights) or ("random" if random_weights else None),
+        device,
+        numerics.removesuffix(_COMPILED),
+        compile=numerics.endswith(_COMPILED),
+    )
+    if model.fingerprint != fingerprint:
+        raise UserError(
+            f"this is not the model of the run, its fingerprint differs; pass the run's own "
+            f"--weights {name}=PATH"
+        )
+    return model
 
 
 @dataclass(frozen=True)

@@ -42,8 +42,10 @@ from ultrabench_eval.features import Kind, Store
 from ultrabench_eval.grid import Grid
 from ultrabench_eval.loading import Model
 from ultrabench_eval.metrics import Metric
+from ultrabench_eval.probe_files import Inputs, ProbeFiles
 from ultrabench_eval.probes.heads import Head, ProbeData, Probes, at_an_edge, streams
 from ultrabench_eval.protocol import Protocol
+from ultrabench_eval.task_types.calibration import temperature
 from ultrabench_eval.task_types.task_type import TaskType
 from ultrabench_eval.test_set import TestSet
 from ultrabench_eval.versions import versions
@@ -64,6 +66,7 @@ class Setting:
         encoding: called with (model, task, images done, of how many, new) while images are encoded.
         probing: called with (model, task) when probes are trained.
         given_up: cells that failed in another process and are not tried again in this run.
+        keep_probes: whether trained probes are kept (`probe_files`).
     """
 
     cells: Cells
@@ -73,6 +76,7 @@ class Setting:
     encoding: Callable[[str, str, int, int, int], None]
     probing: Callable[[str, str], None]
     given_up: Container[Coordinates] = ()
+    keep_probes: bool = False
 
 
 def measure(
@@ -95,12 +99,13 @@ def measure(
         if isinstance(model, str):
             raise UserError(model)
         precision.settle(model, task.test.images, setting.cache)
-        _recognise(model, setting)
+        recognise(model, setting.cache, setting.cells.out)
         setting.cells.put_task(task)
         bench = Bench(model, task, setting)
         for place in places:
             with guard([place]):
-                if setting.cells.get(place.at, bench.identity(place)):
+                found = setting.cells.get(place.at, bench.identity(place))
+                if bench.is_whole(found):
                     guard.kept.add(place)
                 elif place.at in setting.given_up:
                     guard.failed.add(place)
@@ -124,10 +129,12 @@ def is_finished(
         return False
     bench = Bench(model, task, setting)
     places = [Place(at, one) for one, at in setting.grid.cells(model_name, task_name)]
-    return all(setting.cells.finished(place.at, bench.identity(place)) for place in places)
+    return all(
+        bench.is_whole(setting.cells.finished(place.at, bench.identity(place))) for place in places
+    )
 
 
-def _recognise(model: Model, setting: Setting) -> None:
+def recognise(model: Model, cache: Path, out: Path) -> None:
     """See that a model does what it did when the cache and the results folder were filled.
 
     Its fingerprint cannot see everything: a library that was updated, a file that a plugin reads.
@@ -139,7 +146,7 @@ def _recognise(model: Model, setting: Setting) -> None:
         return
     name = hashing.short(hashing.digest([model.fingerprint, model.numerics]), 32)
     made_by = {"host": socket.gethostname(), **versions()}
-    for folder, option in ((setting.cache, "--cache"), (setting.cells.out, "--out")):
+    for folder, option in ((cache, "--cache"), (out, "--out")):
         path = folder / "behaviour" / f"{name}.safetensors"
         if difference := behaviour.remember(path, model.behaviour, made_by):
             raise UserError(
@@ -398,6 +405,12 @@ class Bench:
             scoring=self.scoring,
         )
 
+    def is_whole(self, cell: Cell | None) -> bool:
+        """Whether a cell is there, with its probes if they are asked for."""
+        if cell is None or not self.setting.keep_probes or cell.coordinates.corruption != "none":
+            return cell is not None
+        return ProbeFiles(self.setting.cells.out).has(cell)
+
     def write(self, place: Place, trained: _Trained, test_x: Tensor, validation_x: Tensor) -> None:
         """Score the probes on a test set and write the cell."""
         start = time.perf_counter()
@@ -454,7 +467,12 @@ class Bench:
             },
             predictions="",
         )
-        self.setting.cells.put(cell, scored.stored)
+        written = self.setting.cells.put(cell, scored.stored)
+        if self.setting.keep_probes and clean:
+            calibrated = validation if self.type.predicts == "classes" else []
+            temperatures = [temperature(*of_seed) for of_seed in calibrated]
+            kept = ProbeFiles(self.setting.cells.out)
+            kept.put(written, chosen, temperatures, self._inputs)
 
     @cached_property
     def test(self) -> TestSet:
@@ -465,6 +483,10 @@ class Bench:
         bent = fewshot.bent(self.task.train.labels, self.task.classes, fraction)
         edges = at_an_edge(trained.tried, trained.chosen.heads)
         return [*([bent] if bent else []), *edges, *self._of_data]
+
+    @cached_property
+    def _inputs(self) -> Inputs:
+        return Inputs.of(self.task)
 
     @cached_property
     def _of_data(self) -> list[str]:

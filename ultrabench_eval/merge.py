@@ -14,6 +14,7 @@ from ultrabench_eval.cells import Cell, Cells, Coordinates, Failure
 from ultrabench_eval.core import files
 from ultrabench_eval.core.errors import UserError, not_found
 from ultrabench_eval.loading import Problems
+from ultrabench_eval.probe_files import ProbeFiles
 from ultrabench_eval.report import regenerate, write
 from ultrabench_eval.report.results.entries import Entry, condition
 
@@ -128,4 +129,5 @@ def _check(found: Gathered) -> None:
 def _copy(found: Gathered, target: Cells) -> None:
     if isinstance(found.entry, Cell):
         target.adopt_test(str(found.entry.identity["task"]), found.cells)
+        ProbeFiles(target.out).adopt(found.entry.coordinates, ProbeFiles(found.cells.out))
     target.adopt(found.entry, found.cells)

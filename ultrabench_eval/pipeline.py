@@ -196,6 +196,7 @@ def prepare(request: Request, report: Report = lambda step: None) -> Ready:
         lambda *at: report(Step("encode", *at)),
         lambda *at: report(Step("probe", *at)),
         given_up,
+        keep_probes=request.keep_probes,
     )
     units = [Unit(model, task_zoo.label(task)) for model, task in pairs]
     return Ready(planned, units, setting, {task_zoo.label(task): task for _, task in pairs})

@@ -234,7 +234,8 @@ class _Counted:
             path = self.setting.cells.out / "cells" / place.at.path
             failed = path.with_name(f"{path.name}.error.json").exists()
             found.failed += failed
-            if failed or not self.setting.cells.get(place.at, bench.identity(place)):
+            there = self.setting.cells.get(place.at, bench.identity(place))
+            if failed or not bench.is_whole(there):
                 to_do.append(place)
         found.there = len(places) - len(to_do)
         for kind in dict.fromkeys(place.kind for place in to_do):

@@ -206,6 +206,13 @@ class Request:
         parse=_of_pairs("--executor-option", "KEY=VALUE"),
     )
     """gpus_per_worker, cpus_per_worker, and more by executor; see `executors`."""
+    keep_probes: bool = _asked(
+        False,
+        "--keep-probes",
+        "Keep the trained probes in the results folder, for `ubench predict`.",
+        kind=bool,
+    )
+    """Keep the trained probes in the results folder (see `probe_files`), for `ubench predict`."""
     keep_going: bool = _asked(
         False,
         "--keep-going",

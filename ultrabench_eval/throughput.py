@@ -29,7 +29,6 @@ from ultrabench_eval.report.sections.speeds import Speed
 
 ROUNDS = 5
 SECONDS = 1.0  # of encoding a round, at least
-_COMPILED = " compiled"
 
 
 @dataclass(frozen=True)
@@ -102,20 +101,14 @@ def measure(
 
 def _load(cell: Cell, weights: Mapping[str, str], device: str) -> Model:
     """The model of a cell, which must be the very one."""
-    name, numerics = cell.coordinates.model, str(cell.identity["dtype"])
-    model = Model(
-        name,
-        loading.weights_of(name, weights) or ("random" if cell.random_weights else None),
+    return loading.same_model(
+        cell.coordinates.model,
+        weights,
         device,
-        numerics.removesuffix(_COMPILED),
-        compile=numerics.endswith(_COMPILED),
+        numerics=str(cell.identity["dtype"]),
+        fingerprint=str(cell.identity["model"]),
+        random_weights=cell.random_weights,
     )
-    if model.fingerprint != cell.identity["model"]:
-        raise UserError(
-            f"this is not the model of the run, its fingerprint differs; pass the run's own "
-            f"--weights {name}=PATH"
-        )
-    return model
 
 
 def rate(encoder: Encoder) -> float:

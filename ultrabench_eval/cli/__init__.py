@@ -16,9 +16,11 @@ from ultrabench_eval.cli import (
     checkpoint,
     data,
     doctor,
+    embed,
     merge,
     options,
     plan,
+    predict,
     report,
     show,
     speed,
@@ -189,7 +191,7 @@ def tasks(
             show.task(task_zoo.load(name, data))
 
 
-for one in (plan.plan, merge.merge, doctor.doctor, speed.speed):
+for one in (plan.plan, merge.merge, predict.predict, embed.embed, doctor.doctor, speed.speed):
     app.command()(one)
 
 

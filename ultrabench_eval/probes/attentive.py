@@ -167,4 +167,6 @@ def _validation_losses(
     return _losses(torch.cat(blocks, 1), data.validation_y[rows]).double().cpu()
 
 
-PROBE = Probe(train, uses=by_gradient, tried=steps_tried, reads="tokens", seconds=3.0)
+PROBE = Probe(
+    train, uses=by_gradient, tried=steps_tried, reads="tokens", seconds=3.0, gives=AttentiveProbes
+)

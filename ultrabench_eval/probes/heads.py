@@ -54,6 +54,16 @@ class Probes(ABC):
     def predict_proba(self, x: Tensor) -> Tensor:
         """Class probabilities [H, N, C] of features [N, D], or of tokens [N, T, D]."""
 
+    def tensors(self) -> dict[str, Tensor]:
+        """All of its fields but `heads`, by name, for a file."""
+        names = (field.name for field in fields(self) if field.name != "heads")
+        return {name: getattr(self, name) for name in names}
+
+    @classmethod
+    def restored(cls, heads: tuple[Head, ...], tensors: Mapping[str, Tensor]) -> Self:
+        """The probes that gave these `tensors`."""
+        return cls(heads, **tensors)
+
     def of_subset(self, subset: int) -> Self:
         """Only the heads of one subset."""
         return self._only([row for row, head in enumerate(self.heads) if head.subset == subset])

@@ -6,7 +6,7 @@ M of those to classify, C of classes, D the feature width.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -56,6 +56,36 @@ class NeighbourProbes(Probes):
     """
 
     memories: tuple[_Memory, ...]
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Each memory once, and which of them a head has."""
+        known = list({id(memory): memory for memory in self.memories}.values())
+        found = {
+            f"{name}.{place}": tensor
+            for place, one in enumerate(known)
+            for name, tensor in (
+                ("mean", one.scaler.mean),
+                ("deviation", one.scaler.deviation),
+                ("features", one.features),
+                ("votes", one.votes),
+            )
+        }
+        places = {id(memory): place for place, memory in enumerate(known)}
+        return {**found, "memory": torch.tensor([places[id(m)] for m in self.memories])}
+
+    @classmethod
+    def restored(cls, heads: tuple[Head, ...], tensors: Mapping[str, Tensor]) -> NeighbourProbes:
+        """As of `tensors`."""
+        places = tensors["memory"].tolist()
+        known = {
+            n: _Memory(
+                Scaler(tensors[f"mean.{n}"], tensors[f"deviation.{n}"]),
+                tensors[f"features.{n}"],
+                tensors[f"votes.{n}"],
+            )
+            for n in set(places)
+        }
+        return cls(heads, tuple(known[n] for n in places))
 
     def predict_proba(self, x: Tensor) -> Tensor:
         """Class probabilities [H, N, C] of features [N, D]."""
@@ -108,4 +138,5 @@ PROBE = Probe(
     uses=lambda protocol: {"neighbours": protocol.neighbours},
     tried=lambda protocol: len(protocol.neighbours),
     seconds=0.01,
+    gives=NeighbourProbes,
 )

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from ultrabench_eval.probes.heads import ProbeData, Probes, Stream
+from ultrabench_eval.probes.heads import LinearProbes, ProbeData, Probes, Stream
 from ultrabench_eval.protocol import Protocol
 
 
@@ -25,6 +25,7 @@ class Probe:
         reads: the features, "pooled" [N, D] or "tokens" [N, T, D].
         seconds: of training one head (a seed with one setting) on a million numbers (training
             images x feature width) on one core of a common server, for `ubench plan`.
+        gives: the class of what `train` gives, so that it can be kept in a file.
     """
 
     train: Callable[[ProbeData, Sequence[Stream], Protocol], Probes]
@@ -33,6 +34,7 @@ class Probe:
     tried: Callable[[Protocol], int] = lambda protocol: 1
     reads: Literal["pooled", "tokens"] = "pooled"
     seconds: float = 0.1
+    gives: type[Probes] = LinearProbes
 
 
 def by_gradient(protocol: Protocol) -> dict[str, Any]:

@@ -1,0 +1,46 @@
+"""Features of images outside of a run: from the cache that runs use, by the very same rules."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from torch import Tensor
+
+from tasks.samples.images import Image
+from ultrabench_eval import features
+from ultrabench_eval.features import Kind, Store
+from ultrabench_eval.loading import Model
+
+
+def encode(
+    model: Model,
+    images: Sequence[Image],
+    cache: Path,
+    kind: Kind = "pooled",
+    report: Callable[[int, int], None] = lambda done, total: None,
+) -> Tensor:
+    """Features of N images, [N, D], or tokens [N, T, D], as probes are trained on them.
+
+    Args:
+        model: its dtype is settled.
+        images: N of them; equal ones are encoded once.
+        cache: folder of the features, as of `ubench run`.
+        kind: "pooled" or "tokens".
+        report: called with how many of how many images are encoded, those in the cache left out.
+
+    Raises:
+        UserError: an image cannot be read, or a feature is NaN or infinite.
+    """
+    key = features.key(model.fingerprint, model.numerics, model.batch_size, kind=kind)
+    store = Store(cache / "features" / key, kind)
+    digests = [image.digest() for image in images]
+    total, done = len(store.missing(digests)), 0
+
+    def advance(count: int) -> None:
+        nonlocal done
+        done += count
+        report(done, max(done, total))
+
+    named = dict(zip(digests, images, strict=True))
+    return store.obtain(model.encoder, named, digests, advance)
