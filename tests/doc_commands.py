@@ -62,6 +62,7 @@ COMMANDS: dict[str, Run | Parse] = {
     "make docs": INSTALLS,
     "pip install 'ultrabench-eval[slurm]'": INSTALLS,
     "pip install 'ultrabench-eval[ray]'": INSTALLS,
+    "pip install 'ultrabench-eval[parquet]'": INSTALLS,
     "export UBENCH_DATA=DATA": Run(),
     # ---- measuring
     "ubench run --model efficientnet-lite0,random-vit-tiny,pixels --task aul,mmotu,busbra,pocus "
@@ -98,6 +99,18 @@ COMMANDS: dict[str, Run | Parse] = {
     "ubench run --model timm/vit_small_patch16_224 --weights "
     "timm/vit_small_patch16_224=checkpoint.pt --task aul --data DATA --out runs/timm": Run(
         {"--model": "timm/test_vit", "--weights": "timm/test_vit=checkpoint.pt"}
+    ),
+    "ubench models last.ckpt --out from_last.py": Run(),
+    "ubench run --plugin from_last.py --model mine --weights mine=last.ckpt --task all --data DATA "
+    "--out runs/mine": Run({"--task": "aul"}),
+    # ---- what a run leaves
+    "ubench run --model efficientnet-lite0,pixels --task my_scans.csv --keep-probes "
+    "--out runs/kept": Run({"--model": "pixels"}),
+    "ubench predict runs/kept --model efficientnet-lite0 new_scans --out predictions.csv": Run(
+        {"--model": "pixels"}
+    ),
+    "ubench embed efficientnet-lite0 my_scans.csv --out features.parquet": Run(
+        {"efficientnet-lite0": "pixels"}
     ),
     # ---- data
     "ubench tasks": Run(),
@@ -203,8 +216,10 @@ CODE: dict[str, tuple[Code, ...]] = {
         Code({}),
     ),
     "docs/add_your_data.md": (Code({}), Code({}, "my_task.py")),
+    "docs/from_a_checkpoint.md": (Code(TINY_VIT, "as_shown.py"),),
     "docs/how_a_score_is_made.md": (Code({}, "my_metric.py"),),
     "docs/score_a_checkpoint_during_training.md": (Code({}),),
+    "docs/use_a_trained_probe.md": (Code({"seeds=5": "seeds=1"}),),
 }
 
 TRAINING = {

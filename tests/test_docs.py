@@ -105,7 +105,11 @@ def place(
     text = "\n".join(f"{image},{label},{group}" for image, label, _, group in rows)
     Path("unsplit.csv").write_text(f"{text}\n")
     Path("small.yaml").write_text(yaml.safe_dump(TRAINING))
-    torch.save(timm.create_model("test_vit", num_classes=0).state_dict(), "checkpoint.pt")
+    tensors = timm.create_model("test_vit", num_classes=0).state_dict()
+    torch.save(tensors, "checkpoint.pt")
+    tensors = {f"model.{key}": value for key, value in tensors.items()}
+    torch.save({"state_dict": tensors, "pytorch-lightning_version": "2.5.5"}, "last.ckpt")
+    Path("new_scans").symlink_to("my_scans_images")
     Path("my_training.py").write_text(MY_TRAINING)
     yield tmp_path
     forget_plugins()

@@ -200,7 +200,7 @@ def test_other_images_and_what_is_unlike_the_task(kept: Kept) -> None:
         ({"probe": None}, r"has results of several probes in .*--probe .*linear or "),
         ({"fraction": 10}, "no result of fraction '10'; it has (50, 100|100, 50)"),
         ({"protocol": "tuned"}, "no result of protocol 'tuned'; it has paper-"),
-        ({"seed": 7}, "no probe with seed 7; there are 0, 1"),
+        ({"seed": 7}, "no probe has the seed 7; there are 0, 1"),
         ({"run": "nowhere"}, "results not found: nowhere"),
         ({"images": []}, "no images are named"),
     ],

@@ -126,9 +126,7 @@ def predict(
     facts, trained = kept
     seeds = [head.seed for head in trained.heads]
     if seed is not None and seed not in seeds:
-        raise UserError(
-            f"there is no probe with seed {seed}; there are {', '.join(map(str, seeds))}"
-        )
+        raise UserError(f"no probe has the seed {seed}; there are {', '.join(map(str, seeds))}")
     given = _images(images)
     warnings = _warnings(given, facts.inputs)  # reads every image, so that a bad one is told now
     loaded = loading.same_model(

@@ -341,19 +341,24 @@ ViTImageProcessor(
     image_std=[0.229, 0.224, 0.225],
 ).save_pretrained("{folder}")
 """
-PLUGIN, CONFIG = "my_model.py", "my_config.py"
+PLUGIN, CONFIG = Path("my_model.py"), Path("my_config.py")
 
 
 class Recipe(NamedTuple):
     """How a network is run: a Python file to write, and commands."""
 
-    file: str
+    file: Path | None
     code: str
     commands: tuple[str, ...]
 
 
-def recipe(contents: Contents) -> Recipe:
-    """How the network that is usually evaluated is run."""
+def recipe(contents: Contents, file: Path | None = None) -> Recipe:
+    """How the network that is usually evaluated is run.
+
+    Args:
+        contents: with a network.
+        file: the Python file to write; None for a usual name.
+    """
     network, path = contents.usual[0], contents.path
     arguments = ", ".join(f"{key}={value!r}" for key, value in network.arguments.items())
     known = {"architecture": network.architecture, "size": network.size, "folder": path.parent}
@@ -365,11 +370,12 @@ def recipe(contents: Contents) -> Recipe:
                                 subsequent_indent=inside)  # fmt: skip
             own = f"\n{own}\n        "
         code = _PLUGIN.format(**known, arguments=own)
-        run = f"ubench run --plugin {PLUGIN} --model mine --weights mine={contents.weights}"
-        return Recipe(PLUGIN, code, (f"{run} --task all --data DATA --out runs/mine",))
+        file = file or PLUGIN
+        run = f"ubench run --plugin {file} --model mine --weights mine={contents.weights}"
+        return Recipe(file, code, (f"{run} --task all --data DATA --out runs/mine",))
     run = f"ubench run --model hf/mine --weights hf/mine={contents.weights}"
     run += " --task all --data DATA --out runs/mine"
     if path.with_name("config.json").is_file():
-        return Recipe("", "", (run,))
+        return Recipe(None, "", (run,))
     code = _CONFIG.format(**known, arguments=arguments)
-    return Recipe(CONFIG, code, (f"python {CONFIG}", run))
+    return Recipe(file or CONFIG, code, (f"python {file or CONFIG}", run))

@@ -139,6 +139,7 @@ def named() -> nn.Module:
 def run_lines(how: contents.Recipe, folder: Path, weights: str) -> model_zoo.Encoder:
     """Load the model as the printed lines have it."""
     assert len([line for line in how.code.splitlines() if line.strip()]) <= 15
+    assert how.file is not None
     (folder / how.file).write_text(how.code)
     plugins.load_file(folder / how.file)
     return model_zoo.load("mine", weights, "cpu")
@@ -185,14 +186,14 @@ def test_a_model_of_transformers_without_its_configuration(
     assert "classifier (2 tensors)" in found.usual[0].dropped
     how = contents.recipe(found)
     assert len([line for line in how.code.splitlines() if line.strip()]) <= 15
-    exec(compile(how.code, how.file, "exec"), {})
+    exec(compile(how.code, "my_config.py", "exec"), {})
     encoder = model_zoo.load("hf/mine", found.weights, "cpu")
     assert "classifier (2 tensors)" in encoder.dropped
     image = torch.rand(3, 40, 50)
     with torch.no_grad():
         base = whole.base_model(pixel_values=encoder.prepare(image)[None])
     assert torch.allclose(encoder.encode(image[None]), base.last_hidden_state[:, 0], atol=1e-6)
-    assert contents.recipe(contents.look(path)).file == ""  # with a config.json it is a command
+    assert contents.recipe(contents.look(path)).file is None  # with a config.json it is a command
 
 
 def test_an_architecture_that_is_named_beside_it_needs_no_guess(tmp_path: Path) -> None:
@@ -291,6 +292,14 @@ def test_the_command_prints_a_plugin_and_the_command_that_runs_it(tmp_path: Path
     assert "not in the file: the number of attention heads, taken as 1" in shown.stdout
     (tmp_path / "my_model.py").write_text(shown.stdout)
     assert plugins.load_file(tmp_path / "my_model.py") == ["mine"]
+    forget_plugins()
+    written = ubench("models", str(path), "--out", str(tmp_path / "written.py"))
+    assert written.returncode == 0, written.stderr
+    assert f"--plugin {tmp_path / 'written.py'} --model mine" in written.stdout
+    assert plugins.load_file(tmp_path / "written.py") == ["mine"]
+    again = ubench("models", str(path), "--out", str(tmp_path / "written.py"))
+    assert again.returncode == 2
+    assert "that is not there yet" in again.stderr
     known = json.loads(ubench("models", str(path), "--json").stdout)
     assert [one["entry"] for one in known["networks"]] == [
         *("student/module.backbone", "teacher/backbone"),

@@ -15,7 +15,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from ultrabench_eval import probes, protocol
 from ultrabench_eval.core.errors import UserError
-from ultrabench_eval.probes.estimators import ProbeClassifier
+from ultrabench_eval.estimators import ProbeClassifier
 from ultrabench_eval.probes.heads import ProbeData, streams
 
 POOLED = ("linear", "logistic", "ridge", "knn")

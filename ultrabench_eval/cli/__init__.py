@@ -85,17 +85,23 @@ def models(
     ] = None,
     as_json: options.Json = False,
     plugin: options.Plugins = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Of a checkpoint file: write the lines that run it here (.py)."),
+    ] = None,
 ) -> None:
     """List the models, or tell what is known of one, or what a checkpoint file holds.
 
-    Of a file the lines are printed that run the network in it: `ubench models FILE > my_model.py`.
+    Of a file the few lines of Python that run the network in it are printed, or written to --out.
     """
     import model_zoo
 
     options.load_plugins(plugin)
     if name is not None and name not in model_zoo.registry and Path(name).is_file():
-        checkpoint.show(Path(name), as_json)
+        checkpoint.show(Path(name), as_json, out)
         return
+    if out is not None:
+        raise UserError("--out is for the lines of a checkpoint file; name one: ubench models FILE")
     if name is not None and (wrong := model_zoo.problem(name)):
         raise UserError(wrong)
     known = [name] if name is not None else model_zoo.names()
