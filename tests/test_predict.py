@@ -266,3 +266,21 @@ def test_scores_of_the_csv_are_the_cells(kept: Kept) -> None:
     codes = np.array([[cell.classes.index(name) for name in table["prediction"]]])
     counts = classification.confusion(codes[0], labels, len(cell.classes))
     assert np.trace(counts) / counts.sum() == cell.scores["accuracy"][1]
+
+
+def test_it_holds_for_the_readers_images_as_well(
+    tmp_path: Path, phantom_root: Path, kept: Kept
+) -> None:
+    data = ["--data", str(phantom_root), "--task", "aul"]
+    words = ["--model", "squares", "--out", str(tmp_path / "out"), *kept.place]
+    done = ubench("run", *words, *data, "--probe", PROBES, "--seeds", "1", "--keep-probes")
+    assert done.returncode == 0, done.stderr
+    images = [str(image.path) for image in tasks.load("aul", phantom_root).test.images]  # type: ignore[attr-defined]
+    for cell in Cells(tmp_path / "out").gather():
+        assert isinstance(cell, Cell)
+        found = predict(
+            tmp_path / "out", "squares", images, probe=cell.coordinates.probe, seed=0,
+            calibrated=False, cache=kept.folder / "cache", plugin_files=[kept.plugin], device="cpu",
+        )  # fmt: skip
+        (stored,) = Cells(tmp_path / "out").predictions(cell)["probabilities"]
+        assert found.probabilities.tobytes() == stored.tobytes()
