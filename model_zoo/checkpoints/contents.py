@@ -34,6 +34,8 @@ _RESNETS: dict[tuple[tuple[int, ...], int], str] = {
     ((3, 4, 23, 3), 256): "resnet101",
     ((3, 8, 36, 3), 256): "resnet152",
 }
+# Of pretraining by masks: they stand among the encoder's tensors, which gives features without.
+_UNUSED = ("mask_token", "masked_embed", "decoder*")
 _PER_HEAD = 64  # channels of an attention head, by custom
 
 
@@ -49,6 +51,7 @@ class Network:
         size: side of its input in pixels.
         dropped: what lies behind or beside it, such as "head (2 tensors)".
         assumed: what is not in the file, in words.
+        unused: patterns of keys that the network is known not to use, see `parts.fill`.
     """
 
     entry: str
@@ -58,6 +61,7 @@ class Network:
     size: int
     dropped: tuple[str, ...] = ()
     assumed: str = ""
+    unused: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         own = ", ".join(f"{key}={value!r}" for key, value in self.arguments.items())
@@ -170,7 +174,7 @@ def _of(name: str, content: Mapping[str, Any]) -> Iterator[Network]:
     own = set(made.state_dict())
     size = made.pretrained_cfg["input_size"][-1]
     for part in parts.all_of(content, frozenset(own)):
-        if files.compare(made, part.tensors, parts.HEADS).fits:
+        if files.compare(made, part.tensors, (*parts.HEADS, *_UNUSED)).fits:
             yield _Known("timm", name, {}, size, "", own).network(part)
 
 
@@ -186,7 +190,9 @@ class _Known(NamedTuple):
     def network(self, part: Part) -> Network:
         """as found in a file."""
         left = [*(key for key in part.tensors if key not in self.own), *part.beside]
-        return Network(part.entry, *self[:4], tuple(files.grouped(left)), self.assumed)
+        unused = (one for one in _UNUSED if any(files.matches(key, (one,)) for key in left))
+        dropped = tuple(files.grouped(left))
+        return Network(part.entry, *self[:4], dropped, self.assumed, tuple(unused))
 
 
 def _vit(tensors: Mapping[str, Tensor], writer: str) -> _Known | None:
@@ -289,7 +295,7 @@ def _tried(
             network = timm.create_model(name, num_classes=0, **arguments)
     except Exception:  # of whatever the arguments lead to
         return None
-    if not files.compare(network, tensors, parts.HEADS).fits:
+    if not files.compare(network, tensors, (*parts.HEADS, *_UNUSED)).fits:
         return None
     return _Known("timm", name, arguments, size, "", set(network.state_dict()))
 
@@ -325,7 +331,7 @@ class Mine(model_zoo.Encoder):
 
     def build(self, weights):
         network = timm.create_model({arguments})
-        return model_zoo.fill(network, weights, name="mine")
+        return model_zoo.fill(network, weights, name="mine"{unused})
 
     def _forward(self, x):
         return self.network(x)
@@ -369,7 +375,8 @@ def recipe(contents: Contents, file: Path | None = None) -> Recipe:
             own = textwrap.fill(f"{own}, {arguments}", 96, initial_indent=inside,
                                 subsequent_indent=inside)  # fmt: skip
             own = f"\n{own}\n        "
-        code = _PLUGIN.format(**known, arguments=own)
+        unused = f", leftovers={network.unused!r}" if network.unused else ""
+        code = _PLUGIN.format(**known, arguments=own, unused=unused)
         file = file or PLUGIN
         run = f"ubench run --plugin {file} --model mine --weights mine={contents.weights}"
         return Recipe(file, code, (f"{run} --task all --data DATA --out runs/mine",))

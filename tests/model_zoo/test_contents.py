@@ -96,6 +96,24 @@ LAYOUTS: dict[str, tuple[Callable[[], Content], Callable[[], nn.Module], str, st
         },
         *(vit, "teacher/backbone", "head (2 tensors)"),
     ),
+    "DINO and masks": (
+        lambda: {
+            "teacher": state("backbone.", vit())
+            | {"backbone.mask_token": torch.ones(1, 64)}
+            | heads("dino_"),
+        },
+        *(vit, "teacher/backbone", "mask_token (1 tensor), dino_head (2 tensors)"),
+    ),
+    "a masked autoencoder": (
+        lambda: {
+            "model": state("", vit())
+            | {"mask_token": torch.ones(1, 1, 8), "decoder_embed.weight": torch.ones(8, 64)}
+            | {"decoder_blocks.0.attn.qkv.weight": torch.ones(24, 8)},
+            "args": argparse.Namespace(model="mae_vit_tiny"),
+        },
+        *(vit, "model"),
+        "mask_token (1 tensor), decoder_embed (1 tensor), decoder_blocks (1 tensor)",
+    ),
     "MoCo v3": (
         lambda: {
             "state_dict": state("module.base_encoder.", vit())
