@@ -120,8 +120,8 @@ def told(content: Mapping[str, Any], path: Path) -> str:
         return ""
     written = f" written by {found.writer}" if found.writer else ""
     return (
-        f"; it is a checkpoint{written} that holds {found.usual[0]}: `ubench models {path}` prints "
-        "the lines that run it"
+        f"; {path.name} is a checkpoint{written} that holds {found.usual[0]}: `ubench models "
+        f"{path}` prints the lines that run it"
     )
 
 

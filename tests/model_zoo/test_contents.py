@@ -266,7 +266,10 @@ def test_a_wrong_checkpoint_is_told_by_what_it_is(tmp_path: Path) -> None:
         model_zoo.load("timm/vit_tiny_patch16_224", str(path), "cpu")
     text = str(told.value)
     assert "of another shape (pos_embed: [1, 17, 64] in the file" in text or "cls_token" in text
-    assert "it is a checkpoint written by Lightning that holds timm's vit_base_patch8_224" in text
+    assert (
+        "last.ckpt is a checkpoint written by Lightning that holds timm's vit_base_patch8_224"
+        in text
+    )
     assert text.endswith(f"`ubench models {path}` prints the lines that run it")
     assert "\n" not in text
 
@@ -322,6 +325,9 @@ def test_the_command_prints_a_plugin_and_the_command_that_runs_it(tmp_path: Path
     assert [one["entry"] for one in known["networks"]] == [
         *("student/module.backbone", "teacher/backbone"),
     ]
+    missing = ubench("models", str(tmp_path / "lost.ckpt"))
+    assert (missing.returncode, missing.stderr.count("\n")) == (2, 1)
+    assert "checkpoint not found" in missing.stderr
     wrong = ubench("run", "--model", "vit-base", "--weights", f"vit-base={path}", "--task", "aul")
     assert wrong.returncode == 2
     assert "vit-base" in wrong.stderr

@@ -97,13 +97,14 @@ def models(
     import model_zoo
 
     options.load_plugins(plugin)
-    if name is not None and name not in model_zoo.registry and Path(name).is_file():
+    wrong = None if name is None else model_zoo.problem(name)
+    if name is not None and wrong and checkpoint.is_meant(name):
         checkpoint.show(Path(name), as_json, out)
         return
+    if wrong:
+        raise UserError(wrong)
     if out is not None:
         raise UserError("--out is for the lines of a checkpoint file; name one: ubench models FILE")
-    if name is not None and (wrong := model_zoo.problem(name)):
-        raise UserError(wrong)
     known = [name] if name is not None else model_zoo.names()
     described = [model_zoo.describe(one) for one in known]
     if as_json:

@@ -12,6 +12,13 @@ if TYPE_CHECKING:
     from model_zoo.checkpoints.contents import Contents, Recipe
 
 
+def is_meant(name: str) -> bool:
+    """Whether a name that no model has is that of a checkpoint file."""
+    from model_zoo.checkpoints.files import SUFFIXES
+
+    return Path(name).is_file() or Path(name).suffix in SUFFIXES
+
+
 def show(path: Path, as_json: bool, out: Path | None) -> None:
     """Print what a checkpoint holds, and print or write the Python file that runs it.
 
