@@ -13,6 +13,7 @@ import pandas as pd
 
 from ultrabench_eval.core import drawing
 from ultrabench_eval.report.drawings import canvas
+from ultrabench_eval.report.look import look
 from ultrabench_eval.report.results.entries import FLOORS, Labels
 from ultrabench_eval.stats import paired
 
@@ -43,14 +44,14 @@ def main(out: Path) -> None:
             ax.plot(one["mean"], place, style["marker"], markersize=4, **line)
             text = f"{one['mean']:.1f} {letters[place]}".rstrip()
             ax.text(1.02, place, text, transform=ax.get_yaxis_transform(), va="center", fontsize=6)
-        ax.set_title(f"{task} ({organ}, n = {one.n_test:.0f})", fontsize=canvas.FONT)
+        ax.set_title(f"{task} ({organ}, n = {one.n_test:.0f})", fontsize=look().font)
         ax.set_xlim(0, 100)
         ax.set_ylim(len(order) - 0.5, -0.5)
         names = [drawing.plain(labels.model(model)) for model in order]
         ax.set_yticks(range(len(order)), names if ax is axes[0] else [])
         ax.grid(axis="x", linewidth=0.4, color="#dddddd")
     figure.set_size_inches(7.4, 2.2)
-    figure.suptitle(TITLE, fontsize=canvas.FONT + 0.5)
+    figure.suptitle(TITLE, fontsize=look().font + 0.5)
     out.write_bytes(drawing.files(figure, "leaderboard")["leaderboard.svg"])
 
 

@@ -41,7 +41,7 @@ def test_the_smallest_and_the_fastest_of_the_ties_are_named(tmp_path: Path) -> N
     )  # fmt: skip
     write.write(cells)
     page = (tmp_path / "choose.md").read_text()
-    assert "pixels" not in page  # a control is no choice
+    assert "pixels" not in page  # nobody chooses a control
     assert "Not significantly different from urfm, the highest: usfm." in page
     assert "The smallest of them is usfm (5,000,000 parameters)." in page
     assert "The fastest of them is urfm (900 images/s; cpu, 1 threads, torch 2)." in page

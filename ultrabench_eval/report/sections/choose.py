@@ -103,7 +103,7 @@ def _without(board: Board, rows: Sequence[BoardRow], labels: Labels) -> list[str
     """Encoders that lack a task, so that they have no mean."""
     known = {row.model for row in rows}
     names = [labels.model(r.model) for r in board.rows if not (r.floor or r.model in known)]
-    return [f"Left out, for want of a result on every task: {', '.join(names)}."] if names else []
+    return [f"Left out, because they lack a task: {', '.join(names)}."] if names else []
 
 
 def page(found: Sequence[Table]) -> str:
