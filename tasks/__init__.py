@@ -34,7 +34,7 @@ __all__ = [
     "with_splits",
 ]
 
-registry = Registry("task", group="ultrabench_eval.tasks", listing="ubench tasks")
+registry: Registry[Any] = Registry("task", group="ultrabench_eval.tasks", listing="ubench tasks")
 
 # A reader is a function `read(folder: Path) -> Task`; `folder` is ROOT/<task name>.
 BUILT_IN = ("aul", "busbra", "butterfly", "fatty_liver", "gbcu", "mmotu", "pocus", "tn5000")
