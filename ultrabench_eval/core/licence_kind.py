@@ -5,6 +5,7 @@ No legal advice: the words of a card are always shown beside it.
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
 LicenceKind = Literal["non-commercial", "restricted", "unknown", "open"]
@@ -21,9 +22,13 @@ _OPEN = (
 _NON_COMMERCIAL = ("cc-by-nc-4.0", "cc-by-nc-sa-4.0", "cc-by-nc-nd-4.0")
 
 
+def plain(name: str) -> str:
+    """A licence's name as all spell it: "CC BY 4.0" is "cc-by-4.0"."""
+    return re.sub(r"[\s_-]+", "-", name.strip().lower())
+
+
 def of_name(licence: str) -> LicenceKind:
     """The kind of a licence by its name alone; "unknown" for any other words."""
-    name = licence.strip().lower().replace(" ", "-")
-    if name in _OPEN:
+    if plain(licence) in _OPEN:
         return "open"
-    return "non-commercial" if name in _NON_COMMERCIAL else "unknown"
+    return "non-commercial" if plain(licence) in _NON_COMMERCIAL else "unknown"
