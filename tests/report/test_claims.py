@@ -16,7 +16,7 @@ from ultrabench_eval.report.paper.claims import Judged, judge, judge_all
 from ultrabench_eval.report.paper.quantities import (
     AtLeast,
     Bound,
-    Made,
+    Combined,
     ScorePlace,
     every,
     minus,
@@ -37,13 +37,13 @@ def judged(*entries: Entry) -> dict[str, Judged]:
 def test_quantities() -> None:
     assert minus(A, B).of(SCORES) == 10
     assert str(minus(A, B)) == "a on t − b on t"
-    assert Made("mean", (A, B)).of(SCORES) == 55
-    assert Made("best", (A, B)).of(SCORES) == 60
-    assert Made("ratio", (B, A)).of(SCORES) == pytest.approx(83.333, abs=1e-3)
+    assert Combined("mean", (A, B)).of(SCORES) == 55
+    assert Combined("best", (A, B)).of(SCORES) == 60
+    assert Combined("ratio", (B, A)).of(SCORES) == pytest.approx(83.333, abs=1e-3)
     assert MISSING.of(SCORES) is None
     for how in ("mean", "best", "minus", "ratio"):
-        assert Made(how, (A, MISSING)).of(SCORES) is None  # type: ignore[arg-type]
-    assert Made("ratio", (A, B)).of({**SCORES, B: 0.0}) is None
+        assert Combined(how, (A, MISSING)).of(SCORES) is None  # type: ignore[arg-type]
+    assert Combined("ratio", (A, B)).of({**SCORES, B: 0.0}) is None
 
 
 def test_conditions() -> None:

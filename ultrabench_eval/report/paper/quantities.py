@@ -47,7 +47,7 @@ Scores = Mapping[ScorePlace, float]
 
 
 @dataclass(frozen=True)
-class Made:
+class Combined:
     """A number made of scores, or of other quantities."""
 
     how: Literal["mean", "best", "minus", "ratio"]
@@ -74,12 +74,12 @@ class Made:
         return self.name or f" {'−' if self.how == 'minus' else '/'} ".join(map(str, self.parts))
 
 
-Quantity = ScorePlace | Made
+Quantity = ScorePlace | Combined
 
 
-def minus(first: Quantity, second: Quantity, name: str = "") -> Made:
+def minus(first: Quantity, second: Quantity, name: str = "") -> Combined:
     """First - second, in points."""
-    return Made("minus", (first, second), name)
+    return Combined("minus", (first, second), name)
 
 
 # ---- conditions ---------------------------------------------------------------------------------
@@ -114,7 +114,7 @@ class Bound:
         value = self.quantity.of(scores)
         if value is None:
             return ""
-        signed = isinstance(self.quantity, Made) and self.quantity.how == "minus"
+        signed = isinstance(self.quantity, Combined) and self.quantity.how == "minus"
         asked = f", {'' if self.sign == 'stated' else 'asked '}{self.sign} {self.bound:g}"
         if self.sign == ">" and not self.bound:
             asked = ""

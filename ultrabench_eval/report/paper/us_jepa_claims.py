@@ -15,8 +15,8 @@ from ultrabench_eval.report.paper.published import US_JEPA
 from ultrabench_eval.report.paper.quantities import (
     AtLeast,
     Bound,
+    Combined,
     Condition,
-    Made,
     Quantity,
     ScorePlace,
     every,
@@ -61,7 +61,7 @@ def at(model: str, task: str, corruption: str = "none", fraction: int = 100) -> 
     return ScorePlace(model, task, fraction, corruption, severity)
 
 
-def lost(model: str, task: str, corruption: str = "none", fraction: int = 100) -> Made:
+def lost(model: str, task: str, corruption: str = "none", fraction: int = 100) -> Combined:
     """Points lost from uncorrupted images and all labels."""
     name = f"{model} on {task} loses at {corruption} {SEVERITY}"
     return minus(at(model, task), at(model, task, corruption, fraction), name)
@@ -74,23 +74,23 @@ def mean(
     corruption: str = "none",
     fractions: Iterable[int] = (100,),
     of: Callable[[str, str, str, int], Quantity] = at,
-) -> Made:
+) -> Combined:
     """Mean over models, tasks and fractions."""
     places = product(models, tasks, fractions)
-    return Made("mean", tuple(of(m, t, corruption, f) for m, t, f in places), name)
+    return Combined("mean", tuple(of(m, t, corruption, f) for m, t, f in places), name)
 
 
-def over_tasks(model: str) -> Made:
+def over_tasks(model: str) -> Combined:
     """A model's mean over the tasks."""
     return mean(f"{model}, mean of tasks", [model], TASKS)
 
 
-def best(models: Iterable[str], task: str, name: str = "best baseline") -> Made:
+def best(models: Iterable[str], task: str, name: str = "best baseline") -> Combined:
     """The best of models on a task."""
-    return Made("best", tuple(at(model, task) for model in models), name)
+    return Combined("best", tuple(at(model, task) for model in models), name)
 
 
-def gap(model: str, other: str, task: str, corruption: str) -> Made:
+def gap(model: str, other: str, task: str, corruption: str) -> Combined:
     """Points between two models on corrupted images."""
     name = f"{task}, {model} − {other}"
     return minus(at(model, task, corruption), at(other, task, corruption), name)
@@ -144,7 +144,7 @@ def lead_by_mean(
     models: Iterable[str], rest: Iterable[str], which: str, margin: float = 0.0
 ) -> AtLeast:
     """The means over the tasks of all models are above the others', of which `which` is best."""
-    top = Made("best", tuple(over_tasks(model) for model in rest))
+    top = Combined("best", tuple(over_tasks(model) for model in rest))
     return every(
         lead(over_tasks(model), top, f"{model}, mean of tasks − {which}'s", margin)
         for model in models
@@ -333,7 +333,7 @@ CLAIMS = (
                 about(at("urfm", "pocus"), 91.7, within=5.0),
                 *stated(at, "blur", "pocus", urfm=46.8),
                 below(
-                    Made(
+                    Combined(
                         "ratio",
                         (at("urfm", "pocus", "blur"), at("urfm", "pocus")),
                         "urfm on pocus keeps at blur 3, %",
