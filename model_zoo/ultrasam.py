@@ -59,6 +59,7 @@ class UltraSam(sam.SAMEncoder):
         paper="Meyer et al., IJCARS 2025, arXiv 2411.16222",
         code_licence="CC BY-NC-SA 4.0",
         weights_licence="not stated apart from the code's, CC BY-NC-SA 4.0",
+        licence_kind="non-commercial",
         weights_from="s3.unistra.fr/camma_public/github/ultrasam/UltraSam.pth",
         pretraining="US-43d, 43 public ultrasound data sets listed in the README, AUL, BUS-BRA and "
         "MMOTU-2D among them; started from SAM",

@@ -31,6 +31,7 @@ class USFMAE(ViTEncoder):
         "arXiv 2510.22990",
         code_licence="MIT",
         weights_licence="not stated; training began from FAIR's MAE weights (CC BY-NC 4.0)",
+        licence_kind="non-commercial",
         weights_from="Google Drive file 1ZPu_7KhMEuaq-XdLhVp2EEgMgLJ4dKhr (100 epochs, "
         "recommended; linked in the README of github.com/Yusufii9/USF-MAE)",
         pretraining="OpenUS-46, 43 of its 46 data sets by the file's name (the README says both); "

@@ -89,6 +89,7 @@ class USFM(ViTEncoder):
         paper="Jiao et al., Medical Image Analysis 96 (2024) 103202, arXiv 2401.00153",
         code_licence="CC BY-NC 4.0 by the README; the licence file it names is not there",
         weights_licence="not stated separately; treat as CC BY-NC 4.0 (non-commercial)",
+        licence_kind="non-commercial",
         weights_from="Google Drive file 1KRwXZgYterH895Z8EpXpR1L1eSMMJo4q, USFM_latest.pth "
         "(linked in the README of github.com/openmedlab/USFM)",
         pretraining="3M-US: more than 2 million images of twelve organs; data sets not stated here",

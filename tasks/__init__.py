@@ -34,7 +34,7 @@ __all__ = [
     "with_splits",
 ]
 
-registry = Registry("task", group="ultrabench_eval.tasks", listing="ubench tasks")
+registry: Registry[Any] = Registry("task", group="ultrabench_eval.tasks", listing="ubench tasks")
 
 # A reader is a function `read(folder: Path) -> Task`; `folder` is ROOT/<task name>.
 BUILT_IN = ("aul", "busbra", "butterfly", "fatty_liver", "gbcu", "mmotu", "pocus", "tn5000")
@@ -124,6 +124,7 @@ def card(name: str) -> TaskCard:
 def describe(name: str) -> dict[str, Any]:
     """A task's card as plain data, with all the ways to split it."""
     known = dataclasses.asdict(card(name))
+    del known["licence_kind"]  # for programs; `licence` tells a person
     if known["rule"] is not None:
         known["rule"] = known["rule"]._asdict()
     return {"name": name, **known, "splits": ways_to_split(name)}

@@ -19,6 +19,7 @@ CARD = TaskCard(
     source="Zenodo, doi 10.5281/zenodo.7730709 (authors' README; "
     "10.5281/zenodo.8231412 is not verified)",
     licence="LICENSE.txt of the release: MIT-like, any paper using it must cite the article",
+    licence_kind="open",
     groups="patient",
     defects=(
         "Text, calipers and depth marks are burnt into the images.",

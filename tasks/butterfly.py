@@ -29,6 +29,7 @@ CARD = TaskCard(
     "butterfly_dataset_{training1,training2,test}.tar.gz",
     licence="README: solely for the MIT GrandHack 2018, no other purpose, "
     "no re-publication without written permission",
+    licence_kind="restricted",
     groups="patient",
     defects=(
         "Archive members may carry macOS `._` files (not verified); they are passed over.",

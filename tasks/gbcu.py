@@ -17,6 +17,7 @@ CARD = TaskCard(
     source="https://gbc-iitd.github.io/data/gbcu "
     "(an agreement signed by a permanent staff member is needed)",
     licence="not redistributable; see the agreement",
+    licence_kind="restricted",
     groups="none",
     defects=(
         "No patient ids: training and validation may share patients; the test set is of other "

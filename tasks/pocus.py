@@ -19,6 +19,7 @@ CARD = TaskCard(
     source="https://github.com/jannisborn/covid19_ultrasound "
     "(data/pocus_images/convex, data/pocus_videos/convex)",
     licence="per file: column License of dataset_metadata.csv",
+    licence_kind="non-commercial",  # most files
     groups="video",
     defects=(
         "Groups are files, not patients: one patient can stand on both sides of a split, and by "

@@ -16,6 +16,7 @@ from tasks.samples.images import Image, verifiable
 from tasks.scan.scan_mask import EstimatedMask
 from ultrabench_eval.core import hashing, names
 from ultrabench_eval.core.errors import UserError
+from ultrabench_eval.core.licence_kind import LicenceKind
 
 SPLITS = ("train", "validation", "test")
 
@@ -69,6 +70,8 @@ class TaskCard:
     source: str = "not stated"
     """Where the original release is available."""
     licence: str = "not stated"
+    licence_kind: LicenceKind | None = None
+    """What it amounts to; None: what its bare name tells, e.g. "CC BY 4.0"."""
     groups: str = "none"
     """What `Split.groups` stands for: "patient", "video", or "none"."""
     defects: tuple[str, ...] = ()

@@ -11,8 +11,10 @@ import pytest
 from conftest import forget_plugins, make_manifest
 from test_cli import ubench
 
+import model_zoo
 import ultrabench_eval
 from ultrabench_eval import licences, remedies
+from ultrabench_eval.core import licence_kind
 from ultrabench_eval.core.errors import UserError
 from ultrabench_eval.pipeline import Step
 from ultrabench_eval.plan import Forecast, forecast
@@ -155,19 +157,34 @@ def test_where_only_the_published_split_lacks_it_is_what_is_fetched(
     [
         ("CC BY-NC 4.0", "non-commercial"),
         ("CC BY-NC-SA 4.0", "non-commercial"),
-        ("not stated; training began from weights under CC BY-NC 4.0", "non-commercial"),
-        ("README: solely for the MIT GrandHack 2018", "restricted"),
+        ("cc-by-nc-nd-4.0", "non-commercial"),
+        ("not stated; training began from weights under CC BY-NC 4.0", "unknown"),
+        ("MIT, as stated by a mirror", "unknown"),
         ("not stated", "unknown"),
-        ("see the model's page on the hub", "unknown"),
-        ("that of your checkpoint", "unknown"),
+        ("dinov3-license", "unknown"),
         ("Apache-2.0", "open"),
         ("MIT", "open"),
         ("CC BY 4.0", "open"),
-        ("none: there are no weights", "open"),
     ],
 )
-def test_licences_are_sorted_by_their_words(words: str, kind: str) -> None:
-    assert licences.kind(words) == kind
+def test_licences_are_sorted_by_their_names(words: str, kind: str) -> None:
+    assert licence_kind.of_name(words) == kind
+
+
+def test_where_words_do_not_sort_a_licence_the_card_does() -> None:
+    kinds = {name: licences.of_weights(name).kind for name in ("usfm", "dinov3", "pixels", "sam")}
+    assert kinds == {
+        "usfm": "non-commercial",
+        "dinov3": "restricted",
+        "pixels": "open",
+        "sam": "open",
+    }
+    assert licences.of_weights("samus").kind == "unknown"
+    kinds = {name: licences.of_data(name).kind for name in ("pocus", "gbcu", "busbra@rule")}
+    assert kinds == {"pocus": "non-commercial", "gbcu": "restricted", "busbra@rule": "open"}
+    assert licences.of_data("theirs").kind == "unknown"
+    stated = model_zoo.Card("mine", weights_licence="by letter", licence_kind="restricted")
+    assert licences.of_weights("mine", stated).kind == "restricted"
 
 
 def test_wrong_words_are_told_as_by_run(tmp_path: Path, manifest: Path) -> None:

@@ -209,9 +209,8 @@ def _weights_of(name: str) -> str | None:
     source = files.find(name, None)
     if source is not None:
         return str(source)
-    package = remedies.package(name)
-    if package and (version := remedies.installed(package)):
-        return f"{package} {version}"
+    if card.package and (version := remedies.installed(card.package)):
+        return f"{card.package} {version}"
     if card.hub and (cached := hub.cached(card.hub)):
         return f"{cached}, with --accept-license"
     shipped = getattr(model, "shipped", None)

@@ -1,26 +1,15 @@
-"""Which licences matter: those that rule something out, and those that nobody has stated.
-
-A reading of the cards' words to sort them, no legal advice: the words themselves are always shown.
-"""
+"""Which licences matter: those that rule something out, and those that nobody has stated."""
 
 from __future__ import annotations
 
-import re
 from typing import Literal, NamedTuple
 
 import model_zoo
 import tasks as task_zoo
 from model_zoo import Card
 from tasks.obtain.sources import SOURCES
-
-Kind = Literal["non-commercial", "restricted", "unknown", "open"]
-
-# The first that is found decides.
-_SIGNS: tuple[tuple[Kind, str], ...] = (
-    ("non-commercial", r"non-?commercial|\bNC\b|commercial use is excluded"),
-    ("restricted", r"solely|agreement|not redistributable|gated|barred|not open"),
-    ("unknown", r"not (stated|seen|verified|known)|^see |^that of|^per file"),
-)
+from ultrabench_eval.core import licence_kind
+from ultrabench_eval.core.licence_kind import LicenceKind
 
 
 class Terms(NamedTuple):
@@ -28,17 +17,9 @@ class Terms(NamedTuple):
 
     what: Literal["weights", "data"]
     name: str
-    kind: Kind
+    kind: LicenceKind
     words: str
     """As the card has them."""
-
-
-def kind(words: str) -> Kind:
-    """What the words of a card amount to."""
-    for one, pattern in _SIGNS:
-        if re.search(pattern, words, re.IGNORECASE):
-            return one
-    return "open"
 
 
 def of_weights(name: str, card: Card | None = None) -> Terms:
@@ -48,8 +29,9 @@ def of_weights(name: str, card: Card | None = None) -> Terms:
         name: the model's name.
         card: that of the loaded model, which may know more than its family's; None: the family's.
     """
-    words = (card or model_zoo.card(name)).weights_licence
-    return Terms("weights", name, kind(words), words)
+    card = card or model_zoo.card(name)
+    words = card.weights_licence
+    return Terms("weights", name, card.licence_kind or licence_kind.of_name(words), words)
 
 
 def of_data(name: str) -> Terms:
@@ -57,6 +39,7 @@ def of_data(name: str) -> Terms:
     base = task_zoo.split_name(name)[0]
     if base not in task_zoo.registry:
         return Terms("data", name, "unknown", "your own: not stated")
+    card = task_zoo.card(base)
     consent = (source.consent for source in SOURCES.get(base, ()) if source.consent)
-    words = "; ".join([task_zoo.card(base).licence, *consent])
-    return Terms("data", name, kind(words), words)
+    kind = card.licence_kind or licence_kind.of_name(card.licence)
+    return Terms("data", name, kind, "; ".join([card.licence, *consent]))

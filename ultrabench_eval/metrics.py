@@ -81,7 +81,9 @@ def of_sums(metric: Metric) -> OfSums:
     return metric.of
 
 
-registry = Registry("metric", group="ultrabench_eval.metrics", listing="ubench run --help")
+registry: Registry[Metric] = Registry(
+    "metric", group="ultrabench_eval.metrics", listing="ubench run --help"
+)
 
 
 def register(name: str, metric: Metric) -> Any:
@@ -101,5 +103,5 @@ def register(name: str, metric: Metric) -> Any:
 
 def added(task_type: str) -> tuple[Metric, ...]:
     """Those that plugins and other packages brought for a type of task, by name."""
-    every: list[Metric] = [registry.get(name) for name in registry.names()]
+    every = [registry.get(name) for name in registry.names()]
     return tuple(metric for metric in every if metric.task_type == task_type)

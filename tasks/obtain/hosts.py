@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from urllib.parse import quote
 
 from tasks.obtain.sources import FigshareArticle, GitHubFolder, ReleaseSource, Url, ZenodoRecord
 from tasks.obtain.transfer import Client, RemoteFile
 from ultrabench_eval.core.errors import UserError
+from ultrabench_eval.core.licence_kind import plain
 
 BASE_URLS: Mapping[str, str] = {
     "zenodo": "https://zenodo.org/api",
@@ -137,10 +137,6 @@ def _selected(
 
 def _check_licence(stated: str, source: ReleaseSource, accept: bool) -> None:
     """Stop where a record states another licence than what the user was told."""
-
-    def plain(name: str) -> str:
-        return re.sub(r"[\s_-]+", "-", name.strip().lower())
-
     if plain(stated) != plain(source.licence) and not accept:
         raise UserError(
             f"{source.page} states the licence '{stated or 'none'}', not '{source.licence}' as was "

@@ -6,12 +6,13 @@ D is the number of samples along a beam, L the number of beams.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 from scipy import ndimage
+
+from tasks.scan.sector import Sector
 
 
 @dataclass(frozen=True)
@@ -44,43 +45,7 @@ class Linear:
         return -self.half_width, self.half_width, 0.0, self.depth
 
 
-@dataclass(frozen=True)
-class CurvedArray:
-    """A curved array; with a radius of a few mm, a phased array.
-
-    Args:
-        depth: imaged depth in mm, from the probe's face.
-        radius: radius of the face in mm.
-        half_angle: half the opening angle in radians, below pi / 2.
-    """
-
-    depth: float
-    radius: float
-    half_angle: float
-
-    def points(self, depth: np.ndarray, side: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Where (x, z) a beam passes at `depth` mm; `side` runs from -1 (left) to 1 (right)."""
-        angle = side * self.half_angle
-        reach = self.radius + depth
-        return reach * np.sin(angle), reach * np.cos(angle) - self.radius
-
-    def beams(self, x: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The inverse of `points`: (depth, side) of points (x, z)."""
-        z = z + self.radius
-        return np.hypot(x, z) - self.radius, np.arctan2(x, z) / self.half_angle
-
-    def line_spacing(self, depth: np.ndarray, lines: int) -> np.ndarray:
-        """Distance in mm between neighbouring ones of `lines` beams, at each depth."""
-        return (self.radius + np.asarray(depth)) * (2 * self.half_angle / (lines - 1))
-
-    @property
-    def extent(self) -> tuple[float, float, float, float]:
-        """Bounding box x0, x1, z0, z1 in mm."""
-        side = (self.radius + self.depth) * math.sin(self.half_angle)
-        return -side, side, self.radius * (math.cos(self.half_angle) - 1), self.depth
-
-
-Probe = Linear | CurvedArray
+Probe = Linear | Sector
 
 
 def grid(probe: Probe, samples: int, lines: int) -> tuple[np.ndarray, np.ndarray]:

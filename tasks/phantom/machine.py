@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tasks.phantom.geometry import Canvas, CurvedArray, Linear, Probe
+from tasks.phantom.geometry import Canvas, Linear, Probe
 from tasks.phantom.simulator import Beam
+from tasks.scan.sector import Sector
 from ultrabench_eval.core import hashing
 
 Range = tuple[float, float]
@@ -95,7 +96,7 @@ def draw(rng: np.random.Generator, style: Style, scale: float = 1.0) -> Machine:
     if style.half_width is not None:
         probe = Linear(depth, within(style.half_width))
     else:
-        probe = CurvedArray(depth, within(style.radius), math.radians(within(style.half_angle)))
+        probe = Sector.of_array(depth, within(style.radius), math.radians(within(style.half_angle)))
     canvas = _canvas(
         probe,
         height=within(style.height) * scale,

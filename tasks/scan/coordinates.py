@@ -17,39 +17,13 @@ from typing import Literal, NamedTuple
 import numpy as np
 from scipy import ndimage
 
+from tasks.scan.sector import Sector
+
 OPENING = np.deg2rad(8)  # sides that open less are parallel: nothing tells where they meet
 TRIED = 32  # border points through pairs of which a side is sought
 FRAME = 0.02  # of the height: what begins above that row may have been cut off there
 NEAR = 0.9  # of the way to the sides: up to there the upper border is the transducer's face
 FWHM = 2 * np.sqrt(2 * np.log(2))  # full width at half maximum of a Gaussian, in sd
-
-
-class Fan(NamedTuple):
-    """An apex, which may lie above the image, and the angles of the sides."""
-
-    row: float
-    column: float
-    left: float
-    right: float
-
-
-class BeamSector(NamedTuple):
-    """Beams that leave one point.
-
-    Args:
-        row, column, left, right: as of a `Fan`.
-        face: distance from the apex to the transducer's face, along the middle beam.
-        flat: the face is straight, as of a linear probe with a trapezoid view, not an arc.
-        length: of the longest beam, from the face to the far end.
-    """
-
-    row: float
-    column: float
-    left: float
-    right: float
-    face: float
-    flat: bool
-    length: float
 
 
 class Box(NamedTuple):
@@ -72,14 +46,14 @@ class Scan:
             it goes with the angle.
     """
 
-    shape: BeamSector | Box
+    shape: Sector | Box
     depth: np.ndarray
     lateral: np.ndarray
 
     @property
     def kind(self) -> Literal["sector", "linear"]:
         """What the beams are like."""
-        return "sector" if isinstance(self.shape, BeamSector) else "linear"
+        return "sector" if isinstance(self.shape, Sector) else "linear"
 
     def from_beams(self, grid: np.ndarray) -> np.ndarray:
         """Values given by depth and beam, float32 [D, B], at every pixel: float32 [H, W]."""
@@ -103,8 +77,8 @@ class Scan:
         if isinstance(shape, Box):
             sd = np.array([along * (shape.bottom - shape.top), across * (shape.right - shape.left)])
             return _weighted_mean(image * weight, weight, sd / FWHM)
-        depths = round(shape.length) + 1
-        beams = round((shape.right - shape.left) * (shape.face + shape.length / 2)) + 1
+        depths = round(shape.depth) + 1
+        beams = round((shape.right - shape.left) * (shape.face + shape.depth / 2)) + 1
         blurred = _weighted_mean(
             _to_beams(image * weight, shape, depths, beams),
             _to_beams(weight, shape, depths, beams),
@@ -145,14 +119,8 @@ def of(mask: np.ndarray) -> Scan:
             np.broadcast_to(np.clip(depth, 0, 1, dtype=np.float32)[:, None], shape),
             np.broadcast_to(np.clip(lateral, -1, 1, dtype=np.float32)[None], shape),
         )
-    down, right = rows[:, None] - np.float32(sector.row), columns - np.float32(sector.column)
-    radius, angle = np.hypot(down, right), np.arctan2(right, down)
-    # cos(angle), kept from 0 for pixels beside the apex, which are outside anyway.
-    cosine = np.maximum(down / np.maximum(radius, 1), 0.1) if sector.flat else np.float32(1)
-    depth = (radius - np.float32(sector.face) / cosine) / np.float32(sector.length)
-    middle, half = (sector.right + sector.left) / 2, (sector.right - sector.left) / 2
-    lateral = (angle - np.float32(middle)) / np.float32(half)
-    return Scan(sector, np.clip(depth, 0, 1), np.clip(lateral, -1, 1))
+    depth, lateral = sector.beams(columns, rows[:, None])
+    return Scan(sector, np.clip(depth / sector.depth, 0, 1), np.clip(lateral, -1, 1))
 
 
 def _box(mask: np.ndarray) -> Box:
@@ -165,33 +133,28 @@ def _box(mask: np.ndarray) -> Box:
     return Box(*limits)
 
 
-def _sector(mask: np.ndarray) -> BeamSector | None:
+def _sector(mask: np.ndarray) -> Sector | None:
     """The sector that the mask shows; None if it shows no apex."""
     fan = _fan(mask)
     if fan is None:
         return None
-
-    def polar(row: np.ndarray, column: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        down, across = row - fan.row, column - fan.column
-        return np.hypot(down, across), np.arctan2(across, down)
-
     columns, top, bottom = _ends(mask.T)
-    radius, angle = polar(top, columns)
-    middle, half = (fan.left + fan.right) / 2, (fan.right - fan.left) / 2
+    radius, angle = fan.polar(columns, top)
     # Elsewhere the upper border is the sides, or the frame cuts the face off.
-    at_face = (np.abs(angle - middle) < NEAR * half) & (top > FRAME * len(mask))
+    at_face = (np.abs(angle - fan.middle) < NEAR * fan.half_angle) & (top > FRAME * len(mask))
     face, flat = float(radius.min()), False
     if at_face.sum() >= 3:
-        arc, line = radius[at_face], top[at_face] - fan.row
+        arc, line = radius[at_face], top[at_face] - fan.y
         flat = 2 * _deviation(line) + 1 < _deviation(arc)  # by more than rounding to pixels
         face = float(np.median(line if flat else arc))
-    radius, angle = polar(bottom, columns)
+    radius, angle = fan.polar(columns, bottom)
     reach = radius - face / np.maximum(np.cos(angle), 0.1) if flat else radius - face
-    length = float(np.quantile(reach, 0.95))  # not the maximum: specks may hang on the border
-    return BeamSector(*fan, face, flat, length) if length >= 1 else None
+    depth = float(np.quantile(reach, 0.95))  # not the maximum: specks may hang on the border
+    return fan._replace(face=face, depth=depth, flat=flat) if depth >= 1 else None
 
 
-def _fan(mask: np.ndarray) -> Fan | None:
+def _fan(mask: np.ndarray) -> Sector | None:
+    """Apex and sides of the sector that the mask shows; None if it shows no apex."""
     width = mask.shape[1]
     rows, first, last = _ends(mask)
     left = _side(rows, first, first > 0)
@@ -202,12 +165,12 @@ def _fan(mask: np.ndarray) -> Fan | None:
     left_angle, right_angle = np.arctan(left[1]), -np.arctan(right[1])
     if right_angle - left_angle < OPENING:
         return None
-    row = (width - 1 - right[0] - left[0]) / (left[1] + right[1])
-    return Fan(row, left[0] + left[1] * row, float(left_angle), float(right_angle))
+    y = (width - 1 - right[0] - left[0]) / (left[1] + right[1])
+    return Sector(left[0] + left[1] * y, y, float(left_angle), float(right_angle))
 
 
-def _fan_of_far_end(mask: np.ndarray) -> Fan | None:
-    """The fan whose far end is an arc around the apex; None if that is flat, or cut off."""
+def _fan_of_far_end(mask: np.ndarray) -> Sector | None:
+    """The same from a far end that is an arc around the apex; None if it is flat, or cut off."""
     height, width = mask.shape
     columns, _, bottom = _ends(mask.T)
     seen = bottom < height - 1
@@ -231,7 +194,7 @@ def _fan_of_far_end(mask: np.ndarray) -> Fan | None:
     down = rows[below] - row
     left = np.arctan2(first[below] - column, down).min()
     right = np.arctan2(last[below] - column, down).max()
-    return Fan(float(row), float(column), float(left), float(right))
+    return Sector(float(column), float(row), float(left), float(right))
 
 
 def _ends(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -274,14 +237,12 @@ def _deviation(values: np.ndarray) -> float:
     return float(np.median(np.abs(values - np.median(values))))
 
 
-def _to_beams(image: np.ndarray, sector: BeamSector, depths: int, beams: int) -> np.ndarray:
+def _to_beams(image: np.ndarray, sector: Sector, depths: int, beams: int) -> np.ndarray:
     """Values at every pixel, float32 [H, W], by depth and beam of a sector: float32 [D, B]."""
     depth = np.linspace(0, 1, depths, dtype=np.float32)[:, None]
     angle = np.linspace(sector.left, sector.right, beams, dtype=np.float32)
-    start = sector.face / np.cos(angle) if sector.flat else sector.face
-    radius = start + depth * sector.length
-    rows = sector.row + radius * np.cos(angle)
-    return _interpolated(image, [rows, sector.column + radius * np.sin(angle)])
+    columns, rows = sector.along(depth * sector.depth, angle)
+    return _interpolated(image, [rows, columns])
 
 
 def _interpolated(values: np.ndarray, where: list[np.ndarray]) -> np.ndarray:

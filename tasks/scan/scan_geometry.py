@@ -14,6 +14,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy import ndimage
 
+from tasks.scan.sector import Sector
+
 HALF_ANGLES = np.deg2rad(np.arange(8.0, 90.0))
 STRONG, TRIALS = 4, 48  # sides, and mirror images of them, that are looked at closely
 # In points on the border:
@@ -40,17 +42,6 @@ class Edges(NamedTuple):
     costs: np.ndarray
 
 
-class Sector(NamedTuple):
-    """Apex (x, y), half-angles in radians to both sides of straight down, and radii."""
-
-    x: float
-    y: float
-    left: float
-    right: float
-    inner: float
-    outer: float
-
-
 class Shape(NamedTuple):
     """A rectangle, or what it leaves of a sector, in pixels of the copy.
 
@@ -68,10 +59,11 @@ class Shape(NamedTuple):
         left, right, top, bottom = self.limits
         inside = [x - left, right - x, y - top, bottom - y]
         if self.sector is not None:
-            x, y = x - self.sector.x, y - self.sector.y
+            sector = self.sector
+            x, y = x - sector.x, y - sector.y
             radius = np.hypot(x, y)
-            inside += [radius - self.sector.inner, self.sector.outer - radius]
-            inside += [-_outward(x, y, self.sector.left, -1), -_outward(x, y, self.sector.right, 1)]
+            inside += [radius - sector.face, sector.outer - radius]
+            inside += [-_outward(x, y, -sector.left, -1), -_outward(x, y, sector.right, 1)]
         margin = np.min(inside, axis=0)
         return float(edges.votes[np.abs(margin) <= 2].sum() - edges.costs[margin < -2].sum())
 
@@ -84,12 +76,12 @@ class Shape(NamedTuple):
         gap = np.zeros_like(y)
         if self.sector is not None:
             # The border runs through the centres of the last pixels, hence half a pixel more.
-            apex, _, a, b, inner, outer = self.sector
+            apex, a, b, face = self.sector.x, -self.sector.left, self.sector.right, self.sector.face
             down = y - self.sector.y
-            half = np.sqrt(np.maximum((outer + 0.5) ** 2 - down**2, 0))
+            half = np.sqrt(np.maximum((self.sector.outer + 0.5) ** 2 - down**2, 0))
             first = np.maximum(first, apex - np.minimum(half, (0.5 + down * np.sin(a)) / np.cos(a)))
             last = np.minimum(last, apex + np.minimum(half, (0.5 + down * np.sin(b)) / np.cos(b)))
-            gap = np.sqrt(np.maximum((inner - 0.5) ** 2 - down**2, 0)) * (inner > 0.5)
+            gap = np.sqrt(np.maximum((face - 0.5) ** 2 - down**2, 0)) * (face > 0.5)
         first[(y < top) | (y > bottom)] = np.inf
         mask = (x >= first) & (x <= last)
         if self.sector is not None:
@@ -227,8 +219,10 @@ def _sector(edges: Edges, height: int, width: int, needed: float) -> Sector | No
     score[score < needed] = -np.inf
     score = score + far_arcs.max(axis=1) - EMPTY * outer * empty
     k = int(score.argmax())
-    chosen = (apex_x, apex_y, left, right, inner[near_arcs.argmax(axis=1)], outer)
-    return Sector(*(float(value[k]) for value in chosen)) if score[k] > 0 else None
+    face = float(inner[near_arcs[k].argmax()])
+    apex_x, apex_y, left, right = (float(value[k]) for value in (apex_x, apex_y, left, right))
+    sector = Sector(apex_x, apex_y, -left, right, face, float(outer[k]) - face)
+    return sector if score[k] > 0 else None
 
 
 def _score_sides(ballots: list[np.ndarray], trials: np.ndarray, reach: float) -> np.ndarray:

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.scan import coordinates
-from tasks.scan.coordinates import BeamSector, Box
+from tasks.scan.coordinates import Box
+from tasks.scan.sector import Sector
 
 
 @st.composite
@@ -30,10 +31,10 @@ def test_the_apex_of_a_sector_is_found(drawn: dict[str, float]) -> None:
     outer = drawn["inner"] + drawn["length"]
     mask = sector((240, 320), apex, drawn["half"], drawn["inner"], outer)
     scan = coordinates.of(mask)
-    assert isinstance(scan.shape, BeamSector)
+    assert isinstance(scan.shape, Sector)
     # The flatter the angle, the worse a pixel's step at the side pins down where sides meet.
-    assert scan.shape.row == pytest.approx(apex[0], abs=1.5 / np.tan(drawn["half"]) + 1)
-    assert scan.shape.column == pytest.approx(apex[1], abs=1.5)
+    assert scan.shape.y == pytest.approx(apex[0], abs=1.5 / np.tan(drawn["half"]) + 1)
+    assert scan.shape.x == pytest.approx(apex[1], abs=1.5)
     assert scan.shape.right == pytest.approx(drawn["half"], abs=0.03)
     rows, columns = np.indices(mask.shape)
     radius = np.hypot(rows - apex[0], columns - apex[1])
@@ -47,15 +48,15 @@ def test_the_apex_of_a_sector_is_found(drawn: dict[str, float]) -> None:
 def test_short_sides_are_told_from_a_long_far_end() -> None:
     mask = sector((224, 460), (-10, 230), half=1.25, inner=25, outer=225)
     scan = coordinates.of(mask[:150])
-    assert isinstance(scan.shape, BeamSector)
-    assert scan.shape.row == pytest.approx(-10, abs=2)
+    assert isinstance(scan.shape, Sector)
+    assert scan.shape.y == pytest.approx(-10, abs=2)
     assert scan.shape.right == pytest.approx(1.25, abs=0.03)
 
 
 def test_a_phased_array_starts_at_its_apex() -> None:
     scan = coordinates.of(sector((224, 300), (5, 150), half=0.75, inner=0, outer=210))
-    assert isinstance(scan.shape, BeamSector)
-    assert scan.shape.row == pytest.approx(5, abs=2)
+    assert isinstance(scan.shape, Sector)
+    assert scan.shape.y == pytest.approx(5, abs=2)
     assert scan.depth[5:8, 150].max() < 0.03
     assert scan.depth[214, 150] > 0.98
 
@@ -63,33 +64,33 @@ def test_a_phased_array_starts_at_its_apex() -> None:
 def test_a_trapezoid_has_a_flat_face() -> None:
     mask = sector((224, 300), (-150, 150), half=0.4, inner=170, outer=360, flat=True)
     scan = coordinates.of(mask)
-    assert isinstance(scan.shape, BeamSector)
+    assert isinstance(scan.shape, Sector)
     assert scan.shape.flat
     assert scan.depth[20][mask[20]].max() < 0.02
     arc = coordinates.of(sector((224, 300), (-150, 150), half=0.4, inner=190, outer=360))
-    assert isinstance(arc.shape, BeamSector)
+    assert isinstance(arc.shape, Sector)
     assert not arc.shape.flat
 
 
 def test_a_cropped_sector_keeps_its_beams() -> None:
     whole = sector((224, 320), (-30, 160), half=0.7, inner=50, outer=250)
     scan = coordinates.of(whole[:200, 40:280])
-    assert isinstance(scan.shape, BeamSector)
-    assert scan.shape.row == pytest.approx(-30, abs=3)
-    assert scan.shape.column == pytest.approx(120, abs=2)
+    assert isinstance(scan.shape, Sector)
+    assert scan.shape.y == pytest.approx(-30, abs=3)
+    assert scan.shape.x == pytest.approx(120, abs=2)
     # The face cut off by the frame: arcs all the same.
     headless = coordinates.of(whole[40:])
-    assert isinstance(headless.shape, BeamSector)
+    assert isinstance(headless.shape, Sector)
     assert not headless.shape.flat
-    assert headless.shape.row == pytest.approx(-70, abs=3)
+    assert headless.shape.y == pytest.approx(-70, abs=3)
 
 
 def test_a_sector_without_its_sides_is_known_by_its_far_end() -> None:
     whole = sector((224, 460), (-10, 230), half=1.3, inner=25, outer=225)
     scan = coordinates.of(whole[:, 130:330])
-    assert isinstance(scan.shape, BeamSector)
-    assert scan.shape.row == pytest.approx(-10, abs=2)
-    assert scan.shape.column == pytest.approx(100, abs=2)
+    assert isinstance(scan.shape, Sector)
+    assert scan.shape.y == pytest.approx(-10, abs=2)
+    assert scan.shape.x == pytest.approx(100, abs=2)
     assert scan.shape.face == pytest.approx(25, abs=2)
     # A far end that is flat, or outside the frame, tells nothing.
     assert coordinates.of(whole[30:150, 130:330]).kind == "linear"
@@ -107,8 +108,8 @@ def test_a_torn_border_does_not_bend_the_sides() -> None:
     torn[70:100, 60:100] = False  # a shadow's bite
     torn[120:140, 210:240] = True  # lettering at the side
     one, other = coordinates.of(mask).shape, coordinates.of(torn).shape
-    assert isinstance(one, BeamSector)
-    assert isinstance(other, BeamSector)
+    assert isinstance(one, Sector)
+    assert isinstance(other, Sector)
     assert np.allclose(one[:4], other[:4], atol=0.03 * 224)
     assert np.allclose(one[2:4], other[2:4], atol=0.03)
 
@@ -144,6 +145,17 @@ def test_coordinates_of_any_mask_are_finite_and_in_range(data: st.DataObject) ->
         assert values.shape == shape
         assert values.min() >= low
         assert values.max() <= 1
+
+
+@given(st.floats(0, 1), st.floats(-1, 1), st.floats(-0.1, 0.1), st.booleans())
+def test_points_of_beams_lie_on_these_beams(
+    share: float, side: float, tilt: float, flat: bool
+) -> None:
+    shape = Sector(150, -20, tilt - 0.6, tilt + 0.6, face=50, depth=170, flat=flat)
+    x, y = shape.points(np.array(share * shape.depth), np.array(side))
+    if flat and share == 0:
+        assert y == pytest.approx(30)  # the face is level
+    assert np.allclose(shape.beams(x, y), (share * shape.depth, side))
 
 
 def test_values_by_beam_land_on_their_beams() -> None:

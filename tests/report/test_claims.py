@@ -14,26 +14,20 @@ from test_cli import ubench
 from ultrabench_eval.report.paper import claims, published
 from ultrabench_eval.report.paper.claims import Judged, judge, judge_all
 from ultrabench_eval.report.paper.quantities import (
-    About,
-    Above,
     AtLeast,
-    Below,
-    Best,
-    Mean,
-    Minus,
-    Ratio,
+    Bound,
+    Combined,
     ScorePlace,
-    ScoreQuantity,
     every,
+    minus,
 )
-from ultrabench_eval.report.paper.us_jepa_claims import BASELINES, CLAIMS, OURS, TASKS
+from ultrabench_eval.report.paper.us_jepa_claims import BASELINES, CLAIMS, OURS, TASKS, about, below
 from ultrabench_eval.report.results.entries import Entry
 
 PAPER = published.load()
 BY_ID = {claim.id: claim for claim in CLAIMS}
-A, B = ScoreQuantity(ScorePlace("a", "t")), ScoreQuantity(ScorePlace("b", "t"))
-SCORES = {ScorePlace("a", "t"): 60.0, ScorePlace("b", "t"): 50.0}
-MISSING = ScoreQuantity(ScorePlace("c", "t"))
+A, B, MISSING = (ScorePlace(model, "t") for model in "abc")
+SCORES = {A: 60.0, B: 50.0}
 
 
 def judged(*entries: Entry) -> dict[str, Judged]:
@@ -41,35 +35,37 @@ def judged(*entries: Entry) -> dict[str, Judged]:
 
 
 def test_quantities() -> None:
-    assert Minus(A, B).of(SCORES) == 10
-    assert Mean((A, B), "mean").of(SCORES) == 55
-    assert Best((A, B), "best").of(SCORES) == 60
-    assert Ratio(B, A).of(SCORES) == pytest.approx(83.333, abs=1e-3)
-    for quantity in (MISSING, Minus(A, MISSING), Mean((A, MISSING), ""), Best((A, MISSING), "")):
-        assert quantity.of(SCORES) is None
-    assert Ratio(A, B).of({**SCORES, ScorePlace("b", "t"): 0.0}) is None
+    assert minus(A, B).of(SCORES) == 10
+    assert str(minus(A, B)) == "a on t − b on t"
+    assert Combined("mean", (A, B)).of(SCORES) == 55
+    assert Combined("best", (A, B)).of(SCORES) == 60
+    assert Combined("ratio", (B, A)).of(SCORES) == pytest.approx(83.333, abs=1e-3)
+    assert MISSING.of(SCORES) is None
+    for how in ("mean", "best", "minus", "ratio"):
+        assert Combined(how, (A, MISSING)).of(SCORES) is None  # type: ignore[arg-type]
+    assert Combined("ratio", (A, B)).of({**SCORES, B: 0.0}) is None
 
 
 def test_conditions() -> None:
-    assert About(A, 62.9).test(SCORES) == "holds"
-    assert About(A, 63.1).test(SCORES) == "fails"
-    assert About(A, 60.1).test(SCORES, printed=True) == "holds"
-    assert About(A, 60.2).test(SCORES, printed=True) == "fails"
-    assert Above(Minus(A, B), 10).test(SCORES) == "fails"
-    assert Above(Minus(B, A), -11).test(SCORES) == "holds"
-    assert Below(A, 60.1).test(SCORES) == "holds"
-    assert Below(A, 60).test(SCORES) == "fails"
-    assert About(MISSING, 60).test(SCORES) == "not measured"
-    assert About(MISSING, 60).numbers(SCORES) == ""
+    assert about(A, 62.9).test(SCORES) == "holds"
+    assert about(A, 63.1).test(SCORES) == "fails"
+    assert about(A, 60.1).test(SCORES, printed=True) == "holds"
+    assert about(A, 60.2).test(SCORES, printed=True) == "fails"
+    assert Bound(minus(A, B), ">", 10).test(SCORES) == "fails"
+    assert Bound(minus(B, A), ">", -11).test(SCORES) == "holds"
+    assert below(A, 60.1).test(SCORES) == "holds"
+    assert below(A, 60).test(SCORES) == "fails"
+    assert about(MISSING, 60).test(SCORES) == "not measured"
+    assert about(MISSING, 60).numbers(SCORES) == ""
 
 
 def test_what_is_missing_decides_only_if_it_could() -> None:
-    true, false, unknown = Above(A), Below(A, 0), Above(MISSING)
+    true, false, unknown = Bound(A, ">"), below(A, 0), Bound(MISSING, ">")
     assert AtLeast(1, (true, unknown)).test(SCORES) == "holds"
     assert AtLeast(2, (true, unknown)).test(SCORES) == "not measured"
     assert AtLeast(2, (false, unknown)).test(SCORES) == "fails"
-    assert every(true, unknown).test(SCORES) == "not measured"
-    assert every(false, unknown).numbers(SCORES) == "1 of 2 measured: a on t 60.0, asked < 0 (no)"
+    assert every([true, unknown]).test(SCORES) == "not measured"
+    assert every([false, unknown]).numbers(SCORES) == "1 of 2 measured: a on t 60.0, asked < 0 (no)"
 
 
 def test_ids_are_unique_and_places_are_of_known_models_and_tasks() -> None:

@@ -15,13 +15,14 @@ from scipy.stats import ks_2samp
 
 from tasks.phantom import clip, furniture, simulator
 from tasks.phantom.anatomy import breast, liver, lung, ovary
-from tasks.phantom.geometry import Canvas, CurvedArray, Linear, grid
+from tasks.phantom.geometry import Canvas, Linear, grid
 from tasks.phantom.machine import Style, draw, generator
 from tasks.phantom.picture import Motion, Study
 from tasks.phantom.releases import aul
 from tasks.phantom.scene import FLUID, LIVER, STONE, Scene, Tissue
 from tasks.phantom.shapes import Blob, noise
 from tasks.phantom.simulator import Beam
+from tasks.scan.sector import Sector
 
 PROBE = Linear(depth=80, half_width=40)
 QUIET = Beam(frequency=4, focus=40, spread=30, noise=-200, side_lobes=0)
@@ -146,14 +147,12 @@ def test_log_compression_spans_the_dynamic_range() -> None:
 
 probes = st.one_of(
     st.builds(Linear, st.floats(20, 200), st.floats(10, 40)),
-    st.builds(CurvedArray, st.floats(20, 200), st.floats(1, 60), st.floats(0.2, 1.3)),
+    st.builds(Sector.of_array, st.floats(20, 200), st.floats(1, 60), st.floats(0.2, 1.3)),
 )
 
 
 @given(probes, st.floats(0, 1), st.floats(-1, 1))
-def test_beams_and_points_are_inverse(
-    probe: Linear | CurvedArray, share: float, side: float
-) -> None:
+def test_beams_and_points_are_inverse(probe: Linear | Sector, share: float, side: float) -> None:
     depth = share * probe.depth
     x, z = probe.points(np.array(depth), np.array(side))
     back = probe.beams(x, z)
@@ -164,14 +163,16 @@ def test_beams_and_points_are_inverse(
 
 
 @given(probes)
-def test_line_spacing_is_the_distance_of_neighbours(probe: Linear | CurvedArray) -> None:
+def test_line_spacing_is_the_distance_of_neighbours(probe: Linear | Sector) -> None:
     x, z = grid(probe, 5, 200)
     gap = np.hypot(np.diff(x[-1])[100], np.diff(z[-1])[100])
     assert probe.line_spacing(np.array(probe.depth), 200) == pytest.approx(gap, rel=1e-2)
 
 
-@pytest.mark.parametrize("probe", [PROBE, CurvedArray(100, 40, 0.6), CurvedArray(120, 3, 0.7)])
-def test_scan_conversion_puts_echoes_where_they_arose(probe: Linear | CurvedArray) -> None:
+@pytest.mark.parametrize(
+    "probe", [PROBE, Sector.of_array(100, 40, 0.6), Sector.of_array(120, 3, 0.7)]
+)
+def test_scan_conversion_puts_echoes_where_they_arose(probe: Linear | Sector) -> None:
     canvas = Canvas(probe, 330, 460, pixel=0.4, left=230.0, top=30.0)
     beams = np.zeros((200, 101), np.float32)
     beams[120, 30] = 1
@@ -183,7 +184,7 @@ def test_scan_conversion_puts_echoes_where_they_arose(probe: Linear | CurvedArra
 
 
 def test_outside_of_the_field_of_view_is_background() -> None:
-    probe = CurvedArray(100, 40, 0.6)
+    probe = Sector.of_array(100, 40, 0.6)
     canvas = Canvas(probe, 300, 500, pixel=0.4, left=250.0, top=30.0)
     screen = canvas.convert(np.ones((50, 40), np.float32), background=-1)
     area = np.mean(screen == 1) * 300 * 500 * 0.4**2
@@ -221,7 +222,7 @@ def test_noise_is_fixed_to_the_tissue() -> None:
 
 
 def test_fat_brightens_the_liver_and_drains_the_sound() -> None:
-    probe = CurvedArray(150, 55, 0.55)
+    probe = Sector.of_array(150, 55, 0.55)
 
     def measured(fat: float) -> tuple[float, float]:
         echo, drop = [], []
@@ -259,7 +260,7 @@ def test_a_lines_lie_across_the_beam_and_b_lines_along_it() -> None:
     def across_over_along(kind: str) -> float:
         ratios = []
         for number in range(10):
-            scene = Scene(CurvedArray(110, 50, 0.55), 220, 110)
+            scene = Scene(Sector.of_array(110, 50, 0.55), 220, 110)
             lung.lung(scene, np.random.default_rng(number), kind)
             ghost = scene.ghost[70:]
             ratios.append(float(ghost.mean(axis=0).std() / ghost.mean(axis=1).std()))
@@ -269,7 +270,7 @@ def test_a_lines_lie_across_the_beam_and_b_lines_along_it() -> None:
 
 
 def test_a_lines_repeat_the_pleura() -> None:
-    scene = Scene(CurvedArray(120, 50, 0.5), 480, 96)
+    scene = Scene(Sector.of_array(120, 50, 0.5), 480, 96)
     lung.lung(scene, np.random.default_rng(4), "regular")
     profile = scene.ghost[:, 48]  # one beam, since the pleura may lean
     peaks, _ = find_peaks(profile, prominence=0.1)
@@ -297,7 +298,7 @@ def test_ovarian_classes_differ_in_echo_within_the_mass() -> None:
     def inside(code: int) -> tuple[float, float]:
         means, spreads = [], []
         for number in range(6):
-            scene = Scene(CurvedArray(100, 15, 0.9), 160, 120)
+            scene = Scene(Sector.of_array(100, 15, 0.9), 160, 120)
             border = ovary.ovary(scene, np.random.default_rng(number), code)
             middle = border.mean(axis=0)
             near = (

@@ -8,13 +8,15 @@ from __future__ import annotations
 import importlib
 import warnings
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from ultrabench_eval.core.errors import UserError, did_you_mean
 from ultrabench_eval.core.names import printable
 
+T = TypeVar("T")
 
-class Registry:
+
+class Registry(Generic[T]):
     """Names of one kind of thing (models, tasks) and what stands behind them.
 
     Args:
@@ -70,7 +72,7 @@ class Registry:
     def __contains__(self, name: str) -> bool:
         return self._key(name) is not None
 
-    def get(self, name: str) -> Any:
+    def get(self, name: str) -> T:
         """The object behind `name`, imported now.
 
         Raises:
@@ -85,7 +87,8 @@ class Registry:
         elif isinstance(target, str):
             module, _, attribute = target.partition(":")
             target = getattr(importlib.import_module(module), attribute)
-        return target
+        found: T = target
+        return found
 
     def _key(self, name: str) -> str | None:
         """The registered name that answers to `name`: itself, or its family."""

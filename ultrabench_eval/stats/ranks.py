@@ -97,15 +97,8 @@ def critical_difference(models: int, tasks: int, level: float = 0.95) -> float:
     equation in section 3.2.2).
     """
     q = stats.studentized_range.ppf(level, models, np.inf) / np.sqrt(2)
-    return float(q * _rank_error(models, tasks))
-
-
-def nemenyi(scores: np.ndarray) -> np.ndarray:
-    """P-values of all pairs of models by Nemenyi's test; scores [M, T] -> [M, M], diagonal 1."""
-    models, tasks = scores.shape
-    mean = average_ranks(scores)
-    steps = np.abs(mean[:, None] - mean) / _rank_error(models, tasks) * np.sqrt(2)
-    return np.asarray(stats.studentized_range.sf(steps, models, np.inf))
+    # By the standard error of the difference of two mean ranks, if all models are equal.
+    return float(q * np.sqrt(models * (models + 1) / (6 * tasks)))
 
 
 def first_share(resampled: np.ndarray, level: float = 0.95) -> First:
@@ -172,11 +165,6 @@ def kendall(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     untied = np.sqrt(np.abs(order_a).sum(0) * np.abs(order_b).sum(0))
     agree = (order_a * order_b).sum(0)
     return np.asarray(np.divide(agree, untied, out=np.full(untied.shape, np.nan), where=untied > 0))
-
-
-def _rank_error(models: int, tasks: int) -> float:
-    """Standard error of the difference of two mean ranks, if all models are equal."""
-    return float(np.sqrt(models * (models + 1) / (6 * tasks)))
 
 
 def _share_of_best(scores: np.ndarray) -> np.ndarray:

@@ -7,28 +7,17 @@ it in their card.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ultrabench_eval.core.registry import Registry
 
 if TYPE_CHECKING:
     from ultrabench_eval.task_types.task_type import TaskType
 
-registry = Registry("task type", group="ultrabench_eval.task_types", listing="ubench run --help")
+registry: Registry[TaskType] = Registry(
+    "task type", group="ultrabench_eval.task_types", listing="ubench run --help"
+)
 for _name in ("classification",):
     registry.register(_name, f"{__name__}.{_name}:TYPE")
 
-
-def register(name: str, task_type: TaskType) -> Any:
-    """Make a kind of task known by a name."""
-    return registry.register(name, task_type)
-
-
-def get(name: str) -> TaskType:
-    """The kind of task of that name.
-
-    Raises:
-        UserError: there is none.
-    """
-    found: TaskType = registry.get(name)
-    return found
+register, get = registry.register, registry.get

@@ -123,7 +123,7 @@ def _fewshot(
     x = list(by_fraction)
     styles = canvas.styles(models, labels)
 
-    def draw(ax: Axes, task: str) -> None:
+    def draw(ax: Axes, task: str, row: str) -> None:
         for model, style in styles.items():
             _curve(ax, x, [at.get((model, task)) for at in places], style)
         if marks:
@@ -136,7 +136,7 @@ def _fewshot(
     title = f"Few-shot, {probing.words}"
     metric = main_metric(every)
     note = BAND.format(metric.in_unit)
-    return _task_panels(name, title, note, metric, tasks, models, labels, draw, marks)
+    return _task_panels(name, title, note, metric, tasks, labels, draw, marks)
 
 
 def _marks(
@@ -190,28 +190,41 @@ def _task_panels(
     note: str,
     metric: Metric,
     tasks: Sequence[str],
-    models: Sequence[str],
     labels: Labels,
-    draw: Callable[[Axes, str], None],
+    draw: Callable[[Axes, str, str], None],
     marks: Marks | None = None,
+    rows: Sequence[str] = ("",),
 ) -> dict[str, bytes]:
-    """Small multiples: a panel a task, at most four a row."""
+    """Small multiples: a column a task, at most four beside each other, and below them the rest.
+
+    Args:
+        draw: called with each panel's axes, its task, and its row's name.
+        rows: names of each task's panels, which share one scale.
+    """
     columns = min(canvas.COLUMNS, len(tasks))
-    rows = -(-len(tasks) // columns)
-    figure, axes = canvas.panels(rows, columns)
-    flat = [ax for row in axes for ax in row]
-    for place, ax in enumerate(flat):
-        if place >= len(tasks):
+    blocks = -(-len(tasks) // columns)
+    figure, axes = canvas.panels(blocks * len(rows), columns)
+    for place, task in enumerate(tasks):
+        block, column = divmod(place, columns)
+        mine = [row[column] for row in axes[block * len(rows) :][: len(rows)]]
+        mine[0].set_title(_task_title(task, labels, marks), fontsize=look().font)
+        for row, ax in zip(rows, mine, strict=True):
+            draw(ax, task, row)
+            if column == 0:
+                head = f"{row.replace('_', ' ')}\n" if row else ""
+                ax.set_ylabel(f"{head}{metric.on_axis}", fontsize=look().font)
+        if len(mine) > 1:
+            limits = [ax.get_ylim() for ax in mine]
+            for ax in mine:
+                ax.set_ylim(min(low for low, _ in limits), max(high for _, high in limits))
+    for line in axes[(blocks - 1) * len(rows) :]:
+        for ax in line[len(tasks) - (blocks - 1) * columns :]:
             ax.set_visible(False)
-            continue
-        draw(ax, tasks[place])
-        ax.set_title(_task_title(tasks[place], labels, marks), fontsize=look().font)
-        if place % columns == 0:
-            ax.set_ylabel(metric.on_axis, fontsize=look().font)
     if marks:
-        _marks_legend(flat[0], marks)
+        _marks_legend(axes[0][0], marks)
         note += marks.note(tasks)
     synthetic = bool(labels.synthetic & set(tasks))
+    flat = [ax for line in axes for ax in line]
     canvas.finish(figure, flat, title, columns, synthetic=synthetic, note=note)
     return canvas.files(figure, name)
 
@@ -245,56 +258,27 @@ def _corruption(
     marks: Marks | None,
 ) -> dict[str, bytes]:
     """A row a corruption, a column a task, scores against severity."""
-    names, models = _names(one, family), sorted(one.models)
-    columns = min(canvas.COLUMNS, len(tasks))
-    blocks = -(-len(tasks) // columns)
-    rows = blocks * len(names)
-    figure, axes = canvas.panels(rows, columns)
-    styles = canvas.styles(models, labels)
-    for place, task in enumerate(tasks):
-        block, column = divmod(place, columns)
-        mine = [row[column] for row in axes[block * len(names) :][: len(names)]]
-        mine[0].set_title(_task_title(task, labels, marks), fontsize=look().font)
-        for corruption, ax in zip(names, mine, strict=True):
-            _severities(ax, corruption, task, one, styles)
-            if marks:
-                _marks(ax, task, marks, styles, (-0.25, -0.5))
-            if column == 0:
-                words = f"{corruption.replace('_', ' ')}\n{one.metric.on_axis}"
-                ax.set_ylabel(words, fontsize=look().font)
-        limits = [ax.get_ylim() for ax in mine]  # one scale a task
-        for ax in mine:
-            ax.set_ylim(min(low for low, _ in limits), max(high for _, high in limits))
-    for row in axes[(blocks - 1) * len(names) :]:
-        for ax in row[len(tasks) - (blocks - 1) * columns :]:
-            ax.set_visible(False)
-    if marks:
-        _marks_legend(axes[0][0], marks)
-    canvas.finish(
-        figure,
-        [ax for row in axes for ax in row],
-        f"Corrupted test images ({family}), {probing.words}",
-        columns,
-        synthetic=bool(labels.synthetic & set(tasks)),
-        note=BAND.format(one.metric.in_unit) + (marks.note(tasks) if marks else ""),
-    )
-    return canvas.files(figure, name)
+    styles = canvas.styles(sorted(one.models), labels)
+    severities = (0, *corrupt.SEVERITIES)
 
+    def draw(ax: Axes, task: str, corruption: str) -> None:
+        known = corrupt.find(corruption)
+        for model, style in styles.items():
+            entries = [one.clean.get((model, task))] + [
+                one.corrupted.get((corruption, severity), {}).get((model, task))
+                for severity in corrupt.SEVERITIES
+            ]
+            _curve(ax, severities, entries, style)
+        levels = [f"{known.level(severity):g}" for severity in corrupt.SEVERITIES]
+        ax.set_xticks(severities, ["clean", *levels])
+        ax.set_xlabel(drawing.plain(known.unit), fontsize=look().font - 0.5)
+        if marks:
+            _marks(ax, task, marks, styles, (-0.25, -0.5))
 
-def _severities(
-    ax: Axes, corruption: str, task: str, one: Corrupted, styles: Mapping[str, dict[str, Any]]
-) -> None:
-    """A panel: one corruption of one task."""
-    known = corrupt.find(corruption)
-    for model, style in styles.items():
-        entries = [one.clean.get((model, task))] + [
-            one.corrupted.get((corruption, severity), {}).get((model, task))
-            for severity in corrupt.SEVERITIES
-        ]
-        _curve(ax, (0, *corrupt.SEVERITIES), entries, style)
-    levels = [f"{known.level(severity):g}" for severity in corrupt.SEVERITIES]
-    ax.set_xticks((0, *corrupt.SEVERITIES), ["clean", *levels])
-    ax.set_xlabel(drawing.plain(known.unit), fontsize=look().font - 0.5)
+    title = f"Corrupted test images ({family}), {probing.words}"
+    note = BAND.format(one.metric.in_unit)
+    names = _names(one, family)
+    return _task_panels(name, title, note, one.metric, tasks, labels, draw, marks, names)
 
 
 def _protocols(
@@ -307,7 +291,7 @@ def _protocols(
     by_task = {change.task: change for change in changes}
     models = sorted({model for change in changes for model in change.models})
 
-    def draw(ax: Axes, task: str) -> None:
+    def draw(ax: Axes, task: str, row: str) -> None:
         change = by_task[task]
         for model, style in canvas.styles(models, labels).items():
             if model in change.models:
@@ -319,7 +303,7 @@ def _protocols(
     title = f"Protocols {' and '.join(protocols.short(both))}, {both[0].probe} probe"
     metric = changes[0].metric
     note = f"{metric.in_unit}, mean over seeds; lines that cross change the order"
-    return _task_panels(name, title, note, metric, list(by_task), models, labels, draw)
+    return _task_panels(name, title, note, metric, list(by_task), labels, draw)
 
 
 # ---- ranks --------------------------------------------------------------------------------------

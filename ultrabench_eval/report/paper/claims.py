@@ -6,8 +6,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import pandas as pd
-
 from ultrabench_eval.cells import Cell
 from ultrabench_eval.report.paper.published import Published
 from ultrabench_eval.report.paper.quantities import ScorePlace, Scores, Verdict
@@ -155,20 +153,18 @@ def disagreements(tested: Sequence[Judged]) -> list[str]:
 
 def csv(tested: Sequence[Judged]) -> str:
     """claims.csv, a row a claim."""
-    text: str = pd.DataFrame(
-        [
-            {
-                "id": one.claim.id,
-                "section": one.claim.section,
-                "claim": one.claim.text,
-                "tested_as": one.claim.how,
-                "tables": one.tables.verdict,
-                "tables_numbers": one.tables.numbers,
-                "run": one.run.verdict,
-                "run_numbers": one.run.numbers,
-                "note": one.claim.note,
-            }
-            for one in tested
-        ]
-    ).to_csv(index=False, lineterminator="\n")
-    return text
+    rows = [
+        {
+            "id": one.claim.id,
+            "section": one.claim.section,
+            "claim": one.claim.text,
+            "tested_as": one.claim.how,
+            "tables": one.tables.verdict,
+            "tables_numbers": one.tables.numbers,
+            "run": one.run.verdict,
+            "run_numbers": one.run.numbers,
+            "note": one.claim.note,
+        }
+        for one in tested
+    ]
+    return Table(list(rows[0]), [list(row.values()) for row in rows]).csv()

@@ -253,35 +253,6 @@ def sizes_layout(published: Published) -> Table:
     )
 
 
-def scores_of(text: str, source: Paper = US_JEPA) -> list[PublishedScore]:
-    """Scores from the CSV of `scores_layout`; the number of seeds, not printed there, is five."""
-    header, *rows = csv.reader(io.StringIO(text))
-    models, tasks = _ours(source.models), _ours(source.tasks)
-    found = []
-    for printed, *cells in rows:
-        for task, cell in zip(header[1:], cells, strict=True):
-            if cell:
-                mean, sd = cell.split(" ± ")
-                found.append(
-                    PublishedScore(models[printed], tasks[task], float(mean), float(sd), 5)
-                )
-    return found
-
-
-def sizes_of(text: str, source: Paper = US_JEPA) -> list[PublishedSizes]:
-    """Sizes from the CSV of `sizes_layout`."""
-    _, *rows = csv.reader(io.StringIO(text))
-    tasks = _ours(source.tasks)
-    return [
-        PublishedSizes(tasks[task], organ, description, *map(int, numbers))
-        for task, organ, description, *numbers in rows
-    ]
-
-
-def _ours(names: Mapping[str, str]) -> dict[str, str]:
-    return {printed: name for name, printed in names.items()}
-
-
 def pages(published: Published) -> dict[str, bytes]:
     """Both tables as Markdown, LaTeX and CSV, by file name."""
     made = {}

@@ -7,13 +7,14 @@ printed, and tested against any table of scores.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 Verdict = Literal["holds", "fails", "not measured"]
 ROUNDING = 0.15
 """By how much a difference of two printed numbers may miss a third: half a digit each."""
+_EPSILON = 1e-9  # 52.2 - 42.7 is not quite 9.5
 
 
 @dataclass(frozen=True, order=True)
@@ -26,10 +27,18 @@ class ScorePlace:
     corruption: str = "none"
     severity: int = 0
 
+    def of(self, scores: Scores) -> float | None:
+        """The score there, percent."""
+        return scores.get(self)
+
+    @property
+    def condition(self) -> str:
+        """What is not as usual there, after a space."""
+        few = f" with {self.fraction} %" if self.fraction != 100 else ""
+        return few + (f" at {self.corruption} {self.severity}" if self.severity else "")
+
     def __str__(self) -> str:
-        text = f"{self.model} on {self.task}"
-        text += f" with {self.fraction} %" if self.fraction != 100 else ""
-        return text + (f" at {self.corruption} {self.severity}" if self.severity else "")
+        return f"{self.model} on {self.task}{self.condition}"
 
 
 Scores = Mapping[ScorePlace, float]
@@ -38,147 +47,78 @@ Scores = Mapping[ScorePlace, float]
 
 
 @dataclass(frozen=True)
-class ScoreQuantity:
-    """One score, percent."""
+class Combined:
+    """A number made of scores, or of other quantities."""
 
-    place: ScorePlace
-
-    def of(self, scores: Scores) -> float | None:
-        """Its value."""
-        return scores.get(self.place)
-
-    def __str__(self) -> str:
-        return str(self.place)
-
-
-@dataclass(frozen=True)
-class Mean:
-    """Mean of quantities."""
-
+    how: Literal["mean", "best", "minus", "ratio"]
+    """`minus` is first - second, in points; `ratio` is first / second, in percent."""
     parts: tuple[Quantity, ...]
-    name: str
-
-    def of(self, scores: Scores) -> float | None:
-        """Its value; None if any part is missing."""
-        values = _all(self.parts, scores)
-        return sum(values) / len(values) if values else None
-
-    def __str__(self) -> str:
-        return self.name
-
-
-@dataclass(frozen=True)
-class Best:
-    """Highest of quantities."""
-
-    parts: tuple[Quantity, ...]
-    name: str
+    name: str = ""
 
     def of(self, scores: Scores) -> float | None:
         """Its value; None if any part is missing, for that could be the highest."""
-        values = _all(self.parts, scores)
-        return max(values) if values else None
+        found = [part.of(scores) for part in self.parts]
+        values = [value for value in found if value is not None]
+        if len(values) < len(found):
+            return None
+        match self.how:
+            case "mean":
+                return sum(values) / len(values)
+            case "best":
+                return max(values)
+            case "minus":
+                return values[0] - values[1]
+        return 100 * values[0] / values[1] if values[1] else None
 
     def __str__(self) -> str:
-        return self.name
+        return self.name or f" {'−' if self.how == 'minus' else '/'} ".join(map(str, self.parts))
 
 
-@dataclass(frozen=True)
-class Minus:
+Quantity = ScorePlace | Combined
+
+
+def minus(first: Quantity, second: Quantity, name: str = "") -> Combined:
     """First - second, in points."""
-
-    first: Quantity
-    second: Quantity
-    name: str = ""
-
-    def of(self, scores: Scores) -> float | None:
-        """Its value."""
-        first, second = self.first.of(scores), self.second.of(scores)
-        return None if first is None or second is None else first - second
-
-    def __str__(self) -> str:
-        return self.name or f"{self.first} − {self.second}"
-
-
-@dataclass(frozen=True)
-class Ratio:
-    """First / second, in percent."""
-
-    first: Quantity
-    second: Quantity
-    name: str = ""
-
-    def of(self, scores: Scores) -> float | None:
-        """Its value."""
-        first, second = self.first.of(scores), self.second.of(scores)
-        return None if first is None or not second else 100 * first / second
-
-    def __str__(self) -> str:
-        return self.name or f"{self.first} / {self.second}"
-
-
-Quantity = ScoreQuantity | Mean | Best | Minus | Ratio
-
-
-def _all(parts: Iterable[Quantity], scores: Scores) -> list[float]:
-    """Values of all parts; empty if one is missing."""
-    values = [part.of(scores) for part in parts]
-    known = [value for value in values if value is not None]
-    return known if len(known) == len(values) else []
+    return Combined("minus", (first, second), name)
 
 
 # ---- conditions ---------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class About:
-    """A quantity is what is stated, give or take."""
+class Bound:
+    """A quantity is about what is stated, or above or below it."""
 
     quantity: Quantity
-    stated: float
+    sign: Literal["stated", ">", "<"]
+    bound: float = 0.0
     within: float = 3.0
-    """Percent or points that a run may differ; printed tables may by `ROUNDING`."""
+    """Percent or points that a run may miss what is stated by; printed tables: `ROUNDING`."""
 
     def test(self, scores: Scores, *, printed: bool = False) -> Verdict:
         """Whether it is so; `printed`: the scores are those of a printed table."""
-        allowed = (ROUNDING if printed else self.within) + _EPSILON
-        return _verdict(self.quantity, scores, lambda value: abs(value - self.stated) <= allowed)
+        value = self.quantity.of(scores)
+        if value is None:
+            return "not measured"
+        if self.sign == "stated":
+            allowed = ROUNDING if printed else self.within
+            so = abs(value - self.bound) <= allowed + _EPSILON
+        elif self.sign == ">":
+            so = value > self.bound + _EPSILON
+        else:
+            so = value < self.bound - _EPSILON
+        return "holds" if so else "fails"
 
     def numbers(self, scores: Scores, *, printed: bool = False) -> str:
-        """Its value beside what is stated; "" if there is none."""
-        return _number(self.quantity, scores, f", stated {self.stated:g}")
-
-
-@dataclass(frozen=True)
-class Above:
-    """A quantity is greater than a bound."""
-
-    quantity: Quantity
-    bound: float = 0.0
-
-    def test(self, scores: Scores, *, printed: bool = False) -> Verdict:
-        """Whether it is so."""
-        return _verdict(self.quantity, scores, lambda value: value > self.bound + _EPSILON)
-
-    def numbers(self, scores: Scores, *, printed: bool = False) -> str:
-        """Its value; "" if there is none."""
-        return _number(self.quantity, scores, f", asked > {self.bound:g}" if self.bound else "")
-
-
-@dataclass(frozen=True)
-class Below:
-    """A quantity is less than a bound."""
-
-    quantity: Quantity
-    bound: float
-
-    def test(self, scores: Scores, *, printed: bool = False) -> Verdict:
-        """Whether it is so."""
-        return _verdict(self.quantity, scores, lambda value: value < self.bound - _EPSILON)
-
-    def numbers(self, scores: Scores, *, printed: bool = False) -> str:
-        """Its value; "" if there is none."""
-        return _number(self.quantity, scores, f", asked < {self.bound:g}")
+        """Its value beside the bound; "" if there is none."""
+        value = self.quantity.of(scores)
+        if value is None:
+            return ""
+        signed = isinstance(self.quantity, Combined) and self.quantity.how == "minus"
+        asked = f", {'' if self.sign == 'stated' else 'asked '}{self.sign} {self.bound:g}"
+        if self.sign == ">" and not self.bound:
+            asked = ""
+        return f"{self.quantity} {value:{'+.1f' if signed else '.1f'}}{asked}"
 
 
 @dataclass(frozen=True)
@@ -220,25 +160,10 @@ class AtLeast:
         return [one.test(scores, printed=printed) for one in self.conditions]
 
 
-Condition = About | Above | Below | AtLeast
-
-_EPSILON = 1e-9  # 52.2 - 42.7 is not quite 9.5
+Condition = Bound | AtLeast
 
 
-def _verdict(quantity: Quantity, scores: Scores, so: Callable[[float], bool]) -> Verdict:
-    value = quantity.of(scores)
-    if value is None:
-        return "not measured"
-    return "holds" if so(value) else "fails"
-
-
-def _number(quantity: Quantity, scores: Scores, asked: str) -> str:
-    value = quantity.of(scores)
-    if value is None:
-        return ""
-    return f"{quantity} {value:{'+.1f' if isinstance(quantity, Minus) else '.1f'}}{asked}"
-
-
-def every(*conditions: Condition) -> AtLeast:
+def every(conditions: Iterable[Condition]) -> AtLeast:
     """All conditions hold."""
-    return AtLeast(len(conditions), conditions)
+    held = tuple(conditions)
+    return AtLeast(len(held), held)
