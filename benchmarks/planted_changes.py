@@ -379,9 +379,9 @@ CHANGES = (
     ),
     Change(
         "rows of features come in the order in which they are stored",
-        "ultrabench_eval/features.py",
-        "features[targets] = shard[sources]",
-        "features[targets] = shard[sorted(sources)]",
+        "ultrabench_eval/feature_rows.py",
+        "enumerate(self._places[index.cpu()].tolist())",
+        "enumerate(sorted(self._places[index.cpu()].tolist()))",
         ("tests/test_features.py::test_rows_come_in_the_order_that_is_asked_for",),
     ),
     Change(
