@@ -1,7 +1,7 @@
 """Peak memory of an attentive probe on token shards of several sizes.
 
     python benchmarks/token_memory.py --images 2000,4000,8000
-    PYTHONPATH=../before python benchmarks/token_memory.py --images 2000,4000   # of another checkout
+    PYTHONPATH=../before python benchmarks/token_memory.py --images 2000  # another checkout's
 
 Tokens are synthetic, [N, 196, 768] in float16 as a ViT-B/16 gives them, 301 kB per image; four
 fifths are training images. Each size is read and trained on for an epoch in a process of its own,
