@@ -34,7 +34,15 @@ from ultrabench_eval import (
     probes,
     task_types,
 )
-from ultrabench_eval.cells import Cell, Cells, Coordinates, Failure, MetricFacts, identity
+from ultrabench_eval.cells import (
+    Cell,
+    Cells,
+    Coordinates,
+    CorruptionFacts,
+    Failure,
+    MetricFacts,
+    identity,
+)
 from ultrabench_eval.core import hashing
 from ultrabench_eval.core.errors import UserError
 from ultrabench_eval.corrupt import CorruptedImage
@@ -435,6 +443,7 @@ class Bench:
             task={"title": self.task.card.title, "groups": self.task.card.groups},
             type=self.task.card.type,
             main=self.type.main.name,
+            corrupted_by=_not_ours(at.corruption),
             described={
                 metric.name: MetricFacts(
                     title=metric.title or metric.name,
@@ -485,6 +494,13 @@ def _not_built_in(task_type: TaskType) -> tuple[Metric, ...]:
     """Those of a type's metrics that pages cannot know without a plugin."""
     ours = executed.is_ours(type(task_type).__module__)
     return metrics.added(task_type.name) if ours else task_type.every
+
+
+def _not_ours(corruption: str) -> CorruptionFacts | None:
+    """What pages cannot know of a corruption without its plugin."""
+    if corruption == "none" or (one := corrupt.find(corruption)).function is None:
+        return None
+    return CorruptionFacts(unit=one.unit, levels=one.levels, summary=one.summary)
 
 
 def _versioned(corruption: str) -> str:

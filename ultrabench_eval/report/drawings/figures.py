@@ -285,7 +285,7 @@ def _severities(
     ax: Axes, corruption: str, task: str, one: Corrupted, styles: Mapping[str, dict[str, Any]]
 ) -> None:
     """A panel: one corruption of one task."""
-    known = corrupt.find(corruption)
+    known = corrupt.told(corruption)
     for model, style in styles.items():
         entries = [one.clean.get((model, task))] + [
             one.corrupted.get((corruption, severity), {}).get((model, task))
