@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
@@ -236,10 +236,11 @@ def register(name: str, corruption: Corruption) -> Any:
             f"a corruption cannot be called '{name}'; use letters, digits and _, and no name of a "
             "family"
         )
-    levels = corruption.levels
-    if len(levels) != len(SEVERITIES) or not np.isfinite(np.asarray(levels, float)).all():
+    levels = [float(level) for level in corruption.levels]
+    if len(levels) != len(SEVERITIES) or not np.isfinite(levels).all():
         raise UserError(f"the corruption '{name}' needs three levels, from mild to hard")
-    return registry.register(name, corruption)
+    mild, middle, hard = levels
+    return registry.register(name, replace(corruption, levels=(mild, middle, hard)))
 
 
 def known() -> dict[str, Corruption]:
