@@ -2,8 +2,8 @@
 
 For encoders whose mean over tokens hides what a few of them know. Trained as the linear probe is,
 but with autograd: here reading the tokens takes the time, not the steps' overhead. A batch of
-tokens is in memory at a time. If they are standardised, mean and deviation are first worked out from
-some of their columns at a time: `_NUMBERS` numbers, or 64 per token where that is more.
+tokens is in memory at a time. If they are standardised, mean and deviation are first worked out
+from some of their columns at a time: `_NUMBERS` numbers, or 64 per token where that is more.
 
 N is the number of training images, T of tokens, D their width, B the batch size, S the number of
 settings, C of classes.
