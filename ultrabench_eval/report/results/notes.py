@@ -95,8 +95,8 @@ def mixtures(cells: Sequence[Cell]) -> list[str]:
                 "or dtypes; run all of its tasks again"
             )
     for name, members in _grouped(cells, lambda c: c.coordinates.corruption):
-        if len({c.identity["corruption"] for c in members}) > 1:
-            warnings.append(
+        if len({c.identity.get("corruption") for c in members}) > 1:
+            found.append(
                 f"test images with {name} were made by different versions of that corruption; run "
                 "all of them again"
             )
