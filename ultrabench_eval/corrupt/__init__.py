@@ -245,8 +245,7 @@ def register(name: str, corruption: Corruption) -> Any:
 
 def known() -> dict[str, Corruption]:
     """All corruptions by name: ours in their order, then those of plugins."""
-    others = sorted(set(registry.names()) - set(CORRUPTIONS))
-    return CORRUPTIONS | {name: registry.get(name) for name in others}
+    return {name: find(name) for name in _names()}
 
 
 def names(families: str) -> list[str]:
@@ -260,14 +259,13 @@ def names(families: str) -> list[str]:
     """
     if families.strip() in ("", "none"):
         return []
-    every = known()
     found: dict[str, None] = {}
     for part in families.split(","):
         word = part.strip()
-        if word in every:
+        if word in registry:
             found[word] = None
         elif word == "all" or word in FAMILIES:
-            found |= {c.name: None for c in every.values() if word in ("all", c.family)}
+            found |= {c.name: None for c in known().values() if word in ("all", c.family)}
         else:
             raise UserError(_unknown(word))
     return list(found)
@@ -279,10 +277,10 @@ def find(name: str) -> Corruption:
     Raises:
         UserError: there is none.
     """
-    every = known()
-    if name not in every:
+    if name not in registry:
         raise UserError(_unknown(name))
-    return every[name]
+    found: Corruption = CORRUPTIONS.get(name) or registry.get(name)
+    return found
 
 
 def describe(found: Iterable[Corruption]) -> None:
@@ -292,7 +290,7 @@ def describe(found: Iterable[Corruption]) -> None:
 
 def told(name: str) -> Corruption:
     """What pages say of a corruption: as `find`, else as results describe it."""
-    return known().get(name) or _described.get(name) or Corruption(name)
+    return find(name) if name in registry else _described.get(name, Corruption(name))
 
 
 def order(name: str) -> tuple[int, str]:
@@ -416,11 +414,16 @@ class CorruptedImage:
         return hashing.digest(identity)
 
 
+def _names() -> list[str]:
+    """Of all corruptions: ours in their order, then the others."""
+    return [*CORRUPTIONS, *sorted(set(registry.names()) - set(CORRUPTIONS))]
+
+
 def _check_severity(severity: int) -> None:
     if severity not in (0, *SEVERITIES):
         raise UserError(f"severity {severity} is not one of 0 (as it is), 1, 2, 3; choose one")
 
 
 def _unknown(name: str) -> str:
-    words = [*known(), *FAMILIES, "all", "none"]
+    words = [*_names(), *FAMILIES, "all", "none"]
     return f"unknown corruption '{name}'{did_you_mean(name, words)} there are {', '.join(words)}"
