@@ -237,6 +237,16 @@ CHANGES = (
     ),
     # ---- corruptions
     Change(
+        "a plugin's corruption is known by its name alone",
+        "ultrabench_eval/corrupt/__init__.py",
+        "return code_identity.of([self.function], f\"corruption '{self.name}'\")",
+        "return self.name",
+        (
+            "tests/test_one_new_file.py::"
+            "test_what_a_corruptions_code_is_belongs_to_the_identity_of_features_and_results",
+        ),
+    ),
+    Change(
         "every severity is the mildest",
         "ultrabench_eval/corrupt/__init__.py",
         "return self.levels[severity - 1]",
@@ -379,10 +389,17 @@ CHANGES = (
     ),
     Change(
         "rows of features come in the order in which they are stored",
-        "ultrabench_eval/features.py",
-        "features[targets] = shard[sources]",
-        "features[targets] = shard[sorted(sources)]",
+        "ultrabench_eval/feature_rows.py",
+        "enumerate(self._places[index.cpu()].tolist())",
+        "enumerate(sorted(self._places[index.cpu()].tolist()))",
         ("tests/test_features.py::test_rows_come_in_the_order_that_is_asked_for",),
+    ),
+    Change(
+        "a streamed shard is read whatever became of it",
+        "ultrabench_eval/feature_rows.py",
+        "same = signature(os.fstat(file.fileno())) == shard.signature",
+        "same = True",
+        ("tests/test_features.py::test_a_shard_that_changes_after_it_was_verified_is_told",),
     ),
     Change(
         "the key of features leaves the severity out",
@@ -467,6 +484,20 @@ CHANGES = (
         "return tokens[:, prefix:].mean(dim=1)",
         "return tokens.mean(dim=1)",
         ("tests/model_zoo/test_models.py::test_pooling",),
+    ),
+    Change(
+        "a feature map is turned over its diagonal",
+        "model_zoo/encoder.py",
+        "reshape(len(tokens), -1, rows, count // rows)",
+        "reshape(len(tokens), -1, rows, count // rows).mT",
+        ("tests/model_zoo/test_maps.py::test_maps_of_transformers",),
+    ),
+    Change(
+        "padding counts as image in all of a map's place",
+        "model_zoo/encoder.py",
+        "(part * places - torch.arange(places)).clamp(0, 1)",
+        "(part * places - torch.arange(places)).sign().clamp(0, 1)",
+        ("tests/model_zoo/test_maps.py::test_the_share_of_a_padded_map",),
     ),
     Change(
         "dropout stays on if someone left it on",

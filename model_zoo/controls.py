@@ -106,6 +106,9 @@ class Pixels(_Control):
     def _forward(self, x: Tensor) -> Tensor:
         return x.flatten(1)
 
+    def _maps(self, x: Tensor) -> list[Tensor]:
+        return [x]
+
 
 class ImageStats(_Control):
     """Size, aspect, grey histogram and simple moments of the image as released: [B, 32].
@@ -157,6 +160,9 @@ class FanMask(_Control):
     def _forward(self, x: Tensor) -> Tensor:
         return x.flatten(1)
 
+    def _maps(self, x: Tensor) -> list[Tensor]:
+        return [x.unsqueeze(1)]
+
 
 class Border(_Control):
     """What stands around the scanned region, as a 32 x 32 RGB thumbnail, antialiased: [B, 3072].
@@ -191,6 +197,9 @@ class Border(_Control):
 
     def _forward(self, x: Tensor) -> Tensor:
         return x.flatten(1)
+
+    def _maps(self, x: Tensor) -> list[Tensor]:
+        return [x]
 
 
 def image_statistics(image: np.ndarray) -> np.ndarray:

@@ -24,6 +24,7 @@ from model_zoo import windows
 from model_zoo.cards import Card
 from model_zoo.checkpoints.layouts import Layout
 from model_zoo.released import ReleasedEncoder
+from model_zoo.side_by_side import side_by_side
 from model_zoo.transforms import InputRule
 from model_zoo.vit import initialise
 
@@ -222,6 +223,8 @@ def normed(x: Tensor) -> Tensor:
 class EchoCare(ReleasedEncoder):
     """EchoCare at 256 pixels: features [B, 2048], tokens [B, 64, 2048] of the last level.
 
+    Maps [B, 3072, 16, 16]: the last two levels, after their norms.
+
     A linear probe on 2048 features has 2.7 times the numbers of one on 768.
     """
 
@@ -270,3 +273,7 @@ class EchoCare(ReleasedEncoder):
 
     def _tokens(self, x: Tensor) -> Tensor:
         return normed(self._last(x))
+
+    def _maps(self, x: Tensor) -> list[Tensor]:
+        levels = [normed(one).permute(0, 3, 1, 2) for one in self.network.levels(x)]  # type: ignore[operator]
+        return [side_by_side(levels, x.shape[-2])]

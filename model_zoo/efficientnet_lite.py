@@ -17,6 +17,7 @@ from model_zoo.cards import Card
 from model_zoo.checkpoints import files as checkpoints
 from model_zoo.checkpoints import parts
 from model_zoo.encoder import RANDOM, Encoder
+from model_zoo.side_by_side import side_by_side
 from model_zoo.transforms import InputRule
 from ultrabench_eval.core.errors import UserError
 
@@ -51,7 +52,8 @@ def _card(number: int, parameters: int) -> Card:
 class _EfficientNetLite(Encoder):
     """The mean over the last feature map [B, 1280, h, w], after the head convolution.
 
-    `tokens` gives the cells of that map in raster order. `weights` may be a state dict of the
+    `tokens` gives the cells of that map in raster order; `maps` has it beside the last of stride
+    16 before it. `weights` may be a state dict of the
     package's network, with or without its classifier.
     """
 
@@ -91,6 +93,21 @@ class _EfficientNetLite(Encoder):
         # `extract_features`, not the call: that one goes through the classifier.
         maps = [self.network.extract_features(chunk) for chunk in chunks]  # type: ignore[operator]
         return torch.cat(maps)
+
+    def _maps(self, x: Tensor) -> list[Tensor]:
+        given: list[Tensor] = []  # by each block, for each chunk of the batch
+        blocks: Any = self.network._blocks
+        watched = [
+            block.register_forward_hook(lambda block, into, out: given.append(out))
+            for block in blocks
+        ]
+        try:
+            last = self._map(x)
+        finally:
+            for one in watched:
+                one.remove()
+        stages = [torch.cat(given[place :: len(blocks)]) for place in range(len(blocks))]
+        return [side_by_side([*stages, last], x.shape[-2])]
 
 
 def _import(package: str) -> Any:

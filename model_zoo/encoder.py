@@ -1,12 +1,13 @@
-"""The encoder contract: a sealed `encode()` around private hooks.
+"""The encoder contract: sealed `encode()`, `tokens()` and `maps()` around private hooks.
 
 A wrapper author writes `build` and `_forward`; range checks, resizing, normalisation, evaluation
 mode and the absence of gradients are done here, so they cannot be forgotten.
-B is the batch, D the feature width, N the number of patch tokens.
+B is the batch, D the feature width, N the number of patch tokens, h and w the sides of a map.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -27,7 +28,9 @@ from model_zoo.transforms import InputRule
 from ultrabench_eval.core import hashing
 from ultrabench_eval.core.errors import UserError
 
-_SEALED = ("encode", "tokens", "prepare", "encode_prepared", "fingerprint", "train")
+_SEALED = (
+    *("encode", "tokens", "maps", "prepare", "encode_prepared", "shown", "fingerprint", "train"),
+)
 RANDOM = "random"  # what `weights` must say, in so many words, to get an untrained network
 
 
@@ -35,7 +38,8 @@ class Encoder(nn.Module):
     """A frozen image encoder.
 
     Subclasses set `input_rule` and write two methods, `build` and `_forward`; `_tokens` where
-    the model has patch tokens. Everything else is sealed. `build` may set `input_rule`,
+    the model has patch tokens, `_maps` where it has maps that are not those tokens. Everything
+    else is sealed, but `extent`, for a model that pads images itself. `build` may set `input_rule`,
     `patch_size` and `card` on the instance where they depend on the name.
 
     Args:
@@ -124,6 +128,34 @@ class Encoder(nn.Module):
         """Patch tokens [B, N, D] in raster order, no class token, of prepared images."""
         raise NotImplementedError(f"model '{self.name}' has no patch tokens")
 
+    def _maps(self, x: Tensor) -> list[Tensor]:
+        """Feature maps [B, D, h, w] of prepared images, the finest first; by default one, of
+        `_tokens`."""
+        try:
+            tokens = self._tokens(x)
+        except NotImplementedError as error:
+            raise NotImplementedError(f"model '{self.name}' has no feature maps") from error
+        return [self._grid(tokens, x)]
+
+    def _grid(self, tokens: Tensor, x: Tensor) -> Tensor:
+        """Tokens [B, N, D] of inputs `x` [B, 3, H, W] as a map [B, D, h, w] over them.
+
+        Raises:
+            ValueError: they are no grid of squares.
+        """
+        (height, width), count = x.shape[-2:], tokens.shape[1]
+        if (side := self.patch_size) and (height // side) * (width // side) == count:
+            rows = height // side
+        else:
+            rows = round(math.sqrt(count * height / width))
+            if rows * rows * width != count * height:  # places would not be as wide as high
+                raise ValueError(
+                    f"{type(self).__name__} gave {count} tokens for an input of {height} x "
+                    f"{width} pixels, which are no grid of squares; leave class tokens out of "
+                    "them, set patch_size, or write _maps"
+                )
+        return tokens.mT.reshape(len(tokens), -1, rows, count // rows)
+
     def _prepare(self, image: np.ndarray | Tensor) -> Tensor:
         """Input of one image; only controls that look at the raw image write their own."""
         if self.input_rule is None:
@@ -177,6 +209,67 @@ class Encoder(nn.Module):
                 f"for {len(x)} images; it must give [{len(x)}, N, D]"
             )
         return tokens
+
+    @final
+    @torch.inference_mode()
+    def maps(self, images: Tensor) -> list[Tensor]:
+        """Feature maps, each float32 [B, D, h, w] on the encoder's device; arguments as `encode`.
+
+        A map lies over the whole input, its rows and columns as in the image: place (i, j) of
+        h x w is the input's rectangle from (i / h, j / w) to ((i + 1) / h, (j + 1) / w), in parts
+        of its height and width. Where images are padded, `extent` and `shown` say which part of
+        that is the image.
+
+        Of a ViT it is the patch tokens as a grid, without class token and registers. Of a network
+        with stages it is the map of stride 16 beside that of stride 32 (`side_by_side`). There may
+        be several, the finest first.
+
+        Raises:
+            NotImplementedError: the model has no maps.
+        """
+        _check_images(images)
+        return self.maps_prepared(torch.stack([self.prepare(image) for image in images]))
+
+    @final
+    @torch.inference_mode()
+    def maps_prepared(self, x: Tensor) -> list[Tensor]:
+        """`maps` of stacked `prepare` results; not checked for NaN.
+
+        Raises:
+            NotImplementedError: the model has no maps.
+        """
+        self.eval()
+        maps = [one.float() for one in self._maps(x.to(self.device, self.dtype))]
+        shapes = [tuple(one.shape) for one in maps]
+        if not maps or any(len(shape) != 4 or shape[0] != len(x) for shape in shapes):
+            raise ValueError(
+                f"{type(self).__name__}._maps gave shapes {shapes} for {len(x)} images; "
+                f"it must give at least one map, each [{len(x)}, D, h, w]"
+            )
+        return maps
+
+    def extent(self, height: int, width: int) -> tuple[float, float]:
+        """Which part of the prepared input shows an image of `height` x `width` pixels.
+
+        It is at the top left. (1, 1) is all of it; (0.75, 1) the upper three quarters, and the rest
+        is padding. By the input rule; a model that pads in its own `_prepare` overrides it.
+        """
+        return self.input_rule.extent(height, width) if self.input_rule else (1.0, 1.0)
+
+    @final
+    def shown(self, height: int, width: int, grid: tuple[int, int]) -> Tensor:
+        """Share of each place of a map that shows the image, float32 [h, w] in [0, 1].
+
+        Args:
+            height: of the image in pixels.
+            width: of the image in pixels.
+            grid: h and w of the map.
+        """
+        down, right = (
+            (part * places - torch.arange(places)).clamp(0, 1)
+            for part, places in zip(self.extent(height, width), grid, strict=True)
+        )
+        return down[:, None] * right
 
     @final
     def prepare(self, image: np.ndarray | Tensor) -> Tensor:

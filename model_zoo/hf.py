@@ -28,6 +28,7 @@ from model_zoo.checkpoints import hub, parts, shards
 from model_zoo.checkpoints.files import KeyReport, WeightsSource
 from model_zoo.checkpoints.parts import Part
 from model_zoo.encoder import RANDOM, Encoder
+from model_zoo.side_by_side import side_by_side
 from model_zoo.transforms import InputRule
 from ultrabench_eval.core.errors import UserError
 
@@ -41,7 +42,7 @@ _LEFTOVERS = ("*classifier*", "*head*", "decoder*", "text_*", "logit_*", "*_proj
 
 
 class HFModel(Encoder):
-    """A model of transformers: features [B, D], tokens [B, N, D].
+    """A model of transformers: features [B, D], tokens [B, N, D], maps.
 
     Poolings: `default` is the class token where there is one, else the mean over patch tokens, or
     over the places of a feature map; `pooler` is the library's own pooled output. Of a model with
@@ -233,13 +234,13 @@ class HFModel(Encoder):
         x = super()._prepare(image)
         return x.flip(0) if self.flips else x
 
-    def _run(self, x: Tensor) -> Any:
+    def _run(self, x: Tensor, **options: Any) -> Any:
         """The library's output, of all patches in raster order."""
         if not self.unmasked:
-            return self.network(pixel_values=x)
+            return self.network(pixel_values=x, **options)
         count = (x.shape[-1] // (self.patch_size or 1)) ** 2
         order = torch.arange(count, device=x.device, dtype=torch.float32)
-        return self.network(pixel_values=x, noise=order.expand(len(x), -1))
+        return self.network(pixel_values=x, noise=order.expand(len(x), -1), **options)
 
     def _forward(self, x: Tensor) -> Tensor:
         output = self._run(x)
@@ -261,6 +262,18 @@ class HFModel(Encoder):
             raise NotImplementedError(f"model '{self.name}' has no patch tokens")
         tokens, prefix = self._sequence(self._run(x))
         return tokens[:, prefix:]
+
+    def _maps(self, x: Tensor) -> list[Tensor]:
+        output = self._run(x, output_hidden_states=True)
+        # Swin gives its stages as sequences, too; networks without attention as maps only.
+        stages = getattr(output, "reshaped_hidden_states", None)
+        stages = stages or getattr(output, "hidden_states", None) or ()
+        if stages and all(stage.ndim == 4 for stage in stages):
+            return [side_by_side(stages, x.shape[-2])]
+        if self.patch_size is None:
+            raise NotImplementedError(f"model '{self.name}' has no feature maps")
+        tokens, prefix = self._sequence(output)
+        return [self._grid(tokens[:, prefix:], x)]
 
     def _sequence(self, output: Any) -> tuple[Tensor, int]:
         """Tokens [B, P + N, D] and P, of a sequence or of a map [B, D, H, W]."""

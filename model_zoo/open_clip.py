@@ -21,6 +21,7 @@ from model_zoo.cards import Card
 from model_zoo.checkpoints import files as checkpoints
 from model_zoo.checkpoints import parts, settings
 from model_zoo.encoder import RANDOM, Encoder
+from model_zoo.side_by_side import side_by_side
 from ultrabench_eval.core.errors import UserError
 
 
@@ -149,16 +150,27 @@ class OpenCLIPModel(Encoder):
     def _tokens(self, x: Tensor) -> Tensor:
         return self._last(x)
 
+    def _maps(self, x: Tensor) -> list[Tensor]:
+        return [side_by_side(self._stages(x, 1 if self.patch_size else None), x.shape[-2])]
+
     def _last(self, x: Tensor) -> Tensor:
         """Normed tokens of the last block, [B, N, D']; of a convolutional tower, its places."""
+        return self._stages(x, 1)[-1].flatten(2).transpose(1, 2)
+
+    def _stages(self, x: Tensor, count: int | None) -> list[Tensor]:
+        """Normed maps [B, D', h, w] after the last `count` blocks or stages; None for all."""
         visual: Any = self.network.visual
         if not hasattr(visual, "forward_intermediates"):
             raise NotImplementedError(f"model '{self.name}' has no patch tokens")
         output = visual.forward_intermediates(
-            x, indices=1, normalize_intermediates=True, intermediates_only=True, output_fmt="NCHW"
+            x,
+            indices=count,
+            normalize_intermediates=True,
+            intermediates_only=True,
+            output_fmt="NCHW",
         )
-        last: Tensor = output["image_intermediates"][-1]
-        return last.flatten(2).transpose(1, 2)
+        maps: list[Tensor] = output["image_intermediates"]
+        return maps
 
 
 @contextmanager

@@ -161,7 +161,7 @@ class SAMEncoder(ReleasedEncoder):
     """What SAM, UltraSam and SAMUS share: the map before the neck, or after it.
 
     The network has `preneck(x)`, [B, G, G, 768], and `neck`. Poolings: means over places of either
-    map, [B, 768] and [B, 256]; tokens are those of the map that is pooled.
+    map, [B, 768] and [B, 256]; tokens and maps are those of the map that is pooled.
     """
 
     poolings: ClassVar[tuple[str, ...]] = ("preneck", "neck")

@@ -25,6 +25,7 @@ from model_zoo.cards import Card, HubFile
 from model_zoo.checkpoints import files as checkpoints
 from model_zoo.checkpoints import hub, parts, settings
 from model_zoo.encoder import RANDOM, Encoder
+from model_zoo.side_by_side import side_by_side
 from model_zoo.transforms import InputRule
 from ultrabench_eval.core import hashing
 from ultrabench_eval.core.errors import UserError
@@ -36,7 +37,8 @@ class TimmModel(Encoder):
     """A timm model without its classifier.
 
     Poolings: `default` is the model's own; `mean`, `cls` and `cls+mean` pool the tokens of
-    `forward_features` and are for vision transformers. `tokens` likewise.
+    `forward_features` and are for vision transformers. `tokens` likewise; `maps` are these as a
+    grid, or of other networks their stages, as timm's `features_only` gives them, side by side.
     """
 
     poolings = ("default", *pooling.POOLINGS)
@@ -143,6 +145,15 @@ class TimmModel(Encoder):
         if not _has_tokens(self.network):
             raise NotImplementedError(f"model '{self.name}' is no transformer with patch tokens")
         return self._features(x)[:, self._prefix :]
+
+    def _maps(self, x: Tensor) -> list[Tensor]:
+        if _has_tokens(self.network):
+            return super()._maps(x)
+        network: Any = self.network
+        if not hasattr(network, "forward_intermediates"):
+            raise NotImplementedError(f"model '{self.name}' has no feature maps")
+        stages = network.forward_intermediates(x, intermediates_only=True, output_fmt="NCHW")
+        return [side_by_side(stages, x.shape[-2])]
 
     def _features(self, x: Tensor) -> Tensor:
         tokens: Tensor = self.network.forward_features(x)  # type: ignore[operator]

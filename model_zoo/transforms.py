@@ -71,6 +71,14 @@ class InputRule:
             return (self._padded(pixels) - mean) / std
         return self._padded((pixels - mean) / std)
 
+    def extent(self, height: int, width: int) -> tuple[float, float]:
+        """Which part of the input an image of `height` x `width` pixels takes, at its top left.
+
+        Of the input's height and width; (1, 1) unless `fit` pads.
+        """
+        rows, columns = self._target(height, width)
+        return rows / self.size, columns / self.size
+
     def _padded(self, pixels: torch.Tensor) -> torch.Tensor:
         _, height, width = pixels.shape
         return torch.nn.functional.pad(pixels, (0, self.size - width, 0, self.size - height))

@@ -83,6 +83,8 @@ COMMANDS: dict[str, Run | Parse] = {
     "ubench run --plugin my_task.py --model pixels --task shades --data DATA --out runs/shades": (
         Run()
     ),
+    "ubench run --plugin salt.py --corruptions salt --model pixels --task aul --data DATA "
+    "--out runs/salt": Run(more=("--probe", "ridge")),
     # ---- models
     "ubench run --plugin my_model.py --model mine,efficientnet-lite0,random-vit-tiny,pixels,"
     "fan-mask --weights mine=checkpoint.pt --task aul,busbra --data DATA --out runs/mine": small(
@@ -213,11 +215,13 @@ CODE: dict[str, tuple[Code, ...]] = {
     "docs/add_your_model.md": (
         Code(TINY_VIT, "my_model.py"),
         Code({}, "my_model.py"),
+        Code({}, "my_model.py"),
+        Code({}),
         Code({}),
     ),
     "docs/add_your_data.md": (Code({}), Code({}, "my_task.py")),
     "docs/from_a_checkpoint.md": (Code(TINY_VIT, "as_shown.py"),),
-    "docs/how_a_score_is_made.md": (Code({}, "my_metric.py"),),
+    "docs/how_a_score_is_made.md": (Code({}, "my_metric.py"), Code({}, "salt.py")),
     "docs/score_a_checkpoint_during_training.md": (Code({}),),
     "docs/use_a_trained_probe.md": (Code({"seeds=5": "seeds=1"}),),
 }

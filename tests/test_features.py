@@ -23,6 +23,7 @@ from tasks.task import Task
 from ultrabench_eval import features
 from ultrabench_eval.core import hashing
 from ultrabench_eval.core.errors import UserError
+from ultrabench_eval.feature_rows import InMemory
 from ultrabench_eval.features import Store
 
 
@@ -66,7 +67,7 @@ def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_features_are_encode_of_each_image(tmp_path: Path, images: dict[str, Image]) -> None:
     encoder, store = Grid(name="grid"), Store(tmp_path / "f")
     store.fill(encoder, images)
-    stored = store.read(list(images))
+    stored = store.read(list(images)).whole()
     for row, image in zip(stored, images.values(), strict=True):
         pixels = torch.from_numpy(image.read().transpose(2, 0, 1).copy()) / 255
         torch.testing.assert_close(row, encoder.encode(pixels[None])[0], rtol=0, atol=0)
@@ -96,7 +97,7 @@ def test_what_was_stored_in_another_order_is_found(
     assert sum(count) == len(images) - 25
     whole = Store(tmp_path / "g")
     whole.fill(Grid(name="grid"), images)
-    assert torch.equal(store.read(list(images)), whole.read(list(images)))
+    assert torch.equal(store.read(list(images)).whole(), whole.read(list(images)).whole())
 
 
 @pytest.mark.usefixtures("small_shards")
@@ -105,7 +106,7 @@ def test_rows_come_in_the_order_that_is_asked_for(tmp_path: Path, images: dict[s
     store.fill(encoder, images)
     backwards = list(images)[::-1]
     pixels = torch.stack([encoder.prepare(images[digest].read()) for digest in backwards])
-    assert torch.equal(store.read(backwards), encoder.encode_prepared(pixels))
+    assert torch.equal(store.read(backwards).whole(), encoder.encode_prepared(pixels))
 
 
 @pytest.mark.usefixtures("small_shards")
@@ -181,10 +182,10 @@ def test_a_damaged_shard_is_never_read_as_features(
     tmp_path: Path, images: dict[str, Image], how: str
 ) -> None:
     encoder, digests = Grid(name="grid"), list(images)
-    right = Store(tmp_path / "f").obtain(lambda: encoder, images, digests)
+    right = Store(tmp_path / "f").obtain(lambda: encoder, images, digests).whole()
     (shard,) = (tmp_path / "f").glob("*.safetensors")
     damaged(shard, how)
-    again = Store(tmp_path / "f").obtain(lambda: encoder, images, digests)
+    again = Store(tmp_path / "f").obtain(lambda: encoder, images, digests).whole()
     assert torch.equal(again, right)
     assert len(list((tmp_path / "f").glob("*.safetensors"))) == 1
 
@@ -197,13 +198,15 @@ def test_a_shard_of_another_encoder_is_encoded_again(
             return -super()._forward(x)
 
     encoder, digests = Grid(name="grid"), list(images)
-    right = Store(tmp_path / "f").obtain(lambda: encoder, images, digests)
+    right = Store(tmp_path / "f").obtain(lambda: encoder, images, digests).whole()
     Store(tmp_path / "g").fill(Negative(name="negative"), images)
     for shard in (tmp_path / "f").glob("*.safetensors"):
         shard.unlink()
     for shard in (tmp_path / "g").glob("*.safetensors"):
         shard.rename(tmp_path / "f" / shard.name)
-    assert torch.equal(Store(tmp_path / "f").obtain(lambda: encoder, images, digests), right)
+    assert torch.equal(
+        Store(tmp_path / "f").obtain(lambda: encoder, images, digests).whole(), right
+    )
 
 
 def as_before(shard: Path, factor: float = 1.0) -> None:
@@ -223,12 +226,14 @@ def test_shards_of_the_version_before_are_adopted_once(
     tmp_path: Path, images: dict[str, Image]
 ) -> None:
     encoder, digests = Grid(name="grid"), list(images)
-    right = Store(tmp_path / "f").obtain(lambda: encoder, images, digests)
+    right = Store(tmp_path / "f").obtain(lambda: encoder, images, digests).whole()
     for shard in sorted((tmp_path / "f").glob("*.safetensors")):
         as_before(shard)
     encoded: list[int] = []
     store = Store(tmp_path / "f")
-    assert torch.equal(store.obtain(lambda: encoder, images, digests, encoded.append), right)
+    assert torch.equal(
+        store.obtain(lambda: encoder, images, digests, encoded.append).whole(), right
+    )
     assert encoded == []
     assert Store(tmp_path / "f").missing(digests) == []  # without a second look at the encoder
 
@@ -238,14 +243,16 @@ def test_shards_of_the_version_before_that_are_another_encoders_are_not_adopted(
     tmp_path: Path, images: dict[str, Image]
 ) -> None:
     encoder, digests = Grid(name="grid"), list(images)
-    right = Store(tmp_path / "f").obtain(lambda: encoder, images, digests)
+    right = Store(tmp_path / "f").obtain(lambda: encoder, images, digests).whole()
     first, *others = sorted((tmp_path / "f").glob("*.safetensors"))
     as_before(first, factor=-1.0)
     for shard in others:
         as_before(shard)
     encoded: list[int] = []
     store = Store(tmp_path / "f")
-    assert torch.equal(store.obtain(lambda: encoder, images, digests, encoded.append), right)
+    assert torch.equal(
+        store.obtain(lambda: encoder, images, digests, encoded.append).whole(), right
+    )
     assert sum(encoded) == 16
 
 
@@ -277,7 +284,7 @@ def test_tokens_are_kept_in_half_precision_and_a_fine_grid_is_averaged(
     store = Store(tmp_path, "tokens")
     store.fill(encoder, images)
     digests = list(images)[:7]
-    tokens = store.read(digests)
+    tokens = store.read(digests).whole()
     assert tokens.dtype == torch.float16
     assert tokens.shape == (7, 16 * 16, 3)
     pixels = torch.stack([encoder.prepare(images[d].read()) for d in digests])
@@ -285,6 +292,62 @@ def test_tokens_are_kept_in_half_precision_and_a_fine_grid_is_averaged(
         pixels.repeat_interleave(5, 2).repeat_interleave(5, 3), 16
     )
     torch.testing.assert_close(tokens.float(), blocks.flatten(2).mT, rtol=2e-3, atol=2e-3)
+
+
+@pytest.fixture
+def tokens(tmp_path: Path, images: dict[str, Image], small_shards: None) -> Store:
+    """A store of tokens in four shards."""
+    store = Store(tmp_path / "t", "tokens")
+    store.fill(Grid(name="grid"), images)
+    assert len(list(store.folder.glob("*.safetensors"))) == 4
+    return store
+
+
+def test_streamed_rows_are_those_of_the_whole(tokens: Store, images: dict[str, Image]) -> None:
+    digests = list(images)[::-1]
+    streamed = tokens.read(digests)
+    whole = streamed.whole()
+    assert whole.shape == streamed.shape == (60, 256, 3)
+    index = torch.tensor([59, 0, 17, 17, 31])  # of four shards, one twice, in no order
+    assert torch.equal(streamed.rows(index), whole[index])
+    assert streamed.rows(index[:0]).shape == (0, 256, 3)
+    batches = list(streamed.batches(25))
+    assert [len(batch) for batch in batches] == [25, 25, 10]
+    assert torch.equal(torch.cat(batches), whole)
+    in_memory = InMemory(whole)
+    assert torch.equal(in_memory.rows(index), streamed.rows(index))
+    assert all(map(torch.equal, in_memory.batches(25), batches))
+
+
+def test_a_shard_is_verified_once(
+    tokens: Store, images: dict[str, Image], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    verified, checksum = [], features._checksum
+
+    def counted(metadata: dict[str, str], values: torch.Tensor) -> str:
+        verified.append(len(values))
+        return checksum(metadata, values)
+
+    monkeypatch.setattr(features, "_checksum", counted)
+    digests = list(images)
+    for part in (digests[:20], digests[10:40], digests):
+        list(tokens.read(part).batches(7))
+    assert sum(verified) == 60
+
+
+def test_a_shard_that_changes_after_it_was_verified_is_told(
+    tokens: Store, images: dict[str, Image]
+) -> None:
+    streamed = tokens.read(list(images))
+    first, second, *_ = sorted(tokens.folder.glob("*.safetensors"))
+    damaged(first, "bit")
+    with pytest.raises(UserError, match=f"{first.name} changed after it was verified; run again"):
+        streamed.whole()
+    second.unlink()
+    with pytest.raises(UserError, match=r"cannot be read any more .*No such file"):
+        streamed.rows(torch.arange(60).flip(0))
+    with pytest.raises(features.Damaged):  # and is encoded again by whoever obtains it
+        tokens.read(list(images))
 
 
 def test_the_key_names_encoder_dtype_and_corruption() -> None:

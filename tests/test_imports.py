@@ -28,6 +28,7 @@ ALLOWED = {
     "usjepa": {"usjepa", "model_zoo", "tasks", "ultrabench_eval.core"},
     "ultrabench_eval/probes": {
         *("ultrabench_eval.core", "ultrabench_eval.protocol", "ultrabench_eval.probes"),
+        "ultrabench_eval.feature_rows",
     },
     "ultrabench_eval/stats": {
         *("ultrabench_eval.core", "ultrabench_eval.metrics", "ultrabench_eval.stats"),

@@ -1,17 +1,23 @@
-"""A metric and a kind of task are one new file each: nothing else is changed for them."""
+"""An encoder, a corruption, a metric and a kind of task are one new file each: nothing else is
+changed for them. A probe: `probes/test_one_file.py`."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from conftest import forget_plugins
 from sklearn.metrics import cohen_kappa_score
 from test_cli import ubench
 
-from ultrabench_eval.cells import Cell, Cells
+import model_zoo
+import tasks
+from ultrabench_eval import corrupt
+from ultrabench_eval.cells import Cell, Cells, Failure
 
 KAPPA = """
 from ultrabench_eval import metrics
@@ -85,6 +91,45 @@ def grades(root):
     return replace(task, card=replace(task.card, name="grades", title="GRADES", type="ordinal"))
 """
 
+SALT = """
+from ultrabench_eval import corrupt
+from ultrabench_eval.corrupt import Corruption
+
+
+def salt(image, mask, level, rng):
+    worse = image.copy()
+    worse[mask & (rng.random(mask.shape) < level / 100)] = 255
+    return worse
+
+
+corrupt.register(
+    "salt",
+    Corruption("salt", unit="% white", levels=(5, 20, 60), summary="white pixels", function=salt),
+)
+"""
+
+GREYS = """
+import torch
+
+import model_zoo
+
+
+@model_zoo.register("greys")
+class Greys(model_zoo.Encoder):
+    input_rule = model_zoo.InputRule(size=16)
+    patch_size = 4
+    card = model_zoo.Card(title="Mean greys", dim=3, parameters=0)
+
+    def build(self, weights):
+        return torch.nn.AvgPool2d(4)
+
+    def _forward(self, x):
+        return self.network(x).mean((2, 3))
+
+    def _tokens(self, x):
+        return self.network(x).flatten(2).mT
+"""
+
 
 @pytest.fixture
 def plugin(tmp_path: Path):
@@ -103,6 +148,123 @@ def run(tmp_path: Path, *words: str) -> list[Cell]:
 
 def page(tmp_path: Path, name: str = "leaderboard.md") -> str:
     return (tmp_path / "out" / name).read_text()
+
+
+def test_an_encoder_is_one_file(tmp_path: Path, manifest: Path, plugin: Path) -> None:
+    plugin.write_text(GREYS)
+    words = ["--plugin", str(plugin), "--model", "greys", "--task", str(manifest)]
+    (cell,) = run(tmp_path, *words)
+    assert min(cell.scores["macro_f1"]) > 0.75
+    assert cell.model["title"] == "Mean greys"
+    assert "| greys" in page(tmp_path)
+    shown = ubench("models", "greys", "--plugin", str(plugin))
+    assert "Mean greys" in shown.stdout
+    encoder = model_zoo.load("greys", device="cpu")
+    (found,) = encoder.maps(torch.rand(2, 3, 30, 40))
+    assert found.shape == (2, 3, 4, 4)
+
+
+def test_a_corruption_is_one_file(tmp_path: Path, manifest: Path, plugin: Path) -> None:
+    plugin.write_text(SALT)
+    words = ["--plugin", str(plugin), "--model", "pixels", "--task", str(manifest)]
+    cells = run(tmp_path, *words, "--corruptions", "salt,blur")
+    by_severity = {(c.coordinates.corruption, c.coordinates.severity): c for c in cells}
+    assert len(by_severity) == len(cells) == 7
+    assert by_severity["salt", 3].scores != by_severity["none", 0].scores
+    made = {cell.identity["corruption"] for cell in cells}
+    assert made == {"none", "blur-1", corrupt.condition("salt")}
+    assert re.fullmatch(r"salt-[0-9a-f]{64}", corrupt.condition("salt"))
+    # What was measured is what the function gives.
+    image = tasks.load(str(manifest)).test.images[0]
+    whole = np.ones(image.read().shape[:2], bool)
+    measured = corrupt.CorruptedImage(image, None, "salt", 3, 0).read()
+    share = (measured != image.read()).any(2).mean()
+    assert share == pytest.approx(0.6, abs=0.05)
+    assert np.array_equal(
+        corrupt.corrupt(image.read(), "salt", 3, mask=whole, seed=5),
+        corrupt.corrupt(image.read(), "salt", 3, mask=None, seed=5),
+    )
+    told = page(tmp_path, "robustness.md")
+    assert "salt (plugin): white pixels; severity 1, 2, 3 is 5, 20, 60 % white" in told
+    assert "| plugin (salt)" in told
+    assert told.index("blur (paper)") < told.index("salt (plugin)")
+    # "all" and the family are names for it, too; and pages need no plugin.
+    assert corrupt.names("plugin") == ["salt"]
+    assert corrupt.names("all")[-1] == "salt"
+    forget_plugins()
+    assert "salt" not in corrupt.names("all")
+    again = ubench("report", str(tmp_path / "out"), "--out", str(tmp_path / "again"))
+    assert again.returncode == 0, again.stderr
+    for name in ("robustness.md", "robustness.csv", "leaderboard.md", "leaderboard.html"):
+        assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "out" / name).read_bytes()
+
+
+def test_what_a_corruptions_code_is_belongs_to_the_identity_of_features_and_results(
+    tmp_path: Path, manifest: Path, plugin: Path
+) -> None:
+    words = ["--plugin", str(plugin), "--model", "pixels", "--task", str(manifest)]
+    plugin.write_text(SALT)
+    clean, *before = run(tmp_path, *words, "--corruptions", "salt")
+    plugin.write_text(SALT.replace("= 255", "= 0"))
+    same, *after = run(tmp_path, *words, "--corruptions", "salt")
+    assert same == clean
+    for old, new in zip(before, after, strict=True):
+        assert old.identity["corruption"] != new.identity["corruption"]
+    assert before[-1].scores != after[-1].scores
+    # The same code again gives the same numbers.
+    plugin.write_text(SALT)
+    assert [cell.scores for cell in run(tmp_path, *words, "--corruptions", "salt")] == [
+        clean.scores, *(cell.scores for cell in before),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("return worse", "return worse / 2", r"'salt' gives float64 \[40, 48, 3\] for an image of"),
+        ("return worse", "return worse[:9]", r"it must give uint8 of the same shape"),
+        ("(rng.random", "(__import__('numpy').random.default_rng().random", "another image each"),
+        ("worse = image.copy()", "worse = image", "read-only"),
+    ],
+)
+def test_a_corruption_that_gives_no_image_costs_its_cells_alone(
+    tmp_path: Path, manifest: Path, plugin: Path, old: str, new: str, told: str
+) -> None:
+    assert old in SALT
+    plugin.write_text(SALT.replace(old, new))
+    done = ubench("run", "--model", "pixels", "--task", str(manifest), "--plugin", str(plugin),
+                  "--out", str(tmp_path / "out"), "--cache", str(tmp_path / "cache"),
+                  "--seeds", "2", "--probe", "ridge", "--corruptions", "salt")  # fmt: skip
+    assert done.returncode == 1
+    clean, *failed = Cells(tmp_path / "out").gather()
+    assert isinstance(clean, Cell)
+    assert len(failed) == 3
+    for one in failed:
+        assert isinstance(one, Failure)
+        assert re.search(told, one.reason)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ('"salt"', '"blur"', "the corruption name 'blur' is already taken"),
+        ('"salt"', '"all"', "a corruption cannot be called 'all'"),
+        ('"salt"', '"a,b"', "a corruption cannot be called 'a,b'"),
+        ('    "salt",\n', '    "pepper",\n', "give it one name in both places"),
+        (", function=salt", "", "has no function; give it `function`"),
+        ("(5, 20, 60)", "(5, 20)", "needs three levels, from mild to hard"),
+    ],
+)
+def test_a_corruption_that_cannot_be_asked_for_is_told_before_the_run(
+    tmp_path: Path, manifest: Path, plugin: Path, old: str, new: str, told: str
+) -> None:
+    assert old in SALT
+    plugin.write_text(SALT.replace(old, new))
+    done = ubench("run", "--model", "pixels", "--task", str(manifest), "--plugin", str(plugin),
+                  "--out", str(tmp_path / "out"), "--cache", str(tmp_path / "cache"))  # fmt: skip
+    assert done.returncode == 2
+    assert told in done.stderr
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_metric_is_one_file(tmp_path: Path, manifest: Path, plugin: Path) -> None:

@@ -29,9 +29,10 @@ import safetensors.numpy
 from pydantic import Field, FiniteFloat, TypeAdapter, ValidationError, model_validator
 
 from tasks.task import Task
-from ultrabench_eval import sealed, task_types
+from ultrabench_eval import corrupt, sealed, task_types
 from ultrabench_eval.core import files, hashing
 from ultrabench_eval.core.errors import UserError
+from ultrabench_eval.corrupt import Corruption
 from ultrabench_eval.ledger import Ledger
 from ultrabench_eval.metrics import Metric
 from ultrabench_eval.sealed import AGAIN, EARLIER, Sealed
@@ -80,10 +81,18 @@ class MetricFacts(Sealed):
     places: int
 
 
+class CorruptionFacts(Sealed):
+    """What a page says of a plugin's corruption."""
+
+    unit: str
+    levels: tuple[FiniteFloat, FiniteFloat, FiniteFloat]
+    summary: str
+
+
 class Cell(Sealed):
     """What is known of one cell. H is the number of seeds."""
 
-    later = frozenset({"type", "main", "described"})
+    later = frozenset({"type", "main", "described", "corrupted_by"})
 
     coordinates: Coordinates
     identity: dict[str, str | int]
@@ -113,6 +122,8 @@ class Cell(Sealed):
     """The metric that tables show."""
     described: dict[str, MetricFacts] = Field(default_factory=dict)
     """The metrics that are not built in, so that pages can be made without their plugin."""
+    corrupted_by: CorruptionFacts | None = None
+    """The corruption, if it is a plugin's."""
     notes: list[str]
     protocol: dict[str, Any]
     """All settings of the probe."""
@@ -326,6 +337,9 @@ class Cells:
             entry = self._gathered(path)
             if entry is not None:
                 found[entry.coordinates] = entry
+            if isinstance(entry, Cell) and (facts := entry.corrupted_by):
+                name = entry.coordinates.corruption
+                corrupt.describe([Corruption(name, **facts.model_dump())])
         return [found[at] for at in sorted(found)]
 
     def gone(self, entries: Iterable[Cell | Failure]) -> list[str]:
@@ -452,7 +466,7 @@ def identity(
         dtype: how the features were rounded.
         seeds: number of them.
         fewshot: version of the draw; 0 for all images.
-        corruption: name and version, or "none".
+        corruption: name and version (of a plugin's, SHA-256 of its code), or "none".
         masks: fingerprint of the test images' scan masks if the corruption looks at them.
         scoring: digest of a plugin's code that scores it; "" if all of that is ours.
     """

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 
 import tasks as task_zoo
 from tasks.task import Task
@@ -123,7 +122,7 @@ def embed(
     folder = Path(cache) if cache else default_cache()
     precision.settle(made, known.test.images, folder)
     images = [image for split in known.splits.values() for image in split.images]
-    found: Tensor = encode(made, images, folder, report=report)
+    found = encode(made, images, folder, report=report).whole()
     return Embedding(made, known, found.numpy())
 
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from torch import Tensor
-
 from tasks.samples.images import Image
 from ultrabench_eval import features
+from ultrabench_eval.feature_rows import Features
 from ultrabench_eval.features import Kind, Store
 from ultrabench_eval.loading import Model
 
@@ -19,7 +18,7 @@ def encode(
     cache: Path,
     kind: Kind = "pooled",
     report: Callable[[int, int], None] = lambda done, total: None,
-) -> Tensor:
+) -> Features:
     """Features of N images, [N, D], or tokens [N, T, D], as probes are trained on them.
 
     Args:

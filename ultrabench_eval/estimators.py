@@ -23,7 +23,8 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ultrabench_eval import probes
 from ultrabench_eval import protocol as protocols
-from ultrabench_eval.probes.heads import ProbeData, Probes, streams
+from ultrabench_eval.feature_rows import InMemory
+from ultrabench_eval.probes.heads import DataOf, Probes, streams
 from ultrabench_eval.protocol import Protocol
 from ultrabench_eval.task_types import calibration
 
@@ -105,7 +106,9 @@ class ProbeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 raise ValueError(f"labels of the validation samples that y lacks: {unknown}")
             train, other = (x, codes), (given_x, np.searchsorted(self.classes_, given_y))
         train_x, train_y, other_x, other_y = map(torch.from_numpy, (*train, *other))
-        data = ProbeData(train_x, train_y, other_x, other_y, len(self.classes_))
+        data: DataOf[Any] = DataOf(
+            self._read(train_x), train_y, self._read(other_x), other_y, len(self.classes_)
+        )
         known = self.protocol
         known = known if isinstance(known, Protocol) else protocols.load(known)
         draws = streams(len(train[0]), len(other[0]), range(self.seeds), None, None)
@@ -119,7 +122,7 @@ class ProbeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def predict_proba(self, X: Any) -> np.ndarray:
         """Class probabilities, float64 [N, C] in the order of `classes_`."""
         check_is_fitted(self)
-        x = torch.from_numpy(self._checked(X, reset=False)[0])
+        x = self._read(torch.from_numpy(self._checked(X, reset=False)[0]))
         of_seeds = self.probes_.predict_proba(x).numpy()
         if self.calibrated:
             of_seeds = calibration.apply(of_seeds, self.temperatures_[:, None])
@@ -130,6 +133,10 @@ class ProbeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """The most probable class of each sample, N labels."""
         probable = self.predict_proba(X).argmax(1)
         return np.asarray(self.classes_[probable])
+
+    def _read(self, x: torch.Tensor) -> Any:
+        """As the probe reads it."""
+        return InMemory(x) if probes.get(self.probe).reads == "tokens" else x
 
     def _checked(self, X: Any, y: Any = "no_validation", reset: bool = True) -> tuple[Any, Any]:
         tokens = probes.get(self.probe).reads == "tokens"

@@ -31,6 +31,14 @@ from model_zoo import Encoder
 from tasks.samples.images import Image
 from ultrabench_eval.core import files, hashing, parallel
 from ultrabench_eval.core.errors import UserError
+from ultrabench_eval.feature_rows import (
+    Features,
+    InMemory,
+    ShardFile,
+    Streamed,
+    signature,
+    values_start,
+)
 from ultrabench_eval.versions import versions
 
 SHARD = 256  # images; what a kill can cost at most
@@ -81,6 +89,7 @@ class Store:
     _made_by: dict[Path, dict[str, str]] = field(default_factory=dict, init=False)
     _earlier: dict[Path, list[str]] = field(default_factory=dict, init=False)
     """Shards of the version before, whose checksum did not cover the key, with their images."""
+    _verified_files: dict[Path, ShardFile] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         files.remove_orphans(self.folder)
@@ -92,7 +101,7 @@ class Store:
         images: Mapping[str, Image],
         digests: Sequence[str],
         advance: Advance = lambda count: None,
-    ) -> Tensor:
+    ) -> Features:
         """Features of N images, as `read` gives them; what is missing or damaged is encoded.
 
         Args:
@@ -120,33 +129,32 @@ class Store:
         """Those of `digests` that no shard holds, each once, in order."""
         return [d for d in dict.fromkeys(digests) if d not in self._places]
 
-    def read(self, digests: Sequence[str]) -> Tensor:
-        """Features of N images: float32 [N, D], or tokens, float16 [N, T, D].
+    def read(self, digests: Sequence[str]) -> Features:
+        """Features of N images: float32 [N, D] in memory, or streamed tokens, float16 [N, T, D].
 
         Raises:
             Damaged: a shard is not what was written; it is removed.
             KeyError: an image was never encoded.
         """
-        rows: dict[Path, list[tuple[int, int]]] = {}
+        if not digests:
+            raise ValueError("no image was asked for")
+        numbers: dict[Path, int] = {}
+        places = torch.empty((len(digests), 2), dtype=torch.int64)
         for target, digest in enumerate(digests):
             path, row = self._places[digest]
-            rows.setdefault(path, []).append((target, row))
-        features: Tensor | None = None
-        for path, pairs in rows.items():  # one shard in memory at a time
+            places[target, 0] = numbers.setdefault(path, len(numbers))
+            places[target, 1] = row
+        shards: list[ShardFile] = []
+        for path in numbers:
             try:
-                shard = self._verified(path)
-                if features is None:
-                    features = shard.new_empty((len(digests), *shard.shape[1:]))
-                if shard.shape[1:] != features.shape[1:]:
-                    raise Damaged(f"its features are {list(shard.shape[1:])}, unlike others here")
+                shards.append(self._verified(path))
+                if shards[-1].shape[1:] != shards[0].shape[1:]:
+                    raise Damaged(f"its rows are {shards[-1].shape[1:]}, unlike others here")
             except Damaged:
                 self._discard(path)
                 raise
-            targets, sources = map(list, zip(*pairs, strict=True))
-            features[targets] = shard[sources]
-        if features is None:
-            raise ValueError("no image was asked for")
-        return features
+        streamed = Streamed(shards, places)
+        return InMemory(streamed.whole()) if self.kind == "pooled" else streamed
 
     def made_by(self, digests: Sequence[str]) -> list[dict[str, str]]:
         """Devices and versions that made the features of these images, each once."""
@@ -246,10 +254,20 @@ class Store:
         path.unlink(missing_ok=True)
         self._made_by.pop(path, None)
         self._earlier.pop(path, None)
+        self._verified_files.pop(path, None)
         self._places = {d: place for d, place in self._places.items() if place[0] != path}
 
-    def _verified(self, path: Path) -> Tensor:
+    def _verified(self, path: Path) -> ShardFile:
+        """A shard whose every byte was looked at, once as long as nobody writes to it.
+
+        Raises:
+            Damaged: it is not what was written.
+        """
+        known = self._verified_files.get(path)
+        if known is not None and known.unchanged:
+            return known
         with _reading(path) as shard:
+            before = signature(path.stat())
             features: Tensor = shard.get_tensor("features")
             metadata = shard.metadata()
             if metadata["key"] != self.folder.name:
@@ -257,7 +275,13 @@ class Store:
             if _checksum(metadata, features) != metadata["sha256"]:
                 raise Damaged("its checksum is wrong")
             self._check(features, json.loads(metadata["digests"]))
-        return features
+            found = ShardFile(
+                path, before, values_start(path), tuple(features.shape), features.dtype
+            )
+            if not found.unchanged:
+                raise Damaged("it changed while it was read")
+        self._verified_files[path] = found
+        return found
 
     def _check(self, features: Tensor, digests: Sequence[str]) -> None:
         """Whether features can be what this store keeps.

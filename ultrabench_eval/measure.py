@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -34,16 +34,25 @@ from ultrabench_eval import (
     probes,
     task_types,
 )
-from ultrabench_eval.cells import Cell, Cells, Coordinates, Failure, MetricFacts, identity
+from ultrabench_eval.cells import (
+    Cell,
+    Cells,
+    Coordinates,
+    CorruptionFacts,
+    Failure,
+    MetricFacts,
+    identity,
+)
 from ultrabench_eval.core import hashing
 from ultrabench_eval.core.errors import UserError
 from ultrabench_eval.corrupt import CorruptedImage
+from ultrabench_eval.feature_rows import Features
 from ultrabench_eval.features import Kind, Store
 from ultrabench_eval.grid import Grid
 from ultrabench_eval.loading import Model
 from ultrabench_eval.metrics import Metric
 from ultrabench_eval.probe_files import Inputs, ProbeFiles
-from ultrabench_eval.probes.heads import Head, ProbeData, Probes, at_an_edge, streams
+from ultrabench_eval.probes.heads import DataOf, Head, Probes, at_an_edge, streams
 from ultrabench_eval.protocol import Protocol
 from ultrabench_eval.task_types.calibration import temperature
 from ultrabench_eval.task_types.task_type import TaskType
@@ -51,6 +60,8 @@ from ultrabench_eval.test_set import TestSet
 from ultrabench_eval.versions import versions
 
 Stage = Literal["done", "kept", "failed"]
+Read = Tensor | Features
+"""What a probe reads of N images: pooled features [N, D], or tokens [N, T, D]."""
 CORRUPTION_SEED = 0  # there is one corrupted test set, the same for all seeds of the probe
 
 
@@ -214,7 +225,7 @@ class _FailureGuard:
 
 
 def _measure(bench: Bench, places: Sequence[Place], guard: _FailureGuard) -> None:
-    """Probes on pooled features, then those on tokens, so that memory holds one of them."""
+    """Probes on pooled features, then those on tokens."""
     for kind, members in _grouped(places, lambda p: p.kind):
         with guard(members):
             _measure_kind(bench, kind, members, guard)
@@ -276,8 +287,8 @@ class Bench:
 
     # ---- features -------------------------------------------------------------------------------
 
-    def features(self, kind: Kind) -> dict[str, Tensor]:
-        """Of the three splits as they are, [N, D] or [N, T, D] each."""
+    def features(self, kind: Kind) -> dict[str, Read]:
+        """Of the three splits as they are."""
         start = time.perf_counter()
         images = self.images("none", 0)
         store = self.store("none", 0, kind)
@@ -289,8 +300,8 @@ class Bench:
         self.seconds = time.perf_counter() - start
         return x
 
-    def corrupted(self, name: str, severity: int, kind: Kind) -> Tensor:
-        """Of the corrupted test images, [N, D] or [N, T, D]."""
+    def corrupted(self, name: str, severity: int, kind: Kind) -> Read:
+        """Of the corrupted test images."""
         images = self._corrupted(name, severity)
         digests = [image.digest() for image in images]
         by_digest: dict[str, Image] = dict(zip(digests, images, strict=True))
@@ -323,10 +334,8 @@ class Bench:
             for image, mask in zip(test.images, masks, strict=True)
         ]
 
-    def _obtained(
-        self, store: Store, images: Mapping[str, Image], digests: Sequence[str]
-    ) -> Tensor:
-        """Features of N images of a condition, [N, D] or [N, T, D].
+    def _obtained(self, store: Store, images: Mapping[str, Image], digests: Sequence[str]) -> Read:
+        """Features of N images of a condition.
 
         Args:
             store: of the condition.
@@ -343,12 +352,13 @@ class Bench:
 
         if missing:
             advance(0)
-        return store.obtain(self.model.encoder, images, digests, advance)
+        found = store.obtain(self.model.encoder, images, digests, advance)
+        return found.whole() if store.kind == "pooled" else found
 
     # ---- probes ---------------------------------------------------------------------------------
 
     def train(
-        self, probe: str, protocol: Protocol, fractions: Sequence[int], x: Mapping[str, Tensor]
+        self, probe: str, protocol: Protocol, fractions: Sequence[int], x: Mapping[str, Read]
     ) -> dict[int, _Trained]:
         """Probes of all fractions and seeds at once, by fraction."""
         self.setting.probing(self.model.name, self.task.name)
@@ -359,7 +369,7 @@ class Bench:
         validation_rows = [
             self._rows(validation, "validation", fraction if cut else 100) for fraction in fractions
         ]
-        data = ProbeData(
+        data: DataOf[Any] = DataOf(
             x["train"],
             torch.from_numpy(train.labels),
             x["validation"],
@@ -411,7 +421,7 @@ class Bench:
             return cell is not None
         return ProbeFiles(self.setting.cells.out).has(cell)
 
-    def write(self, place: Place, trained: _Trained, test_x: Tensor, validation_x: Tensor) -> None:
+    def write(self, place: Place, trained: _Trained, test_x: Read, validation_x: Read) -> None:
         """Score the probes on a test set and write the cell."""
         start = time.perf_counter()
         chosen = trained.chosen
@@ -446,6 +456,7 @@ class Bench:
             task={"title": self.task.card.title, "groups": self.task.card.groups},
             type=self.task.card.type,
             main=self.type.main.name,
+            corrupted_by=_not_ours(at.corruption),
             described={
                 metric.name: MetricFacts(
                     title=metric.title or metric.name,
@@ -505,6 +516,13 @@ def _not_built_in(task_type: TaskType) -> tuple[Metric, ...]:
     """Those of a type's metrics that pages cannot know without a plugin."""
     ours = executed.is_ours(type(task_type).__module__)
     return metrics.added(task_type.name) if ours else task_type.every
+
+
+def _not_ours(corruption: str) -> CorruptionFacts | None:
+    """What pages cannot know of a corruption without its plugin."""
+    if corruption == "none" or (one := corrupt.find(corruption)).function is None:
+        return None
+    return CorruptionFacts(unit=one.unit, levels=one.levels, summary=one.summary)
 
 
 def _versioned(corruption: str) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 import model_zoo
 import tasks
 from model_zoo import executed, guests
-from ultrabench_eval import metrics, probes, task_types
+from ultrabench_eval import corrupt, metrics, probes, task_types
 from ultrabench_eval.core import hashing
 from ultrabench_eval.core.errors import UserError, not_found
 from ultrabench_eval.core.registry import Registry
@@ -25,6 +25,7 @@ _REGISTRIES: tuple[Registry[Any], ...] = (
     tasks.registry,
     probes.registry,
     metrics.registry,
+    corrupt.registry,
     task_types.registry,
 )
 _loaded: dict[Path, list[str]] = {}
@@ -43,7 +44,8 @@ def load_file(path: Path) -> list[str]:
     Args:
         path: a Python file that uses `@model_zoo.register("name")` on a `model_zoo.Encoder`
             subclass, `@tasks.register("name")` on a reader, or `register` of
-            `ultrabench_eval.probes`, `.metrics` or `.task_types` with a name and an object.
+            `ultrabench_eval.probes`, `.metrics`, `.corrupt` or `.task_types` with a name and an
+            object.
 
     Raises:
         UserError: no such file, a syntax error, an exception or an exit while it runs, or it

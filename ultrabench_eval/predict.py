@@ -139,7 +139,9 @@ def predict(
     )
     folder = Path(cache) if cache else default_cache()
     recognise(loaded, folder, out)
-    x = encode(loaded, given, folder, probes.get(cell.coordinates.probe).reads, report)
+    reads = probes.get(cell.coordinates.probe).reads
+    encoded = encode(loaded, given, folder, reads, report)
+    x = encoded.whole() if reads == "pooled" else encoded
     found = trained.predict_proba(x).numpy()  # [H, N, C]
     if calibrated:
         found = calibration.apply(found, np.array(facts.temperatures)[:, None])

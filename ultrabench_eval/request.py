@@ -111,10 +111,10 @@ class Request:
     plugin_files: _Names = _asked(
         (),
         "--plugin",
-        "Python file that registers models, tasks or probes; may be repeated.",
+        "Python file that registers models, tasks, probes, corruptions ...; may be repeated.",
         kind=list[Path] | None,
     )
-    """Python files that register models, tasks or probes."""
+    """Python files that register models, tasks and more; see `plugins.load_file`."""
     weights: dict[str, Path | str] | None = _asked(
         None,
         "--weights",

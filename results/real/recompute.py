@@ -87,7 +87,7 @@ def main() -> None:
     rows = []
     for name in options.task.split(","):
         task = tasks.load(name, options.data)
-        x, vx, tx = (store.read(split.digests) for split in task.splits.values())
+        x, vx, tx = (store.read(split.digests).whole() for split in task.splits.values())
         y, vy = (torch.from_numpy(s.labels) for s in (task.train, task.validation))
         images = [image.read() for image in task.test.images]
         tests = [tx]

@@ -84,7 +84,8 @@ def test_a_row_does_not_depend_on_its_neighbours(encoders: dict[str, Encoder], n
 
 
 @pytest.mark.parametrize("name", sorted(set(Encoder.__dict__) & {
-    "encode", "tokens", "prepare", "encode_prepared", "fingerprint", "train"}))  # fmt: skip
+    "encode", "tokens", "maps", "prepare", "encode_prepared", "shown", "fingerprint",
+    "train"}))  # fmt: skip
 @pytest.mark.parametrize("through_mixin", [False, True])
 def test_sealed_methods_cannot_be_overridden(name: str, through_mixin: bool) -> None:
     body: dict[str, Any] = {name: lambda self, *args: None}

@@ -9,6 +9,9 @@ from torch import nn
 
 from ultrabench_eval.core import hashing
 from ultrabench_eval.core.errors import UserError
+from ultrabench_eval.feature_rows import InMemory
+from ultrabench_eval.probes import attentive
+from ultrabench_eval.probes.heads import Scaler, one_thread
 from ultrabench_eval.protocol import Gradient, Protocol
 
 
@@ -131,3 +134,19 @@ def test_a_loss_that_is_never_finite_is_told() -> None:
     x, y = spots()
     with pytest.raises(UserError, match="never finite"):
         fit("attentive", x * float("inf"), y, x, y, classes=2, seeds=[0], protocol=Protocol())
+
+
+@pytest.mark.parametrize("width", [12, 33, 64, 100, 128, 192, 200])
+@pytest.mark.parametrize("numbers", [1, 50_000, 1 << 26])
+def test_standardisation_in_parts_is_that_of_the_whole_to_the_bit(
+    width: int, numbers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = torch.Generator().manual_seed(width)
+    x = (torch.randn(300, 9, width, generator=generator) * 3 + 1).half()
+    rows = torch.randperm(300, generator=generator)[:270]
+    monkeypatch.setattr(attentive, "_NUMBERS", numbers)
+    with one_thread():
+        whole = Scaler.of(x[rows].float().flatten(0, 1))
+        parts = attentive._scaler(InMemory(x), rows, torch.float32)
+    assert torch.equal(parts.mean, whole.mean)
+    assert torch.equal(parts.deviation, whole.deviation)

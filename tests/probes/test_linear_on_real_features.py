@@ -28,7 +28,7 @@ def test_weights_epochs_and_predictions_are_those_of_plain_probes(
         digests = split.digests[-count:]  # the last ones: all classes are among them
         images = dict(zip(digests, split.images[-count:], strict=True))
         store.fill(model_zoo.load("efficientnet-lite0"), images)
-        x[name], y[name] = store.read(digests), torch.from_numpy(split.labels[-count:])
+        x[name], y[name] = store.read(digests).whole(), torch.from_numpy(split.labels[-count:])
     gradient = Gradient(learning_rates=(1e-3, 1e-2), weight_decays=(1e-4, 1.0))
     probes = linear.fit(
         *(x["train"], y["train"], x["validation"], y["validation"]),

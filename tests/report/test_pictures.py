@@ -30,7 +30,7 @@ def aul(phantom_root: Path) -> Task:
 
 
 def test_a_row_a_corruption_and_a_column_a_severity(aul: Task, drawn: Drawn) -> None:
-    for family in corrupt.FAMILIES:
+    for family in ("paper", "physics"):
         made = pictures.corrupted(aul, family)
         assert {Path(name).name for name in made} == {
             f"corrupted_{family}-aul.{suffix}" for suffix in drawing.SUFFIXES

@@ -126,6 +126,16 @@ def test_one_model_with_two_weights_is_said() -> None:
     assert "different weights" in page
 
 
+def test_images_that_two_versions_of_a_corruption_made_are_said() -> None:
+    entries: list[Entry] = [cell("a", "aul", 0.5), cell("b", "aul", 0.4)]
+    for model, code in (("a", "salt-12"), ("b", "salt-34")):
+        at = Coordinates(model, "aul", "paper-1", corruption="salt", severity=1)
+        made = {**made_of(f"m{model}", "taul", 1), "corruption": code}
+        entries.append(cell(model, "aul", 0.3, coordinates=at, identity=made))
+    assert "images with salt were made by different versions" in write.markdown(entries)
+    assert "Not comparable" not in write.markdown(entries[:3])
+
+
 def test_latex_is_escaped_and_balanced() -> None:
     text = write.latex([cell("my_model 50% & more", "fatty_liver", 0.5, 0.6), cell("b", "x", 0.1)])
     assert r"my\_model 50\% \& more" in text

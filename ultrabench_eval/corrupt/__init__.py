@@ -4,27 +4,37 @@ Two families: `paper` holds the three of the US-JEPA paper (appendix E.2), `phys
 scanner or a patient can cause, in physical units. Here they are only listed; the code is imported
 when an image is corrupted. Severity 1, 2, 3 are the levels of a corruption, 0 the image as it is.
 
+Anyone's is registered by a plugin file and belongs to the family `plugin`:
+`ultrabench_eval.corrupt.register("salt", Corruption("salt", unit="%", levels=(1, 3, 10),
+function=salt))`.
+
 H, W are an image's height and width.
 """
 
 from __future__ import annotations
 
 import importlib
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from types import FunctionType
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ultrabench_eval.core import hashing
 from ultrabench_eval.core.errors import UserError, did_you_mean
+from ultrabench_eval.core.registry import Registry
 
 if TYPE_CHECKING:
     from tasks.samples.images import Image
     from tasks.task import ScanMask
 
-Family = Literal["paper", "physics"]
-FAMILIES: tuple[Family, ...] = ("paper", "physics")
+FAMILIES = ("paper", "physics", "plugin")
 SEVERITIES = (1, 2, 3)
+
+Function = Callable[[np.ndarray, np.ndarray, float, np.random.Generator], np.ndarray]
+"""See `Corruption.apply`."""
 
 
 @dataclass(frozen=True)
@@ -32,21 +42,25 @@ class Corruption:
     """One way to make an image worse.
 
     Args:
-        name: also that of the function in the module of its family.
+        name: of ours also that of the function in the module of its family.
+        family: one of `FAMILIES`.
         unit: of the levels, for tables and axes.
         levels: what severity 1, 2 and 3 mean, in `unit`; always from mild to hard.
-        version: raised whenever some pixel of some image would come out differently.
+        version: of ours, raised whenever some pixel of some image would come out differently. Of a
+            plugin's the code counts.
         needs_mask: the result depends on the ultrasound region.
         summary: one line for listings.
+        function: of a plugin's; does what `apply` says, and is a function of its arguments alone.
     """
 
     name: str
-    family: Family
-    unit: str
-    levels: tuple[float, float, float]
-    version: int
-    needs_mask: bool
-    summary: str
+    family: str = "plugin"
+    unit: str = ""
+    levels: tuple[float, float, float] = (1, 2, 3)
+    version: int = 1
+    needs_mask: bool = False
+    summary: str = "by a plugin"
+    function: Function | None = None
 
     def apply(
         self, image: np.ndarray, mask: np.ndarray, level: float, rng: np.random.Generator
@@ -58,10 +72,54 @@ class Corruption:
             mask: the ultrasound region, bool [H, W].
             level: in `unit`; any, not only one of `levels`.
             rng: what is drawn from it does not depend on `level`.
+
+        Raises:
+            UserError: a plugin's gives something else, or not the same twice.
         """
+        if self.function is not None:
+            return self._checked(self.function, image, mask, level, rng)
         module = importlib.import_module(f"{__name__}.{self.family}")
         result: np.ndarray = getattr(module, self.name)(image, mask, level, rng)
         return result
+
+    def _checked(
+        self,
+        function: Function,
+        image: np.ndarray,
+        mask: np.ndarray,
+        level: float,
+        rng: np.random.Generator,
+    ) -> np.ndarray:
+        """What anyone's function gives, if it is an image and the same if asked again."""
+        given = image.copy(), mask.copy()
+        for array in given:
+            array.flags.writeable = False
+        state = rng.bit_generator.state
+        results = []
+        for _ in range(2):
+            rng.bit_generator.state = state
+            results.append(np.array(function(*given, level, rng)))
+        result, again = results
+        if result.dtype != np.uint8 or result.shape != image.shape:
+            raise UserError(
+                f"corruption '{self.name}' gives {result.dtype} {list(result.shape)} for an image "
+                f"of {list(image.shape)}; it must give uint8 of the same shape: correct its plugin"
+            )
+        if not np.array_equal(result, again):
+            raise UserError(
+                f"corruption '{self.name}' gives another image each time; draw from the generator "
+                "that its function is given, and from no other"
+            )
+        return result
+
+    @cached_property
+    def revision(self) -> str:
+        """What tells it from itself after a change: the version, or SHA-256 of a plugin's code."""
+        if self.function is None:
+            return str(self.version)
+        from model_zoo import code_identity
+
+        return code_identity.of([self.function], f"corruption '{self.name}'")
 
     def level(self, severity: int) -> float:
         """The level of severity 1, 2 or 3, in `unit`."""
@@ -148,14 +206,55 @@ CORRUPTIONS: dict[str, Corruption] = {
         ),
     )
 }
+"""Ours, in the order in which pages show them; `known` has those of plugins, too."""
+
+registry: Registry[Corruption] = Registry(
+    "corruption", group="ultrabench_eval.corruptions", listing="ubench run --help"
+)
+for _one in CORRUPTIONS.values():
+    registry.register(_one.name, _one)
+_described: dict[str, Corruption] = {}
+
+
+def register(name: str, corruption: Corruption) -> Any:
+    """Make a corruption known; `--corruptions NAME` asks for it.
+
+    Raises:
+        UserError: it has no function, is called otherwise itself, or has a name that cannot be
+            asked for.
+    """
+    if corruption.name != name:
+        raise UserError(
+            f"the corruption '{corruption.name}' is registered as '{name}'; give it one name in "
+            "both places"
+        )
+    if not isinstance(corruption.function, FunctionType) or corruption.family != "plugin":
+        raise UserError(
+            f"the corruption '{name}' has no function; give it `function`, written with def, "
+            "and no family"
+        )
+    if not name.isidentifier() or name in (*FAMILIES, "all", "none"):
+        raise UserError(
+            f"a corruption cannot be called '{name}'; use letters, digits and _, and no name of a "
+            "family"
+        )
+    levels = [float(level) for level in corruption.levels]
+    if len(levels) != len(SEVERITIES) or not np.isfinite(levels).all():
+        raise UserError(f"the corruption '{name}' needs three levels, from mild to hard")
+    mild, middle, hard = levels
+    return registry.register(name, replace(corruption, levels=(mild, middle, hard)))
+
+
+def known() -> dict[str, Corruption]:
+    """All corruptions by name: ours in their order, then those of plugins."""
+    return {name: find(name) for name in _names()}
 
 
 def names(families: str) -> list[str]:
     """Names of corruptions, each once.
 
     Args:
-        families: "none" or "" for an empty list, or a comma list of names, "paper", "physics" and
-            "all".
+        families: "none" or "" for an empty list, or a comma list of names, families and "all".
 
     Raises:
         UserError: a name is unknown.
@@ -165,10 +264,10 @@ def names(families: str) -> list[str]:
     found: dict[str, None] = {}
     for part in families.split(","):
         word = part.strip()
-        if word in CORRUPTIONS:
+        if word in registry:
             found[word] = None
         elif word == "all" or word in FAMILIES:
-            found |= {c.name: None for c in CORRUPTIONS.values() if word in ("all", c.family)}
+            found |= {c.name: None for c in known().values() if word in ("all", c.family)}
         else:
             raise UserError(_unknown(word))
     return list(found)
@@ -180,14 +279,32 @@ def find(name: str) -> Corruption:
     Raises:
         UserError: there is none.
     """
-    if name not in CORRUPTIONS:
+    if name not in registry:
         raise UserError(_unknown(name))
-    return CORRUPTIONS[name]
+    found: Corruption = CORRUPTIONS.get(name) or registry.get(name)
+    return found
+
+
+def describe(found: Iterable[Corruption]) -> None:
+    """Have pages know corruptions as results describe them, without their plugins."""
+    _described.update((one.name, one) for one in found)
+
+
+def told(name: str) -> Corruption:
+    """What pages say of a corruption: as `find`, else as results describe it."""
+    return find(name) if name in registry else _described.get(name, Corruption(name))
+
+
+def order(name: str) -> tuple[int, str]:
+    """By which pages sort corruptions: ours first, as they are listed."""
+    ours = list(CORRUPTIONS)
+    return (ours.index(name) if name in ours else len(ours)), name
 
 
 def condition(name: str) -> str:
-    """Name and version, e.g. "blur-1": part of the key under which features are kept."""
-    return f"{name}-{find(name).version}"
+    """Name and version, e.g. "blur-1", or a plugin's code: part of the key under which features are
+    kept, and of the identity of results."""
+    return f"{name}-{find(name).revision}"
 
 
 def corrupt(
@@ -228,7 +345,7 @@ class CorruptedImage:
     Args:
         image: the original.
         scan_mask: its ultrasound region; None: the whole image.
-        corruption: a name of `CORRUPTIONS`.
+        corruption: a name of `known()`.
         severity: 0 to 3.
         seed: of the run; every image has one of its own derived from it.
 
@@ -291,12 +408,17 @@ class CorruptedImage:
             "image": self.image.digest(),
             "mask": self.scan_mask.digest() if self.scan_mask is not None and masked else None,
             "corruption": corruption.name,
-            "version": corruption.version,
+            "version": corruption.version if corruption.function is None else corruption.revision,
             "severity": self.severity,
             "level": float(corruption.level(self.severity)),
             "seed": self.seed,
         }
         return hashing.digest(identity)
+
+
+def _names() -> list[str]:
+    """Of all corruptions: ours in their order, then the others."""
+    return [*CORRUPTIONS, *sorted(set(registry.names()) - set(CORRUPTIONS))]
 
 
 def _check_severity(severity: int) -> None:
@@ -305,5 +427,5 @@ def _check_severity(severity: int) -> None:
 
 
 def _unknown(name: str) -> str:
-    known = [*CORRUPTIONS, *FAMILIES, "all", "none"]
-    return f"unknown corruption '{name}'{did_you_mean(name, known)} there are {', '.join(known)}"
+    words = [*_names(), *FAMILIES, "all", "none"]
+    return f"unknown corruption '{name}'{did_you_mean(name, words)} there are {', '.join(words)}"

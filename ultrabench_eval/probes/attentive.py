@@ -1,7 +1,9 @@
 """The attentive probe: a learned query weighs the patch tokens, a linear classifier reads the sum.
 
 For encoders whose mean over tokens hides what a few of them know. Trained as the linear probe is,
-but with autograd: here reading the tokens takes the time, not the steps' overhead.
+but with autograd: here reading the tokens takes the time, not the steps' overhead. A batch of
+tokens is in memory at a time. If they are standardised, mean and deviation are first worked out
+from some of their columns at a time: `_NUMBERS` numbers, or 64 per token where that is more.
 
 N is the number of training images, T of tokens, D their width, B the batch size, S the number of
 settings, C of classes.
@@ -18,12 +20,15 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from ultrabench_eval.core import hashing
+from ultrabench_eval.feature_rows import Features, InMemory
 from ultrabench_eval.probes.early_stopping import EarlyStopping
-from ultrabench_eval.probes.heads import ProbeData, Probes, Scaler, Stream, one_thread
+from ultrabench_eval.probes.heads import Probes, Scaler, Stream, TokenData, one_thread
 from ultrabench_eval.probes.probe import Probe, by_gradient, steps_tried
 from ultrabench_eval.protocol import Protocol
 
 _BLOCK = 256  # images whose tokens are looked at at a time, which bounds the memory
+_COLUMNS = 64  # that torch adds up together, four of the widest vector registers
+_NUMBERS = 1 << 26  # of all tokens that are in memory at a time to standardise them
 
 
 @dataclass(frozen=True)
@@ -42,17 +47,17 @@ class AttentiveProbes(Probes):
     bias: Tensor
     history: Tensor
 
-    def predict_proba(self, x: Tensor) -> Tensor:
+    def predict_proba(self, x: Features | Tensor) -> Tensor:
         """Class probabilities [H, N, C] of tokens [N, T, D]."""
+        x = InMemory(x) if isinstance(x, Tensor) else x
         parameters = _Parameters(self.query, self.weight, self.bias)
         blocks = [
-            _logits(parameters, block.to(self.query)).softmax(-1)
-            for block in torch.split(x, _BLOCK)
+            _logits(parameters, block.to(self.query)).softmax(-1) for block in x.batches(_BLOCK)
         ]
         return torch.cat(blocks, 1)
 
 
-def train(data: ProbeData, draws: Sequence[Stream], protocol: Protocol) -> AttentiveProbes:
+def train(data: TokenData, draws: Sequence[Stream], protocol: Protocol) -> AttentiveProbes:
     """Train attentive classifiers: one query, softmax over tokens of x q / sqrt(D), then linear.
 
     The attentive pooling of V-JEPA (arXiv 2404.08471, section 4) with one head and no block behind
@@ -60,26 +65,57 @@ def train(data: ProbeData, draws: Sequence[Stream], protocol: Protocol) -> Atten
     are those of `linear.fit`.
 
     Args:
-        data: its features are tokens [N, T, D] and [M, T, D] of any floating dtype; computed in
-            float32 or, if they have it, float64.
+        data: its tokens, of any floating dtype; computed in float32 or, if they have it, float64.
         draws: the streams.
         protocol: standardisation, and `gradient` with all else.
 
     Raises:
         UserError: the loss of a head was never finite.
     """
+    dtype = torch.promote_types(data.train_x.dtype, torch.float32)
+    first = data.train_x.rows(torch.zeros(1, dtype=torch.int64))[0].to(dtype)
+    scalers: dict[int, Scaler] = {}  # of streams that share their images
+    parts = []
     with one_thread():
-        parts = [_train(stream, data, protocol) for stream in draws]
+        for stream in draws:
+            if (images := id(stream.rows)) not in scalers:
+                scalers[images] = (
+                    _scaler(data.train_x, stream.rows, dtype)
+                    if protocol.standardize
+                    else Scaler.neutral(first)
+                )
+            parts.append(_train(stream, data, scalers[images], protocol))
     return AttentiveProbes.joined(parts)
 
 
-def _train(stream: Stream, data: ProbeData, protocol: Protocol) -> AttentiveProbes:
+def _scaler(x: Features, rows: Tensor, dtype: torch.dtype) -> Scaler:
+    """`Scaler.of` all tokens of some images, to the bit.
+
+    Made of some columns after the other. They are multiples of `_COLUMNS`, and what is left over
+    goes with the last ones, because torch adds up the rows of a tensor in another order in columns
+    that do not fill its vector registers.
+    """
+    _, tokens, width = x.shape
+    count = len(rows) * tokens
+    step = max(1, _NUMBERS // (count * _COLUMNS)) * _COLUMNS
+    starts = range(0, max(width - _COLUMNS, 0) + 1, step)
+    means, deviations = [], []
+    for start, end in zip(starts, (*starts[1:], width), strict=True):
+        part = torch.empty(count, end - start, dtype=dtype)
+        for block, index in zip(
+            torch.split(part, _BLOCK * tokens), torch.split(rows, _BLOCK), strict=True
+        ):
+            block.copy_(x.rows(index)[..., start:end].flatten(0, 1))
+        mean, deviation = part.mean(0), part.std(0, correction=0)
+        means.append(mean)
+        deviations.append(deviation)
+    return Scaler.from_moments(torch.cat(means), torch.cat(deviations))
+
+
+def _train(stream: Stream, data: TokenData, scaler: Scaler, protocol: Protocol) -> AttentiveProbes:
     """All settings of a stream, on the same batches."""
     gradient = protocol.gradient
-    dtype = torch.promote_types(data.train_x.dtype, torch.float32)
-    scaler = Scaler.neutral(data.train_x[0].to(dtype))
-    if protocol.standardize:
-        scaler = Scaler.of(data.train_x[stream.rows].to(dtype).flatten(0, 1))
+    dtype = scaler.mean.dtype
     settings = [_initial(stream.seed, data, dtype) for _ in gradient.settings]
     optimizer = torch.optim.AdamW(
         [
@@ -95,8 +131,8 @@ def _train(stream: Stream, data: ProbeData, protocol: Protocol) -> AttentiveProb
     kept = _Parameters(*(stacked.detach().clone() for stacked in _stacked(settings)))
     for epoch in range(gradient.max_epochs):
         shuffled = stream.rows[torch.randperm(len(stream.rows), generator=order)]
-        for rows in torch.split(shuffled.to(data.train_x.device), gradient.batch_size):
-            logits = _logits(_stacked(settings), scaler(data.train_x[rows].to(dtype)))
+        for rows in torch.split(shuffled, gradient.batch_size):
+            logits = _logits(_stacked(settings), scaler(data.train_x.rows(rows).to(dtype)))
             optimizer.zero_grad()
             torch.autograd.backward(_losses(logits, data.train_y[rows]).sum())
             optimizer.step()
@@ -127,14 +163,14 @@ class _Parameters(NamedTuple):
     bias: Tensor
 
 
-def _initial(seed: int, data: ProbeData, dtype: torch.dtype) -> _Parameters:
+def _initial(seed: int, data: TokenData, dtype: torch.dtype) -> _Parameters:
     """Query 0; weights and bias as `torch.nn.Linear` draws them."""
     width = data.train_x.shape[-1]
     bound = width**-0.5
     generator = torch.Generator().manual_seed(hashing.seed_for(seed, "probe/initialisation"))
     draw = torch.rand(data.classes, width + 1, generator=generator) * 2 * bound - bound
     start = torch.zeros(width), draw[:, :-1].contiguous(), draw[:, -1].contiguous()
-    return _Parameters(*(t.to(data.train_x.device, dtype).requires_grad_() for t in start))
+    return _Parameters(*(t.to(dtype).requires_grad_() for t in start))
 
 
 def _stacked(settings: Sequence[_Parameters]) -> _Parameters:
@@ -157,11 +193,11 @@ def _losses(logits: Tensor, y: Tensor) -> Tensor:
 
 
 def _validation_losses(
-    parameters: _Parameters, rows: Tensor, data: ProbeData, scaler: Scaler
+    parameters: _Parameters, rows: Tensor, data: TokenData, scaler: Scaler
 ) -> Tensor:
     """Of each setting, float64 [S]."""
     blocks = [
-        _logits(parameters, scaler(data.validation_x[block].to(parameters.query)))
+        _logits(parameters, scaler(data.validation_x.rows(block).to(parameters.query)))
         for block in torch.split(rows, _BLOCK)
     ]
     return _losses(torch.cat(blocks, 1), data.validation_y[rows]).double().cpu()

@@ -11,10 +11,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from itertools import chain
-from typing import Any, NamedTuple, Self
+from typing import Any, Generic, NamedTuple, Self, TypeVar
 
 import torch
 from torch import Tensor
+
+from ultrabench_eval.feature_rows import Features
 
 # Part of the features' root mean square deviation below which a feature is not blown up: in a
 # handful of images one may hardly vary by chance.
@@ -51,8 +53,8 @@ class Probes(ABC):
     heads: tuple[Head, ...]
 
     @abstractmethod
-    def predict_proba(self, x: Tensor) -> Tensor:
-        """Class probabilities [H, N, C] of features [N, D], or of tokens [N, T, D]."""
+    def predict_proba(self, x: Any) -> Tensor:
+        """Class probabilities [H, N, C] of features [N, D], or of `Features` [N, T, D]."""
 
     def tensors(self) -> dict[str, Tensor]:
         """All of its fields but `heads`, by name, for a file."""
@@ -113,17 +115,20 @@ class LinearProbes(Probes):
         ).softmax(-1)
 
 
-@dataclass(frozen=True)
-class ProbeData:
-    """What probes are trained on: features [N, D] and [M, D], int64 labels [N] and [M], and C."""
+X = TypeVar("X", Tensor, Features)
 
-    train_x: Tensor
+
+@dataclass(frozen=True)
+class DataOf(Generic[X]):
+    """What probes are trained on: N and M features, int64 labels [N] and [M], and C."""
+
+    train_x: X
     train_y: Tensor
-    validation_x: Tensor
+    validation_x: X
     validation_y: Tensor
     classes: int
 
-    def of(self, stream: Stream, standardize: bool) -> Scaled:
+    def of(self: DataOf[Tensor], stream: Stream, standardize: bool) -> Scaled:
         """What a stream uses."""
         x = self.train_x[stream.rows].double()
         scaler = Scaler.of(x) if standardize else Scaler.neutral(x)
@@ -135,6 +140,12 @@ class ProbeData:
             scaler(self.validation_x[validation].double()),
             self.validation_y[validation],
         )
+
+
+ProbeData = DataOf[Tensor]
+"""Features [N, D] and [M, D]."""
+TokenData = DataOf[Features]
+"""Tokens [N, T, D] and [M, T, D], of which a batch at a time is read."""
 
 
 class Scaled(NamedTuple):
@@ -263,11 +274,15 @@ class Scaler:
     @classmethod
     def of(cls, x: Tensor) -> Scaler:
         """The one of features [N, D]."""
-        deviation = x.std(0, correction=0)
+        return cls.from_moments(x.mean(0), x.std(0, correction=0))
+
+    @classmethod
+    def from_moments(cls, mean: Tensor, deviation: Tensor) -> Scaler:
+        """The one of features with this mean [D] and deviation [D]."""
         least = _LEAST_DEVIATION * deviation.square().mean().sqrt()
         if least == 0:
-            return cls(x.mean(0), torch.ones_like(deviation))
-        return cls(x.mean(0), deviation.clamp(min=least))
+            return cls(mean, torch.ones_like(deviation))
+        return cls(mean, deviation.clamp(min=least))
 
     def __call__(self, x: Tensor) -> Tensor:
         """Features [N, D], standardised."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from ultrabench_eval.probes.heads import LinearProbes, ProbeData, Probes, Stream
+from ultrabench_eval.probes.heads import DataOf, LinearProbes, Probes, Stream
 from ultrabench_eval.protocol import Protocol
 
 
@@ -22,13 +22,13 @@ class Probe:
         uses: what of a protocol the numbers depend on, besides `standardize` and
             `fewshot_validation`; part of their identity.
         tried: how many settings of it are tried.
-        reads: the features, "pooled" [N, D] or "tokens" [N, T, D].
+        reads: "pooled", a tensor [N, D], or "tokens", `Features` [N, T, D].
         seconds: of training one head (a seed with one setting) on a million numbers (training
             images x feature width) on one core of a common server, for `ubench plan`.
         gives: the class of what `train` gives, so that it can be kept in a file.
     """
 
-    train: Callable[[ProbeData, Sequence[Stream], Protocol], Probes]
+    train: Callable[[DataOf[Any], Sequence[Stream], Protocol], Probes]
     settings: type[Any] | None = None
     uses: Callable[[Protocol], dict[str, Any]] = lambda protocol: {}
     tried: Callable[[Protocol], int] = lambda protocol: 1

@@ -262,7 +262,7 @@ def _corruption(
     severities = (0, *corrupt.SEVERITIES)
 
     def draw(ax: Axes, task: str, corruption: str) -> None:
-        known = corrupt.find(corruption)
+        known = corrupt.told(corruption)
         for model, style in styles.items():
             entries = [one.clean.get((model, task))] + [
                 one.corrupted.get((corruption, severity), {}).get((model, task))

@@ -65,20 +65,20 @@ def pictures(tasks: Iterable[Task], advance: Advance = lambda what: None) -> dic
     advance("regions")
     made = regions(tasks)
     for task in tasks:
-        for family in corrupt.FAMILIES:
+        for family in dict.fromkeys(one.family for one in corrupt.known().values()):
             advance(f"{task.name}, corrupted ({family})")
             made |= corrupted(task, family)
     return made
 
 
-def corrupted(task: Task, family: corrupt.Family) -> dict[str, bytes]:
+def corrupted(task: Task, family: str) -> dict[str, bytes]:
     """The first test image of a task, a row a corruption and a column a severity.
 
     These are the very images that a run measures.
     """
     image, mask = _first(task)
     rows = []
-    for one in corrupt.CORRUPTIONS.values():
+    for one in corrupt.known().values():
         if one.family != family:
             continue
         tiles = [Tile(image.read(), "as released")]

@@ -94,6 +94,12 @@ def mixtures(cells: Sequence[Cell]) -> list[str]:
                 f"the columns of model '{model}' were measured with different weights, wrappers "
                 "or dtypes; run all of its tasks again"
             )
+    for name, members in _grouped(cells, lambda c: c.coordinates.corruption):
+        if len({c.identity.get("corruption") for c in members}) > 1:
+            found.append(
+                f"test images with {name} were made by different versions of that corruption; run "
+                "all of them again"
+            )
     if len({c.identity["seeds"] for c in cells}) > 1:
         found.append("cells differ in their number of seeds (see Details)")
     return found

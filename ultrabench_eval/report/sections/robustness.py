@@ -101,17 +101,16 @@ class Corrupted:
         return {
             family: mine
             for family in corrupt.FAMILIES
-            if (mine := [one for one in self.corrupted if corrupt.find(one[0]).family == family])
+            if (mine := [one for one in self.corrupted if corrupt.told(one[0]).family == family])
         }
 
 
 def measured(entries: Sequence[Entry]) -> dict[Probing, Corrupted]:
     """Probes and protocols that have corrupted conditions, without what is left of their scores."""
     found = {}
-    order = list(corrupt.CORRUPTIONS)
     for probing, group in by_probing(entries).items():
         at = {(e.coordinates.corruption, e.coordinates.severity) for e in group if not is_clean(e)}
-        conditions = sorted(at, key=lambda one: (order.index(one[0]), one[1]))
+        conditions = sorted(at, key=lambda one: (corrupt.order(one[0]), one[1]))
         if conditions:
             places = {
                 (name, severity): at_place(
@@ -211,8 +210,7 @@ def page(found: Mapping[Probing, Corrupted], labels: Labels) -> str:
         bullets(
             f"{c.name} ({c.family}): {c.summary}; severity 1, 2, 3 is "
             f"{', '.join(f'{level:g}' for level in c.levels)} {c.unit}"
-            for c in corrupt.CORRUPTIONS.values()
-            if c.name in named
+            for c in map(corrupt.told, sorted(named, key=corrupt.order))
         )
     )
     for probing, one in found.items():
@@ -276,7 +274,7 @@ _HEADER = ("model", "corruption", "severity", "level")
 
 def _named(condition: Condition) -> list[str]:
     name, severity = condition
-    known = corrupt.find(name)
+    known = corrupt.told(name)
     return [name, str(severity), f"{known.level(severity):g} {known.unit}"]
 
 
@@ -285,7 +283,7 @@ def rows(found: Mapping[Probing, Corrupted], labels: Labels) -> list[dict[str, o
     result: list[dict[str, object]] = []
     for probing, one in found.items():
         for (name, severity), places in one.corrupted.items():
-            known = corrupt.find(name)
+            known = corrupt.told(name)
             for (model, task), entry in places.items():
                 mean, sd = main_score(entry)
                 kept = one.ratios.get((model, task, (name, severity)))

@@ -124,7 +124,7 @@ def words(condition: Condition) -> str:
     train = "all training images" if fraction == 100 else f"{fraction} % of the training images"
     if corruption == "none":
         return f"{train}, clean test images"
-    known = corrupt.find(corruption)
+    known = corrupt.told(corruption)
     level = f"{known.level(severity):g} {known.unit}"
     return f"{train}, test images with {corruption} of severity {severity} ({level})"
 
@@ -166,10 +166,10 @@ def boards(
     return [_board(*key, groups[key], labels, letters, known, left_out) for key in ordered]
 
 
-def _order(condition: Condition) -> tuple[int, int, int]:
+def _order(condition: Condition) -> tuple[tuple[int, str], int, int]:
     """The main condition, then smaller parts of the training images, then corruptions."""
     fraction, corruption, severity = condition
-    rank = 0 if corruption == "none" else 1 + list(corrupt.CORRUPTIONS).index(corruption)
+    rank = (-1, "") if corruption == "none" else corrupt.order(corruption)
     return rank, -fraction, severity
 
 
