@@ -105,6 +105,12 @@ COMMANDS: dict[str, Run | Parse] = {
     "ubench models last.ckpt --out from_last.py": Run(),
     "ubench run --plugin from_last.py --model mine --weights mine=last.ckpt --task all --data DATA "
     "--out runs/mine": Run({"--task": "aul"}),
+    "ubench run --model mine,efficientnet-lite0,pixels --plugin from_last.py --weights "
+    "mine=last.ckpt --task all --data DATA --fractions 1,10,100 --out runs/mine": small(
+        model="mine,pixels", fractions="50,100"
+    ),
+    "ubench report runs/mine --table us-jepa --add mine --names names.yaml --size 3.4x1.6 "
+    "--font 8": Run(),
     # ---- what a run leaves
     "ubench run --model efficientnet-lite0,pixels --task my_scans.csv --keep-probes "
     "--out runs/kept": Run({"--model": "pixels"}),

@@ -104,6 +104,7 @@ def place(
     rows = [line.split(",") for line in Path("my_scans.csv").read_text().splitlines()]
     text = "\n".join(f"{image},{label},{group}" for image, label, _, group in rows)
     Path("unsplit.csv").write_text(f"{text}\n")
+    Path("names.yaml").write_text("mine: Mine\n")
     Path("small.yaml").write_text(yaml.safe_dump(TRAINING))
     tensors = timm.create_model("test_vit", num_classes=0).state_dict()
     torch.save(tensors, "checkpoint.pt")

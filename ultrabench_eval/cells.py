@@ -28,6 +28,7 @@ import numpy as np
 import safetensors.numpy
 from pydantic import Field, FiniteFloat, TypeAdapter, ValidationError, model_validator
 
+import tasks as task_zoo
 from tasks.task import Task
 from ultrabench_eval import corrupt, sealed, task_types
 from ultrabench_eval.core import files, hashing
@@ -402,13 +403,39 @@ class Cells:
 
     # ---- test sets ------------------------------------------------------------------------------
 
-    def put_task(self, task: Task) -> None:
+    def put_task(self, task: Task, *, identifiers: bool = True) -> None:
         """Write names, labels and groups of the test images, to which predictions refer.
 
         What is there and differs is replaced.
+
+        Args:
+            task: that was measured.
+            identifiers: whether names of images and groups are kept; else numbers stand for them.
         """
-        data = sealed.content(TestSet.of(task))
-        path = self._test_path(task.fingerprint)
+        test = TestSet.of(task)
+        self._put_test(test if identifiers else test.anonymous())
+
+    def strip(self) -> list[str]:
+        """Take the names of images and groups of people's own data out of this folder.
+
+        Returns:
+            The tasks whose names were taken out.
+
+        Raises:
+            UserError: a test set is damaged.
+        """
+        found = []
+        for path in sorted((self.out / "tasks").glob("*.json")):
+            test = self.test_set(path.stem)
+            own = task_zoo.split_name(test.task)[0] not in task_zoo.BUILT_IN
+            if own and test != (numbered := test.anonymous()):
+                self._put_test(numbered)
+                found.append(test.task)
+        return found
+
+    def _put_test(self, test: TestSet) -> None:
+        data = sealed.content(test)
+        path = self._test_path(test.fingerprint)
         if not path.is_file() or path.read_bytes() != data:
             files.write_bytes(path, data)
 

@@ -62,6 +62,19 @@ class TestSet(Sealed):
             groups=None if groups is None else tuple(groups),
         )
 
+    def anonymous(self) -> TestSet:
+        """With numbers in place of the names of images and of groups.
+
+        Groups are numbered in the order of their names, so that statistics draw the same.
+        """
+        digits = len(str(len(self)))
+        ranks = {name: rank for rank, name in enumerate(sorted({*(self.groups or ())}), 1)}
+        numbered = {
+            "names": tuple(f"image {place:0{digits}d}" for place in range(1, len(self) + 1)),
+            "groups": self.groups and tuple(f"group {ranks[g]:0{digits}d}" for g in self.groups),
+        }
+        return self.model_copy(update=numbered)
+
     def __len__(self) -> int:
         return len(self.names)
 

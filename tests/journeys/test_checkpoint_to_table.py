@@ -9,6 +9,7 @@ import argparse
 import os
 import re
 import shlex
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,11 +18,12 @@ import pytest
 import timm
 import torch
 from conftest import forget_plugins
+from latex import check_latex, compiled
 from test_cli import ubench
-from test_docs import commands
+from test_docs import ROOT, commands
 
 PAGE = "docs/from_a_checkpoint.md"
-QUICK = ["--task", "fatty_liver", "--seeds", "2", "--device", "cpu"]
+QUICK = ["--task", "tn5000", "--seeds", "2", "--device", "cpu"]
 
 
 @pytest.fixture(scope="module")
@@ -80,5 +82,53 @@ def test_a_checkpoint_becomes_a_row(measured: Path) -> None:
     assert "not used of its weights file: head (2 tensors), criterion (1 tensor)" in page
 
 
-# The other half of the way, `ubench report runs/mine ...` to LaTeX, a sentence and a figure, begins
-# with the fixture `measured`.
+NAMES = """
+mine: "Mine (ours)"
+efficientnet-lite0: EfficientNet-Lite0
+tn5000: TN5000
+"""
+
+
+@pytest.fixture(scope="module")
+def reported(measured: Path) -> Path:
+    """The same folder, after the commands of the page on one's own row."""
+    _, run, report = commands("docs/your_row_in_a_table.md")
+    do(run, *QUICK, "--fractions", "10,100")
+    Path("names.yaml").write_text(NAMES)
+    assert NAMES.strip() in (ROOT / "docs" / "your_row_in_a_table.md").read_text()
+    do(report)
+    return measured
+
+
+def test_the_table_has_the_paper_s_rows_and_mine(reported: Path) -> None:
+    text = (reported / "table.tex").read_text()
+    check_latex(text)
+    if shutil.which("pdflatex"):
+        compiled(reported, text, (reported / "fewshot.tex").read_text())
+    above, below = text.split("USrc-JEPA &")
+    assert "URFM &" in above
+    assert r"Mine (ours) [1] &" in below  # simulated images cannot be compared with the paper's
+    assert "[1] SYNTHETIC" in above
+    assert r"\label{tab:us-jepa}" in above
+    check_latex((reported / "fewshot.tex").read_text())
+    assert "Mine (ours) & 10" in (reported / "fewshot.tex").read_text()
+
+
+def test_a_sentence_tells_the_significance(reported: Path) -> None:
+    page = (reported / "table.md").read_text()
+    (sentence,) = re.findall(r"^- On TN5000 .*$", page, re.M)
+    assert "Mine (ours) was " in sentence
+    assert "than EfficientNet-Lite0 (difference " in sentence
+    assert "95 % CI" in sentence
+    assert "Holm-corrected over 1 pair of encoders" in sentence
+
+
+def test_the_figure_has_names_and_no_digits_of_settings(reported: Path) -> None:
+    figure = (reported / "figures" / "fewshot.svg").read_text()
+    width = re.search(r'width="([\d.]+)pt"', figure)
+    assert width is not None
+    assert float(width[1]) == pytest.approx(3.4 * 72, abs=1)
+    words = re.findall(r"<!-- (.*?) -->", figure)  # the text behind the drawn letters
+    assert "TN5000 (SYNTHETIC)" in words
+    assert any("Mine (ours)" in word for word in words)
+    assert not any("071a60c7" in word for word in words)

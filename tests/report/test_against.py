@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from latex import check_latex
 from made_cells import cell, control, failure, results
 from matplotlib.figure import Figure
 from test_cli import ubench
-from test_published import check_latex
 
 from ultrabench_eval.cells import Cell, Cells, Coordinates
 from ultrabench_eval.protocol import PAPER, TUNED

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from pathlib import Path
 
-import pytest
+from latex import compiled
 from made_cells import cell, control, failure
 
 from ultrabench_eval.cells import Coordinates
@@ -16,38 +14,6 @@ from ultrabench_eval.report.results.entries import Entry
 from ultrabench_eval.report.sections import datasets
 from ultrabench_eval.report.tables.latex import latex
 from ultrabench_eval.report.tables.table import Table
-
-DOCUMENT = r"""
-\documentclass[twocolumn]{article}
-\usepackage[margin=1in]{geometry}
-\usepackage{booktabs,graphicx}
-\begin{document}
-Words.
-%s
-\end{document}
-"""
-
-
-def compiler() -> str:
-    """The first LaTeX compiler of this machine that has what our tables ask for."""
-    for name in ("pdflatex", "lualatex", "xelatex"):
-        found, finder = shutil.which(name), shutil.which("kpsewhich")
-        if found and finder:
-            for package in ("booktabs.sty", "graphicx.sty", "geometry.sty"):
-                if subprocess.run([finder, package], capture_output=True).returncode:
-                    pytest.skip(f"{name} is here, but not {package}")
-            return found
-    pytest.skip("no LaTeX compiler on this machine (Debian: texlive-latex-recommended)")
-
-
-def compiled(folder: Path, *tables: str) -> str:
-    """The compiler's log."""
-    (folder / "doc.tex").write_text(DOCUMENT % "\n".join(tables), encoding="utf-8")
-    words = [compiler(), "-interaction=nonstopmode", "-halt-on-error", "doc.tex"]
-    done = subprocess.run(words, cwd=folder, capture_output=True, text=True, errors="replace")
-    assert done.returncode == 0, done.stdout[-2000:]
-    assert (folder / "doc.pdf").stat().st_size > 5000
-    return (folder / "doc.log").read_text(errors="replace").replace("\n", "")
 
 
 def a_run() -> tuple[list[Entry], dict[Coordinates, str]]:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from latex import check_latex
 from made_cells import cell, guesses, marked, put, put_test
 from test_cli import ubench
-from test_published import check_latex
 
 from ultrabench_eval.cells import Cells
 from ultrabench_eval.core.errors import UserError

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
-import re
 from pathlib import Path
 
 import pytest
+from latex import check_latex
 from made_cells import marked
 
 from ultrabench_eval.core.errors import UserError
@@ -19,23 +19,6 @@ from ultrabench_eval.report.tables.table import Table
 @pytest.fixture(scope="module")
 def paper() -> published.Published:
     return published.load()
-
-
-def check_latex(text: str) -> None:
-    """What a compiler would refuse: braces, environments, counts of cells, bare specials."""
-    assert text.count("{") - text.count(r"\{") == text.count("}") - text.count(r"\}")
-    opened = re.findall(r"\\begin\{([a-z*]+)\}", text)
-    assert opened == list(reversed(re.findall(r"\\end\{([a-z*]+)\}", text)))
-    assert opened == ["table*", "tabular"]
-    columns = re.search(r"\\begin\{tabular\}\{([lr]+)\}", text)
-    assert columns
-    rows = [line for line in text.splitlines() if line.endswith(r"\\")]
-    assert len(rows) > 2
-    for row in rows:
-        assert len(re.findall(r"(?<!\\)&", row)) == len(columns[1]) - 1
-    plain = re.sub(r"\$(\\pm|\\dagger|-|<|>)\$", "", text.split("\n", 1)[1])
-    assert not re.search(r"(?<!\\)[%$#_^~]", plain)
-    assert plain.isascii()
 
 
 def test_every_model_and_task_has_a_score_and_sizes_add_up(paper: published.Published) -> None:

@@ -114,6 +114,8 @@ def verdict(evidence: Evidence, sections: Mapping[str, Section]) -> list[str]:
         shown.add(probing.type)
     if others:
         told.append(f"by other probes and protocols the mean is led by {'; '.join(others)}")
+    if not found and any(len(o.models) > 1 for c in evidence.main.values() for o in c.values()):
+        told.append("no two models can be compared: no test set has enough patients of each class")
     told += _controls(sections["informativeness.csv"], evidence.labels) if found else []
     if evidence.labels.synthetic:
         names = ", ".join(task for task in sorted(evidence.labels.synthetic))
