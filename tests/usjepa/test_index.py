@@ -27,12 +27,13 @@ from scipy import ndimage
 
 import tasks
 from tasks.phantom import clip
+from tasks.samples import dicom
 from tasks.samples.images import ImageFile
 from tasks.scan import scan_mask
 from ultrabench_eval.core import files, hashing
 from ultrabench_eval.core.errors import UserError
-from usjepa.frames import dicom, preprocess
 from usjepa.frames import index as indexing
+from usjepa.frames import preprocess
 from usjepa.frames.index import build, sources_of
 from usjepa.frames.store import Frames, Settings, open_index
 from usjepa.frames.writer import Writer

@@ -17,14 +17,13 @@ from typing import Any, NamedTuple
 import tasks
 from tasks import recognise
 from tasks.recognise import Release
-from tasks.samples import image_kinds, video
+from tasks.samples import dicom, image_kinds, video
 from tasks.samples.images import Image, ImageFile, count
 from tasks.scan import scan_mask
 from tasks.task import ScanMask, Split, Task
 from ultrabench_eval.core import hashing
 from ultrabench_eval.core.errors import UserError, not_found
 from ultrabench_eval.core.names import printable
-from usjepa.frames import dicom
 
 # Masks that stand beside their images, as BUSI's "benign (1)_mask_1.png".
 _MASK = re.compile(r"_(mask|seg)(_\d+)?$", re.IGNORECASE)
