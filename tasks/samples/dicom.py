@@ -14,7 +14,7 @@ from tasks.samples import grey_levels
 from tasks.samples.grey_levels import GreyLevels
 from tasks.samples.images import MAX_PIXELS, changed
 from ultrabench_eval.core import hashing, names
-from ultrabench_eval.core.errors import UserError
+from ultrabench_eval.core.errors import UserError, not_installed
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -39,10 +39,7 @@ def check_installed(path: Path) -> None:
     try:
         import pydicom  # noqa: F401
     except ImportError as error:
-        raise UserError(
-            f"{path} is a DICOM file, for which pydicom is needed; "
-            "`pip install 'ultrabench-eval[dicom]'`, or remove it"
-        ) from error
+        raise not_installed(path, "a DICOM file", "pydicom", "dicom") from error
 
 
 def sample(path: Path, rate: float, limit: int) -> range:

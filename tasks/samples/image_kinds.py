@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 import zlib
 
@@ -16,6 +17,9 @@ SUFFIXES = frozenset(
     )
 )
 """Suffixes of those formats, in small letters."""
+STACKS = (".gif", ".tif", ".tiff", ".webp", ".apng")
+"""Suffixes of those that may hold several images."""
+_MASK = re.compile(r"_(mask|seg)(_\d+)?$", re.IGNORECASE)
 
 _EXPORT = "export its frames to PNG and name those"
 _CONVERT = "convert it to PNG"
@@ -85,6 +89,11 @@ def foreign(data: bytes, suffix: str) -> str | None:
     if text.startswith((b"<?xml", b"{", b"[")) or _is_text(data):
         return "is a text file, not an image: name the image itself"
     return None
+
+
+def is_mask(stem: str) -> bool:
+    """Whether a file's name says that it is the mask of another, as BUSI's "benign (1)_mask_1"."""
+    return _MASK.search(stem) is not None
 
 
 def bits(data: bytes) -> int | None:

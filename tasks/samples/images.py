@@ -107,7 +107,7 @@ def digest_of(data: bytes, levels: GreyLevels | None = None, frame: int | None =
     bytes are thus not taken for it), values that become grey levels, and a frame of several.
     """
     digest = _digest_as_it_lies(data)
-    settings = {} if frame is None else {"frame": frame}
+    settings: dict[str, object] = {} if frame is None else {"frame": frame}
     if _states(levels) and _is_deep(data):
         settings["window"] = str(levels)
     return hashing.digest({"file": digest, **settings}) if settings else digest

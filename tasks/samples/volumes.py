@@ -21,7 +21,7 @@ import numpy as np
 from tasks.samples.grey_levels import HINT, GreyLevels
 from tasks.samples.images import MAX_BYTES, MAX_PIXELS, changed
 from ultrabench_eval.core import hashing, names
-from ultrabench_eval.core.errors import UserError
+from ultrabench_eval.core.errors import UserError, not_installed
 
 NIFTI, META = (".nii", ".nii.gz"), (".mha", ".mhd")
 SUFFIXES = (*NIFTI, *META)
@@ -240,8 +240,11 @@ def _meta_header(path: Path) -> tuple[_MetaHeader, int]:
         spacing = [float(x) for x in fields.get("elementspacing", "1 1").split()]
     except (*_DAMAGED, KeyError) as error:
         raise _damaged(path, error) from error
+    columns, rows, frames = (*shape, 1)[:3]
     head = _MetaHeader(
-        *(*shape, 1)[:3],
+        columns,
+        rows,
+        frames,
         channels,
         np.dtype((">" if big.lower() == "true" else "<") + _TYPES[kind]),
         (spacing[0], spacing[1]),
@@ -289,10 +292,7 @@ def _nibabel(path: Path) -> Any:
     try:
         import nibabel
     except ImportError as error:
-        raise UserError(
-            f"{path} is a NIfTI file, for which nibabel is needed; "
-            "`pip install 'ultrabench-eval[nifti]'`, or remove it"
-        ) from error
+        raise not_installed(path, "a NIfTI file", "nibabel", "nifti") from error
     return nibabel
 
 

@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from tasks.own_data.reading import Reading
 from ultrabench_eval.cli import (
     audit,
     checkpoint,
@@ -167,7 +168,9 @@ def verify(
 
 
 @app.command()
+@options.reads_own_data
 def tasks(
+    reading: Reading,
     name: Annotated[
         str | None,
         typer.Argument(
@@ -195,7 +198,7 @@ def tasks(
         if named:
             show.card(described[0])
         if data or not named:
-            show.task(task_zoo.load(name, data))
+            show.task(task_zoo.load(name, data, reading))
 
 
 for one in (plan.plan, merge.merge, predict.predict, embed.embed, doctor.doctor, speed.speed):

@@ -11,7 +11,8 @@ from typing import Annotated, Any
 
 import typer
 
-from ultrabench_eval.request import OPTIONS, Request
+from tasks.own_data.reading import Reading
+from ultrabench_eval.request import OPTIONS, OWN_DATA, Request
 
 BAD_INPUT, SOME_FAILED, STOPPED = 2, 1, 130
 
@@ -83,6 +84,25 @@ def asks(command: Callable[..., None]) -> Callable[..., None]:
         command(request, **given)
 
     every = [*parameters, *own]
+    vars(made)["__signature__"] = inspect.Signature(every)
+    made.__annotations__ = {one.name: one.annotation for one in every}
+    return made
+
+
+def reads_own_data(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command, whose argument `reading` is a `Reading`, the options that make one."""
+    own = list(inspect.signature(command, eval_str=True).parameters.values())
+    every = [one for one in own if one.name != "reading"]
+    for name in OWN_DATA:
+        kind = OPTIONS[name].metadata["kind"]
+        every.append(_parameter(name, Annotated[kind, option(name)], _default(OPTIONS[name])))
+
+    @functools.wraps(command)
+    def made(**given: Any) -> None:
+        said = {name: given.pop(name) for name in OWN_DATA}
+        words = {name: _parsed(name, value) for name, value in said.items() if value is not None}
+        command(reading=Reading.of(**words), **given)
+
     vars(made)["__signature__"] = inspect.Signature(every)
     made.__annotations__ = {one.name: one.annotation for one in every}
     return made
