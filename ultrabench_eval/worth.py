@@ -207,8 +207,8 @@ def _evenly(count: int) -> np.ndarray:
 
 def _sentence(one: ClueScore) -> str:
     return (
-        f"the labels can be predicted from the {one.clue} alone: balanced accuracy "
-        f"{one.score:.0%}, 95 % interval {one.low:.0%} to {one.high:.0%}, where chance is "
-        f"{one.chance:.0%}; an encoder's score shows no more than that until the classes are alike "
-        "in it"
+        f"the labels can partly be predicted from the {one.clue} alone: balanced accuracy "
+        f"{one.score:.0%}, 95 % interval {one.low:.0%} to {one.high:.0%}, chance {one.chance:.0%}; "
+        "a score up to that says nothing about anatomy: make the classes alike in it, and run the "
+        "controls beside your encoder"
     )

@@ -129,11 +129,12 @@ def listed(path: Path, reading: Reading | None = None, *, split: bool = True) ->
         else:
             table.complain(where, f"{len(cells)} cells where the header has {len(listing.columns)}")
     table.check(path)
+    groups = table.groups(reading.column("group") if "group" in places else "")
     return OwnData(
         path,
         tuple(table.samples),
         _classes(path, {sample.label for sample in table.samples}),
-        table.groups(reading.column("group") if "group" in places else ""),
+        groups,
         (*listing.notes, *table.notes(is_folder)),
     )
 

@@ -30,6 +30,7 @@ SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 LOOKED_AT = 20  # rows in which the header is looked for
 _EXACT = 10**15  # whole numbers from here on lose digits in a spreadsheet
 
+_UTF16 = (b"\xff\xfe", b"\xfe\xff")
 Fits = Callable[[Sequence[str]], bool]
 
 
@@ -97,6 +98,8 @@ def _wrong_kind(data: bytes, suffix: str) -> str | None:
     start = data[:1024].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if start.startswith((b"<!doctype", b"<html", b"<?xml", b"<table")):
         return "is a web page or XML, not a table; open it in a spreadsheet and save it as .xlsx"
+    if suffix in TEXTS and b"\0" in data[:1024] and not data.startswith(_UTF16):
+        return "is not text in UTF-8 (it holds zero bytes); save it as CSV UTF-8"
     return None
 
 
@@ -121,7 +124,7 @@ def _text(path: Path, data: bytes, fits: Fits) -> Listing:
 
 def _decoded(path: Path, data: bytes) -> str:
     """Text in UTF-8, or in UTF-16 if a mark at its start says so."""
-    encoding = "utf-16" if data.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
+    encoding = "utf-16" if data.startswith(_UTF16) else "utf-8-sig"
     try:
         return data.decode(encoding)
     except UnicodeDecodeError as error:

@@ -28,6 +28,7 @@ SUFFIXES = (*NIFTI, *META)
 
 # What nibabel and numpy raise for damaged files.
 _DAMAGED = (OSError, ValueError, TypeError, LookupError, EOFError, ArithmeticError, MemoryError)
+_RGB = ("R", "G", "B")
 _HEADER = 64 * 1024  # bytes at most of a MetaImage header
 _TYPES = {
     "MET_UCHAR": "u1",
@@ -126,7 +127,7 @@ def facts(path: Path) -> VolumeFacts:
         if any(side > 1 for side in shape[3:]) or len(shape) < 2:
             raise _damaged(path, f"it has {len(shape)} dimensions")
         frames = shape[2] if len(shape) > 2 else 1
-        plain = dtype == np.uint8 and (slope, shift) == (1, 0)
+        plain = dtype.names == _RGB or (dtype == np.uint8 and (slope, shift) == (1, 0))
     if frames < 1:
         raise _damaged(path, "it holds no image")
     return VolumeFacts(frames, plain, spacing)
@@ -184,7 +185,7 @@ def _nifti(path: Path) -> tuple[np.ndarray, list[bytes]]:
     except nibabel.filebasedimages.ImageFileError as error:
         raise ValueError(error) from error
     values = np.asanyarray(image.dataobj)
-    if values.dtype.names == ("R", "G", "B"):
+    if values.dtype.names == _RGB:
         values = np.stack([values[name] for name in values.dtype.names], axis=-1)
     elif values.dtype.names or values.dtype.kind not in "uif":
         raise ValueError(f"values of {values.dtype} are not supported")
