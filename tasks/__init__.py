@@ -21,9 +21,11 @@ __all__ = [
     "BUILT_IN",
     "card",
     "describe",
+    "file_label",
     "folder_of",
     "is_folder",
     "is_manifest",
+    "is_table",
     "label",
     "load",
     "names",
@@ -151,11 +153,11 @@ def label(name: str) -> str:
     """What a task is called in tables: its name, of files the name without folder and suffix."""
     base, how = split_name(name)
     if how is None:
-        return _file_label(name) if is_manifest(name) else name
-    return f"{base}@{_file_label(how) if _is_file(how) else how}"
+        return file_label(name) if is_manifest(name) else name
+    return f"{base}@{file_label(how) if _is_file(how) else how}"
 
 
-def _file_label(path: str) -> str:
+def file_label(path: str) -> str:
     """A file's name without its suffix, or that of a folder, as UTF-8 can hold it."""
     called = os.path.basename(path)
     suffix = next((one for one in _TABLES if called.lower().endswith(one)), "")
@@ -166,17 +168,19 @@ def _file_label(path: str) -> str:
 
 def is_manifest(name: str) -> bool:
     """True if a task is data of the user's own: a table of images, or a folder of classes."""
-    return (name.lower().endswith(_TABLES) and split_name(name)[1] is None) or is_folder(name)
+    return (is_table(name) and split_name(name)[1] is None) or is_folder(name)
 
 
 def is_folder(name: str) -> bool:
     """True if a task is given as a folder, which is written with a slash: "./scans", "scans/"."""
     return (
-        "/" in name
-        and name not in registry
-        and split_name(name)[1] is None
-        and not name.lower().endswith(_TABLES)
+        "/" in name and name not in registry and split_name(name)[1] is None and not is_table(name)
     )
+
+
+def is_table(path: str) -> bool:
+    """True if a file's name is that of a table of images."""
+    return path.lower().endswith(_TABLES)
 
 
 # Suffixes of tables, those included that `tasks.own_data.tables` refuses with a remedy.

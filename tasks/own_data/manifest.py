@@ -87,7 +87,7 @@ def read(path: Path, reading: Reading | None = None) -> Task:
                 f"no row of {path} has split '{name}'; a task needs all of {', '.join(SPLITS)}: "
                 f"mark some rows so, or let `ubench data split` draw them"
             )
-    name = tasks.label(str(path))
+    name = tasks.file_label(str(path))
     card = TaskCard(
         name=name,
         title=name,
@@ -113,7 +113,7 @@ def listed(path: Path, reading: Reading | None = None, *, split: bool = True) ->
         UserError: see `read`.
     """
     reading = reading or Reading()
-    is_folder = tasks.is_folder(str(path))
+    is_folder = not tasks.is_table(str(path))
     if is_folder:
         for option, value in (("--columns", reading.columns), ("--sheet", reading.sheet)):
             if value:

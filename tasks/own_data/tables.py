@@ -98,7 +98,7 @@ def _wrong_kind(data: bytes, suffix: str) -> str | None:
     start = data[:1024].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if start.startswith((b"<!doctype", b"<html", b"<?xml", b"<table")):
         return "is a web page or XML, not a table; open it in a spreadsheet and save it as .xlsx"
-    if suffix in TEXTS and b"\0" in data[:1024] and not data.startswith(_UTF16):
+    if suffix in TEXTS and b"\0" in data[:2] and not data.startswith(_UTF16):
         return "is not text in UTF-8 (it holds zero bytes); save it as CSV UTF-8"
     return None
 

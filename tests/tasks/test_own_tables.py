@@ -124,7 +124,7 @@ def many_rows(table: Table, path: Path) -> None:
     with zipfile.ZipFile(path) as book:
         parts = {name: book.read(name) for name in book.namelist()}
     cells = (
-        f'<c r="{"ABCD"[column]}{row}" t="inlineStr"><is><t>{value}</t></is></c>'
+        f'<c r="{"ABCD"[column]}{row}" t="str"><v>{value}</v></c>'
         for row, values in enumerate(table, start=1)
         for column, value in enumerate(values)
     )

@@ -138,7 +138,7 @@ def split(
     import tasks as task_zoo
     from tasks.own_data import draw, manifest
 
-    path = out or source.absolute().parent / f"{task_zoo.label(str(source))}_split.csv"
+    path = out or source.absolute().parent / f"{task_zoo.file_label(str(source))}_split.csv"
     if path.suffix.lower() != ".csv":
         raise UserError(f"--out {path} is not a .csv file; give it that suffix")
     if path.exists() and not (overwrite and path.resolve() != source.resolve()):
