@@ -54,7 +54,9 @@ def test_prepare_then_check_then_a_changed_file(root: Path) -> None:
 
 def test_check_of_a_manifest_needs_no_data_root(tmp_path: Path) -> None:
     done = ubench("data", "check", make_manifest(tmp_path / "mine.csv"))
-    assert (done.exit_code, "no problems" in done.output) == (0, True)
+    assert "no problems" in done.output
+    assert "problem: class 'dark' has 2 patients in test; with fewer than 5" in done.output
+    assert done.exit_code == 1
 
 
 def test_splits_are_shown_written_and_used_again(root: Path, tmp_path: Path) -> None:

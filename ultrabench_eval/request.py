@@ -9,17 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import Field, field, fields
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import yaml
 from pydantic import BeforeValidator, ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from tasks.own_data import reading
-from tasks.own_data.reading import Reading
 from ultrabench_eval.core import hashing, yaml_file
 from ultrabench_eval.core.errors import UserError, did_you_mean
 from ultrabench_eval.protocol import Protocol
+
+if TYPE_CHECKING:
+    from tasks.own_data.reading import Reading
 
 FOLDER = "requests"
 """In a results folder: what was asked for, a file each that `--config` reads."""
@@ -73,6 +74,13 @@ def weights_of(pairs: Iterable[str]) -> dict[str, str]:
     return _of_pairs("--weights", "MODEL=PATH or MODEL=random")(pairs)
 
 
+def columns_of(pairs: Iterable[str]) -> dict[str, str]:
+    """--columns options as a mapping from roles to names."""
+    from tasks.own_data import reading
+
+    return reading.columns_of(pairs)
+
+
 _Several = BeforeValidator(_tuple)
 _Names = Annotated[str | Path | tuple[str | Path, ...], _Several]
 _Words = Annotated[str | tuple[str, ...], _Several]
@@ -115,7 +123,7 @@ class Request:
         "--columns",
         "What your own table calls its columns: image=file,label=diagnosis,group=PatientID.",
         kind=list[str] | None,
-        parse=reading.columns_of,
+        parse=columns_of,
     )
     """For tables of the user's own: what they call the columns image, label, split, group, frame;
     each is by default called so."""
@@ -322,6 +330,8 @@ class Request:
         Raises:
             UserError: a word is not understood.
         """
+        from tasks.own_data.reading import Reading
+
         return Reading.of(**{name: getattr(self, name) for name in OWN_DATA})
 
     @property

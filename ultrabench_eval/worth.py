@@ -209,6 +209,6 @@ def _sentence(one: ClueScore) -> str:
     return (
         f"the labels can partly be predicted from the {one.clue} alone: balanced accuracy "
         f"{one.score:.0%}, 95 % interval {one.low:.0%} to {one.high:.0%}, chance {one.chance:.0%}; "
-        "a score up to that says nothing about anatomy: make the classes alike in it, and run the "
-        "controls beside your encoder"
+        "a score up to that need not be about anatomy: make the classes alike in it, unless it is "
+        "the finding itself, and run the controls beside your encoder"
     )

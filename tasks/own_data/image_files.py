@@ -1,4 +1,4 @@
-"""Which images a file gives: itself, one frame of several, or all of them."""
+"""The images in one file: itself, one frame of several, or all of them."""
 
 from __future__ import annotations
 

@@ -285,7 +285,7 @@ class _Rows:
         return slashed
 
     def _group_of(self, name: str, patient: str) -> str | None:
-        """The group of an image by the rule of the user; None if there is no rule."""
+        """The group of an image by the rule of the user; None without a rule."""
         rule = self.reading.groups
         if rule in (None, "image"):
             return None

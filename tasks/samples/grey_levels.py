@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from ultrabench_eval.core.errors import UserError
+
+if TYPE_CHECKING:  # here, so that a completion of the command line need not wait for it
+    import numpy as np
 
 FILE, RANGE = "file", "range"
 HINT = (
@@ -37,7 +40,7 @@ class GreyLevels:
             return cls(text or FILE)
         try:
             centre, width = map(float, str(text).split("/"))
-            if not (abs(centre) < np.inf and 0 < width < np.inf):
+            if not (abs(centre) < math.inf and 0 < width < math.inf):
                 raise ValueError
         except ValueError:
             raise UserError(
@@ -59,7 +62,7 @@ class GreyLevels:
 
         Black up to centre - width / 2, white from centre + width / 2, linear between.
         """
-        values = values.astype(np.float64)
+        values = values.astype("float64")
         if isinstance(self.window, str):
             return stretched(values)
         centre, width = self.window
@@ -68,6 +71,8 @@ class GreyLevels:
 
 def stretched(values: np.ndarray) -> np.ndarray:
     """Levels uint8 from the smallest value, which becomes 0, to the largest, which becomes 255."""
+    import numpy as np
+
     values = values.astype(np.float64)
     low, high = values.min(), values.max()
     levels: np.ndarray = np.rint((values - low) * (255 / max(high - low, 1e-9))).astype(np.uint8)
@@ -76,5 +81,7 @@ def stretched(values: np.ndarray) -> np.ndarray:
 
 def rounded(shares: np.ndarray) -> np.ndarray:
     """Levels uint8 of numbers from 0 (black) to 1 (white); what is beyond is cut off."""
+    import numpy as np
+
     levels: np.ndarray = np.rint(np.clip(shares, 0, 1) * 255).astype(np.uint8)
     return levels

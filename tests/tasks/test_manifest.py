@@ -105,7 +105,7 @@ def test_a_group_in_two_splits_is_named(read: Read) -> None:
         (
             "label",
             "class",
-            r"mine\.csv lacks the column label; it has 'image', 'class', 'split': say which is the label with",
+            r"mine\.csv lacks the column label; it has 'image', 'class', 'split': say",
         ),
         (",", "|", r"lacks the column image; it has 'image\|label\|split': say which is the image"),
         ("image,label,split", "image,label,split,label", "has the column label twice"),

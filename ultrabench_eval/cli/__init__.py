@@ -11,7 +11,6 @@ from typing import Annotated
 
 import typer
 
-from tasks.own_data.reading import Reading
 from ultrabench_eval.cli import (
     audit,
     checkpoint,
@@ -170,7 +169,7 @@ def verify(
 @app.command()
 @options.reads_own_data
 def tasks(
-    reading: Reading,
+    request: Request,
     name: Annotated[
         str | None,
         typer.Argument(
@@ -198,7 +197,7 @@ def tasks(
         if named:
             show.card(described[0])
         if data or not named:
-            show.task(task_zoo.load(name, data, reading))
+            show.task(task_zoo.load(name, data, request.reading))
 
 
 for one in (plan.plan, merge.merge, predict.predict, embed.embed, doctor.doctor, speed.speed):

@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
-from tasks.own_data.reading import Reading
 from ultrabench_eval.cli import options, show
+from ultrabench_eval.request import Request
 
 
 @options.reads_own_data
 def audit(
-    reading: Reading,
+    request: Request,
     task: Annotated[
         str, typer.Option(help="Tasks, tables or folders of your own, or 'all'.")
     ] = "all",
@@ -50,7 +50,7 @@ def audit(
             against=against or (),
             cache=cache,
             plugin_files=plugin or (),
-            reading=reading,
+            reading=request.reading,
             report=progress,
         )
     scores, notes = clean.rescore(run, found.seen) if run else ([], [])

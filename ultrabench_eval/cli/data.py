@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from tasks.own_data.reading import Reading
 from ultrabench_eval.cli import options, show
 from ultrabench_eval.core.errors import UserError
+from ultrabench_eval.request import Request
 
 app = typer.Typer(help="Make, fetch, prepare and check data.", no_args_is_help=True)
 
@@ -118,7 +118,7 @@ def prepare_task(
 @app.command()
 @options.reads_own_data
 def split(
-    reading: Reading,
+    request: Request,
     source: Annotated[
         Path,
         typer.Argument(metavar="FILE", help="Table of your images, or folder of classes."),
@@ -143,6 +143,7 @@ def split(
         raise UserError(f"--out {path} is not a .csv file; give it that suffix")
     if path.exists() and not (overwrite and path.resolve() != source.resolve()):
         raise UserError(f"{path} is there already; give another --out, or say --overwrite")
+    reading = request.reading
     own = manifest.listed(source, reading, split=False)
     if own.groups == "none" and reading.groups is None:
         raise UserError(
@@ -154,12 +155,14 @@ def split(
     draw.write(drawn.samples, path)
     show.drawn(drawn, own.notes)
     print(path)
+    window = "" if request.window is None else f" --window {request.window}"
+    print(f"next: ubench data check {path}{window}")
 
 
 @app.command()
 @options.reads_own_data
 def check(
-    reading: Reading,
+    request: Request,
     task: Annotated[
         str,
         typer.Argument(help="Tasks, tables or folders of your own, comma-separated, or all."),
@@ -183,7 +186,7 @@ def check(
 
     options.load_plugins(plugin)
     failed = False
-    names = resolve_names(task, task_zoo.names())
+    names, reading = resolve_names(task, task_zoo.names()), request.reading
     if problems := check_reading(names, reading):
         raise UserError(problems[0])
     for name in names:
@@ -251,7 +254,7 @@ def export(
 @app.command()
 @options.reads_own_data
 def masks(
-    reading: Reading,
+    request: Request,
     task: Annotated[str, typer.Argument(help="A task.")],
     out: Annotated[Path, typer.Option(help="PNG to write.")],
     data: options.DataRoot = None,
@@ -261,7 +264,7 @@ def masks(
     import tasks as task_zoo
     from tasks import contact_sheet
 
-    loaded = task_zoo.load(task, _root_of(task, data), reading)
+    loaded = task_zoo.load(task, _root_of(task, data), request.reading)
     contact_sheet.of_task(loaded, out, count)
     print(out)
 

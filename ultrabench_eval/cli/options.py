@@ -11,7 +11,6 @@ from typing import Annotated, Any
 
 import typer
 
-from tasks.own_data.reading import Reading
 from ultrabench_eval.request import OPTIONS, OWN_DATA, Request
 
 BAD_INPUT, SOME_FAILED, STOPPED = 2, 1, 130
@@ -90,9 +89,8 @@ def asks(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def reads_own_data(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command, whose argument `reading` is a `Reading`, the options that make one."""
-    own = list(inspect.signature(command, eval_str=True).parameters.values())
-    every = [one for one in own if one.name != "reading"]
+    """Give a command, whose first argument is a `Request`, the options of own data alone."""
+    every = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
     for name in OWN_DATA:
         kind = OPTIONS[name].metadata["kind"]
         every.append(_parameter(name, Annotated[kind, option(name)], _default(OPTIONS[name])))
@@ -101,7 +99,7 @@ def reads_own_data(command: Callable[..., None]) -> Callable[..., None]:
     def made(**given: Any) -> None:
         said = {name: given.pop(name) for name in OWN_DATA}
         words = {name: _parsed(name, value) for name, value in said.items() if value is not None}
-        command(reading=Reading.of(**words), **given)
+        command(Request.of(**words), **given)
 
     vars(made)["__signature__"] = inspect.Signature(every)
     made.__annotations__ = {one.name: one.annotation for one in every}
