@@ -198,7 +198,7 @@ def make(
 
     Args:
         models: names.
-        tasks: names or manifest files.
+        tasks: names or paths of own data.
         data: data root, or None.
         reading: how own data are read.
         weights: checkpoint by model name, with or without pooling; "all" stands for every model.

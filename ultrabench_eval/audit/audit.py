@@ -136,7 +136,7 @@ def audit(
     """Find images that show the same, within and across splits, tasks and pretraining images.
 
     Args:
-        tasks: names of `tasks.names()` or manifest files; "all" for those that `data` holds.
+        tasks: names of `tasks.names()` or own data; "all" for those that `data` holds.
         data: data root; "phantom" for the synthetic suite. Default: `$UBENCH_DATA`.
         against: folders or lists of pretraining images.
         cache: where signatures are kept. Default: `$UBENCH_CACHE`, else the user's cache.

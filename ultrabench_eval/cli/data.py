@@ -138,10 +138,12 @@ def split(
     import tasks as task_zoo
     from tasks.own_data import draw, manifest
 
-    path = out or source.absolute().parent / f"{task_zoo.file_label(str(source))}_split.csv"
+    path = out or source.parent / f"{task_zoo.file_label(str(source))}_split.csv"
     if path.suffix.lower() != ".csv":
         raise UserError(f"--out {path} is not a .csv file; give it that suffix")
-    if path.exists() and not (overwrite and path.resolve() != source.resolve()):
+    if path.resolve() == source.resolve():
+        raise UserError(f"{path} is the file that is read; give another --out")
+    if path.exists() and not overwrite:
         raise UserError(f"{path} is there already; give another --out, or say --overwrite")
     reading = request.reading
     own = manifest.listed(source, reading, split=False)
