@@ -98,8 +98,9 @@ def look(task: Task, progress: Callable[[int, int], None] = lambda done, total: 
     """
     encoders = {clue.control: model_zoo.load(clue.control, device="cpu") for clue in _CLUES}
     sampled = {name: _evenly(len(split)) for name, split in task.splits.items()}
+    chosen = {name: set(rows.tolist()) for name, rows in sampled.items()}
     listed = [
-        (image, row in set(sampled[name].tolist()))
+        (image, row in chosen[name])
         for name, split in task.splits.items()
         for row, image in enumerate(split.images)
     ]
@@ -185,7 +186,9 @@ def _score(
     draws = streams(len(y[0]), len(y[1]), [0], None, None)
     head = probes.get("ridge").train(data, draws, TUNED).chosen()
     # Each class counts the same, as in the score.
-    weighed = head.predict_proba(x[2])[0].numpy() / np.bincount(labels[0], minlength=classes)
+    weighed = head.predict_proba(x[2])[0].numpy() / np.maximum(
+        np.bincount(labels[0], minlength=classes), 1
+    )
     answers = weighed.argmax(-1)[None]
     name = classification.BALANCED_ACCURACY
     counts = classification.confusion(answers[0], labels[2], classes)

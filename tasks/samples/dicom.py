@@ -21,18 +21,6 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".dcm",)
 
-# What pydicom raises for damaged files and for encodings that no installed decoder reads.
-_DAMAGED = (
-    OSError,
-    ValueError,
-    TypeError,
-    AttributeError,
-    LookupError,
-    EOFError,
-    RuntimeError,
-    MemoryError,
-)
-
 
 def check_installed(path: Path) -> None:
     """Raise a UserError if pydicom, which `path` is to be read by, is not installed."""
@@ -60,7 +48,7 @@ def sample(path: Path, rate: float, limit: int) -> range:
         if count < 1:
             raise ValueError("it holds no image")
         return range(0, count, max(1, int(speed / rate)))[:limit]
-    except _DAMAGED as error:
+    except Exception as error:
         raise _damaged(path, error) from error
 
 
@@ -101,7 +89,7 @@ def facts(path: Path) -> DicomFacts:
             header.PhotometricInterpretation == "MONOCHROME1",
             str(header.get("PatientID") or "").strip(),
         )
-    except _DAMAGED as error:
+    except Exception as error:
         raise _damaged(path, error) from error
 
 
@@ -146,7 +134,7 @@ class DicomFrame:
             raise changed("DICOM file", self.path)
         try:
             pixels = _pixels(content.data, self.index, self.levels)
-        except (*_DAMAGED, pydicom_error()) as error:
+        except Exception as error:  # pydicom raises whatever it comes across in damaged files
             raise _damaged(self.path, error) from error
         if pixels.ndim == 2:
             pixels = np.repeat(pixels[..., None], 3, axis=2)
@@ -325,19 +313,12 @@ def _header(path: Path) -> Dataset:
 
     try:
         return pydicom.dcmread(path, stop_before_pixels=True)
-    except (*_DAMAGED, pydicom_error()) as error:
+    except Exception as error:  # pydicom raises whatever it comes across in damaged files
         raise _damaged(path, error) from error
-
-
-def pydicom_error() -> type[Exception]:
-    """What pydicom raises for files that are not DICOM."""
-    from pydicom.errors import InvalidDicomError
-
-    return InvalidDicomError
 
 
 def _damaged(path: Path, why: Any) -> UserError:
     return UserError(
-        f"cannot read DICOM file {path} ({why}); export its frames to PNG, copy it again or "
+        f"cannot read DICOM file {path} ({' '.join(str(why).split())}); export its frames to PNG, copy it again or "
         "remove it"
     )

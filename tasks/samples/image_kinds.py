@@ -68,12 +68,12 @@ def foreign(data: bytes, suffix: str) -> str | None:
     if not data.strip(b"\0"):
         return "holds only zero bytes: copy or download it once more"
     if data[128:132] == b"DICM" or suffix in (".dcm", ".dicom"):
-        return f"is a DICOM file: {_EXPORT} (`usjepa index` reads DICOM itself)"
+        return f"is a DICOM file: {_EXPORT}, or call it .dcm if it is data of your own"
     if _is_nifti(data):
-        return f"is a NIfTI file: {_EXPORT}"
+        return f"is a NIfTI file: {_EXPORT}, or call it .nii or .nii.gz if it is data of your own"
     text = data[:4096].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if suffix in (".mha", ".mhd") or text.startswith((b"objecttype", b"ndims")):
-        return f"is a MetaImage file: {_EXPORT}"
+        return f"is a MetaImage file: {_EXPORT}, or call it .mha if it is data of your own"
     if b"<svg" in text:
         return _DRAWING
     if text.startswith((b"<!doctype html", b"<html")) or b"<html" in text:

@@ -26,8 +26,6 @@ from ultrabench_eval.core.errors import UserError, not_installed
 NIFTI, META = (".nii", ".nii.gz"), (".mha", ".mhd")
 SUFFIXES = (*NIFTI, *META)
 
-# What nibabel and numpy raise for damaged files.
-_DAMAGED = (OSError, ValueError, TypeError, LookupError, EOFError, ArithmeticError, MemoryError)
 _RGB = ("R", "G", "B")
 _HEADER = 64 * 1024  # bytes at most of a MetaImage header
 _TYPES = {
@@ -122,7 +120,7 @@ def facts(path: Path) -> VolumeFacts:
             slope, shift = image.dataobj.slope, image.dataobj.inter
             zooms = image.header.get_zooms()
             spacing = float(zooms[0]), float(zooms[1])
-        except (*_DAMAGED, nibabel.filebasedimages.ImageFileError, zlib.error) as error:
+        except Exception as error:  # nibabel raises whatever it comes across in damaged files
             raise _damaged(path, error) from error
         if any(side > 1 for side in shape[3:]) or len(shape) < 2:
             raise _damaged(path, f"it has {len(shape)} dimensions")
@@ -161,7 +159,9 @@ def _decoded(path: Path, key: tuple[tuple[int, int], ...]) -> _Volume:
     """Args: sizes and times, which tell a changed file."""
     try:
         frames, parts = (_meta if suffix(path) in META else _nifti)(path)
-    except (*_DAMAGED, zlib.error) as error:
+    except UserError:
+        raise
+    except Exception as error:
         raise _damaged(path, error) from error
     if frames.shape[1] * frames.shape[2] > MAX_PIXELS:
         raise _damaged(path, f"its header claims {frames.shape[2]} x {frames.shape[1]} pixels")
@@ -179,11 +179,8 @@ def _nifti(path: Path) -> tuple[np.ndarray, list[bytes]]:
             plain = file.read(MAX_BYTES + 1)
         if len(plain) > MAX_BYTES:
             raise ValueError("it has more than 1 GB")
-    try:
-        kind = nibabel.Nifti2Image if plain[:2] in (b"\x1c\2", b"\0\0") else nibabel.Nifti1Image
-        image = kind.from_bytes(plain)
-    except nibabel.filebasedimages.ImageFileError as error:
-        raise ValueError(error) from error
+    kind = nibabel.Nifti2Image if plain[:2] in (b"\x1c\2", b"\0\0") else nibabel.Nifti1Image
+    image = kind.from_bytes(plain)
     values = np.asanyarray(image.dataobj)
     if values.dtype.names == _RGB:
         values = np.stack([values[name] for name in values.dtype.names], axis=-1)
@@ -239,7 +236,7 @@ def _meta_header(path: Path) -> tuple[_MetaHeader, int]:
             raise ValueError(f"values of {kind} are not supported")
         big = fields.get("binarydatabyteordermsb", fields.get("elementbyteordermsb", "False"))
         spacing = [float(x) for x in fields.get("elementspacing", "1 1").split()]
-    except (*_DAMAGED, KeyError) as error:
+    except Exception as error:
         raise _damaged(path, error) from error
     columns, rows, frames = (*shape, 1)[:3]
     head = _MetaHeader(
@@ -300,6 +297,6 @@ def _nibabel(path: Path) -> Any:
 def _damaged(path: Path, why: object) -> UserError:
     kind = "MetaImage" if suffix(path) in META else "NIfTI"
     return UserError(
-        f"cannot read {kind} file {path} ({why}); export its frames to PNG, copy it again or "
+        f"cannot read {kind} file {path} ({' '.join(str(why).split())}); export its frames to PNG, copy it again or "
         "remove it"
     )

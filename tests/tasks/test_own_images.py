@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import struct
 import sys
@@ -20,6 +21,7 @@ from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 
 import tasks
+from tasks.own_data import image_files
 from tasks.own_data.manifest import listed
 from tasks.own_data.reading import Reading, columns_of, frames_of
 from tasks.samples import dicom, volumes
@@ -408,6 +410,31 @@ def test_packages_that_are_missing_are_named(
 def test_windows_that_are_not_understood(word: str) -> None:
     with pytest.raises(UserError, match=rf"--window {word} is not understood; write CENTRE/WIDTH"):
         Reading.of(window=word)
+
+
+@given(st.data())
+def test_damage_of_any_kind_is_a_sentence(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    folder = tmp_path_factory.getbasetemp() / "damaged"
+    folder.mkdir(exist_ok=True)
+    kind = data.draw(st.sampled_from([".dcm", ".nii", ".nii.gz", ".mha"]))
+    path = folder / f"a{kind}"
+    path.unlink(missing_ok=True)
+    if kind == ".dcm":
+        save_dicom(path, CLIP, WindowCenter=100, WindowWidth=90)
+    else:
+        (as_meta if kind == ".mha" else as_nifti)(path, CLIP)
+    content = bytearray(path.read_bytes())
+    for at in data.draw(st.lists(st.integers(0, len(content) - 1), min_size=1, max_size=6)):
+        content[at] = data.draw(st.integers(0, 255))
+    path.write_bytes(content[: data.draw(st.integers(1, len(content)))])
+    reading = Reading.of(frames="last", window="range")
+    with contextlib.suppress(UserError):  # which is all that may come of it
+        for image in image_files.held(path, path.name, reading, "last").images:
+            pixels = image.read(image.digest())
+            assert pixels.dtype == np.uint8
+            assert pixels.shape[2] == 3
 
 
 # ---- as it was -----------------------------------------------------------------------------------

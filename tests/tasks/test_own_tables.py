@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 import openpyxl
 import pyarrow
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from openpyxl.styles import Font
 from pyarrow import parquet
 
@@ -430,3 +432,14 @@ def test_the_reader_gives_text(place: Path) -> None:
     values = [None, " a ", True, 3, 2.0, 0.1, float("nan"), datetime.time(8, 30)]
     shown = ["", "a", "TRUE", "3", "2", "0.1", "nan", "08:30:00"]
     assert [tables.text_of(value) for value in values] == shown
+
+
+@given(st.binary(max_size=60) | st.text(";,\t\"'\r\n abeglmpsxiti", max_size=60))
+def test_any_text_is_a_table_or_a_sentence(
+    tmp_path_factory: pytest.TempPathFactory, content: bytes | str
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "any.csv"
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    with pytest.raises(UserError) as caught:
+        manifest.listed(path)
+    assert "\n" not in str(caught.value)
