@@ -318,7 +318,8 @@ def _header(path: Path) -> Dataset:
 
 
 def _damaged(path: Path, why: Any) -> UserError:
+    reason = " ".join(str(why).split())
     return UserError(
-        f"cannot read DICOM file {path} ({' '.join(str(why).split())}); export its frames to PNG, copy it again or "
-        "remove it"
+        f"cannot read DICOM file {path} ({reason}); export its frames to PNG, copy it again "
+        "or remove it"
     )

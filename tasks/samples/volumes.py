@@ -296,7 +296,8 @@ def _nibabel(path: Path) -> Any:
 
 def _damaged(path: Path, why: object) -> UserError:
     kind = "MetaImage" if suffix(path) in META else "NIfTI"
+    reason = " ".join(str(why).split())
     return UserError(
-        f"cannot read {kind} file {path} ({' '.join(str(why).split())}); export its frames to PNG, copy it again or "
-        "remove it"
+        f"cannot read {kind} file {path} ({reason}); export its frames to PNG, copy it again "
+        "or remove it"
     )
