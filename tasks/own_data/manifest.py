@@ -203,7 +203,8 @@ class _Rows:
     problems: list[str] = field(default_factory=list)
     _undecided: dict[str, list[str]] = field(default_factory=dict)  # question -> the files
     _remarks: Counter[str] = field(default_factory=Counter)
-    _several: bool = False  # whether a file gave several images
+    _files: set[str] = field(default_factory=set)
+    _several: bool = False  # whether a file gives several images
     _seen: dict[tuple[str, int | None], tuple[str, str]] = field(default_factory=dict)
     _labels: dict[str, str] = field(default_factory=dict)  # label -> the first line that has it
     _groups: dict[str, str] = field(default_factory=dict)
@@ -252,6 +253,8 @@ class _Rows:
         numbers = held.frames or (None,)
         # Two names for one file are two images until the audit finds them equal.
         known = os.path.normpath(path)
+        self._several |= len(numbers) > 1 or known in self._files
+        self._files.add(known)
         for number in numbers:
             if (known, number) in self._seen:
                 first, said = self._seen[known, number]
@@ -262,7 +265,6 @@ class _Rows:
         group = row["group"] if "group" in row else self._group_of(name, held.patient)
         if group is not None:
             self._groups.setdefault(group, where)
-        self._several |= len(held.images) > 1
         self._remarks.update(held.remarks)
         for image, number in zip(held.images, numbers, strict=True):
             self.samples.append(OwnSample(image, path, number, row["label"], split, group))

@@ -302,6 +302,19 @@ def test_a_column_may_say_which_frame(tmp_path: Path) -> None:
         tasks.load(str(table(tmp_path, names, ",frame", ",ED")))
 
 
+def test_frames_of_one_file_in_several_rows_are_one_group(tmp_path: Path) -> None:
+    clips(tmp_path)
+    for n in range(3):
+        PIL.Image.new("L", (8, 6), 40 * n).save(tmp_path / f"{n}.png")
+    rows = ["0.png,a,train,", "a.dcm,b,train,1", "1.png,a,val,", "2.png,a,test,", "a.dcm,b,%s,3"]
+    path = tmp_path / "t.csv"
+    path.write_text("\n".join(["image,label,split,frame", *rows]) % "train")
+    assert tasks.load(str(path)).train.groups == ("0.png", "a.dcm", "a.dcm")
+    path.write_text("\n".join(["image,label,split,frame", *rows]) % "test")
+    with pytest.raises(UserError, match=r"'a\.dcm' in train and test.*keep each group within one"):
+        tasks.load(str(path))
+
+
 def test_a_column_frame_of_still_images_says_nothing(tmp_path: Path) -> None:
     """As it always has: such a column may be there for other programs."""
     for n in range(4):
@@ -412,6 +425,7 @@ def test_windows_that_are_not_understood(word: str) -> None:
         Reading.of(window=word)
 
 
+@pytest.mark.filterwarnings("ignore")  # of pydicom
 @given(st.data())
 def test_damage_of_any_kind_is_a_sentence(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
