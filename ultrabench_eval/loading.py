@@ -324,16 +324,6 @@ def check_labels(tasks: Sequence[str]) -> list[str]:
     return problems
 
 
-def check_reading(tasks: Sequence[str], reading: Reading) -> list[str]:
-    """A problem if it is said how to read own data, and there are none among the tasks."""
-    if reading == Reading() or any(map(task_zoo.is_manifest, tasks)):
-        return []
-    return [
-        "--columns, --sheet, --images, --groups, --frames and --window are for tables and folders "
-        "of your own, and no task is one; leave them out, or give the path as --task"
-    ]
-
-
 # What somebody's code may raise. A `KeyboardInterrupt` is the user's own.
 FOREIGN = (Exception, SystemExit, GeneratorExit)
 

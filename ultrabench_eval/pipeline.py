@@ -14,7 +14,7 @@ import pandas as pd
 import model_zoo
 import tasks as task_zoo
 from model_zoo import guests
-from tasks.own_data.reading import Reading
+from tasks.own_data.reading import Reading, unused
 from tasks.task import Task
 from ultrabench_eval import executors, loading, plugins
 from ultrabench_eval.cells import Cells, Failure
@@ -244,7 +244,7 @@ def _check_names(
     reading: Reading,
 ) -> None:
     """Everything that is wrong with the names as such, at once and before anything is loaded."""
-    problems = [*loading.check_labels(task_names), *loading.check_reading(task_names, reading)]
+    problems = [*loading.check_labels(task_names), *unused(task_names, reading)]
     if not model_names:
         problems.append("no model is asked for; `ubench models` lists all")
     if not task_names:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+import tasks
 from tasks.samples.grey_levels import GreyLevels
 from ultrabench_eval.core.errors import UserError, did_you_mean
 
@@ -96,6 +97,16 @@ class Reading:
     def column(self, role: str) -> str:
         """What the table calls a role."""
         return self.columns.get(role, role)
+
+
+def unused(names: Iterable[str], reading: Reading) -> list[str]:
+    """A problem if it is said how to read own data, and none of the tasks of these names is any."""
+    if reading == Reading() or any(map(tasks.is_manifest, names)):
+        return []
+    return [
+        "--columns, --sheet, --images, --groups, --frames and --window are for tables and folders "
+        "of your own, and no task is one; leave them out, or give the path as the task"
+    ]
 
 
 def columns_of(pairs: Iterable[str]) -> dict[str, str]:

@@ -15,7 +15,7 @@ import tasks as task_zoo
 from tasks.near_duplicates import duplicates, signatures
 from tasks.near_duplicates.duplicates import DuplicatePair
 from tasks.near_duplicates.signatures import Signatures, Signed
-from tasks.own_data.reading import Reading
+from tasks.own_data.reading import Reading, unused
 from tasks.split_files import UNUSED
 from tasks.task import SPLITS, Task
 from ultrabench_eval import loading, pipeline, plugins
@@ -222,7 +222,7 @@ def _tasks(
 ) -> tuple[dict[str, Task], list[str]]:
     """The tasks by name, and a note on those of "all" that are not there."""
     names = loading.resolve_names(asked, task_zoo.names())
-    problems = [*loading.check_labels(names), *loading.check_reading(names, reading)]
+    problems = [*loading.check_labels(names), *unused(names, reading)]
     if not names:
         problems.append("no task is asked for; `ubench tasks` lists all")
     problems += [

@@ -186,6 +186,7 @@ def tasks(
     options.load_plugins(plugin)
     if name is not None and (wrong := task_zoo.problem(name)):
         raise UserError(wrong)
+    options.check_used([name] if name else [], request.reading)
     named = name is not None and not task_zoo.is_manifest(name)
     listed = [task_zoo.split_name(name)[0]] if name and named else task_zoo.names()
     described = [task_zoo.describe(one) for one in listed]

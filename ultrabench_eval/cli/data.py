@@ -184,13 +184,12 @@ def check(
     from tasks import check as checking
     from tasks import prepare
     from ultrabench_eval.display import progress_bar
-    from ultrabench_eval.loading import check_reading, resolve_names
+    from ultrabench_eval.loading import resolve_names
 
     options.load_plugins(plugin)
     failed = False
     names, reading = resolve_names(task, task_zoo.names()), request.reading
-    if problems := check_reading(names, reading):
-        raise UserError(problems[0])
+    options.check_used(names, reading)
     for name in names:
         root = _root_of(name, data)
         loaded = task_zoo.load(name, root, reading)
@@ -266,7 +265,9 @@ def masks(
     import tasks as task_zoo
     from tasks import contact_sheet
 
-    loaded = task_zoo.load(task, _root_of(task, data), request.reading)
+    reading = request.reading
+    options.check_used([task], reading)
+    loaded = task_zoo.load(task, _root_of(task, data), reading)
     contact_sheet.of_task(loaded, out, count)
     print(out)
 
