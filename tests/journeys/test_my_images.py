@@ -40,11 +40,14 @@ def test_from_dicom_files_and_a_spreadsheet_to_a_result(
         ["data", "check"],
         ["run", "--model"],
     ]
-    told = {}
+    told = []
     for command in printed():
         done = ubench(*smaller(command)[1:], UBENCH_CACHE=str(tmp_path / "cache"))
         assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
-        told[command.split()[1]] = done.stdout
+        told.append([line.rstrip() for line in done.stdout.splitlines()])
+    (shown,) = (one.text for one in blocks(PAGE) if one.language == "text")
+    assert told[0] == shown.splitlines()
+    assert told[1][-1] == "nothing that would make a result worthless was found"
     rows = list(csv.DictReader(Path("my_scans.csv").read_text().splitlines()))
     assert len(rows) == 60
     assert Counter(row["frame"] for row in rows) == {"": 40, "2": 20}
@@ -58,7 +61,6 @@ def test_from_dicom_files_and_a_spreadsheet_to_a_result(
     assert found.keys() == {"pixels", "border"}
     assert all((one["n_test"], one["status"]) == ("12", "ok") for one in found.values())
     assert float(found["pixels"]["mean"]) > float(found["border"]["mean"])
-    assert "nothing that would make a result worthless was found" in told["data"]
     page = Path("runs/my_scans/leaderboard.md").read_text()
     assert "MONOCHROME1 is inverted" in page
     assert "by the window in the file (2048/4096)" in page
