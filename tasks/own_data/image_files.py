@@ -79,6 +79,20 @@ def held(path: Path, name: str, reading: Reading, frame: str) -> Held:
     )
 
 
+def images_of(path: Path, reading: Reading) -> tuple[Image, ...]:
+    """The images of a file that stands in no table, named by its path.
+
+    Raises:
+        UserError: it is damaged, or the user must say which frames or which window are meant.
+    """
+    if not path.is_file():
+        return (ImageFile(path, str(path)),)  # whose reading tells
+    try:
+        return held(path, str(path), reading, reading.frames or "").images
+    except Undecided as error:
+        raise UserError(f"some files ({error.about}) {error.question}") from error
+
+
 def _volume(path: Path, name: str, reading: Reading, frame: str) -> Held:
     facts = volumes.facts(path)
     if not facts.plain and reading.levels.own:

@@ -64,5 +64,16 @@ def test_from_dicom_files_and_a_spreadsheet_to_a_result(
     page = Path("runs/my_scans/leaderboard.md").read_text()
     assert "MONOCHROME1 is inverted" in page
     assert "by the window in the file (2048/4096)" in page
-    # Next on this way: choose an encoder (`ubench report ... --choose`), then `ubench predict`.
-    # Their commands go into the guide's first chapter, and this loop runs them.
+    # Next on this way: choose an encoder (`ubench report ... --choose`), then predict. When the
+    # guide's first chapter prints their commands, the loop above runs them instead of these lines.
+    kept = ubench(
+        *smaller(printed()[-1])[1:], "--keep-probes", UBENCH_CACHE=str(tmp_path / "cache")
+    )
+    assert kept.returncode == 0, kept.stderr
+    words = ("predict", "runs/my_scans", "dicom", "--model", "pixels", "--out", "predicted.csv")
+    asked = ubench(*words, UBENCH_CACHE=str(tmp_path / "cache"))
+    assert asked.returncode == 2
+    assert "hold several frames; say which with --frames" in asked.stderr
+    done = ubench(*words, "--frames", "middle", UBENCH_CACHE=str(tmp_path / "cache"))
+    assert done.returncode == 0, done.stderr
+    assert len(Path("predicted.csv").read_text().splitlines()) == 61
