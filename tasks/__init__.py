@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,14 +14,18 @@ from ultrabench_eval.core.names import printable
 from ultrabench_eval.core.registry import Registry
 
 if TYPE_CHECKING:
+    from tasks.own_data.reading import Reading
     from tasks.task import Task, TaskCard
 
 __all__ = [
     "BUILT_IN",
     "card",
     "describe",
+    "file_label",
     "folder_of",
+    "is_folder",
     "is_manifest",
+    "is_table",
     "label",
     "load",
     "names",
@@ -148,21 +153,45 @@ def label(name: str) -> str:
     """What a task is called in tables: its name, of files the name without folder and suffix."""
     base, how = split_name(name)
     if how is None:
-        return _file_label(name) if is_manifest(name) else name
-    return f"{base}@{_file_label(how) if _is_file(how) else how}"
+        return file_label(name) if is_manifest(name) else name
+    return f"{base}@{file_label(how) if _is_file(how) else how}"
 
 
-def _file_label(path: str) -> str:
-    """A file's name without ".csv", as UTF-8 can hold it."""
-    return printable(Path(path).name[: -len(".csv")])
+def file_label(path: str) -> str:
+    """A file's name without its suffix, or that of a folder, as UTF-8 can hold it."""
+    called = os.path.basename(path)
+    suffix = next((one for one in _TABLES if called.lower().endswith(one)), "")
+    if suffix:
+        return printable(called[: -len(suffix)])
+    return printable(os.path.basename(os.path.abspath(path)))
 
 
 def is_manifest(name: str) -> bool:
-    """True if a task is given as a manifest file rather than by name."""
-    return _is_file(name) and split_name(name)[1] is None
+    """True if a task is data of the user's own: a table of images, or a folder of classes."""
+    return (is_table(name) and split_name(name)[1] is None) or is_folder(name)
+
+
+def is_folder(name: str) -> bool:
+    """True if a task is given as a folder, which is written with a slash: "./scans", "scans/"."""
+    return (
+        "/" in name and name not in registry and split_name(name)[1] is None and not is_table(name)
+    )
+
+
+def is_table(path: str) -> bool:
+    """True if a file's name is that of a table of images."""
+    return path.lower().endswith(_TABLES)
+
+
+# Suffixes of tables, those included that `tasks.own_data.tables` refuses with a remedy.
+_TABLES = (
+    *(".csv", ".tsv", ".tab", ".xlsx", ".xlsm", ".parquet", ".pq"),
+    *(".xls", ".xlsb", ".ods", ".numbers", ".json", ".jsonl", ".sav", ".dta", ".rds"),
+)
 
 
 def _is_file(name: str) -> bool:
+    """Whether it names a split file."""
     return name.lower().endswith(".csv")
 
 
@@ -176,7 +205,8 @@ def problem(name: str) -> str | None:
         return None
     base, how = split_name(name)
     if base not in registry:
-        return registry.unknown(base)
+        folder = f"; the folder is written ./{base}" if os.path.isdir(base) else ""
+        return registry.unknown(base) + folder
     if how is None or _is_file(how) or how in ways_to_split(base):
         return None
     return (
@@ -191,14 +221,15 @@ def ways_to_split(name: str) -> dict[str, str]:
     return {**ways, "rule": ways.get("rule", f"the same as {next(iter(ways))}")}
 
 
-def load(name: str, root: Path | str | None = None) -> Task:
+def load(name: str, root: Path | str | None = None, reading: Reading | None = None) -> Task:
     """Read a task.
 
     Args:
-        name: a name of `names()`, or the path of a manifest (columns image,label,split[,group]).
-            With "@" behind a name, one of its `ways_to_split`, or a split file
-            (`tasks.split_files`): "aul@rule", "aul@mine.csv".
+        name: a name of `names()`, or the path of a table of images (columns
+            image,label,split[,group]) or of a folder of classes. With "@" behind a name, one of its
+            `ways_to_split`, or a split file (`tasks.split_files`): "aul@rule", "aul@mine.csv".
         root: data root with one sub-folder a task (`ROOT/aul` ...); not needed for a manifest.
+        reading: how a manifest is to be read: names of columns, frames, window.
 
     Raises:
         UserError: unknown name, missing folder or files, or a task that cannot be trusted.
@@ -206,9 +237,9 @@ def load(name: str, root: Path | str | None = None) -> Task:
     if wrong := problem(name):
         raise UserError(wrong)
     if is_manifest(name):
-        from tasks.manifest import read as read_manifest
+        from tasks.own_data import manifest
 
-        return read_manifest(Path(name))
+        return manifest.read(Path(name), reading)
     base, how = split_name(name)
     if root is None:
         raise UserError(

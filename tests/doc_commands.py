@@ -61,6 +61,7 @@ COMMANDS: dict[str, Run | Parse] = {
     "make test": INSTALLS,
     "make docs": INSTALLS,
     "pip install 'ultrabench-eval[slurm]'": INSTALLS,
+    "pip install 'ultrabench-eval[dicom,nifti,excel,parquet]'": INSTALLS,
     "pip install 'ultrabench-eval[ray]'": INSTALLS,
     "pip install 'ultrabench-eval[parquet]'": INSTALLS,
     "export UBENCH_DATA=DATA": Run(),
@@ -130,7 +131,12 @@ COMMANDS: dict[str, Run | Parse] = {
     ),
     "ubench data prepare aul --data DATA": Run(),
     "ubench data check all --data DATA": Run({"all": "aul"}),
-    "ubench data check my_scans.csv": Run(),
+    "ubench data split list.xlsx --images dicom --columns "
+    '"image=File,label=Diagnosis,group=Patient ID" --frames middle --out my_scans.csv': Run(
+        {"--out": "my_list.csv"}
+    ),
+    "ubench data check my_scans.csv": Run({"my_scans.csv": "my_list.csv"}),
+    'ubench data split ./scans --groups "(P\\d+)_" --out drawn.csv': Run(),
     "ubench data masks my_scans.csv --out masks.png": Run(),
     "ubench data splits pocus --data DATA": Run({"pocus": "aul"}),
     "ubench data splits aul --data DATA --out my_splits.csv": Run(),
@@ -225,7 +231,7 @@ CODE: dict[str, tuple[Code, ...]] = {
         Code({}),
         Code({}),
     ),
-    "docs/add_your_data.md": (Code({}), Code({}, "my_task.py")),
+    "docs/add_your_data.md": (Code({}, "my_task.py"),),
     "docs/from_a_checkpoint.md": (Code(TINY_VIT, "as_shown.py"),),
     "docs/how_a_score_is_made.md": (Code({}, "my_metric.py"), Code({}, "salt.py")),
     "docs/score_a_checkpoint_during_training.md": (Code({}),),

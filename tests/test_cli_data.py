@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from conftest import make_manifest
+from dicom_files import make_examinations
 from typer.testing import CliRunner, Result
 
 import tasks as task_zoo
@@ -54,7 +55,55 @@ def test_prepare_then_check_then_a_changed_file(root: Path) -> None:
 
 def test_check_of_a_manifest_needs_no_data_root(tmp_path: Path) -> None:
     done = ubench("data", "check", make_manifest(tmp_path / "mine.csv"))
-    assert (done.exit_code, "no problems" in done.output) == (0, True)
+    assert "no problems" in done.output
+    assert "problem: class 'dark' has 2 patients in test; with fewer than 5" in done.output
+    assert done.exit_code == 1
+
+
+def test_split_writes_a_manifest_and_never_over_a_file(tmp_path: Path) -> None:
+    make_examinations(tmp_path, 30)
+    table, out = tmp_path / "list.xlsx", tmp_path / "list_split.csv"
+    said = [
+        "--columns",
+        "image=File,label=Diagnosis,group=Patient ID",
+        "--images",
+        tmp_path / "dicom",
+    ]
+    done = ubench("data", "split", table, *said)
+    assert isinstance(done.exception, UserError)
+    assert "10 image(s) of" in str(done.exception)
+    assert "hold several frames; say which with --frames" in str(done.exception)
+    assert not out.exists()
+    done = ubench("data", "split", table, *said, "--frames", "all", "--window", "range")
+    assert done.exit_code == 0, done.output
+    assert re.search(r"lesion +13 of 9 +5 of 3 +7 of 3", done.output)
+    assert "warning: class 'lesion' has 3 patients in validation, fewer than 5" in done.output
+    assert f"next: ubench data check {out} --window range" in done.output
+    written = out.read_bytes()
+    done = ubench("data", "split", table, *said, "--frames", "all")
+    assert "is there already; give another --out, or say --overwrite" in str(done.exception)
+    assert out.read_bytes() == written
+    done = ubench("data", "split", table, *said, "--frames", "1", "--overwrite", "--seed", "1")
+    assert done.exit_code == 0, done.output
+    assert out.read_bytes() != written
+    done = ubench("data", "split", out, "--out", out, "--overwrite")
+    assert "is the file that is read" in str(done.exception)
+    done = ubench("data", "split", out, "--out", tmp_path / "more.csv")
+    assert "has the column split already, so nothing is drawn" in str(done.exception)
+    done = ubench(
+        *("data", "split", table, "--columns", "image=File,label=Diagnosis", *said[2:]),
+        *("--frames", "1", "--out", tmp_path / "more.csv"),
+    )
+    assert "not known which images of" in str(done.exception)
+    assert "--columns group=NAME" in str(done.exception)
+    assert ubench("tasks", out).exit_code == 0
+    assert not (tmp_path / "more.csv").exists()
+
+
+def test_words_for_own_data_need_own_data(root: Path) -> None:
+    for words in (["data", "check", "gbcu", "--data", root], ["tasks", "gbcu"], ["tasks"]):
+        done = ubench(*words, "--frames", "first")
+        assert "--frames and --window are for tables and folders of your own" in str(done.exception)
 
 
 def test_splits_are_shown_written_and_used_again(root: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_cli import ubench
 
-from ultrabench_eval import protocol
+from ultrabench_eval import pipeline, protocol
 from ultrabench_eval.core.errors import UserError
 from ultrabench_eval.request import Request
 
@@ -81,3 +81,28 @@ def test_a_configuration_is_read_and_each_run_writes_its_own(
     wrong = ubench("run", "--config", str(tmp_path / "run.yaml"))
     assert wrong.returncode == 2
     assert "run.yaml: unknown option 'seed'; did you mean 'seeds'" in wrong.stderr
+
+
+def test_words_for_own_data_reach_plan_run_and_workers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    manifest = make_manifest(tmp_path / "spots.csv")
+    text = manifest.read_text().replace("image,label,split,group", "scan;finding;split;group", 1)
+    (tmp_path / "theirs.csv").write_text(text.replace(",", ";"))
+    said = ["--model", "pixels", "--task", "theirs.csv", "--seeds", "1", "--out", "out"]
+    said += ["--columns", "image=scan,label=finding", "--cache", "cache", "--device", "cpu"]
+    assert ubench("plan", *said, "--no-timing").returncode == 0
+    done = ubench("run", *said)
+    assert done.returncode == 0, done.stderr
+    (written,) = (tmp_path / "out" / "requests").iterdir()
+    request = Request.read(written)
+    assert request.columns == {"image": "scan", "label": "finding"}
+    ready = pipeline.prepare(request)
+    assert pipeline._job(ready, ready.units[0], request).request.columns == request.columns
+    again = ubench("run", "--config", str(written))
+    assert again.returncode == 0
+    assert "images encoded: 0" in again.stdout
+    wrong = ubench("run", *said[:-6], "--columns", "image=scan,lable=finding")
+    assert wrong.returncode == 2
+    assert "did you mean 'label'" in wrong.stderr

@@ -17,6 +17,7 @@ import tasks as task_zoo
 from model_zoo import Card, Encoder, guests
 from model_zoo.behaviour import Behaviour
 from tasks import prepare
+from tasks.own_data.reading import Reading
 from tasks.task import Task
 from ultrabench_eval import data_warnings, task_types
 from ultrabench_eval.core import command
@@ -183,6 +184,7 @@ def make(
     tasks: Sequence[str],
     *,
     data: Path | None,
+    reading: Reading | None = None,
     weights: Mapping[str, str],
     device: str,
     dtype: str,
@@ -196,8 +198,9 @@ def make(
 
     Args:
         models: names.
-        tasks: names or manifest files.
+        tasks: names or paths of own data.
         data: data root, or None.
+        reading: how own data are read.
         weights: checkpoint by model name, with or without pooling; "all" stands for every model.
         device: see `model_zoo.load`.
         dtype: see `model_zoo.load`.
@@ -221,7 +224,7 @@ def make(
             for name in models
         },
         tasks={
-            task_zoo.label(name): _attempt(f"task '{name}'", _load_task, name, data)
+            task_zoo.label(name): _attempt(f"task '{name}'", _load_task, name, data, reading)
             for name in tasks
         },
     )
@@ -254,13 +257,13 @@ def _load_model(keep: bool, name: str, *options: Any) -> Model:
     return model
 
 
-def _load_task(name: str, data: Path | None) -> Task:
+def _load_task(name: str, data: Path | None, reading: Reading | None) -> Task:
     if data is None and not task_zoo.is_manifest(name):
         raise UserError(
             "no data folder: pass --data ROOT or set UBENCH_DATA, where ROOT/aul, ROOT/busbra "
             "... hold the releases as unpacked (`ubench tasks` says where each is had from)"
         )
-    task = task_zoo.load(name, data)
+    task = task_zoo.load(name, data, reading)
     if task.card.type not in task_types.registry:
         raise UserError(f"task '{task.name}': {task_types.registry.unknown(task.card.type)}")
     _ = task_types.get(task.card.type).every  # or two metrics have one name
@@ -299,9 +302,10 @@ def _split(asked: str) -> list[str]:
 
 
 def _is_file(name: str) -> bool:
-    """Whether it is a manifest, or a task with a split file."""
+    """Whether it is a table, a folder of classes, or a task with a split file."""
     task, _, splits = name.partition("@")
-    return os.path.isfile(name) or ("," not in task and os.path.isfile(splits))
+    folder = task_zoo.is_folder(name) and os.path.isdir(name)
+    return folder or os.path.isfile(name) or ("," not in task and os.path.isfile(splits))
 
 
 def check_labels(tasks: Sequence[str]) -> list[str]:

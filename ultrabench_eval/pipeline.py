@@ -14,6 +14,7 @@ import pandas as pd
 import model_zoo
 import tasks as task_zoo
 from model_zoo import guests
+from tasks.own_data.reading import Reading, unused
 from tasks.task import Task
 from ultrabench_eval import executors, loading, plugins
 from ultrabench_eval.cells import Cells, Failure
@@ -67,7 +68,7 @@ def run(
     Args:
         models: names of `model_zoo.names()`, a list or comma-separated; "all" for all of them. Or
             all that is asked for.
-        tasks: names of `tasks.names()`, "all", or manifest files (`image,label,split[,group]`).
+        tasks: names of `tasks.names()`, "all", or own data: tables of images, folders of classes.
         report: called at every step, for a progress display.
         options: all other fields of `Request`, by name: seeds, data, out, cache, weights, ...
 
@@ -168,7 +169,8 @@ def prepare(request: Request, report: Report = lambda step: None) -> Ready:
     task_names = loading.resolve_names(request.tasks, task_zoo.names())
     if request.splits:
         task_names = [task_zoo.with_splits(name, str(request.splits)) for name in task_names]
-    _check_names(model_names, task_names, weights)
+    reading = request.reading
+    _check_names(model_names, task_names, weights, reading)
     given_up = Failures(out)  # from now on: to load all that takes a while
 
     pairs = share.part(list(product(model_names, task_names)))
@@ -185,6 +187,7 @@ def prepare(request: Request, report: Report = lambda step: None) -> Ready:
         list(dict.fromkeys(model for model, _ in pairs)),
         task_names,
         data=root,
+        reading=reading,
         weights={name: str(path) for name, path in weights.items()},
         device=request.device,
         dtype=request.dtype,
@@ -235,10 +238,13 @@ def phantom_root(cache: Path, wanted: Sequence[str], report: Report) -> Path:
 
 
 def _check_names(
-    model_names: Sequence[str], task_names: Sequence[str], weights: Mapping[str, Path | str]
+    model_names: Sequence[str],
+    task_names: Sequence[str],
+    weights: Mapping[str, Path | str],
+    reading: Reading,
 ) -> None:
     """Everything that is wrong with the names as such, at once and before anything is loaded."""
-    problems = loading.check_labels(task_names)
+    problems = [*loading.check_labels(task_names), *unused(task_names, reading)]
     if not model_names:
         problems.append("no model is asked for; `ubench models` lists all")
     if not task_names:

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from tasks.samples import image_kinds
-from tasks.samples.images import Image, ImageFile
+from tasks.own_data import image_files
+from tasks.own_data.reading import Reading
+from tasks.samples.images import Image
 from ultrabench_eval import loading, plugins, probes
 from ultrabench_eval.cells import Cell, Cells
 from ultrabench_eval.core import files
@@ -85,6 +86,7 @@ def predict(
     calibrated: bool = True,
     weights: Mapping[str, Path | str] | None = None,
     plugin_files: Sequence[Path | str] = (),
+    reading: Reading | None = None,
     device: str = "auto",
     cache: Path | str | None = None,
     report: Callable[[int, int], None] = lambda done, total: None,
@@ -104,6 +106,7 @@ def predict(
         calibrated: apply the temperature that was fitted on the validation images for each seed.
         weights: see `pipeline.run`.
         plugin_files: see `pipeline.run`.
+        reading: frames and window of DICOM, NIfTI and MetaImage files.
         device: see `model_zoo.load`.
         cache: of features; default as of `pipeline.run`.
         report: called with how many of how many images are encoded.
@@ -127,7 +130,7 @@ def predict(
     seeds = [head.seed for head in trained.heads]
     if seed is not None and seed not in seeds:
         raise UserError(f"no probe has the seed {seed}; there are {', '.join(map(str, seeds))}")
-    given = _images(images)
+    given = _images(images, reading or Reading())
     warnings = _warnings(given, facts.inputs)  # reads every image, so that a bad one is told now
     loaded = loading.same_model(
         model,
@@ -185,7 +188,7 @@ def _chosen(
     return cell
 
 
-def _images(given: Sequence[Path | str]) -> list[Image]:
+def _images(given: Sequence[Path | str], reading: Reading) -> list[Image]:
     """The images that are meant, in the order given; those of a folder by name."""
     paths: list[Path] = []
     for one in map(Path, given):
@@ -195,14 +198,14 @@ def _images(given: Sequence[Path | str]) -> list[Image]:
         inside = sorted(
             path
             for path in one.rglob("*")
-            if path.suffix.lower() in image_kinds.SUFFIXES and not path.name.startswith(".")
+            if not path.name.startswith(".") and path.is_file() and image_files.is_image(path)
         )
         if not inside:
             raise UserError(f"the folder {one} holds no images; name another, or the files")
         paths += inside
     if not paths:
         raise UserError("no images are named; write their files or folders")
-    return [ImageFile(path, str(path)) for path in paths]
+    return [image for path in paths for image in image_files.images_of(path, reading)]
 
 
 def _warnings(images: Sequence[Image], inputs: Inputs) -> list[str]:

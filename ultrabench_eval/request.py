@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import Field, field, fields
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import yaml
 from pydantic import BeforeValidator, ConfigDict, TypeAdapter, ValidationError
@@ -18,6 +18,9 @@ from pydantic.dataclasses import dataclass
 from ultrabench_eval.core import hashing, yaml_file
 from ultrabench_eval.core.errors import UserError, did_you_mean
 from ultrabench_eval.protocol import Protocol
+
+if TYPE_CHECKING:
+    from tasks.own_data.reading import Reading
 
 FOLDER = "requests"
 """In a results folder: what was asked for, a file each that `--config` reads."""
@@ -71,6 +74,13 @@ def weights_of(pairs: Iterable[str]) -> dict[str, str]:
     return _of_pairs("--weights", "MODEL=PATH or MODEL=random")(pairs)
 
 
+def columns_of(pairs: Iterable[str]) -> dict[str, str]:
+    """--columns options as a mapping from roles to names."""
+    from tasks.own_data import reading
+
+    return reading.columns_of(pairs)
+
+
 _Several = BeforeValidator(_tuple)
 _Names = Annotated[str | Path | tuple[str | Path, ...], _Several]
 _Words = Annotated[str | tuple[str, ...], _Several]
@@ -89,9 +99,15 @@ class Request:
     models: _Words = _asked((), "--model", "Models, comma-separated, or 'all'.")
     """Names of `model_zoo.names()`, a list or comma-separated; "all" for all of them. "usfm/cls" is
     the model usfm with the pooling cls."""
-    tasks: _Names = _asked("all", "--task", "Tasks or manifest.csv files, or 'all'.", kind=str)
-    """Names of `tasks.names()`, "all", or manifest files (`image,label,split[,group]`). "aul@rule"
-    and "aul@mine.csv" are the task aul with other splits (see `tasks.load`)."""
+    tasks: _Names = _asked(
+        "all",
+        "--task",
+        "Tasks, tables of your own images or folders of classes, or 'all'.",
+        kind=str,
+    )
+    """Names of `tasks.names()`, "all", or own data: tables of images (CSV, Excel, Parquet) and
+    folders with a sub-folder per class (see `tasks.own_data.manifest`). "aul@rule" and
+    "aul@mine.csv" are the task aul with other splits (see `tasks.load`)."""
     seeds: _Seeds = _asked(5, "--seeds", "Probes a cell, with seeds 0 ... n-1.", kind=int)
     """Number of probes a cell, trained with seeds 0 ... n-1."""
     data: Path | str | None = _asked(
@@ -102,6 +118,42 @@ class Request:
     )
     """Data root with one sub-folder a task; "phantom" for the synthetic suite, made when needed.
     Default: `$UBENCH_DATA`."""
+    columns: dict[str, str] | None = _asked(
+        None,
+        "--columns",
+        "What your own table calls its columns: image=file,label=diagnosis,group=PatientID.",
+        kind=list[str] | None,
+        parse=columns_of,
+    )
+    """For tables of the user's own: what they call the columns image, label, split, group, frame;
+    each is by default called so."""
+    sheet: str | None = _asked(None, "--sheet", "Sheet of your own workbook (.xlsx).")
+    """Of a workbook; None for the only one that has the columns."""
+    images: Path | str | None = _asked(
+        None, "--images", "Folder that paths in your own table start at; default: the table's."
+    )
+    """Folder that paths of images start at; None for that of their table."""
+    groups: str | None = _asked(
+        None,
+        "--groups",
+        "Patients of your own data without a column: image, folder, dicom, or a regular "
+        "expression with one pair of brackets.",
+    )
+    """The rule for own data without a column of groups. "image": each is a patient's only one;
+    "folder": the folder it is in; "dicom": the PatientID in the file; or a regular expression,
+    whose one pair of brackets is around the patient in the image's path."""
+    frames: int | str | None = _asked(
+        None, "--frames", "Of your own files with several: all, first, middle, last, or a number."
+    )
+    """Of own files with several frames: "all", "first", "middle", "last", or a number from 1."""
+    window: str | None = _asked(
+        None,
+        "--window",
+        "Grey levels of your own images with more than 8 bits: CENTRE/WIDTH, or range; default: "
+        "the window in the file.",
+    )
+    """How own values of more than 8 bits become grey levels: "CENTRE/WIDTH", "range" (of each image
+    from smallest to largest), or None for the window that a DICOM file states."""
     out: Path | str = _asked(Path("runs/latest"), "--out", "Results folder.", kind=Path)
     """Results folder. Tables show all cells it holds, of earlier runs too."""
     cache: Path | str | None = _asked(
@@ -272,11 +324,24 @@ class Request:
         return yaml.safe_dump(asked, sort_keys=False, allow_unicode=True)
 
     @property
+    def reading(self) -> Reading:
+        """How own data are read.
+
+        Raises:
+            UserError: a word is not understood.
+        """
+        from tasks.own_data.reading import Reading
+
+        return Reading.of(**{name: getattr(self, name) for name in OWN_DATA})
+
+    @property
     def file(self) -> Path:
         """Where a run writes it, in its results folder."""
         return Path(FOLDER) / f"{hashing.short(hashing.digest_bytes(self.yaml().encode()), 8)}.yaml"
 
 
+OWN_DATA = ("columns", "sheet", "images", "groups", "frames", "window")
+"""Fields that say how own data are read."""
 OPTIONS: dict[str, Field[Any]] = {one.name: one for one in fields(Request)}  # type: ignore[arg-type]
 _LISTED = ", ".join(OPTIONS)
 _ADAPTER = TypeAdapter(Request)

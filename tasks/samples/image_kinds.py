@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 import zlib
 
@@ -16,6 +17,9 @@ SUFFIXES = frozenset(
     )
 )
 """Suffixes of those formats, in small letters."""
+STACKS = (".gif", ".tif", ".tiff", ".webp", ".apng")
+"""Suffixes of those that may hold several images."""
+_MASK = re.compile(r"_(mask|seg)(_\d+)?$", re.IGNORECASE)
 
 _EXPORT = "export its frames to PNG and name those"
 _CONVERT = "convert it to PNG"
@@ -64,12 +68,12 @@ def foreign(data: bytes, suffix: str) -> str | None:
     if not data.strip(b"\0"):
         return "holds only zero bytes: copy or download it once more"
     if data[128:132] == b"DICM" or suffix in (".dcm", ".dicom"):
-        return f"is a DICOM file: {_EXPORT} (`usjepa index` reads DICOM itself)"
+        return f"is a DICOM file: {_EXPORT}, or call it .dcm if it is data of your own"
     if _is_nifti(data):
-        return f"is a NIfTI file: {_EXPORT}"
+        return f"is a NIfTI file: {_EXPORT}, or call it .nii or .nii.gz if it is data of your own"
     text = data[:4096].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if suffix in (".mha", ".mhd") or text.startswith((b"objecttype", b"ndims")):
-        return f"is a MetaImage file: {_EXPORT}"
+        return f"is a MetaImage file: {_EXPORT}, or call it .mha if it is data of your own"
     if b"<svg" in text:
         return _DRAWING
     if text.startswith((b"<!doctype html", b"<html")) or b"<html" in text:
@@ -85,6 +89,11 @@ def foreign(data: bytes, suffix: str) -> str | None:
     if text.startswith((b"<?xml", b"{", b"[")) or _is_text(data):
         return "is a text file, not an image: name the image itself"
     return None
+
+
+def is_mask(stem: str) -> bool:
+    """Whether a file's name says that it is the mask of another, as BUSI's "benign (1)_mask_1"."""
+    return _MASK.search(stem) is not None
 
 
 def bits(data: bytes) -> int | None:

@@ -16,6 +16,7 @@ import PIL.Image
 import PIL.ImageOps
 
 from tasks.samples import image_kinds
+from tasks.samples.grey_levels import GreyLevels
 from ultrabench_eval.core import hashing, names
 from ultrabench_eval.core.errors import UserError
 
@@ -51,13 +52,20 @@ class Image(Protocol):
 
 # Modes whose conversion to RGB keeps 8-bit values. 16-bit and float images would be clipped.
 _EIGHT_BIT = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"}
+_DEEP = {"I;16", "I;16B", "I;16L", "I", "F"}  # one channel of more than 8 bits
 _BITS_PER_SAMPLE = 258  # TIFF tag
 _ORIENTATION = 274  # EXIF tag
 _EXIF = (b"Exif\0\0", b"eXIf", b"EXIF")  # before the tags in JPEG, PNG and WebP
 _TIFF = (b"II*\0", b"MM\0*")
 
 
-def decode(path: Path, digest: str | None = None, origin: str = ELSEWHERE) -> np.ndarray:
+def decode(
+    path: Path,
+    digest: str | None = None,
+    origin: str = ELSEWHERE,
+    levels: GreyLevels | None = None,
+    frame: int | None = None,
+) -> np.ndarray:
     """Decode an image file to uint8 RGB [H, W, 3]; grey is repeated, transparency dropped.
 
     A photograph that is stored turned or mirrored (EXIF orientation) is decoded upright, as every
@@ -67,16 +75,18 @@ def decode(path: Path, digest: str | None = None, origin: str = ELSEWHERE) -> np
         path: a file of one of `image_kinds.FORMATS`.
         digest: that its bytes must have, by `digest_of`.
         origin: where a damaged file can be copied from again.
+        levels: of one channel with more than 8 bits, which is refused if they are not stated.
+        frame: of a file of several, from 0; such a file is refused if it is None.
 
     Raises:
         UserError: not an image, truncated, more than 8 bits per channel or `MAX_PIXELS`, several
             frames, or other bytes than those of `digest`.
     """
     data = read_bytes(path)
-    if digest is not None and digest_of(data) != digest:
+    if digest is not None and digest_of(data, levels, frame) != digest:
         raise changed("image", path)
     try:
-        return _decode(data)
+        return _decode(data, levels, frame)
     except _Refused as error:
         raise UserError(f"cannot read image {path}: it {error}") from error
     except MemoryError as error:
@@ -90,11 +100,20 @@ def decode(path: Path, digest: str | None = None, origin: str = ELSEWHERE) -> np
         raise UserError(f"cannot read image {path}: it {what}, or remove it") from error
 
 
-def digest_of(data: bytes) -> str:
-    """SHA-256 of a file's bytes; of an image that is decoded upright, another one.
+def digest_of(data: bytes, levels: GreyLevels | None = None, frame: int | None = None) -> str:
+    """SHA-256 of a file's bytes; another one where they are not decoded as they lie.
 
-    Features that an earlier version made of the same bytes as they lie are thus not taken for it.
+    That is an image that is decoded upright (features that an earlier version made of the same
+    bytes are thus not taken for it), values that become grey levels, and a frame of several.
     """
+    digest = _digest_as_it_lies(data)
+    settings: dict[str, object] = {} if frame is None else {"frame": frame}
+    if _states(levels) and _is_deep(data):
+        settings["window"] = str(levels)
+    return hashing.digest({"file": digest, **settings}) if settings else digest
+
+
+def _digest_as_it_lies(data: bytes) -> str:
     digest = hashing.digest_bytes(data)
     if not any(mark in data for mark in _EXIF) and not data.startswith(_TIFF):
         return digest
@@ -104,6 +123,18 @@ def digest_of(data: bytes) -> str:
     except Exception:  # `decode` tells what is wrong
         return digest
     return hashing.digest_parts([digest.encode(), b"upright"]) if turned else digest
+
+
+def _states(levels: GreyLevels | None) -> bool:
+    return levels is not None and not levels.own  # none of these formats has a window of its own
+
+
+def _is_deep(data: bytes) -> bool:
+    try:
+        with PIL.Image.open(io.BytesIO(data), formats=image_kinds.FORMATS) as image:
+            return image.mode in _DEEP
+    except Exception:  # `decode` tells what is wrong
+        return False
 
 
 def count(path: Path) -> int:
@@ -149,9 +180,10 @@ class _Refused(Exception):
     """What is wrong with an image that is whole, and what to do: the end of a sentence."""
 
 
-def _decode(data: bytes) -> np.ndarray:
+def _decode(data: bytes, levels: GreyLevels | None, frame: int | None) -> np.ndarray:
     depth = image_kinds.bits(data)
-    _check_depth(depth)
+    if not _states(levels):
+        _check_depth(depth)
     try:
         image = PIL.Image.open(io.BytesIO(data), formats=image_kinds.FORMATS)
     except (PIL.Image.DecompressionBombError, PIL.Image.DecompressionBombWarning) as error:
@@ -159,22 +191,34 @@ def _decode(data: bytes) -> np.ndarray:
     with image:
         if image.width * image.height > MAX_PIXELS:
             raise _too_large(image.width, image.height)
+        if frame is not None:
+            image.seek(frame)
+        elif (frames := getattr(image, "n_frames", 1)) > 1:
+            raise _Refused(
+                f"holds {frames} images where one is meant: save the frames that you mean as files "
+                "of their own, or say which with --frames"
+            )
+        if levels is not None and not levels.own and image.mode in _DEEP:
+            grey = PIL.Image.fromarray(levels.of(np.asarray(image)))
+            return np.asarray(_upright(grey.convert("RGB"), image))
+        _check_depth(depth)
         if image.format == "TIFF":
             samples = getattr(image, "tag_v2", {}).get(_BITS_PER_SAMPLE, (8,))
             _check_depth(max(samples if isinstance(samples, tuple) else (samples,)))
         if image.mode not in _EIGHT_BIT:
             raise _Refused(
                 f"has pixel mode {image.mode}, more than 8 bits per channel: scale its values to "
-                "0 to 255 and save it with 8 bits per channel"
+                "0 to 255 and save it with 8 bits per channel, or say --window"
             )
-        frames = getattr(image, "n_frames", 1)
-        if frames > 1:
-            raise _Refused(
-                f"holds {frames} images where one is meant: save the frames that you mean as files "
-                "of their own"
-            )
-        pixels = image.convert("RGB")
-        return np.asarray(PIL.ImageOps.exif_transpose(pixels) if _is_turned(image) else pixels)
+        return np.asarray(_upright(image.convert("RGB"), image))
+
+
+def _upright(pixels: PIL.Image.Image, stored: PIL.Image.Image) -> PIL.Image.Image:
+    """Pixels of a stored image, turned as it says."""
+    if not _is_turned(stored):
+        return pixels
+    pixels.getexif()[_ORIENTATION] = stored.getexif()[_ORIENTATION]
+    return PIL.ImageOps.exif_transpose(pixels)
 
 
 def _is_turned(image: PIL.Image.Image) -> bool:
@@ -188,7 +232,7 @@ def _check_depth(depth: int | None) -> None:
     if depth is not None and depth > 8:
         raise _Refused(
             f"has {depth} bits per channel, of which only 8 could be used: scale its values to "
-            "0 to 255 and save it with 8 bits per channel"
+            "0 to 255 and save it with 8 bits per channel, or, if it is grey, say --window"
         )
 
 
@@ -214,6 +258,10 @@ class ImageFile:
     name: str
     origin: str = ELSEWHERE
     """Where a damaged file can be copied from again."""
+    levels: GreyLevels | None = None
+    """See `decode`."""
+    frame: int | None = None
+    """See `decode`."""
 
     def __post_init__(self) -> None:
         # Names are hashed and written as UTF-8; those of old archives may be in other encodings.
@@ -221,11 +269,11 @@ class ImageFile:
 
     def read(self, digest: str | None = None) -> np.ndarray:
         """The decoded image, uint8 RGB [H, W, 3]; see `decode`."""
-        return decode(self.path, digest, self.origin)
+        return decode(self.path, digest, self.origin, self.levels, self.frame)
 
     def digest(self) -> str:
-        """SHA-256 of the file's bytes; see `digest_of`."""
-        return digest_of(read_bytes(self.path))
+        """SHA-256 of the file's bytes and the settings that count; see `digest_of`."""
+        return digest_of(read_bytes(self.path), self.levels, self.frame)
 
 
 @dataclass(frozen=True, eq=False)

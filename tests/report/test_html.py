@@ -15,7 +15,7 @@ from html_page import Page, read
 from made_cells import SIZE, cell, failure, guesses, put, put_test, results
 
 import tasks as task_zoo
-from tasks.manifest import read as read_manifest
+from tasks.own_data.manifest import read as read_manifest
 from tasks.task import Task
 from ultrabench_eval.cells import Cells
 from ultrabench_eval.core import hashing

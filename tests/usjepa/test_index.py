@@ -17,22 +17,19 @@ import numpy as np
 import PIL.Image
 import pydicom
 import pytest
-from pydicom.dataset import FileDataset, FileMetaDataset
-from pydicom.uid import (
-    DeflatedExplicitVRLittleEndian,
-    ExplicitVRLittleEndian,
-    UltrasoundMultiFrameImageStorage,
-)
+from dicom_files import save_dicom
+from pydicom.uid import DeflatedExplicitVRLittleEndian
 from scipy import ndimage
 
 import tasks
 from tasks.phantom import clip
+from tasks.samples import dicom
 from tasks.samples.images import ImageFile
 from tasks.scan import scan_mask
 from ultrabench_eval.core import files, hashing
 from ultrabench_eval.core.errors import UserError
-from usjepa.frames import dicom, preprocess
 from usjepa.frames import index as indexing
+from usjepa.frames import preprocess
 from usjepa.frames.index import build, sources_of
 from usjepa.frames.store import Frames, Settings, open_index
 from usjepa.frames.writer import Writer
@@ -484,33 +481,6 @@ def test_what_is_no_source_is_told(tmp_path: Path) -> None:
 
 
 # DICOM
-
-
-def save_dicom(path: Path, pixels: np.ndarray, kind: str = "MONOCHROME2", **tags: Any) -> Path:
-    """A DICOM file of [H, W], of frames [N, H, W], or of colours [H, W, 3]."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID = UltrasoundMultiFrameImageStorage
-    meta.MediaStorageSOPInstanceUID = "1.2.3"
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    data = FileDataset(path, {}, file_meta=meta, preamble=b"\0" * 128)
-    data.SOPClassUID, data.SOPInstanceUID = meta.MediaStorageSOPClassUID, "1.2.3"
-    colour = pixels.shape[-1] == 3
-    data.SamplesPerPixel = 3 if colour else 1
-    if colour:
-        data.PlanarConfiguration = 0
-    elif pixels.ndim == 3:
-        data.NumberOfFrames = len(pixels)
-    data.Rows, data.Columns = pixels.shape[-3:-1] if colour else pixels.shape[-2:]
-    data.PhotometricInterpretation = kind
-    data.BitsAllocated = data.BitsStored = 8 * pixels.dtype.itemsize
-    data.HighBit = data.BitsStored - 1
-    data.PixelRepresentation = 0
-    data.PixelData = pixels.tobytes()
-    for key, value in tags.items():
-        setattr(data, key, value)
-    data.save_as(path, enforce_file_format=True)
-    return path
 
 
 def test_dicom_files_are_read(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import tasks as task_zoo
 from tasks.near_duplicates import duplicates, signatures
 from tasks.near_duplicates.duplicates import DuplicatePair
 from tasks.near_duplicates.signatures import Signatures, Signed
+from tasks.own_data.reading import Reading, unused
 from tasks.split_files import UNUSED
 from tasks.task import SPLITS, Task
 from ultrabench_eval import loading, pipeline, plugins
@@ -129,16 +130,18 @@ def audit(
     against: Iterable[Path | str] = (),
     cache: Path | str | None = None,
     plugin_files: Iterable[Path | str] = (),
+    reading: Reading | None = None,
     report: Callable[[Step], None] = lambda step: None,
 ) -> Audit:
     """Find images that show the same, within and across splits, tasks and pretraining images.
 
     Args:
-        tasks: names of `tasks.names()` or manifest files; "all" for those that `data` holds.
+        tasks: names of `tasks.names()` or own data; "all" for those that `data` holds.
         data: data root; "phantom" for the synthetic suite. Default: `$UBENCH_DATA`.
         against: folders or lists of pretraining images.
         cache: where signatures are kept. Default: `$UBENCH_CACHE`, else the user's cache.
         plugin_files: Python files that register tasks.
+        reading: how own data are read.
         report: called at every step, for a progress display.
 
     Raises:
@@ -149,7 +152,7 @@ def audit(
         plugins.load_file(Path(file))
     cache = Path(cache) if cache else pipeline.default_cache()
     report(Step("plan"))
-    loaded, notes = _tasks(tasks, data, cache, report)
+    loaded, notes = _tasks(tasks, data, cache, reading or Reading(), report)
     entries = [entry for task in loaded.values() for entry in collection.of_task(task)]
     for source in against:
         more, remarks = collection.of_pretraining(Path(source))
@@ -164,10 +167,10 @@ def audit(
     )
     readable = [row for row, known in enumerate(looked) if isinstance(known, Signed)]
     signed = Signatures.of([k.signature for k in looked if isinstance(k, Signed)])
-    together = _together([entries[row] for row in readable])
+    alike = together([entries[row] for row in readable])
     pairs = [
         pair._replace(first=readable[pair.first], second=readable[pair.second])
-        for pair in duplicates.find(signed, together=together, advance=progress("comparing images"))
+        for pair in duplicates.find(signed, together=alike, advance=progress("comparing images"))
     ]
     pairs = [
         pair
@@ -186,7 +189,7 @@ def audit(
     )
 
 
-def _together(entries: list[Entry]) -> np.ndarray:
+def together(entries: Sequence[Entry]) -> np.ndarray:
     """Images that need not be compared have the same number: of one group, of pretraining."""
     numbers: dict[tuple[str, str, int], int] = {}
     keys = [
@@ -214,11 +217,12 @@ def _tasks(
     asked: str | Sequence[str],
     data: Path | str | None,
     cache: Path,
+    reading: Reading,
     report: Callable[[Step], None],
 ) -> tuple[dict[str, Task], list[str]]:
     """The tasks by name, and a note on those of "all" that are not there."""
     names = loading.resolve_names(asked, task_zoo.names())
-    problems = loading.check_labels(names)
+    problems = [*loading.check_labels(names), *unused(names, reading)]
     if not names:
         problems.append("no task is asked for; `ubench tasks` lists all")
     problems += [
@@ -245,5 +249,5 @@ def _tasks(
                     f"no task is in {root}: it has no sub-folder aul, busbra ...; "
                     "give the folder that holds them as --data"
                 )
-    loaded = [task_zoo.load(name, root) for name in names]
+    loaded = [task_zoo.load(name, root, reading) for name in names]
     return {task.name: task for task in loaded}, notes

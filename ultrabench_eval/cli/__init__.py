@@ -167,7 +167,9 @@ def verify(
 
 
 @app.command()
+@options.reads_own_data
 def tasks(
+    request: Request,
     name: Annotated[
         str | None,
         typer.Argument(
@@ -184,6 +186,7 @@ def tasks(
     options.load_plugins(plugin)
     if name is not None and (wrong := task_zoo.problem(name)):
         raise UserError(wrong)
+    options.check_used([name] if name else [], request.reading)
     named = name is not None and not task_zoo.is_manifest(name)
     listed = [task_zoo.split_name(name)[0]] if name and named else task_zoo.names()
     described = [task_zoo.describe(one) for one in listed]
@@ -195,7 +198,7 @@ def tasks(
         if named:
             show.card(described[0])
         if data or not named:
-            show.task(task_zoo.load(name, data))
+            show.task(task_zoo.load(name, data, request.reading))
 
 
 for one in (plan.plan, merge.merge, predict.predict, embed.embed, doctor.doctor, speed.speed):

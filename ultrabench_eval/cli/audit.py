@@ -8,10 +8,15 @@ from typing import Annotated
 import typer
 
 from ultrabench_eval.cli import options, show
+from ultrabench_eval.request import Request
 
 
+@options.reads_own_data
 def audit(
-    task: Annotated[str, typer.Option(help="Tasks or manifest.csv files, or 'all'.")] = "all",
+    request: Request,
+    task: Annotated[
+        str, typer.Option(help="Tasks, tables or folders of your own, or 'all'.")
+    ] = "all",
     data: options.DataRoot = None,
     against: Annotated[
         list[Path] | None,
@@ -45,6 +50,7 @@ def audit(
             against=against or (),
             cache=cache,
             plugin_files=plugin or (),
+            reading=request.reading,
             report=progress,
         )
     scores, notes = clean.rescore(run, found.seen) if run else ([], [])

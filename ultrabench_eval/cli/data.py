@@ -9,6 +9,7 @@ import typer
 
 from ultrabench_eval.cli import options, show
 from ultrabench_eval.core.errors import UserError
+from ultrabench_eval.request import Request
 
 app = typer.Typer(help="Make, fetch, prepare and check data.", no_args_is_help=True)
 
@@ -115,15 +116,69 @@ def prepare_task(
 
 
 @app.command()
+@options.reads_own_data
+def split(
+    request: Request,
+    source: Annotated[
+        Path,
+        typer.Argument(metavar="FILE", help="Table of your images, or folder of classes."),
+    ],
+    out: Annotated[
+        Path | None, typer.Option(help="CSV file to write; default: FILE_split.csv beside it.")
+    ] = None,
+    test: Annotated[float, typer.Option(help="Percent of the patients for test.")] = 20,
+    validation: Annotated[float, typer.Option(help="Percent of the patients.")] = 20,
+    seed: Annotated[int, typer.Option(help="Another seed draws other patients.")] = 0,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT.")] = False,
+) -> None:
+    """Draw train, validation and test of your own data: whole patients, stratified by class.
+
+    OUT is a manifest with the columns image, label, split and group, to be given as --task.
+    """
+    import tasks as task_zoo
+    from tasks.own_data import draw, manifest
+
+    path = out or source.parent / f"{task_zoo.file_label(str(source))}_split.csv"
+    if path.suffix.lower() != ".csv":
+        raise UserError(f"--out {path} is not a .csv file; give it that suffix")
+    if path.resolve() == source.resolve():
+        raise UserError(f"{path} is the file that is read; give another --out")
+    if path.exists() and not overwrite:
+        raise UserError(f"{path} is there already; give another --out, or say --overwrite")
+    reading = request.reading
+    own = manifest.listed(source, reading, split=False)
+    if own.groups == "none" and reading.groups is None:
+        raise UserError(
+            f"it is not known which images of {source} are of one patient; name the column with "
+            "--columns group=NAME, or give a rule with --groups: folder, dicom, a regular "
+            "expression, or image if each is of another patient"
+        )
+    drawn = draw.draw(own, seed=seed, validation=validation / 100, test=test / 100)
+    draw.write(drawn.samples, path)
+    show.drawn(drawn, own.notes)
+    print(path)
+    window = "" if request.window is None else f" --window {request.window}"
+    print(f"next: ubench data check {path}{window}")
+
+
+@app.command()
+@options.reads_own_data
 def check(
-    task: Annotated[str, typer.Argument(help="Tasks or manifest files, comma-separated, or all.")],
+    request: Request,
+    task: Annotated[
+        str,
+        typer.Argument(help="Tasks, tables or folders of your own, comma-separated, or all."),
+    ],
     data: options.DataRoot = None,
     plugin: options.Plugins = None,
 ) -> None:
     """Decode and hash every image in one pass; exit code 1 if something is wrong.
 
     Told are: counts, files that are missing or cannot be read, the same content in several splits
-    or with several labels, extremes of size, and what changed since `ubench data prepare`.
+    or with several labels, extremes of size, and what changed since `ubench data prepare`. Of your
+    own data also what would make a result worthless: few patients, test images that training
+    images show, and labels that can be predicted from the size, the brightness or the surround of
+    an image.
     """
     import tasks as task_zoo
     from tasks import check as checking
@@ -133,14 +188,23 @@ def check(
 
     options.load_plugins(plugin)
     failed = False
-    for name in resolve_names(task, task_zoo.names()):
+    names, reading = resolve_names(task, task_zoo.names()), request.reading
+    options.check_used(names, reading)
+    for name in names:
         root = _root_of(name, data)
-        loaded = task_zoo.load(name, root)
+        loaded = task_zoo.load(name, root, reading)
         record = prepare.record(name, root) if root else None
         with progress_bar(f"checking {name}") as progress:
             report = checking.check(loaded, record, progress)
         failed |= bool(report.problems)
         show.check(report)
+        if task_zoo.is_manifest(name) and not report.unreadable:
+            from ultrabench_eval import worth
+
+            with progress_bar(f"looking at {name}") as progress:
+                found = worth.look(loaded, progress)
+            failed |= bool(found.problems)
+            show.worth(found)
     raise typer.Exit(options.SOME_FAILED if failed else 0)
 
 
@@ -189,7 +253,9 @@ def export(
 
 
 @app.command()
+@options.reads_own_data
 def masks(
+    request: Request,
     task: Annotated[str, typer.Argument(help="A task.")],
     out: Annotated[Path, typer.Option(help="PNG to write.")],
     data: options.DataRoot = None,
@@ -199,7 +265,9 @@ def masks(
     import tasks as task_zoo
     from tasks import contact_sheet
 
-    loaded = task_zoo.load(task, _root_of(task, data))
+    reading = request.reading
+    options.check_used([task], reading)
+    loaded = task_zoo.load(task, _root_of(task, data), reading)
     contact_sheet.of_task(loaded, out, count)
     print(out)
 

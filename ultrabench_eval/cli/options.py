@@ -7,11 +7,15 @@ import inspect
 from collections.abc import Callable, Iterable
 from dataclasses import Field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ultrabench_eval.request import OPTIONS, Request
+from ultrabench_eval.core.errors import UserError
+from ultrabench_eval.request import OPTIONS, OWN_DATA, Request
+
+if TYPE_CHECKING:
+    from tasks.own_data.reading import Reading
 
 BAD_INPUT, SOME_FAILED, STOPPED = 2, 1, 130
 
@@ -86,6 +90,32 @@ def asks(command: Callable[..., None]) -> Callable[..., None]:
     vars(made)["__signature__"] = inspect.Signature(every)
     made.__annotations__ = {one.name: one.annotation for one in every}
     return made
+
+
+def reads_own_data(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command, whose first argument is a `Request`, the options of own data alone."""
+    every = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
+    for name in OWN_DATA:
+        kind = OPTIONS[name].metadata["kind"]
+        every.append(_parameter(name, Annotated[kind, option(name)], _default(OPTIONS[name])))
+
+    @functools.wraps(command)
+    def made(**given: Any) -> None:
+        said = {name: given.pop(name) for name in OWN_DATA}
+        words = {name: _parsed(name, value) for name, value in said.items() if value is not None}
+        command(Request.of(**words), **given)
+
+    vars(made)["__signature__"] = inspect.Signature(every)
+    made.__annotations__ = {one.name: one.annotation for one in every}
+    return made
+
+
+def check_used(tasks: Iterable[str], reading: Reading) -> None:
+    """Raise a UserError if words for own data are given, and none of the tasks is any."""
+    from tasks.own_data.reading import unused
+
+    if problems := unused(tasks, reading):
+        raise UserError(problems[0])
 
 
 def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:

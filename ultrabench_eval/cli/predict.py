@@ -35,6 +35,8 @@ def predict(
     uncalibrated: Annotated[
         bool, typer.Option("--uncalibrated", help="Leave out the temperature from validation.")
     ] = False,
+    frames: Annotated[str | None, options.option("frames")] = None,
+    window: Annotated[str | None, options.option("window")] = None,
     plugin: options.Plugins = None,
     weights: options.Weights = None,
     device: options.Device = "auto",
@@ -47,6 +49,7 @@ def predict(
     protocol. Takes the --plugin and --weights of the run. Exit code 2: nothing was written. Not a
     medical device.
     """
+    from tasks.own_data.reading import Reading
     from ultrabench_eval import predict as predicting
     from ultrabench_eval.core.names import printable
     from ultrabench_eval.display import progress_bar
@@ -64,6 +67,7 @@ def predict(
             calibrated=not uncalibrated,
             weights=weights_of(weights or ()),
             plugin_files=plugin or (),
+            reading=Reading.of(frames=frames, window=window),
             device=device,
             cache=cache,
             report=progress,

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tasks.check import Report
+    from tasks.own_data.draw import Drawn
     from tasks.task import Task
     from tasks.ultrabench import SplitAgreement
     from ultrabench_eval.report.results.entries import Entry
+    from ultrabench_eval.worth import Worth
 
 
 _PAGES = (
@@ -133,6 +135,41 @@ def check(report: Report) -> None:
     for problem in report.problems:
         print(f"problem: {problem}", file=sys.stderr)
     print("no problems" if not report.problems else f"{len(report.problems)} problem(s)")
+
+
+def worth(found: Worth) -> None:
+    """Print what would make a result worthless; it goes to standard error."""
+    print("How well test labels are predicted without looking at tissue (balanced accuracy):")
+    table(
+        ("from", "score", "95 % interval", "chance"),
+        [
+            (one.clue, f"{one.score:.0%}", f"{one.low:.0%} to {one.high:.0%}", f"{one.chance:.0%}")
+            for one in found.scores
+        ],
+    )
+    for problem in found.problems:
+        print(f"problem: {problem}", file=sys.stderr)
+    if not found.problems:
+        print("nothing that would make a result worthless was found")
+
+
+def drawn(made: Drawn, notes: Sequence[str]) -> None:
+    """Print the counts of splits that were drawn, and where they are small."""
+    from tasks.own_data.draw import FEW
+    from tasks.task import SPLITS
+
+    rows = []
+    for label, of_class in made.counts.items():
+        cells = [f"{images} of {patients}" for images, patients in of_class.values()]
+        rows.append((label, *cells))
+    table(("class: images of patients", *SPLITS), rows)
+    for note in notes:
+        print(f"- {note}")
+    for label, of_class in made.counts.items():
+        for split, (_, patients) in of_class.items():
+            if patients < FEW:
+                words = f"class '{label}' has {patients} patients in {split}, fewer than {FEW}"
+                print(f"warning: {words}", file=sys.stderr)
 
 
 def splits(known: Task, ways: dict[str, str], agreement: Sequence[SplitAgreement]) -> None:

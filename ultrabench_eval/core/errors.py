@@ -28,6 +28,18 @@ def not_found(what: str, path: Path | str, mend: str) -> UserError:
     return UserError(f"{what} not found: {path}; {mend}")
 
 
+class NotInstalled(UserError):
+    """A file of a kind that only an extra can read, which is not installed."""
+
+
+def not_installed(path: Path, what: str, package: str, extra: str) -> NotInstalled:
+    """The sentence for a file that needs a package of an extra."""
+    return NotInstalled(
+        f"{path} is {what}, for which {package} is needed; "
+        f"`pip install 'ultrabench-eval[{extra}]'`, or remove it"
+    )
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """What follows a wrong name in a sentence: "; did you mean 'a' or 'b'?", or ";"."""
     near = difflib.get_close_matches(name.lower(), list(known), n=3, cutoff=0.6)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -17,19 +16,14 @@ from typing import Any, NamedTuple
 import tasks
 from tasks import recognise
 from tasks.recognise import Release
-from tasks.samples import image_kinds, video
+from tasks.samples import dicom, image_kinds, video
 from tasks.samples.images import Image, ImageFile, count
 from tasks.scan import scan_mask
 from tasks.task import ScanMask, Split, Task
 from ultrabench_eval.core import hashing
 from ultrabench_eval.core.errors import UserError, not_found
 from ultrabench_eval.core.names import printable
-from usjepa.frames import dicom
 
-# Masks that stand beside their images, as BUSI's "benign (1)_mask_1.png".
-_MASK = re.compile(r"_(mask|seg)(_\d+)?$", re.IGNORECASE)
-# Image formats that may hold several images.
-_STACKS = (".gif", ".tif", ".tiff", ".webp", ".apng")
 _SPLIT = "save the frames that you mean as files of their own, or all as a video"
 
 
@@ -284,7 +278,7 @@ def _frames(path: Path, name: str, rate: float, limit: int) -> list[Listed | Lef
             if len(positions) == 1:
                 return [Listed(dicom.DicomFrame(path, name, 0), shown, None)]
             return _clip([dicom.DicomFrame(path, f"{name}#{i}", i) for i in positions])
-        if suffix in _STACKS and (held := count(path)) > 1:
+        if suffix in image_kinds.STACKS and (held := count(path)) > 1:
             return [LeftOut(shown, "several images", f"{path} holds {held} images: {_SPLIT}")]
     except UserError as error:
         return [LeftOut(shown, "corrupt", str(error))]
@@ -305,7 +299,7 @@ def _why_not(path: Path, name: str) -> str | None:
     # Machines and archives write DICOM without a suffix, or with one of their own.
     if parts.suffix.lower() not in _SUFFIXES and not dicom.is_dicom(path):
         return "neither image nor video"
-    return "mask" if _MASK.search(parts.stem) else None
+    return "mask" if image_kinds.is_mask(parts.stem) else None
 
 
 _hidden = recognise.is_hidden

@@ -1,4 +1,4 @@
-"""Frames of DICOM files, for pretraining; needs pydicom, which is an extra."""
+"""Frames of DICOM files; needs pydicom, which is an extra."""
 
 from __future__ import annotations
 
@@ -10,26 +10,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from tasks.samples import grey_levels
+from tasks.samples.grey_levels import GreyLevels
 from tasks.samples.images import MAX_PIXELS, changed
 from ultrabench_eval.core import hashing, names
-from ultrabench_eval.core.errors import UserError
+from ultrabench_eval.core.errors import UserError, not_installed
 
 if TYPE_CHECKING:
     from pydicom import Dataset
 
 SUFFIXES = (".dcm",)
-
-# What pydicom raises for damaged files and for encodings that no installed decoder reads.
-_DAMAGED = (
-    OSError,
-    ValueError,
-    TypeError,
-    AttributeError,
-    LookupError,
-    EOFError,
-    RuntimeError,
-    MemoryError,
-)
 
 
 def check_installed(path: Path) -> None:
@@ -37,10 +27,7 @@ def check_installed(path: Path) -> None:
     try:
         import pydicom  # noqa: F401
     except ImportError as error:
-        raise UserError(
-            f"{path} is a DICOM file, for which pydicom is needed; "
-            "`pip install 'ultrabench-eval[dicom]'`, or remove it"
-        ) from error
+        raise not_installed(path, "a DICOM file", "pydicom", "dicom") from error
 
 
 def sample(path: Path, rate: float, limit: int) -> range:
@@ -61,7 +48,48 @@ def sample(path: Path, rate: float, limit: int) -> range:
         if count < 1:
             raise ValueError("it holds no image")
         return range(0, count, max(1, int(speed / rate)))[:limit]
-    except _DAMAGED as error:
+    except Exception as error:
+        raise _damaged(path, error) from error
+
+
+class DicomFacts(NamedTuple):
+    """What a DICOM file's header tells of its frames."""
+
+    frames: int
+    bits: int
+    """That are stored per channel."""
+    plain: bool
+    """Whether the stored values are grey levels or colours already: 8 bits, and neither rescaled
+    nor windowed."""
+    window: str
+    """The window that it states, in words; "" if none."""
+    inverted: bool
+    """MONOCHROME1: small is bright."""
+    patient: str
+    """PatientID; "" if there is none."""
+
+
+def facts(path: Path) -> DicomFacts:
+    """What the header of a file tells, without its pixels.
+
+    Raises:
+        UserError: no DICOM file, or one without an image.
+    """
+    header = _header(path)
+    try:
+        _check_size(header)
+        count = int(header.get("NumberOfFrames") or 1)
+        if count < 1:
+            raise ValueError("it holds no image")
+        return DicomFacts(
+            count,
+            int(header.BitsStored),
+            _is_plain(header),
+            _window(header),
+            header.PhotometricInterpretation == "MONOCHROME1",
+            str(header.get("PatientID") or "").strip(),
+        )
+    except Exception as error:
         raise _damaged(path, error) from error
 
 
@@ -82,12 +110,17 @@ class DicomFrame:
     name: str
     index: int
     """Position in the file, from 0."""
+    levels: GreyLevels | None = None
+    """How values of more than 8 bits are shown; None: by the file's window if it has one, then
+    from smallest to largest onto 0 to 255."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "name", names.printable(self.name))
 
     def read(self, digest: str | None = None) -> np.ndarray:
-        """The frame, uint8 RGB [H, W, 3]: see `_grey` for what more than 8 bits become.
+        """The frame, uint8 RGB [H, W, 3]: see `levels` for what more than 8 bits become.
+
+        MONOCHROME1 is inverted, so that large is bright.
 
         Args:
             digest: what `digest` gave before; the bytes that are decoded must still have it.
@@ -97,19 +130,23 @@ class DicomFrame:
                 colours that contradict its header, or changed.
         """
         content = self._content()
-        if digest is not None and _digest_frame(content.digest, self.index) != digest:
+        if digest is not None and self._digest(content.digest) != digest:
             raise changed("DICOM file", self.path)
         try:
-            pixels = _pixels(content.data, self.index)
-        except (*_DAMAGED, pydicom_error()) as error:
+            pixels = _pixels(content.data, self.index, self.levels)
+        except Exception as error:  # pydicom raises whatever it comes across in damaged files
             raise _damaged(self.path, error) from error
         if pixels.ndim == 2:
             pixels = np.repeat(pixels[..., None], 3, axis=2)
         return np.ascontiguousarray(pixels)
 
     def digest(self) -> str:
-        """SHA-256 over the file's bytes and the position."""
-        return _digest_frame(self._content().digest, self.index)
+        """SHA-256 over the file's bytes, the position, and the levels where they are stated."""
+        return self._digest(self._content().digest)
+
+    def _digest(self, file: str) -> str:
+        shown = {} if self.levels is None else {"window": str(self.levels)}
+        return hashing.digest({"file": file, "frame": self.index, **shown})
 
     def _content(self) -> _Content:
         try:
@@ -133,11 +170,7 @@ def _content(path: Path, size: int, changed: int) -> _Content:
     return _Content(data, hashing.digest_bytes(data))
 
 
-def _digest_frame(file: str, index: int) -> str:
-    return hashing.digest({"file": file, "frame": index})
-
-
-def _pixels(data: bytes, index: int) -> np.ndarray:
+def _pixels(data: bytes, index: int, levels: GreyLevels | None) -> np.ndarray:
     """A frame of a file's content, uint8 [H, W] or RGB [H, W, 3]."""
     import pydicom
     from pydicom.pixels.utils import pixel_array
@@ -158,7 +191,7 @@ def _pixels(data: bytes, index: int) -> np.ndarray:
         _check_ybr(header, kind, stored(raw=True))
     pixels = stored()  # YBR comes as RGB
     if pixels.ndim == 2:
-        pixels = _colours(pixels, header) if "PALETTE" in kind else _grey(pixels, header)
+        pixels = _colours(pixels, header) if "PALETTE" in kind else _grey(pixels, header, levels)
     if pixels.dtype != np.uint8:
         raise ValueError(f"colours of {pixels.dtype} are not supported")
     return pixels
@@ -189,19 +222,82 @@ def _check_ybr(header: Dataset, kind: str, stored: np.ndarray) -> None:
         raise ValueError(f"its header says {kind}, but its values are RGB: correct the header")
 
 
-def _grey(pixels: np.ndarray, header: Dataset) -> np.ndarray:
-    """Stored values as shown on a screen, uint8 [H, W].
-
-    Values of 8 bits stay; others go through the file's rescale and window, and then from smallest
-    to largest onto 0 to 255. MONOCHROME1 is inverted, so that large is bright.
-    """
+def _grey(pixels: np.ndarray, header: Dataset, levels: GreyLevels | None) -> np.ndarray:
+    """Stored values as shown on a screen, uint8 [H, W]; see `DicomFrame.levels`."""
     from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
 
-    if pixels.dtype != np.uint8:
-        shown = apply_voi_lut(apply_modality_lut(pixels, header), header).astype(np.float64)
-        low, high = shown.min(), shown.max()
-        pixels = np.rint((shown - low) * (255 / max(high - low, 1e-9))).astype(np.uint8)
+    if levels is None and pixels.dtype != np.uint8:
+        pixels = grey_levels.stretched(apply_voi_lut(apply_modality_lut(pixels, header), header))
+    elif levels is not None and not _is_plain(header):
+        values = apply_modality_lut(pixels, header)
+        pixels = _windowed(values, header) if levels.own else levels.of(values)
     return 255 - pixels if header.PhotometricInterpretation == "MONOCHROME1" else pixels
+
+
+def _is_plain(header: Dataset) -> bool:
+    """Whether the stored values are what a screen shows: 8 bits that nothing in the file changes.
+
+    A window that moves no value by more than one level, such as 127/255, changes nothing.
+    """
+    if int(header.SamplesPerPixel) != 1 or "PALETTE" in header.PhotometricInterpretation:
+        return True  # of colours: no window applies to them
+    if int(header.BitsStored) > 8 or int(header.PixelRepresentation):
+        return False
+    rescaled = header.get("RescaleSlope", 1) != 1 or header.get("RescaleIntercept", 0) != 0
+    if rescaled or "ModalityLUTSequence" in header or "VOILUTSequence" in header:
+        return False
+    if not header.get("WindowWidth"):
+        return True
+    values = np.arange(256)
+    return bool(abs(_windowed(values, header).astype(int) - values).max() <= 1)
+
+
+def _window(header: Dataset) -> str:
+    """The window that a header states, in words."""
+    if "VOILUTSequence" in header:
+        return "a lookup table"
+    if not header.get("WindowWidth"):
+        return ""
+    centre, width, count = *_first_window(header), _several(header.WindowWidth)
+    return f"{centre:g}/{width:g}" + (f" (the first of {count})" if count > 1 else "")
+
+
+def _several(value: Any) -> int:
+    from pydicom.multival import MultiValue
+
+    return len(value) if isinstance(value, MultiValue) else 1
+
+
+def _first_window(header: Dataset) -> tuple[float, float]:
+    """Centre and width; of several, which are alternatives, the first."""
+    centre, width = (
+        float(value[0] if _several(value) > 1 else value)
+        for value in (header.WindowCenter, header.WindowWidth)
+    )
+    return centre, width
+
+
+def _windowed(values: np.ndarray, header: Dataset) -> np.ndarray:
+    """Levels uint8 of rescaled values by the file's own window (DICOM PS3.3, C.11.2.1).
+
+    Raises:
+        ValueError: it states none.
+    """
+    from pydicom.pixels.processing import apply_voi
+
+    if "VOILUTSequence" in header:
+        bits = int(header.VOILUTSequence[0].LUTDescriptor[2])
+        return grey_levels.rounded(apply_voi(values, header) / (2**bits - 1))
+    if not header.get("WindowWidth"):
+        raise ValueError(f"it has {header.BitsStored} bits and states no window")
+    centre, width = _first_window(header)
+    function = header.get("VOILUTFunction", "LINEAR")
+    values = values.astype(np.float64)
+    if function == "SIGMOID":
+        return grey_levels.rounded(1 / (1 + np.exp(-4 * (values - centre) / width)))
+    if function == "LINEAR":
+        centre, width = centre - 0.5, width - 1
+    return grey_levels.rounded((values - centre) / max(width, 1e-9) + 0.5)
 
 
 def _colours(pixels: np.ndarray, header: Dataset) -> np.ndarray:
@@ -217,19 +313,13 @@ def _header(path: Path) -> Dataset:
 
     try:
         return pydicom.dcmread(path, stop_before_pixels=True)
-    except (*_DAMAGED, pydicom_error()) as error:
+    except Exception as error:  # pydicom raises whatever it comes across in damaged files
         raise _damaged(path, error) from error
 
 
-def pydicom_error() -> type[Exception]:
-    """What pydicom raises for files that are not DICOM."""
-    from pydicom.errors import InvalidDicomError
-
-    return InvalidDicomError
-
-
 def _damaged(path: Path, why: Any) -> UserError:
+    reason = " ".join(str(why).split())
     return UserError(
-        f"cannot read DICOM file {path} ({why}); export its frames to PNG, copy it again or "
-        "remove it"
+        f"cannot read DICOM file {path} ({reason}); export its frames to PNG, copy it again "
+        "or remove it"
     )

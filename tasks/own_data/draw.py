@@ -1,0 +1,139 @@
+"""Draw train, validation and test of own data: whole patients, stratified by class, from a seed."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from tasks.own_data.manifest import OwnData, OwnSample
+from tasks.task import SPLITS
+from ultrabench_eval.core import files, hashing
+from ultrabench_eval.core.errors import UserError
+
+FEW = 5
+"""Patients of a class in a part; below, one of them moves a score by more than models differ."""
+
+
+class Drawn(NamedTuple):
+    """Own data with the splits that were drawn."""
+
+    samples: tuple[OwnSample, ...]
+    counts: dict[str, dict[str, tuple[int, int]]]
+    """By class and split: images and patients."""
+
+
+def draw(own: OwnData, *, seed: int, validation: float, test: float) -> Drawn:
+    """Draw the splits of own data.
+
+    Patients are put into strata by the classes that they have images of. Of each stratum the
+    rounded share goes to test and to validation; of one class, at least one patient each. The draw
+    depends on the names of the patients and their classes alone, not on the order of rows.
+
+    Args:
+        own: without splits. Where no groups are known, every image is a patient of its own.
+        seed: of the draw.
+        validation: share of the patients.
+        test: share of the patients.
+
+    Raises:
+        UserError: shares that leave nothing to train on, or a class with too few patients.
+    """
+    if not (0 < validation < 1 and 0 < test < 1 and validation + test < 1):
+        raise UserError(
+            f"test {test:.0%} and validation {validation:.0%} leave no patients to train on or "
+            "none for one of them; give shares such as --test 20 --validation 20"
+        )
+    patients = _patients(own.samples)
+    classes: dict[str, set[str]] = defaultdict(set)
+    for sample, patient in zip(own.samples, patients, strict=True):
+        classes[patient].add(sample.label)
+    _check_enough(own, classes)
+    strata: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    for patient in sorted(classes):
+        strata[tuple(sorted(classes[patient]))].append(patient)
+    splits: dict[str, str] = {}
+    for labels, members in strata.items():
+        least = int(len(labels) == 1)
+        held = [max(least, int(len(members) * share + 0.5)) for share in (test, validation)]
+        purpose = f"split of own data/{hashing.digest(labels)}"
+        generator = np.random.default_rng(hashing.seed_for(seed, purpose))
+        shuffled = [members[at] for at in generator.permutation(len(members))]
+        for at, patient in enumerate(shuffled):
+            in_test, in_validation = at < held[0], at < sum(held)
+            splits[patient] = "test" if in_test else "validation" if in_validation else "train"
+    samples = tuple(
+        sample._replace(split=splits[patient])
+        for sample, patient in zip(own.samples, patients, strict=True)
+    )
+    counts = _counts(samples, patients, own.classes)
+    for label, of_class in counts.items():
+        for split, (images, _) in of_class.items():
+            if not images:
+                raise UserError(
+                    f"class '{label}' of {own.path} has no patient left for {split}, because its "
+                    f"patients have other classes, too; try another --seed or larger shares"
+                )
+    return Drawn(samples, counts)
+
+
+def _patients(samples: Sequence[OwnSample]) -> list[str]:
+    """The patient of each sample; of one without, itself."""
+    return [f"g/{one.group}" if one.group is not None else f"i/{one.image.name}" for one in samples]
+
+
+def _check_enough(own: OwnData, classes: dict[str, set[str]]) -> None:
+    for label in own.classes:
+        number = sum(label in held for held in classes.values())
+        if number < len(SPLITS):
+            what = "image(s)" if own.groups == "none" else f"patient(s) ({own.groups})"
+            raise UserError(
+                f"class '{label}' of {own.path} has {number} {what}, but each of "
+                f"{', '.join(SPLITS)} needs one; add patients, or leave the class out or join it "
+                "with another"
+            )
+
+
+def _counts(
+    samples: Sequence[OwnSample], patients: Sequence[str], classes: Sequence[str]
+) -> dict[str, dict[str, tuple[int, int]]]:
+    held: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for sample, patient in zip(samples, patients, strict=True):
+        held[sample.label, sample.split].append(patient)
+    return {
+        label: {split: (len(held[label, split]), len(set(held[label, split]))) for split in SPLITS}
+        for label in classes
+    }
+
+
+def write(samples: Sequence[OwnSample], path: Path) -> None:
+    """Write a manifest of samples with splits, whole or not at all; its paths start at its folder.
+
+    Raises:
+        UserError: a name that cannot be written in UTF-8.
+    """
+    grouped = any(one.group is not None for one in samples)
+    framed = any(one.frame is not None for one in samples)
+    header = ["image", "label", "split", *["group"] * grouped, *["frame"] * framed]
+    folder = os.path.abspath(path.parent)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    for one in samples:
+        image = Path(os.path.relpath(os.path.abspath(one.path), folder)).as_posix()
+        frame = "" if one.frame is None else str(one.frame)
+        cells = [image, one.label, one.split, *[one.group] * grouped, *[frame] * framed]
+        writer.writerow(cells)
+    try:
+        files.write_text(path, text.getvalue())
+    except UnicodeEncodeError as error:
+        raise UserError(
+            f"a path in {path.parent} cannot be written in UTF-8; rename the file with other "
+            "letters"
+        ) from error

@@ -1,0 +1,412 @@
+"""A task of one's own: a table with a row per image, or a folder with a sub-folder per class.
+
+    image,label,split,group
+    scans/001.png,benign,train,patient-7
+
+- image: path relative to the table's folder (or absolute).
+- label: any text but a word for a missing value ("nan", "NA", "#N/A"). If all labels are integers,
+  classes are sorted by number, else as text; either way the codes are 0 ... C-1 and the class names
+  are the labels as written ("01" stays "01").
+- split: train, validation (or val) or test.
+- group: patient or video; it must stay within one split. Leave the column out if not known.
+- frame: of files with several, which: "all", "first", "middle", "last", or a number from 1.
+
+Labels or groups that differ only in letter case, blanks, Unicode form or the way a number is
+written ("1" and "1.0") are refused: they are neither merged nor taken for two.
+
+Other columns are ignored. `Reading` names the columns that are called otherwise, and `tables` has
+the kinds of files. The task's name is the file's name without its suffix, or the folder's.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from pathlib import Path
+from typing import NamedTuple
+
+import tasks
+from tasks.own_data import class_folders, image_files, tables
+from tasks.own_data.image_files import Undecided
+from tasks.own_data.reading import ROLES, Reading
+from tasks.own_data.tables import OddCell
+from tasks.samples.images import Image
+from tasks.task import SPLITS, Item, Split, Task, TaskCard
+from ultrabench_eval.core import names
+from ultrabench_eval.core.errors import NotInstalled, UserError
+
+SYNONYMS = {"val": "validation"}
+SHOWN = 5  # bad rows told in full
+
+
+class OwnSample(NamedTuple):
+    """One image with what its row says."""
+
+    image: Image
+    path: Path
+    frame: int | None
+    """Of a file with several, its number from 1."""
+    label: str
+    split: str
+    """"" where the data have no splits."""
+    group: str | None
+
+
+@dataclass(frozen=True)
+class OwnData:
+    """All that a table or folder lists."""
+
+    path: Path
+    samples: tuple[OwnSample, ...]
+    classes: tuple[str, ...]
+    groups: str
+    """Where the groups come from, in words; "none" if there are none."""
+    notes: tuple[str, ...]
+
+
+def read(path: Path, reading: Reading | None = None) -> Task:
+    """Read a task; the module's docstring has the form of its table.
+
+    Raises:
+        UserError: one sentence with all bad rows (the first five by line number), or what else
+            keeps it from being a task.
+    """
+    own = listed(path, reading)
+    codes = {label: code for code, label in enumerate(own.classes)}
+    rows: dict[str, list[Item]] = {name: [] for name in SPLITS}
+    for sample in own.samples:
+        rows[sample.split].append(Item(sample.image, codes[sample.label], sample.group))
+    for name, items in rows.items():
+        if not items:
+            raise UserError(
+                f"no row of {path} has split '{name}'; a task needs all of {', '.join(SPLITS)}: "
+                f"mark some rows so, or let `ubench data split` draw them"
+            )
+    name = tasks.file_label(str(path))
+    card = TaskCard(
+        name=name,
+        title=name,
+        organ="not stated",
+        target="not stated",
+        classes=own.classes,
+        source=names.printable(path.name),
+        groups=own.groups,
+    )
+    train, validation, test = (Split.of(rows[name]) for name in SPLITS)
+    return Task(card, train, validation, test, origin=str(path), notes=own.notes)
+
+
+def listed(path: Path, reading: Reading | None = None, *, split: bool = True) -> OwnData:
+    """What a table or folder lists.
+
+    Args:
+        path: of the file or folder.
+        reading: as the user said.
+        split: whether it must name the splits; if not, it must not.
+
+    Raises:
+        UserError: see `read`.
+    """
+    reading = reading or Reading()
+    is_folder = not tasks.is_table(str(path))
+    if is_folder:
+        for option, value in (("--columns", reading.columns), ("--sheet", reading.sheet)):
+            if value:
+                raise UserError(f"{option} is for tables, and {path} is a folder; leave it out")
+        listing = class_folders.listing(path)
+    else:
+        listing = tables.read(path, lambda cells: _fits(cells, reading), reading.sheet)
+    places = _places(path, listing.columns, reading, split)
+    table = _Rows(path if is_folder else path.parent, reading)
+    for where, cells in listing.rows:
+        if len(cells) == len(listing.columns):
+            table.add(where, {role: cells[at] for role, at in places.items()})
+        else:
+            table.complain(where, f"{len(cells)} cells where the header has {len(listing.columns)}")
+    table.check(path)
+    groups = table.groups(reading.column("group") if "group" in places else "")
+    return OwnData(
+        path,
+        tuple(table.samples),
+        _classes(path, {sample.label for sample in table.samples}),
+        groups,
+        (*listing.notes, *table.notes(is_folder)),
+    )
+
+
+def _fits(cells: Sequence[str], reading: Reading) -> bool:
+    """Whether a row names all columns that are needed or that the user named."""
+    return all(
+        tables.place_of(reading.column(role), cells, exact=role in reading.columns)
+        for role in ROLES
+        if ROLES[role].needed or role in reading.columns
+    )
+
+
+def _places(path: Path, columns: tuple[str, ...], reading: Reading, split: bool) -> dict[str, int]:
+    """Where the column of each role is."""
+    found = {}
+    for role, what in ROLES.items():
+        column = reading.column(role)
+        at = tables.place_of(column, columns, exact=role in reading.columns)
+        if len(at) > 1:
+            raise UserError(
+                f"{path} has the column {column} twice ({', '.join(columns[n] for n in at)}); "
+                "rename one of them"
+            )
+        if at and role == "group" and reading.groups is not None:
+            raise UserError(
+                f"{path} has the column {column}, and --groups gives another rule; leave out "
+                "--groups, or rename the column"
+            )
+        if at and role == "split" and not split:
+            raise UserError(
+                f"{path} has the column {column} already, so nothing is drawn; remove or rename "
+                "it if its parts are to be drawn again"
+            )
+        if at:
+            found[role] = at[0]
+        elif what.needed or role in reading.columns:
+            raise UserError(
+                f"{path} lacks the column {column}; it has {_named(columns)}: say which is the "
+                f"{role} with --columns {role}=NAME"
+            )
+        elif role == "split" and split:
+            raise UserError(
+                f"{path} lacks the column {column}, by which images are for training, validation "
+                "or test; `ubench data split` draws one, or say which it is with --columns "
+                "split=NAME"
+            )
+    return found
+
+
+def _named(columns: tuple[str, ...]) -> str:
+    """The columns of a table, in words."""
+    filled = [f"'{name[:40]}'" for name in columns if name]
+    more = f" and {len(filled) - 12} more" if len(filled) > 12 else ""
+    return f"{', '.join(filled[:12])}{more}" if filled else "none"
+
+
+@dataclass
+class _Rows:
+    """Good rows, and what is wrong with the others."""
+
+    folder: Path
+    """That the names of images are given from."""
+    reading: Reading
+    samples: list[OwnSample] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    _undecided: dict[str, list[str]] = field(default_factory=dict)  # question -> the files
+    _remarks: Counter[str] = field(default_factory=Counter)
+    _files: set[str] = field(default_factory=set)
+    _several: bool = False  # whether a file gives several images
+    _seen: dict[tuple[str, int | None], tuple[str, str]] = field(default_factory=dict)
+    _labels: dict[str, str] = field(default_factory=dict)  # label -> the first line that has it
+    _groups: dict[str, str] = field(default_factory=dict)
+
+    def add(self, where: str, row: dict[str, str]) -> None:
+        """Take a row, or note what is wrong with it."""
+        try:
+            self._take(where, row)
+        except NotInstalled:
+            raise
+        except Undecided as error:
+            self._undecided.setdefault(error.question, []).append(error.about)
+        except UserError as error:
+            self.complain(where, str(error))
+
+    def complain(self, where: str, problem: str) -> None:
+        """Note what is wrong with a row."""
+        self.problems.append(f"{where}: {problem}")
+
+    def _take(self, where: str, row: dict[str, str]) -> None:
+        for role, cell in row.items():
+            if isinstance(cell, OddCell):
+                raise UserError(f"{role} {_quoted(cell)}{cell.why}")
+        empty = [role for role, cell in row.items() if not cell and role != "frame"]
+        if empty:
+            raise UserError(f"{' and '.join(empty)} empty")
+        split = SYNONYMS.get(row.get("split", ""), row.get("split", ""))
+        if "split" in row and split not in SPLITS:
+            allowed = ", ".join(SPLITS)
+            raise UserError(f"split '{split}' is none of {allowed} (val stands for validation)")
+        for role in ("label", "group"):
+            if role in row and (why := names.fault(row[role])):
+                raise UserError(f"{role} {row[role]!r} {why} ({ROLES[role].empty})")
+        if tables.is_shortened(row.get("group", "")):
+            raise UserError(
+                f"group {row['group']!r} looks like a long number that a spreadsheet shortened "
+                "(write the column as text)"
+            )
+        name = self._name(row["image"])
+        # As it stands: where a folder is a link, "lists/../im" is not "im".
+        path = self._start / name
+        if problem := _not_a_file(path, self._start):
+            raise UserError(f"image file {row['image']!r} {problem}")
+        frame = row.get("frame") or self.reading.frames or ""
+        held = image_files.held(path, name, self.reading, frame)
+        numbers = held.frames or (None,)
+        # Two names for one file are two images until the audit finds them equal.
+        known = os.path.normpath(path)
+        self._several |= len(numbers) > 1 or known in self._files
+        self._files.add(known)
+        for number in numbers:
+            if (known, number) in self._seen:
+                first, said = self._seen[known, number]
+                now, then = (f" ({part})" if part else "" for part in (split, said))
+                raise UserError(f"image {row['image']!r}{now} stands in {first}{then} already")
+            self._seen[known, number] = where, split
+        self._labels.setdefault(row["label"], where)
+        group = row["group"] if "group" in row else self._group_of(name, held.patient)
+        if group is not None:
+            self._groups.setdefault(group, where)
+        self._remarks.update(held.remarks)
+        for image, number in zip(held.images, numbers, strict=True):
+            self.samples.append(OwnSample(image, path, number, row["label"], split, group))
+
+    @property
+    def _start(self) -> Path:
+        """The folder that paths start at."""
+        return self.reading.images or self.folder
+
+    def _name(self, written: str) -> str:
+        """The path of an image as it is meant here: those of Windows have other slashes."""
+        slashed = written.replace("\\", "/")
+        if slashed == written or os.path.lexists(self._start / written):
+            return written
+        if re.match(r"[A-Za-z]:/|//", slashed):
+            raise UserError(
+                f"image {written!r} is a full path of a Windows computer (write paths from the "
+                "folder of the images, and say which that is with --images FOLDER)"
+            )
+        return slashed
+
+    def _group_of(self, name: str, patient: str) -> str | None:
+        """The group of an image by the rule of the user; None without a rule."""
+        rule = self.reading.groups
+        if rule in (None, "image"):
+            return None
+        if rule == "folder":
+            return Path(name).parent.as_posix()
+        if rule == "dicom":
+            if names.is_missing(patient):
+                raise UserError(f"image file {name!r} states no PatientID (choose other --groups)")
+            return patient
+        found = re.search(str(rule), name)
+        if found is None or not found[1]:
+            raise UserError(f"image {name!r} has no group by --groups {rule} (correct either)")
+        return found[1]
+
+    def check(self, path: Path) -> None:
+        """Refuse bad rows, files of which the user must say more, and words in two spellings."""
+        if self.problems:
+            shown = "; ".join(self.problems[:SHOWN])
+            more = len(self.problems) - SHOWN
+            raise UserError(
+                f"{path} has {len(self.problems)} bad row(s): {shown}"
+                + (f"; and {more} more" if more > 0 else "")
+                + "; fix or remove them"
+            )
+        for question, about in self._undecided.items():
+            raise UserError(f"{len(about)} image(s) of {path} (first: {about[0]}) {question}")
+        self._check_spelling(path, "label", self._labels, names.key)
+        self._check_spelling(path, "group", self._groups, names.group_key)
+
+    def _check_spelling(
+        self, path: Path, column: str, lines: dict[str, str], key: Callable[[str], str]
+    ) -> None:
+        pairs = names.alike(lines, key)
+        if pairs:
+            one, other = pairs[0]
+            more = f", and {len(pairs) - 1} more such pair(s)" if len(pairs) > 1 else ""
+            raise UserError(
+                f"{column}s {_shown(one)} ({lines[one]}) and {_shown(other)} "
+                f"({lines[other]}) of "
+                f"{path} are the same but for their spelling{more}; write them alike if they "
+                f"are one {column}, else change one of them"
+            )
+
+    def groups(self, column: str) -> str:
+        """Where groups come from; samples of one file become a group where none is known.
+
+        Args:
+            column: of the groups; "" if there is none.
+        """
+        if not column and not self._groups and self._several:
+            self.samples = [one._replace(group=_file_of(one)) for one in self.samples]
+            return "file"
+        if not self._groups:
+            return "none"
+        rule = {"folder": "folder", "dicom": "PatientID of the DICOM file"}
+        return f"column {column}" if column else rule.get(str(self.reading.groups), "file name")
+
+    def notes(self, is_folder: bool) -> list[str]:
+        """What was done to images, and what is not known of them."""
+        total = len(self.samples)
+        said = [f"{remark}: {count} of the files" for remark, count in self._remarks.items()]
+        if (chosen := self.reading.frames) and any(one.frame for one in self.samples):
+            said.append(f"of files with several frames: {chosen} ({total} images in all)")
+        if is_folder and not self._groups and not self._several and self.reading.groups is None:
+            said.append(
+                "every image counts as a patient of its own; if patients have several, say which "
+                "with --groups"
+            )
+        return said
+
+
+def _file_of(one: OwnSample) -> str:
+    """The name of a sample's file, as its row has it."""
+    return one.image.name if one.frame is None else one.image.name.rpartition("#")[0]
+
+
+def _quoted(cell: str) -> str:
+    return f"{str(cell)!r} " if cell else ""
+
+
+def _shown(word: str) -> str:
+    """A word with escapes for what cannot be told apart by eye, of a length that can be read."""
+    text = ascii(word)
+    return text if len(text) <= 80 else f"{text[:60]}...{text[-15:]}"
+
+
+def _not_a_file(path: Path, start: Path) -> str | None:
+    """Why a path is not a file that can be read, or not one file; None if it is."""
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        near = sorted(path.parent.glob(f"{_escaped(path.name)}.*"))[:2]
+        there = f"; there is {near[0].name}" if len(near) == 1 else ""
+        return f"not found (paths start at {start}, or at --images FOLDER{there})"
+    except (OSError, ValueError) as error:  # no rights, too long, a circle of links, a zero byte
+        return f"cannot be opened ({getattr(error, 'strerror', None) or error})"
+    if not stat.S_ISREG(mode):
+        return "is not a file but a folder or device"
+    # Behind a link, ".." is the folder above the link's target; text editors take it otherwise.
+    shorter = os.path.normpath(path)
+    if ".." in path.parts and os.path.isfile(shorter) and not os.path.samefile(path, shorter):
+        return (
+            f"may be {os.path.realpath(path)} or {shorter}, because a folder before '..' is a link "
+            "(write the path without '..')"
+        )
+    return None
+
+
+def _escaped(name: str) -> str:
+    return re.sub(r"([*?[])", r"[\1]", name)
+
+
+def _classes(path: Path, labels: set[str]) -> tuple[str, ...]:
+    """Class names in order of their codes."""
+    if not labels:
+        raise UserError(f"{path} has no rows below its header; add one for each image")
+    if len(labels) == 1:
+        raise UserError(f"all rows of {path} have label '{min(labels)}'; add a second class")
+    if not all(re.fullmatch(r"[+-]?[0-9]+", label) for label in labels):
+        return tuple(sorted(labels))
+    # Decimal, because Python limits the digits of integers that it reads.
+    return tuple(sorted(labels, key=Decimal))

@@ -1,0 +1,160 @@
+"""What a user says of data of their own: which column is which, which frames, which window."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import tasks
+from tasks.samples.grey_levels import GreyLevels
+from ultrabench_eval.core.errors import UserError, did_you_mean
+
+
+class Role(NamedTuple):
+    """What a column can be."""
+
+    needed: bool
+    empty: str = ""
+    """What an empty or unusable cell is to be told, after "or"."""
+
+
+ROLES = {
+    "image": Role(needed=True),
+    "label": Role(needed=True, empty="write another word if it is a class"),
+    "split": Role(needed=False),
+    "group": Role(
+        needed=False,
+        empty="write the patient or video, or leave the column out if they are not known",
+    ),
+    "frame": Role(needed=False),
+}
+"""A reader of masks or numbers adds its column here, and a line where a row is taken."""
+
+ALL = "all"
+_PLACES = ("first", "middle", "last")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a table or folder is read; `of` makes one of the words of a command line.
+
+    Args:
+        columns: for a role of `ROLES`, what the table calls it; otherwise by the role's own name.
+        sheet: of a workbook; None for the only one that has the columns.
+        images: the folder that paths of images start at; None for the table's own.
+        groups: for data without a column of groups, the rule: "image", "folder", "dicom", or a
+            regular expression with one pair of brackets, which is searched for in the image's path.
+        frames: of files with several: "all", "first", "middle", "last", or a number from 1.
+        levels: how values of more than 8 bits become grey levels.
+    """
+
+    columns: Mapping[str, str] = field(default_factory=dict)
+    sheet: str | None = None
+    images: Path | None = None
+    groups: str | None = None
+    frames: str | None = None
+    levels: GreyLevels = field(default_factory=GreyLevels)
+
+    @classmethod
+    def of(
+        cls,
+        columns: Mapping[str, str] | None = None,
+        sheet: str | None = None,
+        images: Path | str | None = None,
+        groups: str | None = None,
+        frames: str | int | None = None,
+        window: str | None = None,
+    ) -> Reading:
+        """The reading of these words.
+
+        Raises:
+            UserError: one of them is not understood.
+        """
+        for role in columns or ():
+            if role not in ROLES:
+                raise UserError(
+                    f"--columns {role}=... is not understood{did_you_mean(role, ROLES)} columns "
+                    f"are {', '.join(ROLES)}"
+                )
+        if images is not None and not Path(images).is_dir():
+            raise UserError(f"--images {images} is not a folder; give the one that holds them")
+        if frames is not None and (wrong := fault_of_frame(str(frames))):
+            raise UserError(f"--frames {frames} {wrong}")
+        if groups is not None:
+            _check_rule(groups)
+        return cls(
+            dict(columns or {}),
+            sheet,
+            None if images is None else Path(images),
+            groups,
+            None if frames is None else str(frames),
+            GreyLevels.parse(window),
+        )
+
+    def column(self, role: str) -> str:
+        """What the table calls a role."""
+        return self.columns.get(role, role)
+
+
+def unused(names: Iterable[str], reading: Reading) -> list[str]:
+    """A problem if it is said how to read own data, and none of the tasks of these names is any."""
+    if reading == Reading() or any(map(tasks.is_manifest, names)):
+        return []
+    return [
+        "--columns, --sheet, --images, --groups, --frames and --window are for tables and folders "
+        "of your own, and no task is one; leave them out, or give the path as the task"
+    ]
+
+
+def columns_of(pairs: Iterable[str]) -> dict[str, str]:
+    """ "image=file,label=diagnosis" as a mapping; names may hold blanks and commas.
+
+    Raises:
+        UserError: it is not of this form, or names a role twice.
+    """
+    found: dict[str, str] = {}
+    for part in (part for pair in pairs for part in re.split(r",(?=\s*\w+\s*=)", pair)):
+        role, equals, name = (word.strip() for word in part.partition("="))
+        if not (role and equals and name) or role in found:
+            raise UserError(
+                f"--columns {part} is not understood; write ROLE=NAME once for each of the "
+                f"columns, e.g. image=file,label=diagnosis,group=PatientID"
+            )
+        found[role] = name
+    return found
+
+
+def fault_of_frame(word: str) -> str | None:
+    """What is wrong with a word that says which frames are meant; None if nothing is."""
+    if word in (ALL, *_PLACES) or (word.isdecimal() and int(word) > 0):
+        return None
+    return f"is not understood; write {ALL}, {', '.join(_PLACES)}, or a number from 1"
+
+
+def frames_of(word: str, count: int) -> Iterable[int]:
+    """Positions from 0 that a word means in a file of `count` frames; none beyond its end."""
+    if word == ALL:
+        return range(count)
+    places = {"first": 0, "middle": count // 2, "last": count - 1}
+    at = places[word] if word in places else int(word) - 1
+    return range(at, at + 1) if at < count else ()
+
+
+def _check_rule(groups: str) -> None:
+    if groups in ("image", "folder", "dicom"):
+        return
+    try:
+        brackets = re.compile(groups).groups
+    except re.error as error:
+        raise UserError(
+            f"--groups {groups} is not understood ({error}); write image, folder, dicom, or a "
+            "regular expression"
+        ) from error
+    if brackets != 1:
+        raise UserError(
+            f"--groups {groups} is not understood; write image, folder, dicom, or a regular "
+            r"expression with one pair of brackets around the patient, e.g. '(P\d+)_'"
+        )
