@@ -76,6 +76,9 @@ for _name, _target in {
         registry.register(_name, _target)
 
 
+STAND_INS = {"us-jepa": "us-jepa-nano", "usrc-jepa": "usrc-jepa-nano"}
+"""By models whose weights are not public: what this project trained by the same method."""
+
 BUILT_IN = registry.registered()
 """Names of this package's models; a family ends in "/"."""
 

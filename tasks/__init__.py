@@ -94,11 +94,15 @@ def folder_of(name: str, root: Path) -> Path:
 def _others(root: Path) -> list[Path]:
     """The sub-folders of a data root that are not called as tasks are."""
     from tasks import recognise
+    from tasks.splits import PUBLISHED
 
     return [
         path
         for path in sorted(root.iterdir())
-        if path.is_dir() and path.name not in registry and not recognise.is_hidden(path.name)
+        if path.is_dir()
+        and path.name not in registry
+        and path.name != PUBLISHED  # split lists, in folders that are called as tasks are
+        and not recognise.is_hidden(path.name)
     ]
 
 

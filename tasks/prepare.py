@@ -18,7 +18,7 @@ from typing import NamedTuple
 from tabulate import tabulate
 
 import tasks
-from tasks import contact_sheet, split_files, ultrabench
+from tasks import contact_sheet, recognise, split_files, ultrabench
 from tasks.check import Report, changed, check
 from tasks.obtain import archives
 from tasks.obtain.download import SOURCES, fetch
@@ -31,6 +31,7 @@ from ultrabench_eval.core.errors import UserError, not_found
 
 UNPACKED = "unpacked"
 SHEET = 48  # images on the contact sheet
+NOTHING = "nothing"
 
 Progress = Callable[[int, int], None]
 
@@ -49,7 +50,8 @@ class Overview(NamedTuple):
     state: str
     prepared: bool
     how: str
-    terms: str
+    licence: str
+    """As the task's card has it."""
 
 
 def overview(root: Path | None) -> list[Overview]:
@@ -57,25 +59,34 @@ def overview(root: Path | None) -> list[Overview]:
     lines = []
     for name, given in SOURCES.items():
         by_hand = any(isinstance(source, Manual) for source in given)
-        terms = "; ".join(source.consent or source.licence for source in given)
+        known = name in tasks.registry
+        licence = tasks.card(name).licence if known else "; ".join(s.licence for s in given)
         how = f"by hand: `ubench data download {name}` tells the steps" if by_hand else "yes"
         if not by_hand and any(source.consent for source in given):
             how = "with --accept-license"
         made = root is not None and record(name, root).is_file()
-        lines.append(Overview(name, _state(name, root), made, how, terms))
+        there = "no data root" if root is None else state(name, root)
+        lines.append(Overview(name, there, made, how, licence))
     return lines
 
 
-def _state(name: str, root: Path | None) -> str:
-    if root is None:
-        return "no data root"
+def state(name: str, root: Path) -> str:
+    """Whether a release is in a data root: `NOTHING`, "packed: " and the archives, or "there"."""
     folder = tasks.folder_of(name, root)
     if not folder.is_dir() or not any(folder.iterdir()):
-        return "nothing"
+        return NOTHING
     packed = archives.find_archives(folder)
     if packed and not (folder / UNPACKED).is_dir():
         return f"packed: {', '.join(path.name for path in packed)}"
     return "there"
+
+
+def is_there(name: str, root: Path) -> bool:
+    """Whether a data root holds a task's images; archives that are still packed do not count."""
+    found = state(name, root)
+    if not found.startswith("packed") or name not in SOURCES:
+        return found != NOTHING
+    return any(one.held for one in recognise.releases(tasks.folder_of(name, root), [name]))
 
 
 def download(

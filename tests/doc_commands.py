@@ -86,6 +86,9 @@ COMMANDS: dict[str, Run | Parse] = {
     ),
     "ubench run --plugin salt.py --corruptions salt --model pixels --task aul --data DATA "
     "--out runs/salt": Run(more=("--probe", "ridge")),
+    "ubench run --model usrc-jepa --task all --seeds 5": Run(
+        {"--seeds": "1"}, ("--data", "DATA", "--probe", "ridge")
+    ),
     # ---- models
     "ubench run --plugin my_model.py --model mine,efficientnet-lite0,random-vit-tiny,pixels,"
     "fan-mask --weights mine=checkpoint.pt --task aul,busbra --data DATA --out runs/mine": small(
@@ -121,6 +124,12 @@ COMMANDS: dict[str, Run | Parse] = {
     "ubench embed efficientnet-lite0 my_scans.csv --out features.parquet": Run(
         {"efficientnet-lite0": "pixels"}
     ),
+    # ---- for programs
+    "ubench run --model random-vit-tiny,pixels --task my_scans.csv --out runs/json --json": Run(),
+    "ubench report runs/json --json": Run(),
+    "ubench speed runs/json --json": Run(more=("--rounds", "1")),
+    "ubench audit --task my_scans.csv --out runs/audit --json": Run(),
+    "ubench data check my_scans.csv --json": Run(),
     # ---- data
     "ubench tasks": Run(),
     "ubench tasks aul": Run(),

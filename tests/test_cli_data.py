@@ -140,7 +140,15 @@ def test_list(root: Path) -> None:
     assert done.exit_code == 0
     line = next(line for line in done.output.splitlines() if line.startswith("gbcu"))
     assert "there" in line
-    assert "signed licence agreement" in line
+    assert "not redistributable; see the agreement" in line
+
+
+def test_a_licence_is_told_alike_wherever_it_is_told() -> None:
+    listed = json.loads(ubench("data", "list", "--json").output)
+    cards = json.loads(ubench("tasks", "--json").output)
+    terms = {one["name"]: one["licence"] for one in listed if one["name"] != "ultrabench_splits"}
+    assert terms == {one["name"]: one["licence"] for one in cards if one["name"] in terms}
+    assert len(terms) == 8
     assert "no data root" in ubench("data", "list").output
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -135,10 +136,13 @@ def test_the_command_prints_or_gives_data(tmp_path: Path) -> None:
     done = ubench("doctor", UBENCH_CACHE=str(tmp_path / "cache"))
     assert done.returncode == 0, done.stderr
     assert "> ubench data download aul --data FOLDER" in done.stdout
-    assert done.stdout.endswith("ready\n")
+    assert "\nready\nmodels: " in done.stdout
+    assert re.search(r"\ntasks: 0 of 8 can be used now; without data: aul, .*tn5000\n", done.stdout)
+    assert done.stdout.endswith("--task all --data phantom (SYNTHETIC images)\n")
     done = ubench("doctor", "--json", "--data", str(tmp_path / "none"))
     assert done.returncode == 1
     found = json.loads(done.stdout)
     assert found["ready"] is False
+    assert found["summary"][0].startswith("not ready: fix what FAILS (data root)")
     assert [c["name"] for c in found["checks"] if c["essential"] and not c["good"]] == ["data root"]
     assert not (tmp_path / "cache").exists()

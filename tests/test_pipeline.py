@@ -26,7 +26,7 @@ from ultrabench_eval.pipeline import Step
 COLUMNS = [
     *("model", "task", "probe", "protocol", "fraction", "corruption", "severity"),
     *("metric", "mean", "sd", "low", "high", "n_seeds", "n_test", "status"),
-    "warnings",
+    *("seen", "warnings"),
 ]
 TABLES = ("leaderboard.md", "leaderboard.csv", "leaderboard.tex")
 
@@ -75,7 +75,7 @@ def test_the_same_run_again_encodes_and_computes_nothing(tmp_path: Path, manifes
     before = tables(tmp_path / "out")
     steps: list[Step] = []
     run(tmp_path / "out", manifest, report=steps.append)
-    assert [s.stage for s in steps] == ["plan", "kept"]
+    assert [s.stage for s in steps] == ["plan", "begin", "kept", "report"]
     assert tables(tmp_path / "out") == before
     fresh = tmp_path / "fresh"
     run(fresh / "out", manifest)  # a cache of its own: all is made anew
@@ -101,14 +101,14 @@ def test_changed_images_and_changed_plugins_are_measured_anew(
         return [f"{step.stage} {step.new}" for step in steps]
 
     assert sum(int(line.split()[1]) for line in stages()) == 60
-    assert stages()[-1] == "kept 0"
+    assert stages()[-2:] == ["kept 0", "report 0"]
     counting.write_text(counting.read_text() + "\n# edited\n")
     assert sum(int(line.split()[1]) for line in stages()) == 60
     first = tmp_path / "shades_images" / "0.png"
     first.write_bytes((tmp_path / "shades_images" / "1.png").read_bytes())
     again = stages()
     assert sum(int(line.split()[1]) for line in again) == 0  # that content is known
-    assert again[-1] == "done 0"
+    assert again[-2:] == ["done 0", "report 0"]
     forget_plugins()
 
 
@@ -124,7 +124,7 @@ def test_changed_images_and_changed_plugins_are_measured_anew(
         ({"tasks": "nowhere.csv"}, "nowhere.csv"),
         ({"models": ""}, "no model is asked for"),
         ({"weights": {"usfm": "x.pt"}}, "'usfm', which is not among the models"),
-        ({"models": "us-jepa"}, "us-jepa"),
+        ({"models": "urfm"}, "urfm"),
         ({"device": "tpu"}, "device 'tpu' cannot be used"),
         ({"dtype": "float8"}, "unknown dtype 'float8'"),
         ({"seeds": 0}, "--seeds must be at least 1"),
@@ -153,7 +153,7 @@ def test_the_users_own_words_without_data_or_weights(
     monkeypatch.delenv("UBENCH_DATA", raising=False)
     monkeypatch.delenv("UBENCH_WEIGHTS", raising=False)
     with pytest.raises(Problems) as caught:
-        ultrabench_eval.run("usrc-jepa", "all", seeds=5, out=tmp_path / "out")
+        ultrabench_eval.run("urfm", "aul", seeds=5, out=tmp_path / "out")
     assert len(caught.value.problems) == 2  # one sentence for the data, one for the weights
     lines = str(caught.value).splitlines()
     assert "--data" in lines[0]

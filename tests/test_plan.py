@@ -115,10 +115,10 @@ def test_what_is_missing_is_told_with_the_command_that_mends_it(
     monkeypatch.delenv("UBENCH_WEIGHTS", raising=False)
     (tmp_path / "data").mkdir()
     tasks = f"aul,pocus,{manifest}"
-    planned = plan(tmp_path / "out", tasks, "us-jepa,dinov3,pixels", data=tmp_path / "data")
+    planned = plan(tmp_path / "out", tasks, "usfm,dinov3,pixels", data=tmp_path / "data")
     commands = {one.name: one.command for one in planned.missing}
     at = f"--data {tmp_path / 'data'}"
-    assert commands["us-jepa"].startswith("ubench run --model us-jepa --weights us-jepa=PATH")
+    assert commands["usfm"].startswith("ubench run --model usfm --weights usfm=PATH")
     assert "ubench run --model dinov3 --accept-license" in commands["dinov3"]
     assert commands["aul"] == f"ubench data download aul {at}"
     assert commands["pocus"] == f"ubench data download pocus {at} --accept-license"
@@ -127,7 +127,7 @@ def test_what_is_missing_is_told_with_the_command_that_mends_it(
     assert shares["pixels", "aul"].problem
     matter = {one.name: one.kind for one in planned.licences}
     assert matter == {
-        **{"us-jepa": "unknown", "dinov3": "restricted"},
+        **{"usfm": "non-commercial", "dinov3": "restricted"},
         **{"aul": "unknown", "pocus": "non-commercial", "shades": "unknown"},
     }
 
@@ -200,10 +200,10 @@ def test_the_command_prints_and_gives_data(tmp_path: Path, manifest: Path) -> No
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("cells: 1 in all, 0 there, 1 to do")
     assert "an estimate" in done.stdout
-    done = ubench(*words, "--model", "us-jepa,pixels", "--json", "--no-timing")
+    done = ubench(*words, "--model", "usfm,pixels", "--json", "--no-timing")
     assert done.returncode == 1
     found = json.loads(done.stdout)
-    assert found["missing"][0]["command"].startswith("ubench run --model us-jepa --weights")
+    assert found["missing"][0]["command"].startswith("ubench run --model usfm --weights")
     assert found["seconds"] is not None  # nothing that can run is to be encoded
     assert (found["cells"], found["images"]) == (1, 0)
     assert ubench(*words, "--model", "pixel").returncode == 2

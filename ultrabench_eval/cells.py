@@ -177,10 +177,12 @@ class Cell(Sealed):
 class Failure(Sealed):
     """Why a cell could not be measured."""
 
-    later = frozenset({"type"})
+    later = frozenset({"type", "absent"})
 
     coordinates: Coordinates
     reason: str
+    absent: bool = False
+    """Whether nothing went wrong: all tasks were asked for, and the data of this one not found."""
     type: str = CLASSES
     """What kind of task it is of, as far as that is known."""
     synthetic: bool = False

@@ -74,6 +74,27 @@ def ready(checks: list[Check]) -> bool:
     return all(check.good or not check.essential for check in checks)
 
 
+def summary(checks: list[Check]) -> list[str]:
+    """What it comes to, and what to do next, a sentence each."""
+    failed = [check.name for check in checks if check.essential and not check.good]
+    if failed:
+        return [f"not ready: fix what FAILS ({', '.join(failed)}), then run this again"]
+    told = ["ready"]
+    for area, what in (("weights", "models"), ("data", "tasks")):
+        mine = [check for check in checks if check.area == area and check.name != "data root"]
+        lacking = [check.name for check in mine if not check.good]
+        counted = f"{what}: {len(mine) - len(lacking)} of {len(mine)} can be used now"
+        told += (
+            [counted + (f"; without {area}: {', '.join(lacking)}" if lacking else "")]
+            if mine
+            else []
+        )
+    lacks_data = not any(c.good for c in checks if c.area == "data" and c.name != "data root")
+    data = " --data phantom (SYNTHETIC images)" if lacks_data else ""
+    told.append(f"next: ubench run --model usrc-jepa --task all{data}")
+    return told
+
+
 # ---- versions -----------------------------------------------------------------------------------
 
 
@@ -188,6 +209,8 @@ def _weights() -> Iterator[Check]:
             reason = "no weights here"
         except Exception as error:  # a model may be anyone's code
             found, reason = None, str(error)
+        if not found and (other := model_zoo.STAND_INS.get(name)) in model_zoo.names():
+            reason += f"; `ubench run` measures {other} in its place"
         if found:
             yield _check("weights", name, True, found)
         else:

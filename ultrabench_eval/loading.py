@@ -16,6 +16,7 @@ import model_zoo
 import tasks as task_zoo
 from model_zoo import Card, Encoder, guests
 from model_zoo.behaviour import Behaviour
+from model_zoo.checkpoints import files as checkpoints
 from tasks import prepare
 from tasks.own_data.reading import Reading
 from tasks.task import Task
@@ -43,6 +44,10 @@ class Problems(UserError):
     def __init__(self, problems: Sequence[str], hint: str = "") -> None:
         super().__init__("\n".join([*problems, *([hint] if hint else [])]))
         self.problems = list(problems)
+
+
+class NoData(UserError):
+    """All tasks are asked for, no folder of data is named, and none of their images is found."""
 
 
 @dataclass
@@ -228,6 +233,40 @@ def make(
             for name in tasks
         },
     )
+
+
+def with_stand_ins(
+    models: Sequence[str], weights: Mapping[str, str]
+) -> tuple[list[str], list[str]]:
+    """Models, some of them replaced by those of this project, and a sentence if there are any.
+
+    Args:
+        models: names, with pooling or without.
+        weights: checkpoint by model name; a model with weights of the user's own stays.
+    """
+    taken: dict[str, str] = {}
+    for name in models:
+        base, pooling = model_zoo.split(name)
+        other = model_zoo.STAND_INS.get(base, "")
+        if other in model_zoo.registry and not _has_weights(name, base, weights):
+            taken[name] = f"{other}/{pooling}" if pooling else other
+    names = list(dict.fromkeys(taken.get(name, name) for name in models))
+    if not taken:
+        return names, []
+    first = model_zoo.split(next(iter(taken)))[0]
+    return names, [
+        f"the US-JEPA paper's ViT-B weights are not public, so {' and '.join(taken.values())}, "
+        f"trained by this project, {'is' if len(taken) == 1 else 'are'} measured in place of "
+        f"{' and '.join(taken)}; to use weights of your own: --weights {first}=PATH"
+    ]
+
+
+def _has_weights(name: str, base: str, weights: Mapping[str, str]) -> bool:
+    try:
+        named = weights_of(name, weights)
+        return named is not None or checkpoints.find(base, None) is not None
+    except UserError:  # several files fit, which is told when one is loaded
+        return True
 
 
 def weights_of(name: str, weights: Mapping[str, str]) -> str | None:

@@ -76,7 +76,7 @@ def merge(out: Path | str, sources: Sequence[Path | str]) -> Merged:
     return Merged(
         {str(folder.out): sum(one.cells is folder for one in new) for folder in folders},
         sum(isinstance(one.entry, Cell) for one in found.values()),
-        sum(isinstance(one.entry, Failure) for one in found.values()),
+        sum(isinstance(e, Failure) and not e.absent for e in entries),
     )
 
 

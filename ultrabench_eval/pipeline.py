@@ -14,20 +14,22 @@ import pandas as pd
 import model_zoo
 import tasks as task_zoo
 from model_zoo import guests
+from tasks import prepare as prepared
 from tasks.own_data.reading import Reading, unused
 from tasks.task import Task
-from ultrabench_eval import executors, loading, plugins
+from ultrabench_eval import executors, loading, plugins, precision, remedies
 from ultrabench_eval.cells import Cells, Failure
 from ultrabench_eval.core import files, memory
 from ultrabench_eval.core.errors import UserError
 from ultrabench_eval.executors import Engine, Job, Lost, Outcome
 from ultrabench_eval.grid import Grid
-from ultrabench_eval.loading import Model, Plan, Problems
+from ultrabench_eval.loading import Model, NoData, Plan, Problems
 from ultrabench_eval.measure import Setting, Stage, is_finished, measure
 from ultrabench_eval.report import write
 from ultrabench_eval.report.results import kept
 from ultrabench_eval.request import Request
 from ultrabench_eval.units import Failures, Shard, Unit, Written, in_turn
+from ultrabench_eval.workload import UnitForecast, Workload, rough_seconds
 
 PHANTOM = "phantom"  # the data root that is made when it is asked for
 
@@ -36,9 +38,13 @@ PHANTOM = "phantom"  # the data root that is made when it is asked for
 class Step:
     """What the pipeline is at, for a progress display."""
 
-    stage: Literal["phantom", "plan", "audit", "encode", "probe", "units", "wait"] | Stage
+    stage: (
+        Literal["phantom", "plan", "note", "begin", "audit", "encode", "probe", "units", "wait"]
+        | Literal["report"]
+        | Stage
+    )
     model: str = ""
-    """In "audit", "units" and "wait": what is done, in words."""
+    """In "audit", "units" and "wait": what is done, in words; in "note" what to tell."""
     task: str = ""
     done: int = 0
     """Of `total`: images in "encode", "audit" and "phantom", units that workers have finished in
@@ -46,6 +52,8 @@ class Step:
     total: int = 0
     new: int = 0
     """Images encoded since the last step."""
+    work: Sequence[UnitForecast] = ()
+    """In "begin": what is to be done, with encoding in proportion only."""
 
 
 Report = Callable[[Step], None]
@@ -80,6 +88,7 @@ def run(
     Raises:
         Problems: unknown names, missing data or weights, tasks that cannot be trusted: one
             sentence each, before anything is encoded or written.
+        NoData: all tasks are asked for, and no data are named or found.
         UserError: an option that does not exist or is not understood.
     """
     request = as_request(models, tasks, options)
@@ -89,6 +98,7 @@ def run(
     # GPUs belong to the workers; this process may not even be on a machine that has one.
     here = request if engine is None else replace(request, device="cpu")
     ready = prepare(here, report)
+    _check_data(ready)
     if ready.planned.problems and not request.keep_going:
         raise Problems(ready.planned.problems, loading.WORKS_NOW)
     cells = ready.setting.cells
@@ -99,11 +109,16 @@ def run(
             raise
         return _shown(ready, report)  # of a finished run on a disk that cannot be written
     files.remove_orphans(cells.out)
+    for sentence in ready.notes:
+        report(Step("note", sentence))
+    report(Step("begin", total=len(ready.units) * len(ready.setting.grid), work=_work(ready)))
     if engine is None:
         measure_all(ready, report)
     else:
         _measure_by_workers(ready, engine, request, report)
     _look_up(ready, report)
+    _mark_absent(ready)
+    report(Step("report"))
     with files.locked(cells.out / "leaderboard"):
         files.write_bytes(cells.out / request.file, request.yaml().encode())
         return write.write(cells)
@@ -119,6 +134,12 @@ class Ready:
     setting: Setting
     asked: dict[str, str]
     """Tasks in the words of whoever asked, by label."""
+    root: Path | None
+    """Of the data."""
+    absent: dict[str, str]
+    """Tasks of "all" whose data are not there, by label, and the command that gets them."""
+    notes: list[str]
+    """What whoever asked must know before the run, a sentence each."""
 
 
 def as_request(
@@ -160,8 +181,9 @@ def prepare(request: Request, report: Report = lambda step: None) -> Ready:
         request.corruptions or (),
         request.fewshot_validation,
     )
-    weights = request.weights or {}
+    weights = {name: str(path) for name, path in (request.weights or {}).items()}
     model_names = loading.resolve_names(request.models, model_zoo.names())
+    model_names, notes = loading.with_stand_ins(model_names, weights)
     if request.pooling:
         model_names = [
             n if model_zoo.split(n)[1] else f"{n}/{request.pooling}" for n in model_names
@@ -173,22 +195,27 @@ def prepare(request: Request, report: Report = lambda step: None) -> Ready:
     _check_names(model_names, task_names, weights, reading)
     given_up = Failures(out)  # from now on: to load all that takes a while
 
+    root = None if request.data == PHANTOM else data_root(request.data)
+    if root is not None and not (request.data or os.environ.get("UBENCH_DATA")):
+        notes.append(f"no data folder is named, so data are taken from {root}")
+    absent = _absent(request, task_names, root)
+    task_names = [name for name in task_names if name not in absent]
+    if absent and task_names:
+        notes += [f"no data of {name}, which is left out: {how}" for name, how in absent.items()]
+        notes.append("because tasks are left out, no mean over all tasks is shown")
     pairs = share.part(list(product(model_names, task_names)))
     task_names = list(dict.fromkeys(task for _, task in pairs))
     if request.data == PHANTOM:
         bases = dict.fromkeys(task_zoo.split_name(name)[0] for name in task_names)
         wanted = [name for name in bases if name in task_zoo.BUILT_IN]
-        root: Path | None = phantom_root(cache, wanted, report)
-    else:
-        place = request.data or os.environ.get("UBENCH_DATA")
-        root = Path(place).absolute() if place else None
+        root = phantom_root(cache, wanted, report)
     report(Step("plan"))
     planned = loading.make(
         list(dict.fromkeys(model for model, _ in pairs)),
         task_names,
         data=root,
         reading=reading,
-        weights={name: str(path) for name, path in weights.items()},
+        weights=weights,
         device=request.device,
         dtype=request.dtype,
         accept_license=request.accept_license,
@@ -202,7 +229,25 @@ def prepare(request: Request, report: Report = lambda step: None) -> Ready:
         keep_probes=request.keep_probes,
     )
     units = [Unit(model, task_zoo.label(task)) for model, task in pairs]
-    return Ready(planned, units, setting, {task_zoo.label(task): task for _, task in pairs})
+    return Ready(
+        *(planned, units, setting, {task_zoo.label(task): task for _, task in pairs}, root),
+        {task_zoo.label(name): how for name, how in absent.items()},
+        notes,
+    )
+
+
+def data_root(named: Path | str | None) -> Path | None:
+    """The folder that is named, else `$UBENCH_DATA`, else ./data if the data of a task are there.
+
+    Raises:
+        UserError: several folders of it may be one task.
+    """
+    place = named or os.environ.get("UBENCH_DATA")
+    if place:
+        return Path(place).absolute()
+    here = Path("data").absolute()
+    found = here.is_dir() and any(prepared.is_there(name, here) for name in task_zoo.names())
+    return here if found else None
 
 
 def default_cache() -> Path:
@@ -235,6 +280,55 @@ def phantom_root(cache: Path, wanted: Sequence[str], report: Report) -> Path:
 
 
 # ---- one function a stage -----------------------------------------------------------------------
+
+
+def _absent(request: Request, task_names: Sequence[str], root: Path | None) -> dict[str, str]:
+    """The tasks that only "all" names and whose data are not there: how to get them."""
+    named = loading.resolve_names(request.tasks, ())
+    found = {}
+    for name in task_names:
+        base = task_zoo.split_name(name)[0]
+        if {name, base} & {*named}:
+            continue
+        if request.data == PHANTOM:
+            there = base in task_zoo.BUILT_IN
+        else:
+            there = root is not None and prepared.is_there(base, root)
+        if not there:
+            found[name] = remedies.for_data(base, root)
+    return found
+
+
+def _check_data(ready: Ready) -> None:
+    """See that all the tasks that are asked for are more than none.
+
+    Raises:
+        UserError: they are none.
+    """
+    if ready.asked or not ready.absent:
+        return
+    if ready.root is None:
+        raise NoData(
+            "no data are found: --data and UBENCH_DATA name no folder, and ./data holds no task; "
+            "`ubench tasks` shows where to get the images"
+        )
+    task_zoo.names_at(ready.root)  # raises, with reason
+    raise UserError(f"{ready.root} has folders of tasks, but no images are in them; fill them")
+
+
+def _mark_absent(ready: Ready) -> None:
+    """Rows for tasks without data, so that no table takes the mean of the others for that of all.
+
+    Results that an earlier run has left stay.
+    """
+    cells = ready.setting.cells
+    for model, task in product(ready.planned.models, ready.absent):
+        for _, at in ready.setting.grid.cells(model, task):
+            if not cells.holds(at):
+                how = ready.absent[task].replace(str(ready.root), "DATA")
+                reason = f"not found in the data folder; get them: {how}"
+                kind = task_zoo.card(task_zoo.split_name(task)[0]).type
+                cells.fail(Failure(coordinates=at, reason=reason, type=kind, absent=True))
 
 
 def _check_names(
@@ -310,6 +404,20 @@ def measure_all(ready: Ready, report: Report, patience: float | None = None) -> 
             report(Step(stage, unit.model, unit.task, done, total))
     if loaded is not None:
         loaded.release()
+
+
+def _work(ready: Ready) -> list[UnitForecast]:
+    """What is to be done, unit by unit."""
+    shares = []
+    for name, model in ready.planned.models.items():
+        counted = Workload(model, ready.setting)
+        settled = isinstance(model, Model) and precision.is_settled(model, ready.setting.cache)
+        for unit in (unit for unit in ready.units if unit.model == name):
+            share = counted.share(unit, ready.planned.tasks[unit.task], settle=settled)
+            if isinstance(model, Model):
+                share.encode_seconds = rough_seconds(model, share.images)
+            shares.append(share)
+    return shares
 
 
 def _check_folders(ready: Ready) -> None:
@@ -425,7 +533,7 @@ def _job(ready: Ready, unit: Unit, request: Request) -> Job:
         models=(unit.model,),
         tasks=(ready.asked[unit.task],),
         weights=weights,
-        data=request.data or os.environ.get("UBENCH_DATA"),
+        data=request.data or ready.root,
         cache=setting.cache,
         shard=None,
     )

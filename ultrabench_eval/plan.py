@@ -6,7 +6,6 @@ few of the very images that are to be encoded, probes and scores at the rates st
 
 from __future__ import annotations
 
-import math
 import os
 import time
 from collections.abc import Sequence
@@ -21,55 +20,14 @@ import model_zoo
 from model_zoo import Encoder
 from tasks.samples.images import Image
 from tasks.task import Task
-from ultrabench_eval import features, licences, loading, precision, probes, remedies
+from ultrabench_eval import licences, loading, remedies
 from ultrabench_eval.core import parallel
 from ultrabench_eval.core.errors import UserError
-from ultrabench_eval.features import Kind
 from ultrabench_eval.licences import Terms
 from ultrabench_eval.loading import Model
-from ultrabench_eval.measure import Bench, Place, Setting
 from ultrabench_eval.pipeline import Ready, Report, Step, as_request, prepare
-from ultrabench_eval.protocol import Protocol
 from ultrabench_eval.request import Request
-from ultrabench_eval.units import Unit
-
-FEW = 4  # images that an encoder is timed on; a whole batch on a GPU, where four take as long
-
-CELL_SECONDS = 0.1  # of one cell's scores and intervals, on one core of a common server
-WIDTH = 768  # of features whose width is not known before the model is timed
-CELL_BYTES = 10_000  # of a cell's JSON, besides its predictions
-
-
-@dataclass
-class UnitForecast:
-    """What is to be done for a model on a task."""
-
-    model: str
-    task: str
-    cells: int
-    """All that are asked for."""
-    there: int = 0
-    """Cells that are not computed again."""
-    failed: int = 0
-    """Of those to do: error rows of an earlier run."""
-    images: int = 0
-    """To be encoded: not in the cache under this model, dtype, corruption and kind. Images that
-    two tasks share count where they come first."""
-    batches: int = 0
-    """In which they are encoded; each is filled up to the encoder's size."""
-    encode_seconds: float | None = None
-    """None: not timed."""
-    probe_seconds: float = 0.0
-    """Probes and scores."""
-    feature_bytes: int = 0
-    result_bytes: int = 0
-    problem: str | None = None
-    """Why it cannot be run, in a sentence."""
-
-    @property
-    def to_do(self) -> int:
-        """Cells to be measured."""
-        return self.cells - self.there
+from ultrabench_eval.workload import UnitForecast, Workload
 
 
 class EncoderTime(NamedTuple):
@@ -167,7 +125,7 @@ def forecast(
     speeds: dict[str, EncoderTime] = {}
     notes: list[str] = []
     for name, model in ready.planned.models.items():
-        counted = _Counted(model, setting)
+        counted = Workload(model, setting)
         units = [unit for unit in ready.units if unit.model == name]
         mine = [counted.share(unit, ready.planned.tasks[unit.task]) for unit in units]
         shares += mine
@@ -189,80 +147,12 @@ def forecast(
         timing,
         speeds,
         _licences(ready),
-        _missing(ready, request.data),
-        notes,
+        _missing(ready),
+        [*ready.notes, *notes],
     )
 
 
-class _Counted:
-    """Counts what is to be done for one model, task by task."""
-
-    def __init__(self, model: Model | str, setting: Setting) -> None:
-        self.model, self.setting = model, setting
-        self.images: dict[tuple[str, str], Image] = {}
-        """To be encoded, by store and digest."""
-
-    def sample(self) -> list[Image]:
-        """A few of the images to be encoded, evenly from all."""
-        images = list(self.images.values())
-        return images[:: max(1, len(images) // self._batch)][: self._batch]
-
-    @property
-    def _batch(self) -> int:
-        assert isinstance(self.model, Model)
-        return FEW if self.model.processor.type == "cpu" else self.model.batch_size
-
-    def share(self, unit: Unit, task: Task | str) -> UnitForecast:
-        """What is to be done on one task."""
-        found = UnitForecast(*unit, cells=len(self.setting.grid))
-        model = self.model
-        if isinstance(task, str) or isinstance(model, str):
-            found.problem = task if isinstance(task, str) else str(model)
-            return found
-        try:
-            precision.settle(model, task.test.images, self.setting.cache)
-            self._count(found, Bench(model, task, self.setting))
-        except Exception as error:  # a model may be anyone's code
-            found.problem = loading.reason(error)
-        return found
-
-    def _count(self, found: UnitForecast, bench: Bench) -> None:
-        cells = self.setting.grid.cells(found.model, found.task)
-        places = [Place(at, one) for one, at in cells]
-        to_do = []
-        for place in places:
-            path = self.setting.cells.out / "cells" / place.at.path
-            failed = path.with_name(f"{path.name}.error.json").exists()
-            found.failed += failed
-            there = self.setting.cells.get(place.at, bench.identity(place))
-            if failed or not bench.is_whole(there):
-                to_do.append(place)
-        found.there = len(places) - len(to_do)
-        for kind in dict.fromkeys(place.kind for place in to_do):
-            corrupted = [place.condition for place in to_do if place.kind == kind]
-            for condition in dict.fromkeys([("none", 0), *corrupted]):
-                number = self._to_encode(bench, condition, kind)
-                found.images += number
-                found.batches += math.ceil(number / bench.model.batch_size)
-                found.feature_bytes += number * _feature_bytes(bench.model, kind)
-        found.probe_seconds = _probe_seconds(bench, to_do, self.setting.seeds)
-        predictions = 4 * self.setting.seeds * len(bench.task.test) * len(bench.task.classes)
-        found.result_bytes = len(to_do) * (CELL_BYTES + predictions)
-
-    def _to_encode(self, bench: Bench, condition: tuple[str, int], kind: Kind) -> int:
-        """Images of a condition that are neither in the cache nor counted yet."""
-        images = bench.images(*condition)
-        store = bench.store(*condition, kind)
-        new = {
-            (str(store.folder), digest): images[digest]
-            for digest in store.missing(list(images))
-            if (str(store.folder), digest) not in self.images
-        }
-        self.images |= new
-        return len(new)
-
-
-# ---- time and disk ------------------------------------------------------------------------------
+# ---- time ---------------------------------------------------------------------------------------
 
 
 def _speed(encoder: Encoder, images: Sequence[Image]) -> EncoderTime:
@@ -280,31 +170,6 @@ def _add_seconds(shares: Sequence[UnitForecast], speed: EncoderTime, batch_size:
         if share.images:
             rows = share.batches * batch_size
             share.encode_seconds = share.images * speed.reading + rows * speed.encoding
-
-
-def _probe_seconds(bench: Bench, places: Sequence[Place], seeds: int) -> float:
-    """Of training all probes that the cells need, and of their scores, at the stated rates."""
-    stacks: dict[tuple[str, Protocol], set[int]] = {}
-    for place in places:
-        fractions = stacks.setdefault((place.at.probe, place.protocol), set())
-        fractions.add(place.at.fraction)
-    seconds = CELL_SECONDS * len(places)
-    for (probe, protocol), percents in stacks.items():
-        known = probes.get(probe)
-        width = _width(bench.model) * (features.TOKENS**2 if known.reads == "tokens" else 1)
-        numbers = len(bench.task.train) * width * sum(percents) / 100 / 1e6
-        seconds += known.seconds * numbers * seeds * known.tried(protocol)
-    return seconds
-
-
-def _width(model: Model) -> int:
-    return model.card.dim or WIDTH
-
-
-def _feature_bytes(model: Model, kind: Kind) -> int:
-    """Of one image in the cache, with its digest."""
-    numbers = 4 * _width(model) if kind == "pooled" else 2 * _width(model) * features.TOKENS**2
-    return numbers + 70
 
 
 # ---- licences, and what is missing --------------------------------------------------------------
@@ -326,10 +191,9 @@ def _licences(ready: Ready) -> list[Terms]:
     return [terms for terms in found if terms.kind != "open"]
 
 
-def _missing(ready: Ready, data: Path | str | None) -> list[Missing]:
+def _missing(ready: Ready) -> list[Missing]:
     """Models and tasks that cannot be had, with the command that mends it."""
-    place = data or os.environ.get("UBENCH_DATA")
-    root = Path(place) if place else None
+    root = ready.root
     weights = [
         Missing("weights", name, reason, remedies.for_weights(name))
         for name, reason in ready.planned.models.items()
@@ -340,4 +204,8 @@ def _missing(ready: Ready, data: Path | str | None) -> list[Missing]:
         for label, reason in ready.planned.tasks.items()
         if isinstance(reason, str)
     ]
-    return weights + images
+    left_out = [
+        Missing("data", label, "nothing there, so it is left out", how)
+        for label, how in ready.absent.items()
+    ]
+    return weights + images + left_out

@@ -40,8 +40,8 @@ def settle(model: Model, images: Sequence[Image], cache: Path) -> None:
     if not fast(model.processor):
         model.settle("float32")
         return
-    place: list[object] = [model.fingerprint, features.device_name(model.processor), model.compile]
-    path = cache / "precision" / f"{hashing.short(hashing.digest(place), 32)}.json"
+    place = _place(model)
+    path = _path(cache, place)
     cosine = _known(path, place)
     if cosine is None:
         with files.locked(path, files.PATIENCE):  # so that two processes decide the same
@@ -58,6 +58,23 @@ def settle(model: Model, images: Sequence[Image], cache: Path) -> None:
         f"encoded in float32, for in bfloat16 the features of the first images differ "
         f"(cosine {cosine:.5f}, {COSINE} is asked for)"
     )
+
+
+def is_settled(model: Model, cache: Path) -> bool:
+    """Whether `settle` would not have to encode anything."""
+    if model.dtype != "auto" or not fast(model.processor):
+        return True
+    place = _place(model)
+    return _known(_path(cache, place), place) is not None
+
+
+def _place(model: Model) -> list[object]:
+    """What a verdict is about."""
+    return [model.fingerprint, features.device_name(model.processor), model.compile]
+
+
+def _path(cache: Path, place: list[object]) -> Path:
+    return cache / "precision" / f"{hashing.short(hashing.digest(place), 32)}.json"
 
 
 def _known(path: Path, place: list[object]) -> float | None:

@@ -34,6 +34,7 @@ def _asked(
     kind: Any = str | None,
     variable: str | None = None,
     parse: Callable[[Any], Any] | None = None,
+    group: str = "How it is measured",
 ) -> Any:
     """A field, and how the command line asks for it.
 
@@ -44,8 +45,10 @@ def _asked(
         kind: what the command line hands over.
         variable: of the environment, which stands for it.
         parse: makes of that what the field takes; None if it is the same.
+        group: of options, under whose title `--help` lists it.
     """
     said = {"flag": flag, "help": help, "kind": kind, "variable": variable, "parse": parse}
+    said["group"] = group
     return field(default=default, metadata=said)
 
 
@@ -96,7 +99,9 @@ class Request:
     Made by `Request.of` or `Request.read`, which tell in a sentence what is wrong.
     """
 
-    models: _Words = _asked((), "--model", "Models, comma-separated, or 'all'.")
+    models: _Words = _asked(
+        (), "--model", "Models, comma-separated, or 'all'.", group="What is measured"
+    )
     """Names of `model_zoo.names()`, a list or comma-separated; "all" for all of them. "usfm/cls" is
     the model usfm with the pooling cls."""
     tasks: _Names = _asked(
@@ -104,33 +109,48 @@ class Request:
         "--task",
         "Tasks, tables of your own images or folders of classes, or 'all'.",
         kind=str,
+        group="What is measured",
     )
     """Names of `tasks.names()`, "all", or own data: tables of images (CSV, Excel, Parquet) and
     folders with a sub-folder per class (see `tasks.own_data.manifest`). "aul@rule" and
     "aul@mine.csv" are the task aul with other splits (see `tasks.load`)."""
-    seeds: _Seeds = _asked(5, "--seeds", "Probes a cell, with seeds 0 ... n-1.", kind=int)
+    seeds: _Seeds = _asked(
+        5,
+        "--seeds",
+        "Number of probe seeds per result: 0 to n-1.",
+        kind=int,
+        group="What is measured",
+    )
     """Number of probes a cell, trained with seeds 0 ... n-1."""
     data: Path | str | None = _asked(
         None,
         "--data",
-        "Folder with one sub-folder a task; 'phantom' for the built-in synthetic suite.",
+        "Folder with one sub-folder per task, or 'phantom' for the built-in SYNTHETIC suite; "
+        "default: ./data, if it has any.",
         variable="UBENCH_DATA",
+        group="Where things are",
     )
-    """Data root with one sub-folder a task; "phantom" for the synthetic suite, made when needed.
-    Default: `$UBENCH_DATA`."""
+    """Data root with one sub-folder per task; "phantom" for the synthetic suite, made when needed.
+    Default: `$UBENCH_DATA`, else ./data if the data of a task are in it."""
     columns: dict[str, str] | None = _asked(
         None,
         "--columns",
         "What your own table calls its columns: image=file,label=diagnosis,group=PatientID.",
         kind=list[str] | None,
         parse=columns_of,
+        group="Your own data",
     )
     """For tables of the user's own: what they call the columns image, label, split, group, frame;
     each is by default called so."""
-    sheet: str | None = _asked(None, "--sheet", "Sheet of your own workbook (.xlsx).")
+    sheet: str | None = _asked(
+        None, "--sheet", "Sheet of your own workbook (.xlsx).", group="Your own data"
+    )
     """Of a workbook; None for the only one that has the columns."""
     images: Path | str | None = _asked(
-        None, "--images", "Folder that paths in your own table start at; default: the table's."
+        None,
+        "--images",
+        "Folder that paths in your own table start at; default: the table's.",
+        group="Your own data",
     )
     """Folder that paths of images start at; None for that of their table."""
     groups: str | None = _asked(
@@ -138,12 +158,16 @@ class Request:
         "--groups",
         "Patients of your own data without a column: image, folder, dicom, or a regular "
         "expression with one pair of brackets.",
+        group="Your own data",
     )
     """The rule for own data without a column of groups. "image": each is a patient's only one;
     "folder": the folder it is in; "dicom": the PatientID in the file; or a regular expression,
     whose one pair of brackets is around the patient in the image's path."""
     frames: int | str | None = _asked(
-        None, "--frames", "Of your own files with several: all, first, middle, last, or a number."
+        None,
+        "--frames",
+        "Of your own files with several: all, first, middle, last, or a number.",
+        group="Your own data",
     )
     """Of own files with several frames: "all", "first", "middle", "last", or a number from 1."""
     window: str | None = _asked(
@@ -151,13 +175,21 @@ class Request:
         "--window",
         "Grey levels of your own images with more than 8 bits: CENTRE/WIDTH, or range; default: "
         "the window in the file.",
+        group="Your own data",
     )
     """How own values of more than 8 bits become grey levels: "CENTRE/WIDTH", "range" (of each image
     from smallest to largest), or None for the window that a DICOM file states."""
-    out: Path | str = _asked(Path("runs/latest"), "--out", "Results folder.", kind=Path)
+    out: Path | str = _asked(
+        Path("runs/latest"), "--out", "Results folder.", kind=Path, group="Where things are"
+    )
     """Results folder. Tables show all cells it holds, of earlier runs too."""
     cache: Path | str | None = _asked(
-        None, "--cache", "Folder for features.", kind=Path | None, variable="UBENCH_CACHE"
+        None,
+        "--cache",
+        "Folder for features.",
+        kind=Path | None,
+        variable="UBENCH_CACHE",
+        group="Where things are",
     )
     """For features and the phantom suite. Default: `$UBENCH_CACHE`, else the user's cache."""
     plugin_files: _Names = _asked(
@@ -165,6 +197,7 @@ class Request:
         "--plugin",
         "Python file that registers models, tasks, probes, corruptions ...; may be repeated.",
         kind=list[Path] | None,
+        group="Where things are",
     )
     """Python files that register models, tasks and more; see `plugins.load_file`."""
     weights: dict[str, Path | str] | None = _asked(
@@ -173,26 +206,43 @@ class Request:
         "MODEL=PATH of a checkpoint, MODEL=random, or random for all; may be repeated.",
         kind=list[str] | None,
         parse=weights_of,
+        group="Where things are",
     )
     """Checkpoint by model name; "random" for an untrained network. The name "all" stands for every
     model."""
-    device: str = _asked("auto", "--device", "auto, cpu, cuda, cuda:1, mps.", kind=str)
+    device: str = _asked(
+        "auto", "--device", "auto, cpu, cuda, cuda:1, mps.", kind=str, group="How models run"
+    )
     """"auto", "cpu", "cuda", ..."""
-    dtype: str = _asked("auto", "--dtype", "auto, float32, bfloat16, float16.", kind=str)
+    dtype: str = _asked(
+        "auto", "--dtype", "auto, float32, bfloat16, float16.", kind=str, group="How models run"
+    )
     """"float32", "bfloat16", "float16", or "auto": bfloat16 where the processor has it and the
     first images' features agree with float32 (see `precision`)."""
     pooling: str | None = _asked(
-        None, "--pooling", "For all models; MODEL/POOLING asks for one model's."
+        None,
+        "--pooling",
+        "Pooling for all models; MODEL/POOLING sets it for one.",
+        group="How models run",
     )
     """For all models that name none themselves; None for each model's default."""
     accept_license: bool = _asked(
-        False, "--accept-license", "Fetch weights from the hub, on their terms.", kind=bool
+        False,
+        "--accept-license",
+        "Fetch weights from the hub, on their terms.",
+        kind=bool,
+        group="How models run",
     )
     """Consent to the licences of weights that are fetched from the hub."""
-    compile: bool = _asked(False, "--compile", "Use torch.compile.", kind=bool)
+    compile: bool = _asked(
+        False, "--compile", "Use torch.compile.", kind=bool, group="How models run"
+    )
     """Run the networks through `torch.compile`."""
     splits: Path | str | None = _asked(
-        None, "--splits", "For all tasks: 'rule' or a split file; TASK@HOW asks for one task's."
+        None,
+        "--splits",
+        "For all tasks: 'rule' or a split file; TASK@HOW asks for one task's.",
+        group="What is measured",
     )
     """For all tasks that name none themselves: "rule", or a split file; None for each task's
     default."""
@@ -212,12 +262,14 @@ class Request:
         "--fractions",
         "Percent of the training images, e.g. 1,5,10,50,100.",
         kind=str,
+        group="What is measured",
     )
     """Percent of the training images to train on; see `fewshot`."""
     corruptions: _Words | None = _asked(
         None,
         "--corruptions",
         "Of test images: paper, physics, all, or names (blur, shadow ...).",
+        group="What is measured",
     )
     """"paper", "physics", "all", or names, to test on corrupted images at severities 1 to 3, with
     probes trained on all images as they are; see `corrupt`."""
@@ -232,21 +284,24 @@ class Request:
         None,
         "--shard",
         "I/N: this job's share of models x tasks, e.g. 2/4 of an array of four.",
+        group="Several processes and machines",
     )
     """"2/4" is the second of four shares of the run, which together do every cell once. Only the
     models and tasks of that share are loaded."""
     executor: str | None = _asked(
         None,
         "--executor",
-        "Who measures: local, slurm or ray workers; a model on a task each.",
+        "Backend that runs the jobs, one per model and task: local, slurm or ray.",
+        group="Several processes and machines",
     )
     """"local", "slurm" or "ray", by whose workers the units (a model on a task each) are measured;
     None for this process, or local ones if `workers` is given."""
     workers: int | None = _asked(
         None,
         "--workers",
-        "How many at a time; without --executor on this machine.",
+        "Jobs at a time; without --executor on this machine.",
         kind=int | None,
+        group="Several processes and machines",
     )
     """Units that are under way at a time."""
     executor_options: dict[str, Any] | None = _asked(
@@ -256,6 +311,7 @@ class Request:
         "slurm_partition=gpu, address=HOST:PORT; may be repeated.",
         kind=list[str] | None,
         parse=_of_pairs("--executor-option", "KEY=VALUE"),
+        group="Several processes and machines",
     )
     """gpus_per_worker, cpus_per_worker, and more by executor; see `executors`."""
     keep_probes: bool = _asked(
@@ -270,6 +326,7 @@ class Request:
         "--keep-going",
         "Run what can be run; problems become error rows.",
         kind=bool,
+        group="Several processes and machines",
     )
     """Turn problems that are seen before the start into error rows, too."""
 

@@ -47,8 +47,7 @@ def told(cells: Cells, capsys: pytest.CaptureFixture[str]) -> dict[str, str]:
     capsys.readouterr()
     show.results(cells.out, 0)
     before["terminal of run"] = capsys.readouterr().err
-    show.findings(cells.out)
-    before["terminal of report"] = capsys.readouterr().err
+    before["terminal of report"] = "\n".join(show.warnings(cells.out, cells.gather()))
     return {name: plain(text) for name, text in before.items()}
 
 

@@ -17,7 +17,7 @@ LABELS = [0, 1] * 60
 
 def verdict(cells: Cells, reference: str | None = None) -> list[str]:
     write.write(cells, reference=reference)
-    told = list(kept.verdict(cells.out))
+    told = list(kept.told(cells.out).verdict)
     page = (cells.out / "leaderboard.md").read_text()
     html = (cells.out / "leaderboard.html").read_text()
     for sentence in told:
@@ -98,4 +98,4 @@ def test_the_terminal_ends_with_it(tmp_path: Path) -> None:
     cells = folder(tmp_path, {"good": 0.95, "poor": 0.2, "pixels": 0.1})
     done = ubench("report", str(cells.out))
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == kept.verdict(cells.out)[-1]
+    assert done.stdout.splitlines()[-1] == kept.told(cells.out).verdict[-1]

@@ -94,7 +94,7 @@ def write(
         )
         files.write_text(out / "scores.csv", _csv((*Rescored._fields, "difference"), rows))
     files.write_text(out / "audit.md", _markdown(audit, scores, notes))
-    files.write_bytes(out / "audit.json", hashing.canonical_json(_json(audit, scores, notes)))
+    files.write_bytes(out / "audit.json", hashing.canonical_json(as_dict(audit, scores, notes)))
     files.write_text(out / "gallery.html", _gallery(audit))
 
 
@@ -219,7 +219,8 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return text
 
 
-def _json(audit: Audit, scores: Sequence[Rescored], notes: Sequence[str]) -> dict[str, Any]:
+def as_dict(audit: Audit, scores: Sequence[Rescored], notes: Sequence[str]) -> dict[str, Any]:
+    """What audit.json holds."""
     return {
         "tasks": {
             name: {

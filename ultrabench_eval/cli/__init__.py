@@ -5,12 +5,16 @@ Heavy modules are imported inside the commands, so that `--help` answers at once
 
 from __future__ import annotations
 
-import json
+import shlex
+import sys
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
+from ultrabench_eval import __version__
 from ultrabench_eval.cli import (
     audit,
     checkpoint,
@@ -29,7 +33,33 @@ from ultrabench_eval.core import command, siblings
 from ultrabench_eval.core.errors import UserError
 from ultrabench_eval.request import Request
 
+# Commands in the order in which they are used, under what they are for.
+_ORDER = {
+    "Start": ("demo", "doctor"),
+    "Choose": ("tasks", "data", "models", "verify"),
+    "Measure": ("plan", "run", "merge"),
+    "Read": ("report", "audit", "speed"),
+    "Use": ("predict", "embed"),
+}
+
+
+class _InOrder(TyperGroup):
+    """The commands as `_ORDER` has them, others behind them."""
+
+    def __init__(self, *rest: Any, **more: Any) -> None:
+        super().__init__(*rest, **more)
+        for panel, names in _ORDER.items():
+            for name in names:
+                vars(self.commands[name])["rich_help_panel"] = panel
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Names in order."""
+        known = [name for names in _ORDER.values() for name in names]
+        return [*known, *(name for name in super().list_commands(ctx) if name not in known)]
+
+
 app = typer.Typer(
+    cls=_InOrder,
     help="Is my ultrasound encoder better, and can I prove it?",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -39,29 +69,80 @@ app.add_typer(data.app, name="data")
 app.command()(audit.audit)
 app.command()(report.report)
 
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"ubench {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _every_command(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", is_eager=True, callback=_version, help="Show the version and exit."
+        ),
+    ] = False,
+) -> None: ...
+
+
 DEMO_MODELS = "usrc-jepa-nano,efficientnet-lite0,random-vit-tiny,pixels,image-stats,fan-mask"
 
 
 @app.command()
 @options.asks
-def run(request: Request) -> None:
+def run(request: Request, as_json: options.Json = False) -> None:
     """Measure models on tasks and write the leaderboard.
 
     What is done is not done again, and the same command in several processes at once shares the
     work. Exit code 0: all cells are there; 1: some failed (error rows say why); 2: nothing was
     started.
     """
-    _run(request)
+    from ultrabench_eval.loading import NoData
+
+    try:
+        code = _run(request, as_json)
+    except NoData as nothing:
+        _offer_phantom(nothing)
+        code = _run(replace(request, data="phantom"), as_json)
+    raise typer.Exit(code)
 
 
-def _run(request: Request) -> None:
+def _offer_phantom(nothing: UserError) -> None:
+    """Ask whether SYNTHETIC images will do; they are never taken without a yes.
+
+    Raises:
+        UserError: there is nobody to ask.
+    """
+    if not _is_watched():
+        again = shlex.join(["ubench", *sys.argv[1:], "--data", "phantom"])
+        raise UserError(f"{nothing}\nto run it on SYNTHETIC images instead: {again}")
+    typer.echo(str(nothing), err=True)
+    question = "Run on SYNTHETIC images instead? They say nothing about real ultrasound"
+    if not typer.confirm(question, err=True):
+        raise UserError("nothing was run")
+
+
+def _is_watched() -> bool:
+    """Whether there is somebody to answer a question."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def _run(request: Request, as_json: bool = False) -> int:
+    """Run, print what came of it, and return the exit code."""
     import ultrabench_eval
-    from ultrabench_eval.display import Progress
+    from ultrabench_eval.progress import Progress
 
     with Progress() as progress:
         ultrabench_eval.run(request, report=progress)
-    show.results(Path(request.out), progress.encoded)
-    raise typer.Exit(options.SOME_FAILED if progress.failed else 0)
+    out = Path(request.out)
+    if as_json:
+        counts = {"encoded": progress.encoded, "failed": progress.failed}
+        show.json({**show.results_data(out), **counts, "files": show.pages(out)})
+    else:
+        show.results(out, progress.encoded)
+    return options.SOME_FAILED if progress.failed else 0
 
 
 @app.command()
@@ -71,7 +152,13 @@ def demo(
 ) -> None:
     """Run six small models on the eight SYNTHETIC tasks, from simulation to leaderboard."""
     cache = out / "cache"
-    _run(Request(models=DEMO_MODELS, seeds=seeds, data="phantom", out=out, cache=cache))
+    code = _run(Request(models=DEMO_MODELS, seeds=seeds, data="phantom", out=out, cache=cache))
+    show.say(
+        "Synthetic images can show that everything works, from images to statistics, and that an "
+        "encoder which learned something stands above the controls; they cannot show which "
+        "encoder is better on ultrasound of patients."
+    )
+    raise typer.Exit(code)
 
 
 @app.command()
@@ -108,7 +195,7 @@ def models(
     known = [name] if name is not None else model_zoo.names()
     described = [model_zoo.describe(one) for one in known]
     if as_json:
-        print(json.dumps(described if name is None else described[0], indent=1))
+        show.json(described if name is None else described[0])
         return
     if name is not None:
         show.card(described[0])
@@ -191,7 +278,7 @@ def tasks(
     listed = [task_zoo.split_name(name)[0]] if name and named else task_zoo.names()
     described = [task_zoo.describe(one) for one in listed]
     if as_json:
-        print(json.dumps(described[0] if named else described, indent=1))
+        show.json(described[0] if named else described)
     elif name is None:
         show.tasks(described)
     else:

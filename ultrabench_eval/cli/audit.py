@@ -31,6 +31,7 @@ def audit(
         Path | None, typer.Option(envvar="UBENCH_CACHE", help="Folder for signatures.")
     ] = None,
     plugin: options.Plugins = None,
+    as_json: options.Json = False,
 ) -> None:
     """Tell whether test images are in train, validation or pretraining images.
 
@@ -41,7 +42,7 @@ def audit(
 
     from ultrabench_eval.audit import clean, report
     from ultrabench_eval.audit.audit import audit as search
-    from ultrabench_eval.display import Progress
+    from ultrabench_eval.progress import Progress
 
     with Progress() as progress:
         found = search(
@@ -55,6 +56,13 @@ def audit(
         )
     scores, notes = clean.rescore(run, found.seen) if run else ([], [])
     report.write(found, out, scores, notes)
+    files = [
+        out / name for name in ("audit.md", "gallery.html", "pairs.csv", "groups.csv", "clean")
+    ]
+    if as_json:
+        whole = report.as_dict(found, scores, [*found.notes, *notes])
+        show.json({**whole, "summary": report.summary(found), "files": files})
+        raise typer.Exit(options.SOME_FAILED if found.unreadable else 0)
 
     if any(known.synthetic for known in found.tasks.values()):
         print("SYNTHETIC images: says nothing about real ultrasound")
@@ -68,6 +76,6 @@ def audit(
         print(f"note: {note}")
     for _, reason in found.unreadable:
         print(f"error: {reason}", file=sys.stderr)
-    for name in ("audit.md", "gallery.html", "pairs.csv", "groups.csv", "clean"):
-        print(out / name)
+    for file in files:
+        print(file)
     raise typer.Exit(options.SOME_FAILED if found.unreadable else 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -20,12 +21,13 @@ def phantom(
     size: Annotated[str, typer.Option(help="small or medium.")] = "small",
     seed: Annotated[int, typer.Option(help="Another seed gives other patients.")] = 0,
     task: Annotated[str, typer.Option(help="Tasks, comma-separated, or 'all'.")] = "all",
+    as_json: options.Json = False,
 ) -> None:
     """Simulate eight SYNTHETIC datasets in the layouts of the eight original releases."""
     from tasks import phantom as suite
-    from ultrabench_eval.display import Progress
     from ultrabench_eval.loading import resolve_names
     from ultrabench_eval.pipeline import Step
+    from ultrabench_eval.progress import Progress
 
     with Progress() as progress:
         suite.write(
@@ -35,19 +37,26 @@ def phantom(
             tasks=resolve_names(task, suite.TASKS),
             progress=lambda name, done, total: progress(Step("phantom", "", name, done, total)),
         )
+    if as_json:
+        show.json({"out": out, "synthetic": True})
+        return
     print(f"SYNTHETIC data written to {out}; use it with --data {out}")
 
 
 @app.command("list")
-def list_tasks(data: options.DataRoot = None) -> None:
-    """List the tasks: what is in the data root, and how the rest is had."""
+def list_tasks(data: options.DataRoot = None, as_json: options.Json = False) -> None:
+    """List the tasks: what is in the data root, and how to get the rest."""
     from tasks import prepare
 
+    found = prepare.overview(Path(data) if data else None)
+    if as_json:
+        show.json([one._asdict() for one in found])
+        return
     show.table(
-        ("task", "in the data root", "prepared", "download", "terms"),
+        ("task", "in the data root", "prepared", "download", "licence"),
         [
-            (one.name, one.state, "yes" if one.prepared else "no", one.how, one.terms)
-            for one in prepare.overview(Path(data) if data else None)
+            (one.name, one.state, "yes" if one.prepared else "no", one.how, one.licence)
+            for one in found
         ],
     )
 
@@ -59,6 +68,7 @@ def download(
     accept_license: Annotated[
         bool, typer.Option("--accept-license", help="Consent to the terms of the releases.")
     ] = False,
+    as_json: options.Json = False,
 ) -> None:
     """Fetch original releases, where their terms allow it, and verify them.
 
@@ -68,17 +78,23 @@ def download(
     import tasks as task_zoo
     from tasks import prepare
     from tasks.obtain.sources import SOURCES
-    from ultrabench_eval.display import progress_bar
     from ultrabench_eval.loading import resolve_names
+    from ultrabench_eval.progress import progress_bar
 
+    folders = {}
     for name in resolve_names(task, SOURCES):
         if name not in SOURCES:
             raise UserError(f"no source of '{name}' is known; there are {', '.join(SOURCES)}")
         with progress_bar(f"fetching {name}, bytes of a file") as progress:
             folder = prepare.download(name, root_folder(data), accept_license, progress)
+        folders[name] = str(folder)
+        if as_json:
+            continue
         print(folder)
         if name in task_zoo.BUILT_IN:
             print(f"next: ubench data prepare {name} --data {folder.parent}")
+    if as_json:
+        show.json(folders)
 
 
 @app.command("prepare")
@@ -89,6 +105,7 @@ def prepare_task(
         list[Path] | None,
         typer.Option("--from", help="Archive, file or folder of the release; may be repeated."),
     ] = None,
+    as_json: options.Json = False,
 ) -> None:
     """Make a task of a download: unpack, read, check every image, and write down what it is.
 
@@ -98,10 +115,10 @@ def prepare_task(
     """
     import tasks as task_zoo
     from tasks import prepare
-    from ultrabench_eval.display import progress_bar
     from ultrabench_eval.loading import resolve_names
+    from ultrabench_eval.progress import progress_bar
 
-    failed = False
+    failed, checked = False, []
     names = resolve_names(task, task_zoo.names())
     if given and len(names) > 1:
         raise UserError("--from is for one task; prepare them one by one")
@@ -109,9 +126,14 @@ def prepare_task(
         with progress_bar(f"preparing {name}") as progress:
             made = prepare.prepare(name, root_folder(data), given or (), progress)
         failed |= bool(made.report.problems)
+        if as_json:
+            checked.append({**show.check_data(made.report), "files": made.files})
+            continue
         show.check(made.report)
         for path in made.files:
             print(path)
+    if as_json:
+        show.json(checked)
     raise typer.Exit(options.SOME_FAILED if failed else 0)
 
 
@@ -171,6 +193,7 @@ def check(
     ],
     data: options.DataRoot = None,
     plugin: options.Plugins = None,
+    as_json: options.Json = False,
 ) -> None:
     """Decode and hash every image in one pass; exit code 1 if something is wrong.
 
@@ -183,11 +206,11 @@ def check(
     import tasks as task_zoo
     from tasks import check as checking
     from tasks import prepare
-    from ultrabench_eval.display import progress_bar
     from ultrabench_eval.loading import resolve_names
+    from ultrabench_eval.progress import progress_bar
 
     options.load_plugins(plugin)
-    failed = False
+    failed, checked = False, []
     names, reading = resolve_names(task, task_zoo.names()), request.reading
     options.check_used(names, reading)
     for name in names:
@@ -197,14 +220,21 @@ def check(
         with progress_bar(f"checking {name}") as progress:
             report = checking.check(loaded, record, progress)
         failed |= bool(report.problems)
-        show.check(report)
+        own = None
         if task_zoo.is_manifest(name) and not report.unreadable:
             from ultrabench_eval import worth
 
             with progress_bar(f"looking at {name}") as progress:
-                found = worth.look(loaded, progress)
-            failed |= bool(found.problems)
-            show.worth(found)
+                own = worth.look(loaded, progress)
+            failed |= bool(own.problems)
+        if as_json:
+            checked.append({**show.check_data(report), "worth": own and asdict(own)})
+            continue
+        show.check(report)
+        if own:
+            show.worth(own)
+    if as_json:
+        show.json(checked)
     raise typer.Exit(options.SOME_FAILED if failed else 0)
 
 
@@ -215,23 +245,32 @@ def splits(
     out: Annotated[
         Path | None, typer.Option(help="Split file (CSV) to write, with a hash for each image.")
     ] = None,
+    as_json: options.Json = False,
 ) -> None:
     """Show a task's splits beside the published counts and lists, and explain each difference."""
     import tasks as task_zoo
     from tasks import check as checking
     from tasks import split_files, ultrabench
-    from ultrabench_eval.display import progress_bar
+    from ultrabench_eval.progress import progress_bar
 
     root = _root_of(task, data)
     loaded = task_zoo.load(task, root)
     base = task_zoo.split_name(task)[0]
     agreement = ultrabench.agreement(loaded, task_zoo.folder_of(base, root)) if root else []
-    show.splits(loaded, task_zoo.ways_to_split(base) if root else {}, agreement)
+    ways = task_zoo.ways_to_split(base) if root else {}
+    if as_json:
+        published = [one._asdict() for one in agreement]
+        files = [out] if out else []
+        data_of = {"ways": ways, "published": published, "files": files}
+        show.json({**show.task_data(loaded), **data_of})
+    else:
+        show.splits(loaded, ways, agreement)
     if out is not None:
         with progress_bar(f"hashing {task}") as progress:
             report = checking.check(loaded, progress=progress)
         split_files.write(report.rows, out)
-        print(out)
+        if not as_json:
+            print(out)
 
 
 @app.command()
@@ -239,17 +278,23 @@ def export(
     task: Annotated[str, typer.Argument(help="Tasks, comma-separated, or 'all'.")],
     out: Annotated[Path, typer.Option(help="Folder in which the tasks' folders are made.")],
     data: options.DataRoot = None,
+    as_json: options.Json = False,
 ) -> None:
     """Write tasks in UltraBench's processed format, for its tools and others that read it."""
     import tasks as task_zoo
     from tasks import ultrabench
-    from ultrabench_eval.display import progress_bar
     from ultrabench_eval.loading import resolve_names
+    from ultrabench_eval.progress import progress_bar
 
+    folders = {}
     for name in resolve_names(task, task_zoo.BUILT_IN):
         loaded = task_zoo.load(name, root_folder(data))
         with progress_bar(f"writing {name}") as progress:
-            print(ultrabench.export(loaded, out, progress))
+            folders[name] = ultrabench.export(loaded, out, progress)
+        if not as_json:
+            print(folders[name])
+    if as_json:
+        show.json(folders)
 
 
 @app.command()
@@ -260,6 +305,7 @@ def masks(
     out: Annotated[Path, typer.Option(help="PNG to write.")],
     data: options.DataRoot = None,
     count: Annotated[int, typer.Option(help="Images, taken evenly from all splits.")] = 48,
+    as_json: options.Json = False,
 ) -> None:
     """Draw a contact sheet of images with the contours of their scan masks, to look at."""
     import tasks as task_zoo
@@ -269,7 +315,10 @@ def masks(
     options.check_used([task], reading)
     loaded = task_zoo.load(task, _root_of(task, data), reading)
     contact_sheet.of_task(loaded, out, count)
-    print(out)
+    if as_json:
+        show.json({"files": [out]})
+    else:
+        print(out)
 
 
 def root_folder(data: str | None) -> Path:
@@ -281,8 +330,8 @@ def root_folder(data: str | None) -> Path:
         )
     if data == "phantom":
         import tasks as task_zoo
-        from ultrabench_eval.display import Progress
         from ultrabench_eval.pipeline import default_cache, phantom_root
+        from ultrabench_eval.progress import Progress
 
         with Progress() as progress:
             return phantom_root(default_cache(), task_zoo.BUILT_IN, progress)

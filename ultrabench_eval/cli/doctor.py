@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import typer
 
 from ultrabench_eval.cli import options, show
@@ -27,7 +25,8 @@ def doctor(
     checks = surgery.examine(data, cache)
     ready = surgery.ready(checks)
     if as_json:
-        print(json.dumps({"ready": ready, "checks": [c.as_dict() for c in checks]}, indent=1))
+        data_of = {"ready": ready, "summary": surgery.summary(checks)}
+        show.json({**data_of, "checks": [c.as_dict() for c in checks]})
         raise typer.Exit(0 if ready else options.SOME_FAILED)
     rows = []
     for check in checks:
@@ -36,5 +35,7 @@ def doctor(
         if check.command:
             rows.append(("", "", "", f"> {check.command}"))
     show.table(("", "area", "what", "found; > what mends it"), rows)
-    print("ready" if ready else "not ready: mend what FAILS")
+    print()
+    for sentence in surgery.summary(checks):
+        show.say(sentence)
     raise typer.Exit(0 if ready else options.SOME_FAILED)

@@ -39,7 +39,7 @@ def embed(
     """
     from ultrabench_eval import embed as embedding
     from ultrabench_eval.cli import data as data_root
-    from ultrabench_eval.display import progress_bar
+    from ultrabench_eval.progress import progress_bar
 
     embedding.check_installed(out)
     with progress_bar("encoding images") as progress:

@@ -40,12 +40,16 @@ def _completed(incomplete: str, names: Iterable[str]) -> list[str]:
     return [f"{before}{comma}{name}" for name in names if name.startswith(last)]
 
 
-def option(name: str) -> Any:
-    """The option of a field of `Request`."""
+def option(name: str, *, grouped: bool = False) -> Any:
+    """The option of a field of `Request`, in `--help` under the title of its group or not."""
     said = OPTIONS[name].metadata
     completed = {"models": complete_models, "tasks": complete_tasks}.get(name)
     return typer.Option(
-        said["flag"], help=said["help"], envvar=said["variable"], autocompletion=completed
+        said["flag"],
+        help=said["help"],
+        envvar=said["variable"],
+        autocompletion=completed,
+        rich_help_panel=said["group"] if grouped else None,
     )
 
 
@@ -68,7 +72,9 @@ def asks(command: Callable[..., None]) -> Callable[..., None]:
     parameters = [_parameter("ctx", typer.Context, inspect.Parameter.empty)]
     for name, field in OPTIONS.items():
         kind = field.metadata["kind"]
-        parameters.append(_parameter(name, Annotated[kind, option(name)], _default(field)))
+        parameters.append(
+            _parameter(name, Annotated[kind, option(name, grouped=True)], _default(field))
+        )
     config = Annotated[
         Path | None,
         typer.Option("--config", help="YAML file of these options, as OUT/requests/ has them."),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -27,16 +26,16 @@ def plan(
     Nothing is measured. Exit code 0: the run can start; 1: something is missing (told with the
     command that mends it); 2: the options are wrong.
     """
-    from ultrabench_eval.display import Progress
     from ultrabench_eval.plan import forecast
+    from ultrabench_eval.progress import Progress
 
     with Progress() as progress:
         found = forecast(request, timing=timing, report=progress)
     if as_json:
-        print(json.dumps(found.as_dict(), indent=1))
+        show.json(found.as_dict())
     else:
         _show(found)
-    stuck = any(share.problem for share in found.shares)
+    stuck = not found.shares or any(share.problem for share in found.shares)
     raise typer.Exit(options.SOME_FAILED if stuck else 0)
 
 

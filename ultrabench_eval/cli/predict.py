@@ -52,7 +52,7 @@ def predict(
     from tasks.own_data.reading import Reading
     from ultrabench_eval import predict as predicting
     from ultrabench_eval.core.names import printable
-    from ultrabench_eval.display import progress_bar
+    from ultrabench_eval.progress import progress_bar
 
     with progress_bar("encoding images") as progress:
         found = predicting.predict(

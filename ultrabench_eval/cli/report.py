@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ultrabench_eval.cli import data as data_root
-from ultrabench_eval.cli import show
+from ultrabench_eval.cli import options, show
 from ultrabench_eval.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -72,6 +72,7 @@ def report(
             "runs/pictures."
         ),
     ] = None,
+    as_json: options.Json = False,
 ) -> None:
     """Make tables and figures of a run again, from its cells alone; nothing is encoded or trained.
 
@@ -132,6 +133,11 @@ def report(
                 pairs = regenerate.pairs(out)
                 made |= rows.pages(Cells(run), entries, figures, models, pairs)
         written = regenerate.write_files(out, made)
+    if as_json:
+        pages = [*show.pages(out), *written] if run else written
+        told = show.results_data(out, run) if run else {"out": str(out)}
+        show.json({**told, "notes": words, "files": list(dict.fromkeys(pages))})
+        return
     if any(entry.synthetic for entry in entries):
         print("SYNTHETIC images are among these: they say nothing about real ultrasound")
     if figures and published:
@@ -144,8 +150,8 @@ def report(
     for line in words:
         print(line)
     if run:
-        show.doubts(run, entries)
-        show.findings(out)
+        for warning in show.warnings(out, entries, run):
+            show.say(f"warning: {warning}", err=True)
         show.verdict(out)
         if choose:
             show.page(out / "choose.md")

@@ -7,6 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich.text import Text
+
+from ultrabench_eval.core.names import printable
+
 if TYPE_CHECKING:
     from tasks.check import Report
     from tasks.own_data.draw import Drawn
@@ -23,68 +27,124 @@ _PAGES = (
 
 
 def results(out: Path, encoded: int) -> None:
-    """The leaderboard on screen, what failed, and where the files are."""
-    from ultrabench_eval.cells import Cells, Failure
-    from ultrabench_eval.core.names import printable
-    from ultrabench_eval.display import console, leaderboard
-    from ultrabench_eval.report.results import degenerate, kept
+    """The leaderboard on screen, what failed, where the files are, and what follows."""
+    from ultrabench_eval.cells import Cells
 
     entries = Cells(out).gather()
-    for wide in leaderboard(entries, degenerate.unranked(kept.findings(out))):
-        console().print(wide)
-    failures = [entry for entry in entries if isinstance(entry, Failure)]
-    words = (f"{f.coordinates.model} on {f.coordinates.task}: {f.reason}" for f in failures)
-    for error in dict.fromkeys(words):  # once, however many conditions it spoils
-        print(f"error: {printable(error)}", file=sys.stderr)
-    doubts(out, entries)
-    findings(out)
-    print(f"images encoded: {encoded}")
-    for name in _PAGES:
-        if (out / name).exists():
-            print(out / name)
+    leaderboard(out, entries)
+    for error in errors(entries):
+        say(f"error: {error}", err=True)
+    for warning in warnings(out, entries):
+        say(f"warning: {warning}", err=True)
+    say(f"images encoded: {encoded}")
+    for page in pages(out):
+        print(page)
+    verdict(out)
 
 
-def doubts(out: Path, entries: Sequence[Entry]) -> None:
-    """Which numbers of a results folder are not verified."""
+def json(data: object) -> None:
+    """Print data for programs."""
+    from json import dumps
+
+    print(dumps(data, indent=1, ensure_ascii=False, default=str))
+
+
+def results_data(out: Path, run: Path | None = None) -> dict[str, Any]:
+    """All that a results folder says, as plain data; `run` holds the results if they are
+    elsewhere. docs/output_for_programs.md lists the keys."""
+    from json import loads
+
     from ultrabench_eval.cells import Cells
-    from ultrabench_eval.core.names import printable
-    from ultrabench_eval.report.results import notes
+    from ultrabench_eval.report import write
+    from ultrabench_eval.report.results import degenerate, kept, notes, standing
 
-    for sentence in notes.doubts(entries, Cells(out).gone(entries)):
-        print(f"warning: {printable(sentence)}", file=sys.stderr)
+    cells, told = Cells(run or out), kept.told(out)
+    entries = cells.gather()
+    rows = write.frame(entries, told.findings).to_json(orient="records", double_precision=15)
+    doubts = notes.doubts(entries, cells.gone(entries))
+    return {
+        "out": str(out),
+        "synthetic": any(entry.synthetic for entry in entries),
+        "scores": loads(rows),
+        "significance": [
+            {
+                "model": at.model,
+                "task": None if at.task.startswith(standing.OVER_TASKS) else at.task,
+                **{"probe": at.probe, "protocol": at.protocol, "groups": text},
+            }
+            for at, text in told.letters.items()
+        ],
+        "verdict": told.verdict,
+        "warnings": [*doubts, *degenerate.sentences(told.findings)],
+        "errors": errors(entries),
+    }
 
 
-def findings(out: Path) -> None:
-    """What the pages of a folder tell above their tables."""
-    from ultrabench_eval.core.names import printable
+def leaderboard(out: Path, entries: Sequence[Entry]) -> None:
+    """The main tables of a results folder."""
+    from ultrabench_eval import display
     from ultrabench_eval.report.results import degenerate, kept
 
-    for sentence in degenerate.sentences(kept.findings(out)):
-        print(f"warning: {printable(sentence)}", file=sys.stderr)
+    told, console = kept.told(out), display.console()
+    without = degenerate.unranked(told.findings)
+    for one in display.leaderboard(entries, told.letters, without, console.width):
+        console.print(one)
+    if any(told.letters.values()):
+        say(told.reading)
+
+
+def errors(entries: Sequence[Entry]) -> list[str]:
+    """What failed and why: once, however many conditions it spoils."""
+    from ultrabench_eval.cells import Failure
+
+    failures = [entry for entry in entries if isinstance(entry, Failure) and not entry.absent]
+    words = (f"{f.coordinates.model} on {f.coordinates.task}: {f.reason}" for f in failures)
+    return list(dict.fromkeys(words))
+
+
+def pages(out: Path) -> list[Path]:
+    """What a results folder has to look at."""
+    return [out / name for name in _PAGES if (out / name).exists()]
+
+
+def warnings(out: Path, entries: Sequence[Entry], run: Path | None = None) -> list[str]:
+    """Which numbers of a results folder are not verified, and what its pages tell above their
+    tables; `run` holds the results where the pages are elsewhere."""
+    from ultrabench_eval.cells import Cells
+    from ultrabench_eval.report.results import degenerate, kept, notes
+
+    doubts = notes.doubts(entries, Cells(run or out).gone(entries))
+    return [*doubts, *degenerate.grouped(kept.findings(out))]
 
 
 def verdict(out: Path) -> None:
     """Who leads, and what that means; last, because it is the answer."""
-    from ultrabench_eval.core.names import printable
     from ultrabench_eval.report.results import kept
 
-    for sentence in kept.verdict(out):
-        print(printable(sentence))
+    print()
+    for sentence in kept.told(out).verdict:
+        say(sentence)
+
+
+def say(text: str, *, err: bool = False) -> None:
+    """Print a sentence: broken between words on a terminal, on one line elsewhere."""
+    from ultrabench_eval import display
+
+    display.console(err=err).print(Text(printable(text)), soft_wrap=not display.is_terminal(err))
 
 
 def page(path: Path) -> None:
     """Print a page that was just written; nothing if there was nothing to write."""
-    from ultrabench_eval.core.names import printable
-
     if path.is_file():
         print("\n".join(map(printable, path.read_text("utf-8").splitlines())))
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print a plain table."""
-    from ultrabench_eval.display import console, grid
+    from ultrabench_eval import display
 
-    console().print(grid(header, rows))
+    console = display.console()
+    console.print(display.listing(header, rows, console.width))
 
 
 _LABELS = {"saw": "tasks seen in pretraining", "hub": "fetched with --accept-license"}
@@ -121,6 +181,29 @@ def task(known: Task) -> None:
     for note in known.notes:
         print(f"- {note}")
     print(f"fingerprint {known.fingerprint}")
+
+
+def task_data(known: Task) -> dict[str, Any]:
+    """A task that was read, as plain data."""
+    return {
+        "task": known.name,
+        "origin": str(known.origin),
+        "synthetic": known.synthetic,
+        "classes": list(known.classes),
+        "counts": {name: list(map(int, counts)) for name, counts in known.counts().items()},
+        "notes": list(known.notes),
+        "fingerprint": known.fingerprint,
+    }
+
+
+def check_data(report: Report) -> dict[str, Any]:
+    """What a check found, as plain data."""
+    extremes = {
+        what: {"width": size.width, "height": size.height, "image": image}
+        for what, (size, image) in report.extremes().items()
+    }
+    found = {"images": len(report.rows), "extremes": extremes, "problems": list(report.problems)}
+    return {**task_data(report.task), **found}
 
 
 def check(report: Report) -> None:

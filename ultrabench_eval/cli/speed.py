@@ -20,6 +20,7 @@ def speed(
     rounds: Annotated[
         int, typer.Option("--rounds", help="Turns that each encoder takes; the median counts.")
     ] = 5,
+    as_json: options.Json = False,
 ) -> None:
     """Time a run's encoders side by side, and put images/s into its leaderboard.html.
 
@@ -40,6 +41,16 @@ def speed(
             rounds=rounds,
             report=lambda turn, model: status.update(f"round {turn} of {rounds}: {model}"),
         )
+    if as_json:
+        show.json(
+            {
+                "speeds": [one.model_dump() for one in measured.speeds],
+                "without_network": measured.without_network,
+                "problems": measured.problems,
+                "files": [run / speeds.FILE, run / "leaderboard.html"],
+            }
+        )
+        raise typer.Exit(options.SOME_FAILED if measured.problems else 0)
     slowest = min(one.images_per_second for one in measured.speeds)
     rows = [
         (

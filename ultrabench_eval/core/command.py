@@ -86,7 +86,7 @@ def guarded(program: str, speaks: Callable[[], bool] = lambda: True) -> Iterator
             speaks,
         )
     except SystemExit as stop:
-        if _is_typers(stop):  # completion for a shell ends so
+        if _is_typers(stop):  # completion for a shell ends so, and rich on a broken pipe
             raise
         _end(
             program,
@@ -138,9 +138,9 @@ def _interrupted(program: str) -> NoReturn:
 
 
 def _is_typers(stop: SystemExit) -> bool:
-    """Whether typer's own code called sys.exit()."""
+    """Whether typer's own code, or what it prints with, called sys.exit()."""
     frames = traceback.extract_tb(stop.__traceback__)
-    return bool({"typer", "click"} & set(Path(frames[-1].filename).parts[:-1]))
+    return bool({"typer", "click", "rich"} & set(Path(frames[-1].filename).parts[:-1]))
 
 
 def _is_click(error: Exception) -> bool:

@@ -92,13 +92,14 @@ def write(
         return frame(entries, kept.findings(out))
     evidence = Evidence(cells, entries, timed, unsure, reference)
     found = degenerate.find(evidence)
+    letters = standing.letters(evidence)
     table = frame(entries, found)
     sections = {one.csv: one for one in significance.sections(evidence)}
     if changed := protocols.section(evidence):
         sections[changed.csv] = changed
     told = verdict.verdict(evidence, sections)
-    made = _files(evidence, sections, told, table, found, pictures)
-    kept.replace(out, made, key, found, told)
+    made = _files(evidence, sections, told, table, letters, found, pictures)
+    kept.replace(out, made, key, kept.Told(found, letters, letters.reading, tuple(told)))
     return table
 
 
@@ -107,6 +108,7 @@ def _files(
     by_name: Mapping[str, significance.Section],
     told: Sequence[str],
     table: pd.DataFrame,
+    letters: standing.Letters,
     found: Sequence[Finding],
     pictures: Path | None,
 ) -> dict[str, bytes]:
@@ -138,7 +140,6 @@ def _files(
         shown = [f"[{Path(name).stem}]({name})" for name in drawn if name.endswith(".svg")]
         links.append(f"figures, also as .png and .pdf: {', '.join(shown)}")
 
-    letters = standing.letters(evidence)
     mains = boards(entries, letters, evidence.speeds, degenerate.unranked(found), only_main=True)
     if some := choose.tables(mains, entries, evidence.labels):
         made["choose.md"] = choose.page(some).encode()

@@ -20,6 +20,14 @@ from ultrabench_eval.test_set import TestSet
 TITLE = "Read this first"
 FEWEST = 5
 """Patients of a class that a test set must have, or one of them decides the class's F1."""
+_TOO_FEW = (
+    f"the test split lacks a class, or has fewer than {FEWEST} patients (groups) of one, so that "
+    "nothing is bold, has letters or counts in the mean over tasks"
+)
+_CONSTANT = (
+    "one answer for all test images with some seeds or all, so that the score is that of a constant"
+)
+_TIES = "all models tie, so that nothing is bold and their order is not a ranking"
 _NOT_RANKED = (
     "its scores take no bold and no significance letters, and are left out of the mean over tasks"
 )
@@ -35,6 +43,7 @@ class Finding:
         models: that it is about; empty for all.
         probing: the probe and protocol that it is about; None for all.
         excludes: whether the task takes no bold, no letters and no part in the mean over tasks.
+        brief: what is wrong, without names, where several tasks may have it.
     """
 
     task: str
@@ -42,6 +51,7 @@ class Finding:
     models: tuple[str, ...] = ()
     probing: Probing | None = None
     excludes: bool = False
+    brief: str = ""
 
     def concerns(self, entry: Entry) -> bool:
         """Whether it is about this result."""
@@ -61,6 +71,29 @@ def find(evidence: Evidence) -> tuple[Finding, ...]:
 def sentences(found: Iterable[Finding]) -> list[str]:
     """Each once, on one line."""
     return list(dict.fromkeys(" ".join(one.sentence.split()) for one in found))
+
+
+def grouped(found: Iterable[Finding]) -> list[str]:
+    """The sentences, those of one kind as one that names the tasks (and models) it is about."""
+    kinds: dict[str, list[Finding]] = {}
+    for one in found:
+        kinds.setdefault(one.brief or one.sentence, []).append(one)
+    told = []
+    for brief, alike in kinds.items():
+        several = len({one.task for one in alike}) > 1
+        told += [f"{brief}: {_places(alike)}"] if several else sentences(alike)
+    return told
+
+
+def _places(found: Sequence[Finding]) -> str:
+    """Tasks, each with the models if only some are meant."""
+    places: dict[str, dict[str, None]] = {}
+    for one in found:
+        some = () if one.brief == _TIES else one.models
+        places.setdefault(one.task, {}).update(dict.fromkeys(some))
+    return ", ".join(
+        f"{task} ({', '.join(models)})" if models else task for task, models in places.items()
+    )
 
 
 def unranked(found: Iterable[Finding]) -> frozenset[str]:
@@ -93,7 +126,7 @@ def _images_of(test: TestSet) -> list[int]:
 def _test_sets(evidence: Evidence) -> list[Finding]:
     tests = {task: one.test for found in evidence.main.values() for task, one in found.items()}
     return [
-        Finding(task, f"task '{task}': {sentence}", excludes=True)
+        Finding(task, f"task '{task}': {sentence}", excludes=True, brief=_TOO_FEW)
         for task, test in tests.items()
         for sentence in (*_lacking(test), *_few(test, _unit(evidence, task, test)))
     ]
@@ -190,6 +223,7 @@ def _constant_on(probing: Probing, one: Comparison) -> list[Finding]:
             "or try `--protocol tuned`",
             tuple(models),
             probing,
+            brief=_CONSTANT,
         )
         for (classes, how_many), models in alike.items()
     ]
@@ -197,7 +231,7 @@ def _constant_on(probing: Probing, one: Comparison) -> list[Finding]:
 
 def _tied(evidence: Evidence) -> list[Finding]:
     return [
-        Finding(one.task, _tie(probing, one), one.models, probing)
+        Finding(one.task, _tie(probing, one), one.models, probing, brief=_TIES)
         for probing, comparisons in evidence.main.items()
         for one in comparisons.values()
         if len(one.models) > 1 and can_rank(one.test) and _all_level(one)

@@ -15,7 +15,7 @@ from ultrabench_eval.report.look import look
 from ultrabench_eval.report.tables.table import plain
 
 Entry = Cell | Failure
-HOLE = "error"
+HOLE, ABSENT = "error", "no data"
 SYNTHETIC = "ok (synthetic)"
 NOT_VERIFIED = "not verified"
 FLOORS = "random-vit-tiny,pixels,image-stats,fan-mask,border"
@@ -208,9 +208,9 @@ def main_interval(entry: Entry | None) -> tuple[float, float]:
 
 def score_text(entry: Entry | None) -> str:
     """The main metric as "mean ± sd", with a mark if it is not verified; "error" for a failure,
-    nothing for what was not run."""
+    "no data" where all tasks were asked for, nothing for what was not run."""
     if isinstance(entry, Failure):
-        return HOLE
+        return ABSENT if entry.absent else HOLE
     mean, sd = main_score(entry)
     places = entry.main_metric.places if entry else 1
     text = number(mean, places) if np.isnan(sd) else f"{mean:.{places}f} ± {sd:.{places}f}"
@@ -218,10 +218,10 @@ def score_text(entry: Entry | None) -> str:
 
 
 def status(entry: Entry) -> str:
-    """For a CSV file: "ok", `SYNTHETIC`, either with `NOT_VERIFIED` behind it, or "error: " and the
-    reason on one line."""
+    """For a CSV file: "ok", `SYNTHETIC`, either with `NOT_VERIFIED` behind it, or "error: " or
+    "no data: " and the reason on one line."""
     if isinstance(entry, Failure):
-        return f"error: {entry.reason}".replace("\n", " ")
+        return f"{score_text(entry)}: {entry.reason}".replace("\n", " ")
     text = SYNTHETIC if entry.synthetic else "ok"
     return f"{text} ({NOT_VERIFIED})" if is_doubted(entry) else text
 

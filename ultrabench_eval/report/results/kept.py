@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from ultrabench_eval.cells import CLASSES
+from ultrabench_eval.cells import CLASSES, Coordinates
 from ultrabench_eval.core import files, hashing
 from ultrabench_eval.core.errors import UserError
 from ultrabench_eval.report.look import look
@@ -24,6 +25,7 @@ from ultrabench_eval.report.sections.speeds import Speed
 
 _NAME = ".report.json"
 _FINDINGS = TypeAdapter(tuple[Finding, ...])
+_LETTERS = TypeAdapter(list[tuple[Coordinates, str]])
 # All that a report consists of, or consisted of in an earlier version.
 _OURS = re.compile(
     r"leaderboard\.(md|html|csv|tex)|(statistics|choose|fewshot|robustness)\.md|fewshot\.tex"
@@ -43,6 +45,20 @@ _SOURCES = (
     *("core/hashing.py", "core/drawing.py", "../tasks/*.py"),  # the cards of the tasks
 )
 _LIBRARIES = ("numpy", "scipy", "pandas", "tabulate", "matplotlib", "jinja2", "pillow")
+
+
+@dataclass(frozen=True)
+class Told:
+    """What pages tell besides numbers; the terminal repeats it and computes no statistics."""
+
+    findings: tuple[Finding, ...] = ()
+    """Above their tables."""
+    letters: Mapping[Coordinates, str] = field(default_factory=dict)
+    """See `standing.letters`."""
+    reading: str = ""
+    """How the letters are read."""
+    verdict: tuple[str, ...] = ()
+    """What follows from all of it, a sentence each."""
 
 
 def key(
@@ -85,31 +101,25 @@ def holds(out: Path, made_of: str) -> bool:
 
 def findings(out: Path) -> tuple[Finding, ...]:
     """What the pages of a folder tell above their tables."""
+    return told(out).findings
+
+
+def told(out: Path) -> Told:
+    """What the pages of a folder tell."""
     return _read(out)[2]
 
 
-def verdict(out: Path) -> tuple[str, ...]:
-    """The verdict that the pages of a folder begin with."""
-    return _read(out)[3]
-
-
-def replace(
-    out: Path,
-    made: Mapping[str, bytes],
-    made_of: str,
-    found: tuple[Finding, ...] = (),
-    told: Sequence[str] = (),
-) -> None:
+def replace(out: Path, made: Mapping[str, bytes], made_of: str, tell: Told | None = None) -> None:
     """Write the files and remove those of before that are not among them.
 
     Args:
         out: the results folder.
         made: file names, relative to it, and contents.
         made_of: see `key`.
-        found: what the pages tell above their tables; the terminal tells it as well.
-        told: the verdict.
+        tell: what the pages tell; the terminal tells it as well.
     """
-    _, before, *_ = _read(out)
+    tell = tell or Told()
+    _, before, _ = _read(out)
     folder = out / "figures"
     if folder.is_symlink():
         raise UserError(
@@ -123,7 +133,7 @@ def replace(
             (out / name).unlink(missing_ok=True)
     if folder.is_dir() and not any(folder.iterdir()):
         folder.rmdir()
-    findings = _FINDINGS.dump_python(found, mode="json")
+    findings = _FINDINGS.dump_python(tell.findings, mode="json")
     for probing in (one["probing"] for one in findings if one["probing"]):
         if probing["type"] == CLASSES:  # as earlier versions wrote it
             del probing["type"]
@@ -131,7 +141,9 @@ def replace(
         "made_of": made_of,
         "files": {name: hashing.digest_bytes(data) for name, data in sorted(made.items())},
         "findings": findings,
-        "verdict": list(told),
+        "letters": _LETTERS.dump_python(sorted(tell.letters.items()), mode="json"),
+        "reading": tell.reading,
+        "verdict": tell.verdict,
     }
     files.write_text(out / _NAME, json.dumps(stored, indent=1) + "\n")
 
@@ -146,14 +158,17 @@ def _is_ours(path: Path, name: str, digest: str) -> bool:
     )
 
 
-def _read(out: Path) -> tuple[str, dict[str, str], tuple[Finding, ...], tuple[str, ...]]:
-    """What was made last, of what, what was found, and the verdict; nothing if that cannot be
-    told."""
+def _read(out: Path) -> tuple[str, dict[str, str], Told]:
+    """What was made last, of what, and what it tells; nothing if that cannot be told."""
     try:
         stored = json.loads((out / _NAME).read_bytes())
         known = {str(name): str(digest) for name, digest in stored["files"].items()}
-        found = _FINDINGS.validate_python(stored.get("findings", ()))
-        told = tuple(str(sentence) for sentence in stored.get("verdict", ()))
-        return str(stored["made_of"]), known, found, told
+        tell = Told(
+            _FINDINGS.validate_python(stored.get("findings", ())),
+            dict(_LETTERS.validate_python(stored.get("letters", []))),
+            str(stored.get("reading", "")),
+            tuple(map(str, stored.get("verdict", ()))),
+        )
+        return str(stored["made_of"]), known, tell
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return "", {}, (), ()
+        return "", {}, Told()

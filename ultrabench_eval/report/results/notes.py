@@ -14,12 +14,14 @@ SHOWN = 3  # results that a sentence names
 
 
 def errors(entries: Iterable[Entry]) -> Table:
-    """A row a (model, task, reason): a broken image fails all conditions alike."""
+    """A row a (model, task, reason): a broken image fails all conditions alike, and data that are
+    not there are missed by all models."""
     failed: dict[tuple[str, str, str], list[str]] = {}
     for entry in entries:
         if isinstance(entry, Failure):
             at, reason = entry.coordinates, " ".join(entry.reason.split())
-            failed.setdefault((at.model, at.task, reason), []).append(condition(at))
+            model = "all" if entry.absent else at.model
+            failed.setdefault((model, at.task, reason), []).append(condition(at))
     rows = [
         [model, task, where[0] if len(where) == 1 else f"{len(where)} conditions", reason]
         for (model, task, reason), where in failed.items()

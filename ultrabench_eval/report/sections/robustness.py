@@ -14,7 +14,6 @@ from ultrabench_eval import corrupt, task_types
 from ultrabench_eval.cells import Cell, Failure
 from ultrabench_eval.metrics import Metric, of_sums
 from ultrabench_eval.report.results.entries import (
-    HOLE,
     SYNTHETIC_WORDS,
     Entry,
     Labels,
@@ -251,9 +250,9 @@ def _relative(one: Corrupted, models: Sequence[str], labels: Labels) -> str:
             row = [labels.model(model), *_named(condition)]
             for task in one.tasks:
                 both = (places.get((model, task)), one.clean.get((model, task)))
-                failed = any(isinstance(entry, Failure) for entry in both)
+                failed = next((entry for entry in both if isinstance(entry, Failure)), None)
                 kept = one.ratios.get((model, task, condition))
-                row.append(HOLE if failed else kept.text() if kept else "")
+                row.append(score_text(failed) if failed else kept.text() if kept else "")
             rows.append(row)
     return Table([*_HEADER, *map(labels.task, one.tasks)], rows).markdown()
 
