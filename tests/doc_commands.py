@@ -76,9 +76,12 @@ COMMANDS: dict[str, Run | Parse] = {
     "ubench run --plugin their_model.py --model theirs --task their.csv": Run(),
     "ubench run --model efficientnet-lite0 --task my_scans.csv": small(task="my_scans.csv"),
     "ubench run --model efficientnet-lite0,random-vit-tiny,pixels,image-stats,fan-mask,border "
-    "--task my_scans.csv --protocol paper,tuned --out runs/my_scans": Run(
-        {"--model": "pixels,border", "--protocol": "paper"}
+    "--task my_scans.csv --protocol paper,tuned --keep-probes --out runs/my_scans": Run(
+        {"--model": "mae-nano,pixels,border", "--protocol": "paper"}
     ),
+    "ubench report runs/my_scans --choose": Run(),
+    "ubench predict runs/my_scans --model efficientnet-lite0 --protocol paper --frames middle "
+    "new_dicom --out new.csv": Run({"efficientnet-lite0": "mae-nano"}),
     "ubench run --model efficientnet-lite0,pixels,random-vit-tiny --task mmotu --data DATA "
     "--protocol paper,tuned --out runs/protocols": small(),
     "ubench run --plugin my_task.py --model pixels --task shades --data DATA --out runs/shades": (

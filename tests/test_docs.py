@@ -105,6 +105,7 @@ def place(
     _make_shades(tmp_path / "DATA" / "shades")
     Path("names.yaml").write_text("mine: Mine\n")
     make_examinations(tmp_path)
+    Path("new_dicom").symlink_to("dicom")
     for patient in range(10):
         folder = Path("scans", "ab"[patient % 2])
         folder.mkdir(parents=True, exist_ok=True)

@@ -28,7 +28,6 @@ import numpy as np
 import safetensors.numpy
 from pydantic import Field, FiniteFloat, TypeAdapter, ValidationError, model_validator
 
-import tasks as task_zoo
 from tasks.task import Task
 from ultrabench_eval import corrupt, sealed, task_types
 from ultrabench_eval.core import files, hashing
@@ -412,10 +411,11 @@ class Cells:
 
         Args:
             task: that was measured.
-            identifiers: whether names of images and groups are kept; else numbers stand for them.
+            identifiers: whether names of images and groups of people's own data are kept; else
+                they are numbered.
         """
         test = TestSet.of(task)
-        self._put_test(test if identifiers else test.anonymous())
+        self._put_test(test.anonymous() if test.own and not identifiers else test)
 
     def strip(self) -> list[str]:
         """Take the names of images and groups of people's own data out of this folder.
@@ -429,8 +429,7 @@ class Cells:
         found = []
         for path in sorted((self.out / "tasks").glob("*.json")):
             test = self.test_set(path.stem)
-            own = task_zoo.split_name(test.task)[0] not in task_zoo.BUILT_IN
-            if own and test != (numbered := test.anonymous()):
+            if test.own and test != (numbered := test.anonymous()):
                 self._put_test(numbered)
                 found.append(test.task)
         return found

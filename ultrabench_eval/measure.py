@@ -6,6 +6,7 @@ test set is encoded once for all probes. A failure spoils the cells that depend 
 
 from __future__ import annotations
 
+import re
 import socket
 import time
 import traceback
@@ -76,6 +77,7 @@ class Setting:
         grid: the conditions.
         encoding: called with (model, task, images done, of how many, new) while images are encoded.
         probing: called with (model, task) when probes are trained.
+        identifiers: whether names of images and groups of people's own data are kept.
         given_up: cells that failed in another process and are not tried again in this run.
         keep_probes: whether trained probes are kept (`probe_files`).
     """
@@ -87,6 +89,7 @@ class Setting:
     encoding: Callable[[str, str, int, int, int], None]
     probing: Callable[[str, str], None]
     given_up: Container[Coordinates] = ()
+    identifiers: bool = True
     keep_probes: bool = False
 
 
@@ -111,7 +114,7 @@ def measure(
             raise UserError(model)
         precision.settle(model, task.test.images, setting.cache)
         recognise(model, setting.cache, setting.cells.out)
-        setting.cells.put_task(task)
+        setting.cells.put_task(task, identifiers=setting.identifiers)
         bench = Bench(model, task, setting)
         for place in places:
             with guard([place]):
@@ -415,6 +418,13 @@ class Bench:
             scoring=self.scoring,
         )
 
+    @property
+    def _notes(self) -> list[str]:
+        """Of the task; without names of files where those are not kept."""
+        if self.setting.identifiers or not TestSet.of(self.task).own:
+            return list(self.task.notes)
+        return [re.sub(r" \(first: [^)]*\)", "", note) for note in self.task.notes]
+
     def is_whole(self, cell: Cell | None) -> bool:
         """Whether a cell is there, with its probes if they are asked for."""
         if cell is None or not self.setting.keep_probes or cell.coordinates.corruption != "none":
@@ -467,7 +477,7 @@ class Bench:
                 for metric in _not_built_in(self.type)
                 if metric.name in scored.scores
             },
-            notes=list(self.task.notes),
+            notes=self._notes,
             protocol=place.protocol.settings(at.probe),
             features_made_by=self.made_by,
             versions=versions(),

@@ -227,6 +227,7 @@ def prepare(request: Request, report: Report = lambda step: None) -> Ready:
         lambda *at: report(Step("probe", *at)),
         given_up,
         keep_probes=request.keep_probes,
+        identifiers=request.identifiers,
     )
     units = [Unit(model, task_zoo.label(task)) for model, task in pairs]
     return Ready(

@@ -319,8 +319,18 @@ class Request:
         "--keep-probes",
         "Keep the trained probes in the results folder, for `ubench predict`.",
         kind=bool,
+        group="Where things are",
     )
     """Keep the trained probes in the results folder (see `probe_files`), for `ubench predict`."""
+    identifiers: bool = _asked(
+        False,
+        "--identifiers",
+        "Keep names of images and patients of your own data in the results; else they are numbers.",
+        kind=bool,
+        group="Your own data",
+    )
+    """Whether results of own data hold names of test images and of groups. Without it they are
+    numbered, groups in the order of their names; no score or interval depends on it."""
     keep_going: bool = _asked(
         False,
         "--keep-going",

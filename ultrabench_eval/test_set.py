@@ -8,6 +8,7 @@ from functools import cached_property
 import numpy as np
 from pydantic import Field
 
+import tasks as task_zoo
 from tasks.task import Task
 from ultrabench_eval.sealed import Sealed
 
@@ -61,6 +62,11 @@ class TestSet(Sealed):
             labels=tuple(np.asarray(labels).tolist()),
             groups=None if groups is None else tuple(groups),
         )
+
+    @property
+    def own(self) -> bool:
+        """Whether it is of people's own data, not of a published release."""
+        return task_zoo.split_name(self.task)[0] not in task_zoo.BUILT_IN
 
     def anonymous(self) -> TestSet:
         """With numbers in place of the names of images and of groups.

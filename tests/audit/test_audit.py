@@ -225,7 +225,7 @@ def test_scores_on_the_clean_images_are_those_of_the_stored_predictions(tmp_path
     task = tasks.load(str(manifest))
     names = [image.name for image in task.test.images]
     seen = {"shades": set(names[:5])}
-    rows, notes = clean.rescore(run, seen)
+    rows, notes = clean.rescore(run, seen, [task])
     assert notes == []
 
     (cell,) = Cells(run).gather()
@@ -244,16 +244,16 @@ def test_scores_on_the_clean_images_are_those_of_the_stored_predictions(tmp_path
         assert (row.chance > 0) == (row.metric == "macro_f1")
 
     assert abs(rows[0].difference) > 1
-    nothing = clean.rescore(run, {"shades": set()})[0][0]
+    nothing = clean.rescore(run, {"shades": set()}, [task])[0][0]
     assert nothing.difference == 0
     assert nothing.chance == pytest.approx(0, abs=1e-9)
-    _, notes = clean.rescore(run, {"shades": {"never there.png"}})
+    _, notes = clean.rescore(run, {"shades": {"never there.png"}}, [task])
     assert "was measured on other splits" in notes[0]
-    rows, notes = clean.rescore(run, {"shades": set(names)})
+    rows, notes = clean.rescore(run, {"shades": set(names)}, [task])
     assert rows == []
     assert "no clean test image of shades" in notes[0]
     one_class = {n for n, label in zip(names, task.test.labels, strict=True) if label == 0}
-    rows, notes = clean.rescore(run, {"shades": one_class})
+    rows, notes = clean.rescore(run, {"shades": one_class}, [task])
     assert "of class bright is left" in notes[0] or "of class dark is left" in notes[0]
 
     result = CliRunner().invoke(

@@ -27,18 +27,21 @@ def smaller(command: str) -> list[str]:
     how = COMMANDS[command]
     assert isinstance(how, Run)
     words = shlex.split(command)
-    return how.words(words) if words[1] == "run" else words
+    return how.words(words) if words[1] in ("run", "predict") else words
 
 
 def test_from_dicom_files_and_a_spreadsheet_to_a_result(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_examinations(tmp_path)
+    (tmp_path / "new_dicom").symlink_to("dicom")
     monkeypatch.chdir(tmp_path)
     assert [command.split()[1:3] for command in printed()] == [
         ["data", "split"],
         ["data", "check"],
         ["run", "--model"],
+        ["report", "runs/my_scans"],
+        ["predict", "runs/my_scans"],
     ]
     told = []
     for command in printed():
@@ -58,22 +61,16 @@ def test_from_dicom_files_and_a_spreadsheet_to_a_result(
     }
     scores = list(csv.DictReader(Path("runs/my_scans/leaderboard.csv").read_text().splitlines()))
     found = {row["model"]: row for row in scores if row["metric"] == "macro_f1"}
-    assert found.keys() == {"pixels", "border"}
+    assert found.keys() == {"mae-nano", "pixels", "border"}
     assert all((one["n_test"], one["status"]) == ("12", "ok") for one in found.values())
     assert float(found["pixels"]["mean"]) > float(found["border"]["mean"])
     page = Path("runs/my_scans/leaderboard.md").read_text()
     assert "MONOCHROME1 is inverted" in page
     assert "by the window in the file (2048/4096)" in page
-    # Next on this way: choose an encoder (`ubench report ... --choose`), then predict. When the
-    # guide's first chapter prints their commands, the loop above runs them instead of these lines.
-    kept = ubench(
-        *smaller(printed()[-1])[1:], "--keep-probes", UBENCH_CACHE=str(tmp_path / "cache")
-    )
-    assert kept.returncode == 0, kept.stderr
-    words = ("predict", "runs/my_scans", "dicom", "--model", "pixels", "--out", "predicted.csv")
-    asked = ubench(*words, UBENCH_CACHE=str(tmp_path / "cache"))
-    assert asked.returncode == 2
-    assert "hold several frames; say which with --frames" in asked.stderr
-    done = ubench(*words, "--frames", "middle", UBENCH_CACHE=str(tmp_path / "cache"))
-    assert done.returncode == 0, done.stderr
-    assert len(Path("predicted.csv").read_text().splitlines()) == 61
+    assert any(line.startswith("| mae-nano ") for line in told[3])  # which encoder?
+    assert "PAT 0" not in page  # names of patients stay at home
+    predicted = list(csv.DictReader(Path("new.csv").read_text().splitlines()))
+    assert len(predicted) == 60
+    assert {row["prediction"] for row in predicted} <= {"lesion", "normal"}
+    for row in predicted:
+        assert float(row["p_lesion"]) + float(row["p_normal"]) == pytest.approx(1, abs=1e-4)

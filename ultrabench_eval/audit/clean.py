@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -64,12 +64,15 @@ class Rescored(NamedTuple):
         return self.clean - self.full
 
 
-def rescore(out: Path, seen: Mapping[str, set[str]]) -> tuple[list[Rescored], list[str]]:
+def rescore(
+    out: Path, seen: Mapping[str, set[str]], tasks: Iterable[Task] = ()
+) -> tuple[list[Rescored], list[str]]:
     """Scores of a results folder from its stored predictions, without the test images in `seen`.
 
     Args:
         out: a results folder of `ubench run`.
         seen: by task, names of test images to leave out.
+        tasks: as they were read now: they name the images of results that keep no names.
 
     Returns:
         One row a cell and metric, in the folder's order, and notes on what could not be rescored.
@@ -82,11 +85,12 @@ def rescore(out: Path, seen: Mapping[str, set[str]]) -> tuple[list[Rescored], li
     if not entries:
         raise UserError(f"no results in {out}; give --run the folder that `ubench run --out` wrote")
     rows, notes = [], []
+    known = {task.fingerprint: tuple(image.name for image in task.test.images) for task in tasks}
     for cell in entries:
         if not isinstance(cell, Cell) or cell.coordinates.task not in seen:
             continue
         test = cells.test_set(str(cell.identity["task"]))
-        names, labels = test.names, test.targets
+        names, labels = known.get(test.fingerprint, test.names), test.targets
         dropped = seen[cell.coordinates.task]
         keep = np.array([name not in dropped for name in names], dtype=bool)
         absent = dropped - set(names)

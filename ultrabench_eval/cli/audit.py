@@ -54,7 +54,7 @@ def audit(
             reading=request.reading,
             report=progress,
         )
-    scores, notes = clean.rescore(run, found.seen) if run else ([], [])
+    scores, notes = clean.rescore(run, found.seen, found.tasks.values()) if run else ([], [])
     report.write(found, out, scores, notes)
     files = [
         out / name for name in ("audit.md", "gallery.html", "pairs.csv", "groups.csv", "clean")

@@ -65,6 +65,12 @@ def report(
             help="Compare all models with this one, and only with it: fewer tests, more power."
         ),
     ] = None,
+    strip: Annotated[
+        bool,
+        typer.Option(
+            "--strip", help="First take names of images and patients of your own data out of RUN."
+        ),
+    ] = False,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -85,6 +91,8 @@ def report(
         )
     if (table or add) and not (table and run):
         raise UserError("write `ubench report RUN --table us-jepa --add MODEL`: it needs all three")
+    if strip and run is None:
+        raise UserError("--strip needs a run: write `ubench report RUN --strip`")
     if reference and run is None:
         raise UserError("--reference needs a run: write `ubench report RUN --reference MODEL`")
     from ultrabench_eval.cells import Cells
@@ -96,14 +104,17 @@ def report(
     from ultrabench_eval.report.paper import published as paper
     from ultrabench_eval.report.sections import datasets
 
+    words: list[str] = []
     look = looks.read(names, size, font)
     source = paper.find(table or against or paper.US_JEPA.name)
     if against and paper.find(against) != source:
         raise UserError("--table and --against must name the same paper")
     figures = paper.load(source.name) if run or claims or published else None
+    if strip and run:
+        for task in Cells(run).strip():
+            words.append(f"names of images and patients of {task} are taken out of {run}")
     entries = regenerate.gather(run) if run else []
     out = out or run or Path("runs/published" if published or claims else "runs/pictures")
-    words: list[str] = []
     made: dict[str, bytes] = {}
     models = [name.strip() for name in add.split(",")] if add else []
     with looks.looking(look):
