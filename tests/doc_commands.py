@@ -132,7 +132,7 @@ COMMANDS: dict[str, Run | Parse] = {
     "ubench report runs/json --json": Run(),
     "ubench speed runs/json --json": Run(more=("--rounds", "1")),
     "ubench audit --task my_scans.csv --out runs/audit --json": Run(),
-    "ubench data check my_scans.csv --json": Run(),
+    "ubench data check my_scans.csv --json": Parse("exits with 1: brightness tells these classes"),
     # ---- data
     "ubench tasks": Run(),
     "ubench tasks aul": Run(),

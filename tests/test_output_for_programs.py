@@ -87,9 +87,11 @@ def test_audit(run: Path) -> None:
 
 
 def test_data(run: Path, phantom_root: Path) -> None:
-    (found,) = told(run, "data", "check", str(run / "mine.csv"))
+    (found,) = told(run, "data", "check", str(run / "mine.csv"), code=1)
     assert list(found) == documented("data check")
     assert found["problems"] == []
+    assert set(found["worth"]) == {"few", "same", "scores"}  # brightness predicts the labels
+    assert {"clue", "score", "low", "high", "chance"} == set(found["worth"]["scores"][0])
     listed = told(run, "data", "list", "--data", str(phantom_root))
     assert set(listed[0]) == {"name", "state", "prepared", "how", "licence"}
     shown = told(run, "data", "splits", str(run / "mine.csv"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -228,7 +227,7 @@ def check(
                 own = worth.look(loaded, progress)
             failed |= bool(own.problems)
         if as_json:
-            checked.append({**show.check_data(report), "worth": own and asdict(own)})
+            checked.append({**show.check_data(report), "worth": own and show.worth_data(own)})
             continue
         show.check(report)
         if own:

@@ -220,6 +220,12 @@ def check(report: Report) -> None:
     print("no problems" if not report.problems else f"{len(report.problems)} problem(s)")
 
 
+def worth_data(found: Worth) -> dict[str, Any]:
+    """What would make results on own data worthless, as plain data."""
+    scores = [one._asdict() for one in found.scores]
+    return {"few": list(found.few), "same": list(found.same), "scores": scores}
+
+
 def worth(found: Worth) -> None:
     """Print what would make a result worthless; it goes to standard error."""
     print("How well test labels are predicted without looking at tissue (balanced accuracy):")
