@@ -59,6 +59,19 @@ def test_names_leave_the_results_and_nothing_else_changes(tmp_path: Path, manife
     assert "taken out" not in again.stdout
 
 
+def test_a_page_takes_pictures_of_own_data_from_its_table(tmp_path: Path, manifest: Path) -> None:
+    out, cache = tmp_path / "run", tmp_path / "cache"
+    ultrabench_eval.run("image-stats,border", str(manifest), seeds=1, out=out, cache=cache)
+    for data in (manifest, tmp_path):  # the table, or any root: the request names the table
+        done = ubench("report", str(out), "--data", str(data))
+        assert done.returncode == 0, done.stderr
+        page = (out / "leaderboard.html").read_text()
+        assert "data:image/jpeg" in page
+        figure = (out / "figures" / "regions.svg").read_text()
+        names = [image.name.rpartition("/")[2] for image in tasks.load(str(manifest)).test.images]
+        assert not [name for name in names if name in figure + page]
+
+
 def test_published_releases_keep_their_names(tmp_path: Path, phantom_root: Path) -> None:
     task = tasks.load("aul", phantom_root)
     cells = Cells(tmp_path)

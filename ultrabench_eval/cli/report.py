@@ -132,7 +132,7 @@ def report(
             words += ledger.summary(tested, figures, run=bool(entries))
         root = data_root.root_folder(data) if data else None
         if root:
-            drawn, sentences = _pictures(root, entries if run else None)
+            drawn, sentences = _pictures(root, entries, run)
             made |= drawn
             words += sentences
 
@@ -168,16 +168,18 @@ def report(
             show.page(out / "choose.md")
 
 
-def _pictures(root: Path, entries: Sequence[Entry] | None) -> tuple[dict[str, bytes], list[str]]:
+def _pictures(
+    root: Path, entries: Sequence[Entry], run: Path | None
+) -> tuple[dict[str, bytes], list[str]]:
     """Pictures of a run's tasks, or of all at a data root; files by name, and what to say."""
     from rich.console import Console
 
     from ultrabench_eval.report.drawings import pictures
     from ultrabench_eval.report.results.entries import tasks_of
 
-    names = None if entries is None else tasks_of(entries)
+    names = tasks_of(entries) if run else None
     with Console(stderr=True).status("reading the tasks") as status:
-        tasks, words = pictures.load(root, names)
+        tasks, words = pictures.load(root, names, run)
         made = pictures.pictures(tasks, lambda what: status.update(f"drawing {what}"))
     if any(task.synthetic for task in tasks):
         words.append("SYNTHETIC images are in these pictures")

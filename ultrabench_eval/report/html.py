@@ -189,7 +189,8 @@ def _by_task(
 def _examples(evidence: Evidence, data: Path | None) -> list[Examples]:
     """Of the first probe and protocol that has any: another one would show much the same."""
     for probing, comparisons in evidence.main.items():
-        found = [examples(probing, one, evidence.labels, data) for one in comparisons.values()]
+        run = evidence.cells.out
+        found = [examples(probing, one, evidence.labels, data, run) for one in comparisons.values()]
         if any(found):
             return sorted(filter(None, found), key=lambda one: task_order(one.task))
     return []

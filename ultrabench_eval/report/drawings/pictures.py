@@ -21,6 +21,7 @@ from ultrabench_eval.core.errors import UserError
 from ultrabench_eval.core.sheets import SheetRow, Tile
 from ultrabench_eval.corrupt import CorruptedImage
 from ultrabench_eval.measure import CORRUPTION_SEED
+from ultrabench_eval.report.results import sources
 
 DPI = 150  # of noisy pictures, which nothing makes small
 OUTLINE = "#3cff3c"
@@ -29,21 +30,26 @@ Advance = Callable[[str], None]
 """Told what is drawn next."""
 
 
-def load(root: Path, names: Sequence[str] | None = None) -> tuple[list[Task], list[str]]:
+def load(
+    root: Path, names: Sequence[str] | None = None, run: Path | None = None
+) -> tuple[list[Task], list[str]]:
     """Tasks of a data root, and sentences on those that cannot be had from there.
 
     Args:
-        root: with one sub-folder a task.
+        root: with one sub-folder a task, or own data of the run.
         names: of a run's tasks; None for all that have a sub-folder.
+        run: the results folder.
 
     Raises:
         UserError: no such folder, or none of the tasks can be read.
     """
-    known = task_zoo.names_at(root)
     loaded, missing = [], []
+    bases = [task_zoo.split_name(name)[0] for name in names or ()]
+    releases = names is None or any(base in task_zoo.registry for base in bases)
+    known = task_zoo.names_at(root) if releases else []
     for name in known if names is None else names:
         try:
-            loaded.append(task_zoo.load(name, root))
+            loaded.append(sources.load(name, root, run))
         except UserError as error:
             missing.append(f"no pictures of {name}: {error}")
     if not loaded:
@@ -88,7 +94,7 @@ def corrupted(task: Task, family: str) -> dict[str, bytes]:
         rows.append(SheetRow(one.name.replace("_", " "), tiles))
     title = [
         _marked(f"Corrupted test images ({family}): {task.name}", [task]),
-        f"first test image, {image.name}",
+        ", ".join(["first test image", *_name(task, image)]),
     ]
     headers = ["clean", *(f"severity {severity}" for severity in corrupt.SEVERITIES)]
     figure = sheets.sheet(title, rows, headers)
@@ -126,8 +132,13 @@ def _region(task: Task) -> tuple[Tile, Tile]:
     dimmed = np.where(mask[..., None], pixels, pixels // 2)
     mark = " (SYNTHETIC)" if task.synthetic else ""
     share = f"{100 * mask.mean():.0f} % of the frame, {origin}"
-    name = image.name.rpartition("/")[2]
-    return Tile(pixels, f"{task.name}{mark}: {name}"), Tile(dimmed, share, [(mask, OUTLINE)])
+    words = ": ".join([task.name + mark, *(n.rpartition("/")[2] for n in _name(task, image))])
+    return Tile(pixels, words), Tile(dimmed, share, [(mask, OUTLINE)])
+
+
+def _name(task: Task, image: Image) -> list[str]:
+    """An image's name; those of people's own data are left out."""
+    return [image.name] if task_zoo.split_name(task.name)[0] in task_zoo.BUILT_IN else []
 
 
 def _first(task: Task) -> tuple[Image, ScanMask | None]:

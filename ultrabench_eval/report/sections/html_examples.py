@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 
-import tasks as task_zoo
 from ultrabench_eval.core.errors import UserError
+from ultrabench_eval.report.results import sources
 from ultrabench_eval.report.results.entries import Labels, Probing
 from ultrabench_eval.report.results.evidence import Comparison
 
@@ -81,7 +81,7 @@ class Examples:
 
 
 def examples(
-    probing: Probing, one: Comparison, labels: Labels, data: Path | None
+    probing: Probing, one: Comparison, labels: Labels, data: Path | None, run: Path | None = None
 ) -> Examples | None:
     """Of a task that two models have; None if there are no two.
 
@@ -90,6 +90,7 @@ def examples(
         one: the models' predictions.
         labels: which models are floors.
         data: data root to take pictures from.
+        run: the results folder, which tells where own data are.
     """
     if one.type.predicts != "classes":
         return None
@@ -101,7 +102,7 @@ def examples(
     models = [one.models[m] for m in asked]
     chosen, counts = choose(votes, one.test.targets)
     wanted = [n for rows in chosen.values() for n in rows]
-    pictures, why = _pictures(one, data, wanted) if data else ({}, "")
+    pictures, why = _pictures(one, data, run, wanted) if data else ({}, "")
     kinds = [
         Kind(
             *(title, on),
@@ -191,10 +192,12 @@ def _example(
 # ---- pictures -----------------------------------------------------------------------------------
 
 
-def _pictures(one: Comparison, data: Path, wanted: Sequence[int]) -> tuple[dict[int, str], str]:
+def _pictures(
+    one: Comparison, data: Path, run: Path | None, wanted: Sequence[int]
+) -> tuple[dict[int, str], str]:
     """Data URLs of images by place, or why there are none."""
     try:
-        task = task_zoo.load(one.task, data)
+        task = sources.load(one.task, data, run)
         if task.fingerprint != one.test.fingerprint:
             return {}, "the images in this data folder are not those that were measured"
         images = task.test.images
