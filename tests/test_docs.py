@@ -282,7 +282,7 @@ def test_the_plugin_shown_is_the_example_and_has_at_most_15_lines() -> None:
 
 def test_every_language_of_a_block_is_known() -> None:
     used = {block.language for page in PAGES for block in blocks(page)}
-    assert used <= {*OF_COMMANDS, "python", "csv", "text", "bibtex"}
+    assert used <= {*OF_COMMANDS, "python", "csv", "text", "bibtex", "yaml"}
 
 
 def test_weights_and_licences_are_those_of_the_cards() -> None:

@@ -119,6 +119,7 @@ def test_the_table_of_tasks_needs_no_torch() -> None:
     ("former", "name", "now"),
     [
         ("tasks.images", "decode", "tasks.samples.images"),
+        ("tasks.manifest", "read", "tasks.own_data.manifest"),
         ("tasks.images", "ImageFile", "tasks.samples.images"),
         ("tasks.video", "decode", "tasks.samples.video"),
         ("tasks.video", "sample", "tasks.samples.video"),

@@ -54,12 +54,13 @@ def test_a_whole_grid_is_measured_once_and_encoded_once(tmp_path: Path, manifest
     # 60 images as they are, 12 test images for each of 9 corruptions, whatever the probes
     assert sum(step.new for step in steps) == 60 + 9 * 12
     assert Counter(step.stage for step in steps)["done"] == len(main)
-    assert (steps[-1].done, steps[-1].total) == (len(main), len(main))
+    assert steps[-1].stage == "report"
+    assert (steps[-2].done, steps[-2].total) == (len(main), len(main))
 
     before = (tmp_path / "out" / "leaderboard.csv").read_bytes()
     steps.clear()
     run(tmp_path / "out", manifest, report=steps.append, **EVERYTHING)
-    assert {step.stage for step in steps} == {"plan", "kept"}
+    assert {step.stage for step in steps} == {"plan", "begin", "kept", "report"}
     assert (tmp_path / "out" / "leaderboard.csv").read_bytes() == before
 
 

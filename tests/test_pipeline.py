@@ -67,7 +67,7 @@ def test_scores_can_be_computed_again_from_the_stored_predictions(
     main = frame[frame.metric == "macro_f1"].iloc[0]
     assert main["mean"] == pytest.approx(np.mean(scores))
     assert main.sd == pytest.approx(np.std(scores, ddof=1))
-    assert [Path(name).suffix for name in stored.names] == [".png"] * 12
+    assert len({*stored.names}) == 12
 
 
 def test_the_same_run_again_encodes_and_computes_nothing(tmp_path: Path, manifest: Path) -> None:

@@ -30,7 +30,7 @@ def run(out: Path, manifest: Path, *more: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_speeds_stand_beside_the_run_and_in_its_page_only(tmp_path: Path, manifest: Path) -> None:
+def test_speeds_stand_beside_the_run_and_in_two_pages(tmp_path: Path, manifest: Path) -> None:
     out = tmp_path / "out"
     run(out, manifest)
     before = {path: path.read_bytes() for path in out.rglob("*.*") if path.is_file()}
@@ -44,7 +44,7 @@ def test_speeds_stand_beside_the_run_and_in_its_page_only(tmp_path: Path, manife
         assert one.device == "cpu"
         assert re.search(rf"{re.escape(one.model)} .*{one.numerics}", done.stdout)
     changed = {path.name for path, data in before.items() if path.read_bytes() != data}
-    assert changed == {"leaderboard.html", ".report.json"}
+    assert changed == {"leaderboard.html", "choose.md", ".report.json"}
     assert "images/s" in (out / "leaderboard.html").read_text("utf-8")
     run(out, manifest)  # finds everything done, and keeps the column
     assert "images/s" in (out / "leaderboard.html").read_text("utf-8")
