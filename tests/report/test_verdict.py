@@ -64,7 +64,9 @@ def test_a_mean_over_tasks_comes_first_and_other_protocols_are_named(tmp_path: P
     told = verdict(cells)
     assert told[0].startswith("With the linear probe, protocol paper-1, by the mean of aul, ")
     assert [sentence.split(",")[0] for sentence in told[1:4]] == ["On aul", "On busbra", "On mmotu"]
-    assert any("protocol tuned-2" in s and "the mean is led by pixels (floor)" in s for s in told)
+    assert any(
+        "protocol tuned-2" in s and "the best mean is that of pixels (floor)" in s for s in told
+    )
 
 
 def test_without_a_control_the_command_that_adds_one_is_told(tmp_path: Path) -> None:

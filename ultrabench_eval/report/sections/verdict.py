@@ -50,12 +50,15 @@ class Standings:
         level = [row for row in mine if not row["told_apart"]]
         score = number(self.scores[self.leader], self.metric.places)
         name = self.labels.model(self.leader)
-        lead = f"{self.where}, {name} leads with {self.metric.title} {score}{self._unit}"
+        title = self.metric.title
         if level:
+            best = "highest" if self.metric.sign > 0 else "lowest"
+            lead = f"{self.where}, {name} has the {best} {title}, {score}{self._unit}"
             first = f"{self.labels.model(str(level[0]['model_b']))} ({self._behind(level[0])})"
             names = [first, *(self.labels.model(str(row["model_b"])) for row in level[1:])]
             verb = "are" if level[1:] else "is"
             return f"{lead}; {_listed(names)} {verb} not significantly different (5 %, Holm)"
+        lead = f"{self.where}, {name} leads with {title} {score}{self._unit}"
         all_others = "all others" if mine[1:] else "the other"
         p = probability(float(str(mine[0]["p_holm"])))
         return (
@@ -113,7 +116,7 @@ def verdict(evidence: Evidence, sections: Mapping[str, Section]) -> list[str]:
             others += [f"{evidence.labels.model(one.leader)} ({probing})" for one in overall]
         shown.add(probing.type)
     if others:
-        told.append(f"by other probes and protocols the mean is led by {'; '.join(others)}")
+        told.append(f"by other probes and protocols the best mean is that of {'; '.join(others)}")
     if not found and any(len(o.models) > 1 for c in evidence.main.values() for o in c.values()):
         told.append("no two models can be compared: no test set has enough patients of each class")
     told += _controls(sections["informativeness.csv"], evidence.labels) if found else []
