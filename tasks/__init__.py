@@ -272,7 +272,7 @@ def read_release(name: str, folder: Path, how: str | None = None) -> Task:
     Raises:
         UserError: missing folder or files, or a task that cannot be trusted.
     """
-    from tasks import ultrabench
+    from tasks import original_size, ultrabench
 
     if not folder.is_dir():
         raise UserError(
@@ -289,5 +289,5 @@ def read_release(name: str, folder: Path, how: str | None = None) -> Task:
         task = read(folder, how)
     places = [folder, *folder.glob("*/"), processed or folder]
     if any((place / SYNTHETIC_MARKER).exists() for place in places):
-        task = dataclasses.replace(task, synthetic=True)
-    return task
+        return dataclasses.replace(task, synthetic=True)
+    return original_size.told(task)

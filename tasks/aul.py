@@ -19,6 +19,7 @@ CARD = TaskCard(
     paper="Xu et al., Briefings in Bioinformatics 2023, doi 10.1093/bib/bbac569",
     source="Zenodo, doi 10.5281/zenodo.7272660 (open)",
     licence="not verified: a mirror says CC BY 4.0, the authors say copyright applies, acknowledge",
+    short_side=341,
     groups="none",
     defects=(
         "Image numbers restart in each class folder, so the class is part of an image's name.",

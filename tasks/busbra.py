@@ -20,6 +20,7 @@ CARD = TaskCard(
     "10.5281/zenodo.8231412 is not verified)",
     licence="LICENSE.txt of the release: MIT-like, any paper using it must cite the article",
     licence_kind="open",
+    short_side=240,
     groups="patient",
     defects=(
         "Text, calipers and depth marks are burnt into the images.",

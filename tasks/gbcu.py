@@ -18,6 +18,7 @@ CARD = TaskCard(
     "(an agreement signed by a permanent staff member is needed)",
     licence="not redistributable; see the agreement",
     licence_kind="restricted",
+    short_side=564,
     groups="none",
     defects=(
         "No patient ids: training and validation may share patients; the test set is of other "

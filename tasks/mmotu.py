@@ -25,6 +25,7 @@ CARD = TaskCard(
     paper="Zhao et al., 2023, arXiv 2207.06799",
     source="Google Drive link in https://github.com/cv516Buaa/MMOTU_DS2Net",
     licence="not stated",
+    short_side=266,
     groups="none",
     defects=(
         "No patient ids: training and validation may share patients.",

@@ -39,6 +39,10 @@ class ScanMask(Protocol):
         """SHA-256 of all that the mask is made from."""
 
 
+DOWNSCALED = "downscaled copies"
+"""How the note begins that the images of a task are smaller than those of its release."""
+
+
 class Rule(NamedTuple):
     """How UltraBench 1.0.1 draws a task's splits."""
 
@@ -80,6 +84,8 @@ class TaskCard:
     """Images of the whole release, used or not."""
     patients: int | None = None
     """People in the release, if it says so."""
+    short_side: int | None = None
+    """Pixels of the short side of the release's smallest image; smaller ones are no originals."""
     paper_counts: tuple[int, int, int] | None = None
     """Images of train, validation and test that the US-JEPA paper states (its Table 4)."""
     ultrabench_counts: tuple[int, int, int] | None = None

@@ -92,6 +92,13 @@ def test_data(run: Path, phantom_root: Path) -> None:
     assert found["problems"] == []
     assert set(found["worth"]) == {"few", "same", "scores"}  # brightness predicts the labels
     assert {"clue", "score", "low", "high", "chance"} == set(found["worth"]["scores"][0])
+    lines = [line.split(",") for line in (run / "mine.csv").read_text().splitlines()]
+    at = lines[0].index("split")
+    unsplit = "\n".join(",".join([*line[:at], *line[at + 1 :]]) for line in lines)
+    (run / "unsplit.csv").write_text(unsplit)
+    drawn = told(run, "data", "split", str(run / "unsplit.csv"))
+    assert list(drawn) == documented("data split")
+    assert {"images", "patients"} == set(next(iter(drawn["counts"].values()))["train"])
     listed = told(run, "data", "list", "--data", str(phantom_root))
     assert set(listed[0]) == {"name", "state", "prepared", "how", "licence"}
     shown = told(run, "data", "splits", str(run / "mine.csv"))

@@ -87,6 +87,13 @@ def test_training_on_the_images_is_told_in_every_format() -> None:
     assert any("†: the model was trained on images" in note for note in made.notes)
 
 
+def test_downscaled_copies_are_not_compared() -> None:
+    notes = ["downscaled copies: the short side is at most 224 pixels"]
+    made = mine.table([one("mine", "aul", 0.6, notes=notes)], PAPER)
+    assert made.texts[10][0] == "mine [1]"
+    assert "[1] downscaled copies of aul" in " ".join(made.notes)
+
+
 def test_tasks_that_the_paper_lacks_are_named() -> None:
     entries = [one("mine", "aul", 0.6), cell("mine", "own.csv", 0.7)]
     assert mine.table(entries, PAPER).notes[-1].endswith("the paper has no such task: own.csv.")

@@ -96,6 +96,15 @@ def test_synthetic_tasks_are_named(tmp_path: Path) -> None:
     assert told[-1] == "SYNTHETIC, so without meaning for real ultrasound: aul, busbra, mmotu."
 
 
+def test_downscaled_tasks_are_named(tmp_path: Path) -> None:
+    cells = Cells(tmp_path)
+    results(cells, notes=["downscaled copies: the short side is at most 224 pixels"])
+    told = verdict(cells)
+    assert told[-1] == (
+        "Of aul, busbra, mmotu the images are downscaled copies: see the notes on the data."
+    )
+
+
 def test_the_terminal_ends_with_it(tmp_path: Path) -> None:
     cells = folder(tmp_path, {"good": 0.95, "poor": 0.2, "pixels": 0.1})
     done = ubench("report", str(cells.out))

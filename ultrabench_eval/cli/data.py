@@ -151,6 +151,7 @@ def split(
     validation: Annotated[float, typer.Option(help="Percent of the patients.")] = 20,
     seed: Annotated[int, typer.Option(help="Another seed draws other patients.")] = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT.")] = False,
+    as_json: options.Json = False,
 ) -> None:
     """Draw train, validation and test of your own data: whole patients, stratified by class.
 
@@ -176,6 +177,13 @@ def split(
         )
     drawn = draw.draw(own, seed=seed, validation=validation / 100, test=test / 100)
     draw.write(drawn.samples, path)
+    if as_json:
+        counts = {
+            label: {split: {"images": n, "patients": p} for split, (n, p) in of_class.items()}
+            for label, of_class in drawn.counts.items()
+        }
+        show.json({"files": [path], "counts": counts, "notes": list(own.notes)})
+        return
     show.drawn(drawn, own.notes)
     print(path)
     window = "" if request.window is None else f" --window {request.window}"

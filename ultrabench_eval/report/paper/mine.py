@@ -14,6 +14,7 @@ from typing import Any
 
 import model_zoo
 import tasks as task_zoo
+from tasks.task import DOWNSCALED
 from ultrabench_eval.cells import Cell, Cells, Failure
 from ultrabench_eval.core.errors import UserError, did_you_mean
 from ultrabench_eval.report.paper.published import Published, scores_layout
@@ -24,6 +25,7 @@ from ultrabench_eval.report.results.entries import (
     Labels,
     Probing,
     bullets,
+    is_downscaled,
     is_main,
     main_score,
     printed,
@@ -93,7 +95,7 @@ def _reason(entry: Entry, published: Published) -> str:
         return ""
     mine = (entry.images["train"], entry.images["validation"], entry.images["test"])
     if mine == sizes.splits:
-        return ""
+        return f"{DOWNSCALED} of {printed(task)}" if is_downscaled(entry) else ""
     ours, theirs = (" / ".join(map(str, counts)) for counts in (mine, sizes.splits))
     return f"other images of {printed(task)}: {ours} in train / validation / test, not {theirs}"
 

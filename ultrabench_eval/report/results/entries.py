@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 import tasks as task_zoo
+from tasks.task import DOWNSCALED
 from ultrabench_eval import task_types
 from ultrabench_eval.cells import CLASSES, Cell, Coordinates, Failure
 from ultrabench_eval.metrics import Metric
@@ -106,6 +107,11 @@ def seen(entry: Entry) -> str:
     if task_zoo.split_name(entry.coordinates.task)[0] in saw:
         return "yes"
     return "not known" if "not known" in saw else "no"
+
+
+def is_downscaled(entry: Entry) -> bool:
+    """Whether its images are smaller than those of the release."""
+    return isinstance(entry, Cell) and any(note.startswith(DOWNSCALED) for note in entry.notes)
 
 
 def at_place(entries: Iterable[Entry]) -> dict[tuple[str, str], Entry]:

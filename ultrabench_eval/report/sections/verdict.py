@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from tasks.task import DOWNSCALED
 from ultrabench_eval.metrics import Metric
 from ultrabench_eval.report.results.entries import (
     FLOORS,
@@ -16,10 +17,12 @@ from ultrabench_eval.report.results.entries import (
     Probing,
     by_probing,
     capitalised,
+    is_downscaled,
     is_main,
     main_metric,
     number,
     probability,
+    tasks_of,
 )
 from ultrabench_eval.report.results.evidence import Evidence
 from ultrabench_eval.report.sections.significance import Row, Section, mean_of
@@ -123,6 +126,9 @@ def verdict(evidence: Evidence, sections: Mapping[str, Section]) -> list[str]:
     if evidence.labels.synthetic:
         names = ", ".join(task for task in sorted(evidence.labels.synthetic))
         told.append(f"SYNTHETIC, so without meaning for real ultrasound: {names}")
+    small = tasks_of(entry for entry in evidence.entries if is_downscaled(entry))
+    if small:
+        told.append(f"of {', '.join(small)} the images are {DOWNSCALED}: see the notes on the data")
     return [f"{capitalised(sentence)}." for sentence in told]
 
 
