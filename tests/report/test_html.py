@@ -20,7 +20,7 @@ from tasks.task import Task
 from ultrabench_eval.cells import Cells
 from ultrabench_eval.core import hashing
 from ultrabench_eval.report import html, write
-from ultrabench_eval.report.results import degenerate, standing
+from ultrabench_eval.report.results import degenerate, sources, standing
 from ultrabench_eval.report.results.entries import Probing
 from ultrabench_eval.report.results.evidence import Evidence
 from ultrabench_eval.report.results.standing import mean_at
@@ -273,7 +273,7 @@ def put_task(cells: Cells, task: Task, models: tuple[str, ...] = ("good", "fair"
 def with_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Cells, Task]:
     """Cells of the task `shades`, whose images are in any data folder."""
     task = read_manifest(make_manifest(tmp_path / "shades.csv"))
-    monkeypatch.setattr(task_zoo, "load", lambda name, root: task)
+    monkeypatch.setattr(sources, "load", lambda name, data, run: task)
     cells = Cells(tmp_path / "out")
     put_task(cells, task)
     return cells, task
@@ -314,7 +314,7 @@ def test_images_that_were_not_measured_are_not_shown(
 ) -> None:
     cells, _ = with_images
     other = read_manifest(make_manifest(tmp_path / "other" / "shades.csv", seed=1))
-    monkeypatch.setattr(task_zoo, "load", lambda name, root: other)
+    monkeypatch.setattr(sources, "load", lambda name, data, run: other)
     page = Page(page_of(cells, tmp_path))
     assert "img" not in [tag for tag, _ in page.tags]
     assert "not those that were measured" in page.text
