@@ -424,8 +424,8 @@ CHANGES = (
     ),
     Change(
         "a result is read without a look at its digest",
-        "ultrabench_eval/cells.py",
-        "if not hashing.sealed(content):",
+        "ultrabench_eval/sealed.py",
+        "if not hashing.sealed(fields):",
         "if False:",
         ("tests/report/test_verified.py::test_a_changed_cell_is_refused_and_shown_as_an_error",),
     ),
