@@ -52,7 +52,7 @@ class Card:
     licence_kind: LicenceKind | None = None
     """What the licence of the weights amounts to; None: what its bare name tells, e.g. "MIT"."""
     weights_from: str = NOT_STATED
-    """Where the weights are had from, for a human to follow."""
+    """Where to get the weights, for a human to follow."""
     hub: HubFile | None = None
     """Where `--accept-license` fetches them from; None: by hand only."""
     package: str = ""

@@ -81,7 +81,7 @@ class Student(ViTEncoder):
             weights = exports.SHIPPED / f"{self.shipped}.safetensors"
         source = checkpoints.find(self.name, exports.in_folder(weights))
         if source is None:
-            return super().build(None)  # which says where weights are had from
+            return super().build(None)  # which says where to get weights
         self._become(_export(source.path, self.name))
         return super().build(str(source))
 

@@ -118,7 +118,7 @@ def shallow(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def host() -> Iterator[Host]:
-    """A server on this machine, in place of those that releases are had from."""
+    """A server on this machine, in place of those that have the releases."""
     from fake_host import Host  # here, for it stands beside the tests of tasks
 
     host = Host()

@@ -37,7 +37,7 @@ class Check:
     found: str
     """What was found, in words."""
     command: str = ""
-    """That mends it; of failed checks only."""
+    """That fixes it; of failed checks only."""
     essential: bool = False
     """Whether nothing can run as long as it fails."""
 

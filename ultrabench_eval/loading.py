@@ -300,7 +300,7 @@ def _load_task(name: str, data: Path | None, reading: Reading | None) -> Task:
     if data is None and not task_zoo.is_manifest(name):
         raise UserError(
             "no data folder: pass --data ROOT or set UBENCH_DATA, where ROOT/aul, ROOT/busbra "
-            "... hold the releases as unpacked (`ubench tasks` says where each is had from)"
+            "... hold the releases as unpacked (`ubench tasks` says where to get each)"
         )
     task = task_zoo.load(name, data, reading)
     if task.card.type not in task_types.registry:

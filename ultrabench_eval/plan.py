@@ -47,7 +47,7 @@ class Missing:
     name: str
     reason: str
     command: str
-    """That mends it."""
+    """That fixes it."""
 
 
 @dataclass(frozen=True)
@@ -192,7 +192,7 @@ def _licences(ready: Ready) -> list[Terms]:
 
 
 def _missing(ready: Ready) -> list[Missing]:
-    """Models and tasks that cannot be had, with the command that mends it."""
+    """Models and tasks that cannot be had, with the command that fixes it."""
     root = ready.root
     weights = [
         Missing("weights", name, reason, remedies.for_weights(name))

@@ -1,4 +1,4 @@
-"""Where the original releases are had from: data only; `tasks.obtain.download.fetch` acts on it.
+"""Where to get the original releases: data only; `tasks.obtain.download.fetch` acts on it.
 
 A statement is called verified if it was seen on a host's or the authors' own pages, files or code,
 or follows from them. None of these records could be opened while this was written: what they state

@@ -13,7 +13,7 @@ def doctor(
     plugin: options.Plugins = None,
     as_json: options.Json = False,
 ) -> None:
-    """Look at versions, device, weights, data, cache and disk; tell what mends each failed check.
+    """Look at versions, device, weights, data, cache and disk; tell how to fix each failed check.
 
     Takes seconds: no network is loaded, no image read. Exit code 0: nothing essential fails; 1: it
     does. Weights and data that are not here are told, but not essential: there are models and
@@ -34,7 +34,7 @@ def doctor(
         rows.append((mark, check.area, check.name, check.found))
         if check.command:
             rows.append(("", "", "", f"> {check.command}"))
-    show.table(("", "area", "what", "found; > what mends it"), rows)
+    show.table(("", "area", "what", "found; > how to fix it"), rows)
     print()
     for sentence in surgery.summary(checks):
         show.say(sentence)

@@ -24,7 +24,7 @@ def plan(
     """Tell what `ubench run` would do with the same options: cells, images, time, disk, licences.
 
     Nothing is measured. Exit code 0: the run can start; 1: something is missing (told with the
-    command that mends it); 2: the options are wrong.
+    command that fixes it); 2: the options are wrong.
     """
     from ultrabench_eval.plan import forecast
     from ultrabench_eval.progress import Progress

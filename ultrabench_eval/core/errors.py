@@ -10,7 +10,7 @@ from ultrabench_eval.core.names import printable
 
 
 class UserError(Exception):
-    """Bad input, told in one sentence: what is wrong, in which file, how to mend it.
+    """Bad input, told in one sentence: what is wrong, in which file, how to fix it.
 
     The command line prints the sentence and leaves with exit code 2; inside a run it becomes
     the error row of the cells it spoils. Anything else that escapes is a bug of ours.

@@ -183,14 +183,14 @@ def _read(path: Path, kind: type[T], key: Sequence[str]) -> list[T]:
         raise not_found("published figures", path, "install again") from error
     lines = csv.DictReader(io.StringIO(text))
     if lines.fieldnames != list(columns):
-        raise UserError(f"{path} must have the columns {','.join(columns)}; mend its first line")
+        raise UserError(f"{path} must have the columns {','.join(columns)}; correct its first line")
     rows: dict[tuple[object, ...], T] = {}
     for line in lines:
         try:
             row = kind(**{name: convert(line[name]) for name, convert in columns.items()})
         except (ValueError, TypeError) as error:
             raise UserError(
-                f"{path} line {lines.line_num} is not understood ({error}); mend the line"
+                f"{path} line {lines.line_num} is not understood ({error}); correct the line"
             ) from error
         at = tuple(getattr(row, name) for name in key)
         if at in rows:
