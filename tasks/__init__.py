@@ -79,6 +79,7 @@ def folder_of(name: str, root: Path) -> Path:
     Raises:
         UserError: several folders hold it.
     """
+    name = card(name).dataset or name if name in registry else name
     exact = root / name
     if exact.is_dir() or not root.is_dir():
         return exact
@@ -120,11 +121,12 @@ def register(name: str, target: Any = None) -> Any:
 
 
 def card(name: str) -> TaskCard:
-    """What is known of a task without its data: the CARD beside its reader."""
+    """What is known of a task without its data: the CARD beside its reader, or, where a module has
+    readers of several tasks, its CARDS by name."""
     from tasks.task import TaskCard
 
-    read = registry.get(name)
-    known = getattr(sys.modules[read.__module__], "CARD", None)
+    module = sys.modules[registry.get(name).__module__]
+    known = getattr(module, "CARDS", {}).get(name, getattr(module, "CARD", None))
     if isinstance(known, TaskCard):
         return known
     return TaskCard(name, title=name, organ="not stated", target="not stated", classes=())

@@ -76,8 +76,9 @@ def of_task(task: Task, path: Path, count: int) -> None:
         [item.image for _, item in chosen],
         [item.scan_mask for _, item in chosen if item.scan_mask is not None],
         [
-            f"{item.image.name.rpartition('/')[2]} ({name}, {task.classes[item.label]})"
+            f"{item.image.name.rpartition('/')[2]} ({', '.join(filter(None, told))})"
             for name, item in chosen
+            for told in [(name, task.told(item))]
         ],
     )
 

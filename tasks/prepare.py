@@ -135,9 +135,9 @@ def differences(task: Task, root: Path) -> list[str]:
     except UserError as error:
         return [str(error)]
     rows = [
-        SplitRow(image.name, task.classes[label], name, group or "", digest)
+        SplitRow(item.image.name, task.told(item), name, item.group or "", digest)
         for name, split in task.splits.items()
-        for (image, label, group, _), digest in zip(split.items, split.digests, strict=True)
+        for item, digest in zip(split.items, split.digests, strict=True)
     ]
     here = {row.image for row in rows}
     used = {name: row for name, row in before.items() if row.split != UNUSED or name in here}
@@ -254,7 +254,8 @@ def text(report: Report, agreement: Iterable[ultrabench.SplitAgreement]) -> str:
 def counts(task: Task) -> list[tuple[str, ...]]:
     """Images by class and split, and the published counts: rows of text."""
     here = task.counts()
-    rows = [(name, *(here[part][code] for part in here)) for code, name in enumerate(task.classes)]
+    classes = task.classes if task.targets == "class" else ()
+    rows = [(name, *(here[part][code] for part in here)) for code, name in enumerate(classes)]
     rows.append(("all", *(sum(here[part]) for part in here)))
     if task.card.groups != "none":
         groups = [len(set(split.groups or ())) for split in task.splits.values()]

@@ -48,8 +48,8 @@ def rows(task: Task) -> Iterator[tuple[SplitRow, Image]]:
     """Every image of a task, used or not, with its row but for the hash, which takes a reading."""
     for name, split in [*task.splits.items(), (UNUSED, None)]:
         for item in task.unused if split is None else split.items:
-            label, group = task.classes[item.label], item.group or ""
-            yield SplitRow(item.image.name, label, name, group, ""), item.image
+            row = SplitRow(item.image.name, task.told(item), name, item.group or "", "")
+            yield row, item.image
 
 
 def write(table: Iterable[SplitRow], path: Path) -> None:
@@ -119,7 +119,7 @@ def _check_groups(named: dict[str, SplitRow], known: dict[str, Item], path: Path
 
 def _checked(task: Task, item: Item, row: SplitRow, path: Path) -> Item:
     """The item of a row, with the row's group; or what contradicts the row."""
-    label = task.classes[item.label]
+    label = task.told(item)
     if row.label and row.label != label:
         raise UserError(
             f"{path} says that {item.image.name} is '{row.label}', but its release says "

@@ -12,8 +12,10 @@ from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 
+from tasks import targets
 from tasks.samples.images import Image, verifiable
 from tasks.scan.scan_mask import EstimatedMask
+from tasks.targets import Kind, LabelMask, Target, Targets
 from ultrabench_eval.core import hashing, names
 from ultrabench_eval.core.errors import UserError
 from ultrabench_eval.core.licence_kind import LicenceKind
@@ -65,11 +67,16 @@ class TaskCard:
     """Name in print, e.g. "FATTY LIVER"."""
     organ: str
     target: str
-    """What is classified, e.g. "mass malignancy"."""
+    """What is told of an image, e.g. "mass malignancy"."""
     classes: tuple[str, ...]
-    """Class names; the position is UltraBench's integer code."""
+    """Class names; the position is UltraBench's integer code. Of masks, the first is the
+    background. None where the target is a number."""
     type: str = "classification"
     """What kind of task it is: how its answers are scored (`ultrabench_eval.task_types`)."""
+    dataset: str = ""
+    """The task whose folder of a data root it is read from; "" is its own."""
+    unit: str = ""
+    """Of a target that is a number, e.g. "mm"."""
     paper: str = "not stated"
     source: str = "not stated"
     """Where the original release is available."""
@@ -104,28 +111,49 @@ class Item(NamedTuple):
     """One row of a release while a reader sorts it into splits."""
 
     image: Image
-    label: int
+    target: Target
     group: str | None = None
     scan_mask: ScanMask | None = None
     """The release's own; None: it is estimated from the image."""
+    factor: float = 1.0
+    """Of a number: what a prediction is multiplied by, because the image does not show it. A length
+    in mm is predicted in parts of the image's width, whose mm this is."""
+
+    @property
+    def number(self) -> int | float | None:
+        """Its target, if that is a class code or a number."""
+        return self.target if isinstance(self.target, int | float) else None
+
+    @property
+    def label(self) -> int:
+        """Its class code.
+
+        Raises:
+            TypeError: the target is none.
+        """
+        if not isinstance(self.target, int):
+            raise TypeError(f"the target of {self.image.name} is not a class")
+        return self.target
 
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Images of one split with their labels.
+    """Images of one split with what is right for each.
 
     Args:
         images: N images.
-        labels: class codes, int64 [N].
+        targets: class codes int64 [N], numbers float64 [N], or N masks.
         groups: N patient or video ids, or None where the release has none.
         scan_masks: N masks of the ultrasound region (bool [H, W] when read); not part of the
             fingerprint, for encoders do not see them.
+        factors: float64 [N], see `Item.factor`; None is all 1.
     """
 
     images: Sequence[Image]
-    labels: np.ndarray
+    targets: Targets
     groups: tuple[str, ...] | None = None
     scan_masks: Sequence[ScanMask] | None = None
+    factors: np.ndarray | None = None
 
     @classmethod
     def of(cls, items: Sequence[Item]) -> Split:
@@ -133,9 +161,10 @@ class Split:
         groups = tuple(names.printable(item.group) for item in items if item.group is not None)
         return cls(
             images=tuple(item.image for item in items),
-            labels=np.array([item.label for item in items], dtype=np.int64),
+            targets=targets.of([item.target for item in items]),
             groups=groups if len(groups) == len(items) > 0 else None,
             scan_masks=tuple(item.scan_mask or EstimatedMask(item.image) for item in items),
+            factors=_factors(items),
         )
 
     def __post_init__(self) -> None:
@@ -146,12 +175,30 @@ class Split:
         return len(self.images)
 
     @property
+    def labels(self) -> np.ndarray:
+        """Class codes, int64 [N].
+
+        Raises:
+            TypeError: the targets are none.
+        """
+        if isinstance(self.targets, tuple) or self.targets.dtype != np.int64:
+            raise TypeError("the targets of this split are not classes")
+        return self.targets
+
+    @property
     def items(self) -> list[Item]:
         """The N rows that the split was made `of`."""
+        every: Sequence[Target] = self.masks or np.asarray(self.targets).tolist()
         groups = self.groups or (None,) * len(self)
         masks = self.scan_masks or (None,) * len(self)
-        rows = zip(self.images, self.labels.tolist(), groups, masks, strict=True)
+        factors = [1.0] * len(self) if self.factors is None else self.factors.tolist()
+        rows = zip(self.images, every, groups, masks, factors, strict=True)
         return [Item(*row) for row in rows]
+
+    @property
+    def masks(self) -> tuple[LabelMask, ...]:
+        """The N targets where they are masks, else ()."""
+        return self.targets if isinstance(self.targets, tuple) else ()
 
     @cached_property
     def digests(self) -> tuple[str, ...]:
@@ -160,12 +207,13 @@ class Split:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over image content, labels and groups, in order; names of files don't count."""
+        """SHA-256 over image content, targets and groups, in order; names of files don't count."""
         return hashing.digest(
             {
                 "images": self.digests,
-                "labels": self.labels.tolist(),
+                "labels": targets.identity(self.targets),
                 "groups": self.groups,
+                **({} if self.factors is None else {"factors": self.factors.tolist()}),
             }
         )
 
@@ -180,8 +228,8 @@ class Task:
     """A task: three splits and what to know of them.
 
     Raises:
-        UserError: on construction, if a split is empty, a label is out of range, a class has no
-            training image, or a group stands in two splits.
+        UserError: on construction, if a split is empty, a label is out of range or a number not
+            finite, a class has no training image, or a group stands in two splits.
     """
 
     card: TaskCard
@@ -202,7 +250,8 @@ class Task:
     def __post_init__(self) -> None:
         for name, split in self.splits.items():
             self._check_split(name, split)
-        self._check_classes()
+        if self.targets == "class":
+            self._check_classes()
         self._check_groups()
 
     @property
@@ -214,6 +263,11 @@ class Task:
     def classes(self) -> tuple[str, ...]:
         """Class names; the position is the integer code of the labels."""
         return self.card.classes
+
+    @property
+    def targets(self) -> Kind:
+        """What is told of an image."""
+        return targets.kind(self.train.targets)
 
     @property
     def splits(self) -> dict[str, Split]:
@@ -230,6 +284,12 @@ class Task:
         if self.card.type != "classification":  # whose fingerprints are older than other kinds
             parts["type"] = self.card.type
         return hashing.digest(parts)
+
+    def told(self, item: Item) -> str:
+        """What is right for an image, in words: its class, or number and unit; "" of a mask."""
+        if self.targets == "class":
+            return self.classes[item.label]
+        return f"{item.target:g} {self.card.unit}".strip() if item.number is not None else ""
 
     def seen_in_training(self) -> dict[str, tuple[str, ...]]:
         """Names of the validation and test images whose content is that of a training image too.
@@ -248,7 +308,10 @@ class Task:
         }
 
     def counts(self) -> dict[str, list[int]]:
-        """Images per class (a list of C) for each split."""
+        """Images per class (a list of C) for each split; of all images where no image is of one
+        class."""
+        if self.targets != "class":
+            return {name: [len(split)] for name, split in self.splits.items()}
         return {
             name: np.bincount(split.labels, minlength=len(self.classes)).tolist()
             for name, split in self.splits.items()
@@ -257,13 +320,25 @@ class Task:
     def _check_split(self, name: str, split: Split) -> None:
         if len(split) == 0:
             raise UserError(f"task '{self.name}' has no {name} images in {self.origin}; add some")
-        for what in (split.labels, split.groups, split.scan_masks):
+        for what in (split.targets, split.groups, split.scan_masks, split.factors):
             if what is not None and len(what) != len(split):
                 raise ValueError(
-                    f"{self.name}/{name}: labels, groups or scan masks differ in length from images"
+                    f"{self.name}/{name}: targets, groups or scan masks differ in length from "
+                    "images"
                 )
-        if split.labels.dtype != np.int64:
-            raise ValueError(f"{self.name}/{name}: labels are {split.labels.dtype}, not int64")
+        if self.card.type == "classification" and self.targets != "class":
+            raise ValueError(
+                f"{self.name}/{name}: targets of a classification task are class codes"
+            )
+        if targets.kind(split.targets) != self.targets:
+            raise ValueError(f"{self.name}/{name}: its targets are another kind than in training")
+        if self.targets == "number" and not np.isfinite(np.asarray(split.targets)).all():
+            raise UserError(
+                f"task '{self.name}' has {name} targets that are not finite in {self.origin}; "
+                "correct them, or leave those images out"
+            )
+        if self.targets != "class":
+            return
         wrong = set(split.labels.tolist()) - set(range(len(self.classes)))
         if wrong:
             raise UserError(
@@ -295,3 +370,9 @@ class Task:
                 f"{' and '.join(places[shared[0]])}), so the test is not independent; "
                 "keep each group within one split"
             )
+
+
+def _factors(items: Sequence[Item]) -> np.ndarray | None:
+    """Those of items that have any."""
+    found = np.array([item.factor for item in items], dtype=np.float64)
+    return None if (found == 1).all() else found

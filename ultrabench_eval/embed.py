@@ -59,15 +59,9 @@ class Embedding:
     def columns(self) -> dict[str, list[Any]]:
         """Of each image what is known of it: id, sha256, split, label, code, group."""
         rows = [
-            (image.name, digest, name, self.task.classes[code], code, group)
+            (item.image.name, digest, name, self.task.told(item), item.number, item.group)
             for name, split in self.task.splits.items()
-            for image, digest, code, group in zip(
-                split.images,
-                split.digests,
-                split.labels.tolist(),
-                split.groups or (None,) * len(split),
-                strict=True,
-            )
+            for item, digest in zip(split.items, split.digests, strict=True)
         ]
         names = ("id", "sha256", "split", "label", "code", "group")
         return dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))

@@ -91,7 +91,7 @@ def test_leakage_between_validation_and_test_shows_without_training_groups() -> 
 
 @pytest.mark.parametrize(
     "changes",
-    [{"labels": np.array([0, 1])}, {"groups": ("p1",)}, {"groups": ()}, {"scan_masks": ()}],
+    [{"targets": np.array([0, 1])}, {"groups": ("p1",)}, {"groups": ()}, {"scan_masks": ()}],
 )
 def test_lengths_must_agree(changes: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="differ in length"):
@@ -99,8 +99,30 @@ def test_lengths_must_agree(changes: dict[str, object]) -> None:
 
 
 def test_labels_must_be_int64() -> None:
-    with pytest.raises(ValueError, match="float64"):
-        toy(train=dataclasses.replace(toy().train, labels=np.array([0.0, 1.0, 1.0])))
+    with pytest.raises(TypeError, match="float32"):
+        toy(train=dataclasses.replace(toy().train, targets=np.array([0, 1, 1], np.float32)))
+    with pytest.raises(ValueError, match="class codes"):
+        toy(train=dataclasses.replace(toy().train, targets=np.array([0.0, 1.0, 1.0])))
+
+
+def test_numbers_are_told_with_their_unit_and_must_be_finite() -> None:
+    def numbers(values: list[float], factor: float = 1.0) -> Split:
+        images = split("n", [0] * len(values)).images
+        items = [Item(i, v, factor=factor) for i, v in zip(images, values, strict=True)]
+        return Split.of(items)
+
+    card = dataclasses.replace(toy().card, type="regression", classes=(), unit="mm")
+    three = {name: numbers([1.5, 20.0]) for name in ("train", "validation", "test")}
+    task = toy(card=card, **three)
+    assert task.targets == "number" and task.counts()["test"] == [2]
+    assert [task.told(item) for item in task.test.items] == ["1.5 mm", "20 mm"]
+    scaled = toy(card=card, **{**three, "test": numbers([1.5, 20.0], 3.0)})
+    assert [item.factor for item in scaled.test.items] == [3.0, 3.0]
+    assert scaled.fingerprint != task.fingerprint
+    with pytest.raises(UserError, match="validation targets that are not finite"):
+        toy(card=card, **{**three, "validation": numbers([1.0, float("nan")])})
+    with pytest.raises(ValueError, match="another kind than in training"):
+        toy(card=card, **{**three, "validation": split("v", [0, 1])})
 
 
 def test_fingerprint_is_stable() -> None:

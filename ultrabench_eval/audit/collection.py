@@ -39,7 +39,7 @@ def of_task(task: Task) -> list[Entry]:
     """All images of a task: its three splits, then those of the release in no split."""
     parts = [(name, split.items) for name, split in task.splits.items()]
     return [
-        Entry(item.image, task.name, name, task.classes[item.label], item.group or "")
+        Entry(item.image, task.name, name, task.told(item), item.group or "")
         for name, items in [*parts, (UNUSED, task.unused)]
         for item in items
     ]
