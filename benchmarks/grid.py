@@ -67,7 +67,7 @@ def measure(card: tasks.TaskCard, probe: str, how: Protocol, width: int, clock: 
     for subset in cells:
         chosen = stack.of_subset(subset).chosen()
         with clock("predictions"):
-            test, validation = (chosen.predict_proba(z).numpy() for z in (tx, vx))
+            test, validation = (chosen.predict(z).numpy() for z in (tx, vx))
         with clock("metrics"):
             of_validation = (validation, vy.numpy())
             classification.score(test, ty.numpy(), groups=groups, validation=of_validation)

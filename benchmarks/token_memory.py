@@ -59,7 +59,7 @@ def one(folder: Path, images: int, standardize: bool) -> dict[str, object]:
     data = ProbeData(x, y[:cut], vx, y[cut:], CLASSES)  # type: ignore[type-var]
     probe = probes.get("attentive").train(data, draws, protocol)
     found = {"query": probe.query, "weight": probe.weight, "bias": probe.bias}
-    found["predictions"] = probe.predict_proba(vx)
+    found["predictions"] = probe.predict(vx)
     seconds, digest = time.perf_counter() - start, hashing.short(hashing.digest_tensors(found))
     return {"before": before, "peak": resident("VmHWM"), "seconds": seconds, "digest": digest}
 

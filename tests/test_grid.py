@@ -14,11 +14,28 @@ from ultrabench_eval.protocol import PAPER, TUNED, Gradient, Protocol
 
 def test_cells_are_fractions_uncorrupted_and_corruptions_on_all_images() -> None:
     grid = Grid.parse("linear,knn", "paper,tuned", "1,50", "blur,shadow")
-    cells = [at for _, at in grid.cells("m", "t")]
-    assert len(cells) == len(set(cells)) == len(grid) == 2 * 2 * (3 + 2 * 3)
+    cells = [at for _, at in grid.cells("m", "t", "classes")]
+    assert len(cells) == len(set(cells)) == grid.count("classes") == 2 * 2 * (3 + 2 * 3)
     assert {at.fraction for at in cells} == {1, 50, 100}  # corrupted ones need the whole
     assert all(at.fraction == 100 for at in cells if at.corruption != "none")
     assert {at.protocol for at in cells if at.probe == "knn"} == {PAPER.id("knn"), TUNED.id("knn")}
+
+
+def test_each_kind_of_task_has_its_usual_probe_and_protocol() -> None:
+    grid = Grid.parse(None, None, "10,100", "none")
+    assert {at.probe for _, at in grid.cells("m", "t", "classes")} == {"linear"}
+    assert [at.protocol for _, at in grid.cells("m", "t", "classes")] == [PAPER.id("linear")] * 2
+    cut = Grid.parse(None, None, "10", "none", "subset")
+    assert [one.name for one, _ in cut.ways("classes")] == ["paper_cut"]
+
+
+def test_what_is_named_is_for_the_tasks_that_it_predicts() -> None:
+    grid = Grid.parse("logistic", None, "100", "none")
+    assert grid.count("classes") == 1
+    assert grid.count("masks") == 0
+    assert "--probe names none that predicts masks; add dense" in grid.lacks("masks")
+    assert "--protocol names none" in Grid.parse(None, "tuned", "100", "none").lacks("masks")
+    assert not Grid.parse(None, "tuned", "100", "none").lacks("classes")
 
 
 def test_lists_and_objects_are_the_same_as_text() -> None:

@@ -323,7 +323,7 @@ def test_temperatures_come_from_the_validation_images_in_use(tmp_path: Path) -> 
             }
             stream = Stream(0, seed, *(torch.from_numpy(rows[n]) for n in ("train", "validation")))
             probe = probes.get("knn").train(data, [stream], protocol)
-            test, every = (probe.predict_proba(x[name]).numpy() for name in ("test", "validation"))
+            test, every = (probe.predict(x[name]).numpy() for name in ("test", "validation"))
             used = rows["validation"]
             truth = task.validation.labels
             for losses, fitted_on in (

@@ -250,7 +250,7 @@ def test_features_are_written_with_all_that_is_known_of_the_images(
 
     test = torch.from_numpy(features[[s == "test" for s in table["split"].to_pylist()]])
     stored = Cells(kept.out).predictions(cell)["probabilities"]
-    assert found[1].predict_proba(test).numpy().tobytes() == stored.tobytes()
+    assert found[1].predict(test).numpy().tobytes() == stored.tobytes()
     before = file.read_bytes()
     assert ubench("embed", *words, "--out", str(file)).returncode == 0
     assert file.read_bytes() == before

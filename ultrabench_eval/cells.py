@@ -18,7 +18,7 @@ or is older than what was written last.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ from ultrabench_eval.core import files, hashing
 from ultrabench_eval.core.errors import UserError
 from ultrabench_eval.corrupt import Corruption
 from ultrabench_eval.ledger import Ledger
-from ultrabench_eval.metrics import Metric
+from ultrabench_eval.metrics import OF_TASK, Metric
 from ultrabench_eval.sealed import AGAIN, EARLIER, Sealed
 from ultrabench_eval.stats import intervals
 from ultrabench_eval.test_set import TestSet
@@ -92,7 +92,7 @@ class CorruptionFacts(Sealed):
 class Cell(Sealed):
     """What is known of one cell. H is the number of seeds."""
 
-    later = frozenset({"type", "main", "described", "corrupted_by"})
+    later = frozenset({"type", "main", "described", "corrupted_by", "remarks"})
 
     coordinates: Coordinates
     identity: dict[str, str | int]
@@ -124,6 +124,8 @@ class Cell(Sealed):
     """The metrics that are not built in, so that pages can be made without their plugin."""
     corrupted_by: CorruptionFacts | None = None
     """The corruption, if it is a plugin's."""
+    remarks: tuple[str, ...] = ()
+    """What belongs under its scores (`TaskType.remarks`)."""
     notes: list[str]
     protocol: dict[str, Any]
     """All settings of the probe."""
@@ -141,7 +143,11 @@ class Cell(Sealed):
         every = task_types.get(self.type).every if self.type in task_types.registry else ()
         facts = {name: one.model_dump() for name, one in self.described.items()}
         described = {name: Metric(name, task_type=self.type, **one) for name, one in facts.items()}
-        return described | {metric.name: metric for metric in every}
+        unit = self.task.get("unit", "")
+        return {
+            name: replace(metric, unit=unit) if metric.unit == OF_TASK else metric
+            for name, metric in (described | {one.name: one for one in every}).items()
+        }
 
     @property
     def main_metric(self) -> Metric:

@@ -113,7 +113,7 @@ class ProbeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         known = known if isinstance(known, Protocol) else protocols.load(known)
         draws = streams(len(train[0]), len(other[0]), range(self.seeds), None, None)
         self.probes_: Probes = probes.get(self.probe).train(data, draws, known).chosen()
-        of_seeds = self.probes_.predict_proba(data.validation_x).numpy()
+        of_seeds = self.probes_.predict(data.validation_x).numpy()
         self.temperatures_ = np.array(
             [calibration.temperature(p, other[1]) if self.calibrated else 1.0 for p in of_seeds]
         )
@@ -123,7 +123,7 @@ class ProbeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Class probabilities, float64 [N, C] in the order of `classes_`."""
         check_is_fitted(self)
         x = self._read(torch.from_numpy(self._checked(X, reset=False)[0]))
-        of_seeds = self.probes_.predict_proba(x).numpy()
+        of_seeds = self.probes_.predict(x).numpy()
         if self.calibrated:
             of_seeds = calibration.apply(of_seeds, self.temperatures_[:, None])
         mean = of_seeds.mean(0, dtype=np.float64)

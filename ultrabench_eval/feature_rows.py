@@ -20,10 +20,10 @@ from ultrabench_eval.core.errors import UserError
 
 
 class Features(ABC):
-    """Features of N images: [N, D], or tokens [N, T, D].
+    """Features of N images: [N, D], tokens [N, T, D], or maps [N, D, h, w].
 
     Attributes:
-        shape: (N, D) or (N, T, D).
+        shape: of all, N first.
         dtype: of what `rows` and `batches` give.
     """
 

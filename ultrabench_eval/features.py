@@ -25,7 +25,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
-from torch.nn.functional import adaptive_avg_pool2d, cosine_similarity
+from torch.nn.functional import adaptive_avg_pool2d, cosine_similarity, interpolate
 
 from model_zoo import Encoder
 from tasks.samples.images import Image
@@ -47,9 +47,12 @@ _TRIES = 3  # at features that turn out to be damaged
 _SAMPLE, _SAME = 2, 0.999  # images that are compared before an earlier shard is adopted, and how
 
 Advance = Callable[[int], None]
-Kind = Literal["pooled", "tokens"]
-"""`encode()` [D], or `tokens()` [T, D] in float16, which are a hundred times as many numbers."""
+Kind = Literal["pooled", "tokens", "maps"]
+"""`encode()` [D]; or in float16, a hundred times as many numbers, `tokens()` [T, D] or `maps()`
+[D, h, w]."""
 TOKENS = 16  # a side of the token grid at most; larger ones are averaged down to it
+PLACES = 28  # the same of a map
+_DIMENSIONS = {"pooled": 2, "tokens": 3, "maps": 4}
 T = TypeVar("T")
 
 
@@ -130,7 +133,8 @@ class Store:
         return [d for d in dict.fromkeys(digests) if d not in self._places]
 
     def read(self, digests: Sequence[str]) -> Features:
-        """Features of N images: float32 [N, D] in memory, or streamed tokens, float16 [N, T, D].
+        """Features of N images: float32 [N, D] in memory; or streamed in float16, tokens [N, T, D]
+        or maps [N, D, h, w].
 
         Raises:
             Damaged: a shard is not what was written; it is removed.
@@ -289,8 +293,8 @@ class Store:
         Raises:
             Damaged: they cannot.
         """
-        dtype, dimensions = (torch.float32, 2) if self.kind == "pooled" else (torch.float16, 3)
-        if features.dtype != dtype or features.ndim != dimensions:
+        dtype = torch.float32 if self.kind == "pooled" else torch.float16
+        if features.dtype != dtype or features.ndim != _DIMENSIONS[self.kind]:
             raise Damaged(f"it holds {features.dtype} {list(features.shape)}")
         if len(features) != len(digests) or not torch.isfinite(features).all():
             raise Damaged("it holds other rows than it lists, or values that are not finite")
@@ -351,13 +355,29 @@ def encode_batch(encoder: Encoder, inputs: Sequence[Tensor], kind: Kind = "poole
     if kind == "pooled":
         return encoder.encode_prepared(filled)[: len(inputs)].cpu()
     try:
+        if kind == "maps":
+            return _joined(encoder.maps_prepared(filled))[: len(inputs)].half().cpu()
         tokens = encoder.tokens_prepared(filled)[: len(inputs)]
     except NotImplementedError as error:
+        what = "feature maps" if kind == "maps" else "patch tokens"
         raise UserError(
-            f"model '{encoder.name}' has no patch tokens, which the attentive probe is trained on; "
-            "leave out one of the two"
+            f"model '{encoder.name}' has no {what}, which the probe is trained on; leave out one "
+            "of the two"
         ) from error
     return _few(tokens).half().cpu()
+
+
+def _joined(maps: Sequence[Tensor]) -> Tensor:
+    """Maps [B, D, h, w] side by side on the grid of the first, of at most `PLACES` a side."""
+    sides = min(maps[0].shape[-2], PLACES), min(maps[0].shape[-1], PLACES)
+    down = [adaptive_avg_pool2d(one, sides) if one.shape[-1] > PLACES else one for one in maps]
+    same = [
+        one
+        if one.shape[-2:] == sides
+        else interpolate(one, sides, mode="bilinear", align_corners=False)
+        for one in down
+    ]
+    return torch.cat(same, 1)
 
 
 def _few(tokens: Tensor) -> Tensor:

@@ -1,4 +1,7 @@
-"""The conditions of a run: probes x protocols x (fractions of the training images, corruptions)."""
+"""The conditions of a run: probes x protocols x (fractions of the training images, corruptions).
+
+A task is measured with those of the probes and protocols that predict what it asks for.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from ultrabench_eval import probes as probe_zoo
 from ultrabench_eval.cells import Coordinates
 from ultrabench_eval.core.errors import UserError, did_you_mean
 from ultrabench_eval.protocol import Protocol
+from ultrabench_eval.task_types.task_type import Predicts
 
 
 @dataclass(frozen=True)
@@ -20,8 +24,8 @@ class Grid:
     """What is measured of every model on every task.
 
     Args:
-        probes: names of `probes.names()`.
-        protocols: how they are trained.
+        probes: names of `probes.names()`; none: what is usual (`protocol.USUAL`).
+        protocols: how they are trained; none: what is usual.
         fractions: percent of the training images, ascending.
         corruptions: of the test images, at every severity; their probes are trained on all
             training images, uncorrupted.
@@ -35,8 +39,8 @@ class Grid:
     @classmethod
     def parse(
         cls,
-        probes: str | Sequence[str],
-        protocols: str | Path | Protocol | Sequence[str | Path | Protocol],
+        probes: str | Sequence[str] | None,
+        protocols: str | Path | Protocol | Sequence[str | Path | Protocol] | None,
         fractions: str | int | Sequence[str | int],
         corruptions: str | Sequence[str],
         fewshot_validation: str | None = None,
@@ -54,26 +58,28 @@ class Grid:
         Raises:
             UserError: unknown names, fractions out of range.
         """
-        names, known = tuple(dict.fromkeys(_parts(probes))), probe_zoo.names()
+        names, known = tuple(dict.fromkeys(_parts(probes or ()))), probe_zoo.names()
         for name in names:
             if name not in probe_zoo.registry:
                 raise UserError(
                     f"there is no probe '{name}'{did_you_mean(name, known)} there are "
                     f"{', '.join(known)}"
                 )
-        if not names:
+        if not names and probes is not None:
             raise UserError(f"no probe is asked for; there are {', '.join(known)}")
         loaded = [
-            one if isinstance(one, Protocol) else protocol.load(one) for one in _parts(protocols)
+            one if isinstance(one, Protocol) else protocol.load(one)
+            for one in _parts(protocols or ())
         ]
         if fewshot_validation not in (None, "whole", "subset"):
             raise UserError(f"--fewshot-validation is whole or subset, not '{fewshot_validation}'")
+        if not loaded and protocols is not None:
+            raise UserError("no protocol is asked for; write --protocol paper")
         if fewshot_validation == "subset":
+            loaded = loaded or [one for _, one in protocol.USUAL.values()]
             loaded = [
                 replace(one, name=f"{one.name}_cut", fewshot_validation="subset") for one in loaded
             ]
-        if not loaded:
-            raise UserError("no protocol is asked for; write --protocol paper")
         by_name = {one.name: one for one in loaded}
         if len(by_name) < len(dict.fromkeys(loaded)):
             raise UserError("two protocols have the same name; rename one")
@@ -84,17 +90,37 @@ class Grid:
             percents = sorted({*percents, 100})  # corrupted test sets belong to whole training
         return cls(names, tuple(by_name.values()), tuple(percents), worse)
 
-    def cells(self, model: str, task: str) -> Iterator[tuple[Protocol, Coordinates]]:
-        """The cells of a model and a task, clean ones first."""
-        for one, probe in product(self.protocols, self.probes):
+    def ways(self, predicts: Predicts) -> list[tuple[Protocol, str]]:
+        """Protocols and probes for tasks of a kind; none if those that are named are for others."""
+        probe, one = protocol.USUAL[predicts]
+        named = [name for name in self.probes if probe_zoo.get(name).predicts == predicts]
+        loaded = [one for one in self.protocols if one.predicts == predicts]
+        return list(product(loaded if self.protocols else [one], named if self.probes else [probe]))
+
+    def lacks(self, predicts: Predicts) -> str:
+        """Why `ways` are none, as a sentence ends; "" if there are some."""
+        if self.ways(predicts):
+            return ""
+        probe, one = protocol.USUAL[predicts]
+        option, add = "--protocol", one.name
+        if self.probes and not any(probe_zoo.get(p).predicts == predicts for p in self.probes):
+            option, add = "--probe", probe
+        return f"{option} names none that predicts {predicts}; add {add}, or leave the option out"
+
+    def cells(
+        self, model: str, task: str, predicts: Predicts
+    ) -> Iterator[tuple[Protocol, Coordinates]]:
+        """The cells of a model and a task, which is of a kind; clean ones first."""
+        for one, probe in self.ways(predicts):
             for fraction in self.fractions:
                 yield one, Coordinates(model, task, one.id(probe), probe, fraction)
             for name, severity in product(self.corruptions, corrupt.SEVERITIES):
                 yield one, Coordinates(model, task, one.id(probe), probe, 100, name, severity)
 
-    def __len__(self) -> int:
+    def count(self, predicts: Predicts) -> int:
+        """How many `cells` there are."""
         conditions = len(self.fractions) + len(self.corruptions) * len(corrupt.SEVERITIES)
-        return len(self.probes) * len(self.protocols) * conditions
+        return len(self.ways(predicts)) * conditions
 
 
 def _parts(asked: object) -> list[Any]:

@@ -62,7 +62,7 @@ class RidgeProbe:
         )
         draws = streams(len(train), len(validation), [0], None, None)
         head = probes.get("ridge").train(data, draws, PAPER).chosen()
-        predicted = head.predict_proba(data.validation_x)[0].argmax(-1).numpy()
+        predicted = head.predict(data.validation_x)[0].argmax(-1).numpy()
         counts = classification.confusion(predicted, validation.labels, len(task.classes))
         return 100 * float(classification.of_counts(classification.MACRO_F1, counts))
 

@@ -118,6 +118,10 @@ class Model:
             )
         return self._encoder
 
+    def extent(self, height: int, width: int) -> tuple[float, float]:
+        """See `Encoder.extent`."""
+        return self.encoder().extent(height, width)
+
     def settle(self, dtype: str) -> None:
         """Fix what "auto" means; a network in memory follows."""
         self.dtype = dtype

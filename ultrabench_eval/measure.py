@@ -15,12 +15,14 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
+import tasks as task_zoo
 from model_zoo import behaviour, code_identity, executed
 from tasks.samples.images import Image
 from tasks.task import Split, Task
@@ -47,7 +49,7 @@ from ultrabench_eval.cells import (
 from ultrabench_eval.core import hashing
 from ultrabench_eval.core.errors import UserError
 from ultrabench_eval.corrupt import CorruptedImage
-from ultrabench_eval.feature_rows import Features
+from ultrabench_eval.feature_rows import Features, InMemory
 from ultrabench_eval.features import Kind, Store
 from ultrabench_eval.grid import Grid
 from ultrabench_eval.loading import Model
@@ -56,13 +58,14 @@ from ultrabench_eval.probe_files import Inputs, ProbeFiles
 from ultrabench_eval.probes.heads import DataOf, Head, Probes, at_an_edge, streams
 from ultrabench_eval.protocol import Protocol
 from ultrabench_eval.task_types.calibration import temperature
-from ultrabench_eval.task_types.task_type import TaskType
+from ultrabench_eval.task_types.task_type import Predicts, TaskType
 from ultrabench_eval.test_set import TestSet
 from ultrabench_eval.versions import versions
 
 Stage = Literal["done", "kept", "failed"]
 Read = Tensor | Features
-"""What a probe reads of N images: pooled features [N, D], or tokens [N, T, D]."""
+"""What a probe reads of N images: pooled features [N, D], tokens [N, T, D], or maps
+[N, D, h, w]."""
 CORRUPTION_SEED = 0  # there is one corrupted test set, the same for all seeds of the probe
 
 
@@ -105,7 +108,7 @@ def measure(
         task: or why it cannot be had.
         setting: of the run.
     """
-    places = [Place(at, one) for one, at in setting.grid.cells(model_name, task_name)]
+    places = places_of(model_name, task_name, task, setting.grid)
     guard = _FailureGuard(setting.cells, task if isinstance(task, Task) else None)
     with guard(places):
         if isinstance(task, str):
@@ -142,9 +145,9 @@ def is_finished(
     except (UserError, OSError):
         return False
     bench = Bench(model, task, setting)
-    places = [Place(at, one) for one, at in setting.grid.cells(model_name, task_name)]
     return all(
-        bench.is_whole(setting.cells.finished(place.at, bench.identity(place))) for place in places
+        bench.is_whole(setting.cells.finished(place.at, bench.identity(place)))
+        for place in places_of(model_name, task_name, task, setting.grid)
     )
 
 
@@ -185,6 +188,27 @@ class Place:
     def kind(self) -> Kind:
         """What its probe is trained on."""
         return probes.get(self.at.probe).reads
+
+
+def places_of(model: str, task_name: str, task: Task | str, grid: Grid) -> list[Place]:
+    """The cells that are asked for of a model and a task.
+
+    Args:
+        model: its name.
+        task_name: the task's label.
+        task: or why it cannot be had.
+        grid: the conditions.
+    """
+    predicts = predicts_of(task_name, task)
+    return [Place(at, one) for one, at in grid.cells(model, task_name, predicts)]
+
+
+def predicts_of(task_name: str, task: Task | str) -> Predicts:
+    """What is to be predicted for a task; of one that cannot be had, what its card says."""
+    if isinstance(task, Task):
+        return task_types.predicts(task.card.type)
+    base = task_zoo.split_name(task_name)[0]
+    return task_types.predicts(task_zoo.card(base).type if base in task_zoo.registry else "")
 
 
 class _FailureGuard:
@@ -285,6 +309,7 @@ class Bench:
         self.model, self.task, self.setting = model, task, setting
         self.type = task_types.get(task.card.type)
         self.scoring = scoring(self.type)
+        self._truths: dict[str, Any] = {}
         self.seconds = 0.0
         self.made_by: list[dict[str, str]] = []
 
@@ -308,6 +333,10 @@ class Bench:
         images = self._corrupted(name, severity)
         digests = [image.digest() for image in images]
         by_digest: dict[str, Image] = dict(zip(digests, images, strict=True))
+        if kind == "maps":  # large, and read once
+            with TemporaryDirectory(prefix="ubench-") as folder:
+                read = self._obtained(Store(Path(folder), kind), by_digest, digests)
+                return InMemory(read.whole()) if isinstance(read, Features) else read
         return self._obtained(self.store(name, severity, kind), by_digest, digests)
 
     def images(self, corruption: str, severity: int) -> dict[str, Image]:
@@ -368,20 +397,21 @@ class Bench:
         start = time.perf_counter()
         train, validation = self.task.train, self.task.validation
         rows = [self._rows(train, "train", fraction) for fraction in fractions]
+        known = probes.get(probe)
         cut = protocol.fewshot_validation == "subset"
         validation_rows = [
             self._rows(validation, "validation", fraction if cut else 100) for fraction in fractions
         ]
         data: DataOf[Any] = DataOf(
             x["train"],
-            torch.from_numpy(train.labels),
+            self._taught("train", x["train"], known.finer),
             x["validation"],
-            torch.from_numpy(validation.labels),
+            self._taught("validation", x["validation"], known.finer),
             len(self.task.classes),
         )
         seeds = range(self.setting.seeds)
         draws = streams(len(train), len(validation), seeds, rows, validation_rows)
-        stack = probes.get(probe).train(data, draws, protocol)
+        stack = known.train(data, draws, protocol)
         seconds = time.perf_counter() - start
         return {
             fraction: _Trained(stack, place, rows[place], validation_rows[place], seconds)
@@ -392,11 +422,28 @@ class Bench:
         """Images in use, one tensor a seed."""
         if percent == 100:
             return [torch.arange(len(split))] * self.setting.seeds
-        strata = self.type.strata(split.labels)
+        strata = self.type.strata(split.targets)
         return [
             torch.from_numpy(fewshot.subset(strata, split.groups, percent, seed, purpose))
             for seed in range(self.setting.seeds)
         ]
+
+    def _taught(self, split: str, x: Read, finer: int) -> Tensor:
+        """What is right for the images of a split, as probes are trained on it."""
+        width, *grid = x.shape[1:]
+        shape = (width, *(finer * side for side in grid))
+        return torch.from_numpy(self.type.taught(self._truth(split), shape))
+
+    def _truth(self, name: str) -> Any:
+        """What is right for the images of a split."""
+        if name not in self._truths:
+            split = self.task.splits[name]
+            extents = None
+            if split.masks:
+                sizes = [mask.read().shape for mask in split.masks]
+                extents = np.array([self.model.extent(*size) for size in sizes])
+            self._truths[name] = self.type.truth(split, extents)
+        return self._truths[name]
 
     # ---- cells ----------------------------------------------------------------------------------
 
@@ -435,14 +482,20 @@ class Bench:
         """Score the probes on a test set and write the cell."""
         start = time.perf_counter()
         chosen = trained.chosen
-        predicted = chosen.predict_proba(test_x).numpy()
-        of_validation = chosen.predict_proba(validation_x).numpy()
-        truth = self.task.validation.labels
+        predicted = chosen.predict(test_x).numpy()
+        of_validation = chosen.predict(validation_x).numpy()
+        truth = self._truth("validation")
         used = [rows.numpy() for rows in trained.validation_rows]
         validation = [(of_validation[seed][r], truth[r]) for seed, r in enumerate(used)]
-        scored = self.type.measure(predicted, self.test, validation)
         at = place.at
         clean = at.corruption == "none"
+        scored = self.type.measure(
+            predicted,
+            self.test,
+            validation,
+            settings=place.protocol.of(at.probe),
+            thorough=clean and at.fraction == 100,
+        )
         cell = Cell(
             coordinates=at,
             identity=self.identity(place),
@@ -462,8 +515,13 @@ class Bench:
             warnings=self._warnings(trained, at.fraction) if clean else [],
             synthetic=self.task.synthetic,
             random_weights=self.model.random_weights,
-            model={**self.model.info, "dim": test_x.shape[-1]},
-            task={"title": self.task.card.title, "groups": self.task.card.groups},
+            model={**self.model.info, "dim": test_x.shape[1 if place.kind == "maps" else -1]},
+            task={
+                "title": self.task.card.title,
+                "groups": self.task.card.groups,
+                **({"unit": self.task.card.unit} if self.task.card.unit else {}),
+            },
+            remarks=self.type.remarks(self.test),
             type=self.task.card.type,
             main=self.type.main.name,
             corrupted_by=_not_ours(at.corruption),
@@ -498,10 +556,12 @@ class Bench:
     @cached_property
     def test(self) -> TestSet:
         """What predictions are scored against."""
-        return TestSet.of(self.task)
+        return TestSet.of(self.task, self._truth("test"))
 
     def _warnings(self, trained: _Trained, fraction: int) -> list[str]:
-        bent = fewshot.bent(self.task.train.labels, self.task.classes, fraction)
+        bent = ""
+        if self.task.targets == "class":
+            bent = fewshot.bent(self.task.train.labels, self.task.classes, fraction)
         edges = at_an_edge(trained.tried, trained.chosen.heads)
         return [*([bent] if bent else []), *edges, *self._of_data]
 

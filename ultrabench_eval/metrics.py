@@ -15,6 +15,8 @@ import numpy as np
 from ultrabench_eval.core.errors import UserError
 from ultrabench_eval.core.registry import Registry
 
+OF_TASK = "target"
+"""The unit of a metric that has that of its task's targets, e.g. mm."""
 OfSums = Callable[[np.ndarray], np.ndarray]
 """A metric of sums: [..., K] -> [...]."""
 
@@ -26,7 +28,7 @@ class Metric:
     Args:
         name: column of the CSV files, e.g. "macro_f1".
         title: in tables, e.g. "macro F1".
-        unit: "%" (a number in [0, 1], shown in percent), "nats", "mm", or "" for none.
+        unit: "%" (a number in [0, 1], shown in percent), "nats", "mm", `OF_TASK`, or "" for none.
         of: what it is of sums of the task type's statistics, [..., K] -> [...]. Such a metric has
             an interval, and may be a task type's main one.
         of_rows: what it is of predictions and test samples, if sums do not suffice:

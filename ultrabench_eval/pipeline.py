@@ -18,13 +18,20 @@ from tasks import prepare as prepared
 from tasks.own_data.reading import Reading, unused
 from tasks.task import Task
 from ultrabench_eval import executors, loading, plugins, precision, remedies
-from ultrabench_eval.cells import Cells, Failure
+from ultrabench_eval.cells import Cells, Coordinates, Failure
 from ultrabench_eval.core import files, memory
 from ultrabench_eval.core.errors import UserError
 from ultrabench_eval.executors import Engine, Job, Lost, Outcome
 from ultrabench_eval.grid import Grid
 from ultrabench_eval.loading import Model, NoData, Plan, Problems
-from ultrabench_eval.measure import Setting, Stage, is_finished, measure
+from ultrabench_eval.measure import (
+    Setting,
+    Stage,
+    is_finished,
+    measure,
+    places_of,
+    predicts_of,
+)
 from ultrabench_eval.report import write
 from ultrabench_eval.report.results import kept
 from ultrabench_eval.request import Request
@@ -111,7 +118,7 @@ def run(
     files.remove_orphans(cells.out)
     for sentence in ready.notes:
         report(Step("note", sentence))
-    report(Step("begin", total=len(ready.units) * len(ready.setting.grid), work=_work(ready)))
+    report(Step("begin", total=ready.total, work=_work(ready)))
     if engine is None:
         measure_all(ready, report)
     else:
@@ -140,6 +147,16 @@ class Ready:
     """Tasks of "all" whose data are not there, by label, and the command that gets them."""
     notes: list[str]
     """What whoever asked must know before the run, a sentence each."""
+
+    def cells(self, unit: Unit) -> list[Coordinates]:
+        """Those of a unit."""
+        task = self.planned.tasks[unit.task]
+        return [place.at for place in places_of(unit.model, unit.task, task, self.setting.grid)]
+
+    @property
+    def total(self) -> int:
+        """How many cells there are."""
+        return sum(len(self.cells(unit)) for unit in self.units)
 
 
 def as_request(
@@ -198,6 +215,7 @@ def prepare(request: Request, report: Report = lambda step: None) -> Ready:
     root = None if request.data == PHANTOM else data_root(request.data)
     if root is not None and not (request.data or os.environ.get("UBENCH_DATA")):
         notes.append(f"no data folder is named, so data are taken from {root}")
+    task_names = _served(request, task_names, grid, notes)
     absent = _absent(request, task_names, root)
     task_names = [name for name in task_names if name not in absent]
     if absent and task_names:
@@ -221,6 +239,9 @@ def prepare(request: Request, report: Report = lambda step: None) -> Ready:
         accept_license=request.accept_license,
         compile=request.compile,
     )
+    for label, task in planned.tasks.items():
+        if isinstance(task, Task) and (why := grid.lacks(predicts_of(label, task))):
+            planned.tasks[label] = f"task '{label}' is {task.card.type}, and {why}"
     setting = Setting(
         *(Cells(out), cache, request.seeds, grid),
         lambda *at: report(Step("encode", *at)),
@@ -283,6 +304,18 @@ def phantom_root(cache: Path, wanted: Sequence[str], report: Report) -> Path:
 # ---- one function a stage -----------------------------------------------------------------------
 
 
+def _served(request: Request, task_names: list[str], grid: Grid, notes: list[str]) -> list[str]:
+    """Tasks without those that only "all" names and none of the probes and protocols is for."""
+    named = loading.resolve_names(request.tasks, ())
+    left_out: dict[str, list[str]] = {}
+    for name in task_names:
+        base = task_zoo.split_name(name)[0]
+        if not {name, base} & {*named} and (why := grid.lacks(predicts_of(name, ""))):
+            left_out.setdefault(why, []).append(name)
+    notes += [f"{', '.join(names)} left out, for {why}" for why, names in left_out.items()]
+    return [name for name in task_names if not any(name in names for names in left_out.values())]
+
+
 def _absent(request: Request, task_names: Sequence[str], root: Path | None) -> dict[str, str]:
     """The tasks that only "all" names and whose data are not there: how to get them."""
     named = loading.resolve_names(request.tasks, ())
@@ -324,7 +357,8 @@ def _mark_absent(ready: Ready) -> None:
     """
     cells = ready.setting.cells
     for model, task in product(ready.planned.models, ready.absent):
-        for _, at in ready.setting.grid.cells(model, task):
+        predicts = predicts_of(task, "")
+        for _, at in ready.setting.grid.cells(model, task, predicts):
             if not cells.holds(at):
                 how = ready.absent[task].replace(str(ready.root), "DATA")
                 reason = f"not found in the data folder; get them: {how}"
@@ -384,7 +418,7 @@ def measure_all(ready: Ready, report: Report, patience: float | None = None) -> 
         patience: see `units.in_turn`.
     """
     planned, setting = ready.planned, ready.setting
-    total = len(ready.units) * len(setting.grid)
+    total = ready.total
     done = 0
     loaded: Model | None = None
 
@@ -442,7 +476,7 @@ def _is_finished(ready: Ready) -> bool:
 
 def _shown(ready: Ready, report: Report) -> pd.DataFrame:
     """The leaderboard of a finished run; nothing is written."""
-    total = len(ready.units) * len(ready.setting.grid)
+    total = ready.total
     for done in range(total):
         report(Step("kept", done=done + 1, total=total))
     cells = ready.setting.cells
@@ -454,9 +488,9 @@ def _look_up(ready: Ready, report: Report) -> None:
 
     The folder may have been changed, or deleted, while the run was under way.
     """
-    cells, total = ready.setting.cells, len(ready.units) * len(ready.setting.grid)
+    cells, total = ready.setting.cells, ready.total
     for unit in ready.units:
-        for _, at in ready.setting.grid.cells(*unit):
+        for at in ready.cells(unit):
             if not cells.holds(at):
                 reason = (
                     f"its result is no longer in {cells.out}: was that folder changed? run again"
@@ -474,7 +508,7 @@ def _measure_by_workers(ready: Ready, engine: Engine, request: Request, report: 
     written = Written(out)
     stuck = [unit for unit in ready.units if _problem(ready.planned, unit)]
     jobs = [_job(ready, unit, request) for unit in _largest_first(ready) if unit not in stuck]
-    total = len(ready.units) * len(ready.setting.grid)
+    total = ready.total
     done = ended = 0
 
     def count(unit: Unit, stages: Iterable[Stage], new: int = 0) -> None:
@@ -544,7 +578,7 @@ def _job(ready: Ready, unit: Unit, request: Request) -> Job:
 def _given_up(ready: Ready, unit: Unit, reason: str, written: Written) -> Iterator[Stage]:
     """Error rows for the cells of a unit that its workers have not left behind."""
     setting, task = ready.setting, ready.planned.tasks[unit.task]
-    for _, at in setting.grid.cells(*unit):
+    for at in ready.cells(unit):
         if at in setting.given_up:
             yield "failed"
         elif at in written:

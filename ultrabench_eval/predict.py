@@ -145,7 +145,7 @@ def predict(
     reads = probes.get(cell.coordinates.probe).reads
     encoded = encode(loaded, given, folder, reads, report)
     x = encoded.whole() if reads == "pooled" else encoded
-    found = trained.predict_proba(x).numpy()  # [H, N, C]
+    found = trained.predict(x).numpy()  # [H, N, C]
     if calibrated:
         found = calibration.apply(found, np.array(facts.temperatures)[:, None])
     found = found.mean(0, dtype=np.float64) if seed is None else found[seeds.index(seed)]

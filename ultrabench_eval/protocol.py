@@ -1,6 +1,6 @@
 """The protocol: every setting that can change a number, in one validated object.
 
-`PROTOCOLS` holds the two that have a name; anyone's own is a YAML file of the same fields.
+`PROTOCOLS` holds those that have a name; anyone's own is a YAML file of the same fields.
 """
 
 from __future__ import annotations
@@ -79,8 +79,8 @@ class Gradient:
 class Protocol:
     """How probes are trained and selected. The defaults are the paper's.
 
-    The paper has only the linear probe; the grids of the others are ours, and their setting is
-    always the one with the lowest validation loss. No probe is ever trained on validation images.
+    The paper has only the linear probe, and classes; all else is ours, and the setting is always
+    the one with the lowest validation loss. No probe is ever trained on validation images.
     The number of seeds is not part of a protocol: it says how often it is repeated.
     """
 
@@ -102,6 +102,8 @@ class Protocol:
     )
     """`knn`: numbers of neighbours."""
 
+    predicts: Literal["classes", "masks", "numbers"] = "classes"
+    """Which tasks it is for, by what is predicted of an image."""
     own: Annotated[tuple[tuple[str, Any], ...], BeforeValidator(_own)] = ()
     """Settings of probes that bring some of their own (`probes.probe.Probe.settings`), by name."""
 
@@ -116,7 +118,7 @@ class Protocol:
         code = _code(known, probe)
         return {
             "probe": probe,
-            "standardize": self.standardize,
+            **({"standardize": self.standardize} if known.predicts == "classes" else {}),
             "fewshot_validation": self.fewshot_validation,
             **known.uses(self),
             **(asdict(own) if own else {}),
@@ -144,7 +146,15 @@ TUNED = Protocol(
         learning_rates=(1e-5, 1e-4, 1e-3, 1e-2), weight_decays=(1e-4, 0.1, 1.0, 10.0)
     ),
 )
-PROTOCOLS = {protocol.name: protocol for protocol in (PAPER, TUNED)}
+DENSE = Protocol(name="dense", predicts="masks")
+REGRESSION = Protocol(name="regression", predicts="numbers")
+PROTOCOLS = {protocol.name: protocol for protocol in (PAPER, TUNED, DENSE, REGRESSION)}
+USUAL = {
+    "classes": ("linear", PAPER),
+    "masks": ("dense", DENSE),
+    "numbers": ("ridge_regression", REGRESSION),
+}
+"""The probe and the protocol where none is named, by what is predicted."""
 
 
 def load(name: str | Path) -> Protocol:

@@ -246,17 +246,23 @@ class Request:
     )
     """For all tasks that name none themselves: "rule", or a split file; None for each task's
     default."""
-    probe: _Words = _asked(
-        "linear",
+    probe: _Words | None = _asked(
+        None,
         "--probe",
-        "linear, logistic, ridge, knn, attentive, or a plugin's; comma-separated.",
-        kind=str,
+        "linear, logistic, ridge, knn, attentive; for masks dense, decoder; for numbers "
+        "ridge_regression, linear_regression; or a plugin's; default: linear, dense, "
+        "ridge_regression.",
     )
-    """Names of `probes.names()`, a list or comma-separated."""
-    protocol: _Protocols = _asked(
-        "paper", "--protocol", "paper, tuned, or a YAML file; comma-separated.", kind=str
+    """Names of `probes.names()`, a list or comma-separated; None for what is usual for a task
+    (`protocol.USUAL`)."""
+    protocol: _Protocols | None = _asked(
+        None,
+        "--protocol",
+        "paper, tuned; for masks dense; for numbers regression; or a YAML file; default: paper, "
+        "dense, regression.",
     )
-    """How probes are trained: "paper", "tuned", YAML files, or `Protocol` objects."""
+    """How probes are trained: "paper", "tuned", "dense", "regression", YAML files, or `Protocol`
+    objects; None for what is usual for a task."""
     fractions: _Percents = _asked(
         (100,),
         "--fractions",

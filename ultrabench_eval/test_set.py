@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
+from typing import Any
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, FiniteFloat
 
 import tasks as task_zoo
+from tasks.targets import Kind
 from tasks.task import Task
 from ultrabench_eval.sealed import Sealed
 
@@ -17,35 +19,49 @@ class TestSet(Sealed):
     """N test samples, of C classes where the task has any."""
 
     __test__ = False  # for pytest, which takes the name for that of a test
-    later = frozenset({"type"})
+    later = frozenset({"type", "kind", "values", "unit"})
 
     fingerprint: str
     """Of the task."""
     task: str
     type: str = "classification"
     """Of the task, see `task_types`."""
+    kind: Kind = "class"
+    """What is told of an image."""
     classes: tuple[str, ...]
     synthetic: bool
     names: tuple[str, ...]
     labels: tuple[int, ...]
-    """Class codes."""
+    """Class codes; none where the targets are no classes."""
+    values: tuple[FiniteFloat, ...] = ()
+    """Targets that are numbers."""
+    unit: str = ""
+    """Of these."""
     groups: tuple[str, ...] | None
     doubt: str = Field(default="", exclude=True)
     """Why it is not verified; "" if it is."""
+    truth: Any = Field(default=None, exclude=True)
+    """What is right, as the task type has it, while the task is at hand: masks are not kept."""
 
     @classmethod
-    def of(cls, task: Task) -> TestSet:
-        """That of a task."""
+    def of(cls, task: Task, truth: Any = None) -> TestSet:
+        """That of a task, with what is right as its task type has it."""
         test = task.test
+        kind = task.targets
+        listed = [] if kind == "mask" else np.asarray(test.targets).tolist()
         return cls(
             fingerprint=task.fingerprint,
             task=task.name,
             type=task.card.type,
+            kind=kind,
             classes=task.classes,
             synthetic=task.synthetic,
             names=tuple(image.name for image in test.images),
-            labels=tuple(test.labels.tolist()),
+            labels=tuple(listed if kind == "class" else ()),
+            values=tuple(listed if kind == "number" else ()),
+            unit=task.card.unit,
             groups=test.groups,
+            truth=truth,
         )
 
     @classmethod
@@ -85,22 +101,28 @@ class TestSet(Sealed):
         return len(self.names)
 
     @cached_property
-    def targets(self) -> np.ndarray:
-        """What is right: class codes, int64 [N]."""
-        return np.asarray(self.labels, np.int64)
+    def targets(self) -> Any:
+        """What is right: `truth`, or what is kept of it: class codes int64 [N], or numbers float64
+        [N]."""
+        if self.truth is not None:
+            return self.truth
+        return np.asarray(self.values) if self.kind == "number" else np.asarray(self.labels, int)
 
     @property
     def fits(self) -> bool:
         """Whether its parts go together."""
-        lengths = {len(self.names), len(self.labels), len(self.groups or self.names)}
-        return len(lengths) == 1 and all(0 <= code < len(self.classes) for code in self.labels)
+        count = len(self)
+        held = {"class": (count, 0), "number": (0, count), "mask": (0, 0)}[self.kind]
+        whole = held == (len(self.labels), len(self.values)) and len(self.groups or self) == count
+        return whole and all(0 <= code < len(self.classes) for code in self.labels)
 
     def only(self, rows: Sequence[int] | np.ndarray) -> TestSet:
         """Some of the samples, in that order."""
         places = np.arange(len(self))[np.asarray(rows)].tolist()
         parts = {
             name: every and tuple(every[n] for n in places)
-            for name in ("names", "labels", "groups")
+            for name in ("names", "labels", "values", "groups")
             for every in [getattr(self, name)]
         }
-        return TestSet(**{**self.model_dump(), **parts})
+        truth = None if self.truth is None else self.truth[np.asarray(places)]
+        return TestSet(**{**self.model_dump(), **parts, "truth": truth})

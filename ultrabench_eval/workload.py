@@ -14,7 +14,7 @@ from tasks.task import Task
 from ultrabench_eval import features, loading, precision, probes
 from ultrabench_eval.features import Kind
 from ultrabench_eval.loading import Model
-from ultrabench_eval.measure import Bench, Place, Setting
+from ultrabench_eval.measure import Bench, Place, Setting, places_of, predicts_of
 from ultrabench_eval.protocol import Protocol
 from ultrabench_eval.units import Unit
 
@@ -23,6 +23,8 @@ FEW = 4  # images that an encoder is timed on; a whole batch on a GPU, where fou
 CELL_SECONDS = 0.1  # of one cell's scores and intervals, on one core of a common server
 WIDTH = 768  # of features whose width is not known before the model is timed
 CELL_BYTES = 10_000  # of a cell's JSON, besides its predictions
+_PLACES = {"pooled": 1, "tokens": features.TOKENS**2, "maps": 14 * 14}
+"""Of an image, by what is kept; of maps what most encoders have."""
 
 
 @dataclass
@@ -84,7 +86,7 @@ class Workload:
             settle: whether to encode images where what dtype="auto" means is not known yet;
                 without, such a model counts as new.
         """
-        found = UnitForecast(*unit, cells=len(self.setting.grid))
+        found = UnitForecast(*unit, self.setting.grid.count(predicts_of(unit.task, task)))
         model = self.model
         if isinstance(task, str) or isinstance(model, str):
             found.problem = task if isinstance(task, str) else str(model)
@@ -98,8 +100,7 @@ class Workload:
         return found
 
     def _count(self, found: UnitForecast, bench: Bench) -> None:
-        cells = self.setting.grid.cells(found.model, found.task)
-        places = [Place(at, one) for one, at in cells]
+        places = places_of(found.model, found.task, bench.task, self.setting.grid)
         to_do = []
         for place in places:
             path = self.setting.cells.out / "cells" / place.at.path
@@ -117,7 +118,7 @@ class Workload:
                 found.batches += math.ceil(number / bench.model.batch_size)
                 found.feature_bytes += number * _feature_bytes(bench.model, kind)
         found.probe_seconds = _probe_seconds(bench, to_do, self.setting.seeds)
-        predictions = 4 * self.setting.seeds * len(bench.task.test) * len(bench.task.classes)
+        predictions = self.setting.seeds * len(bench.task.test) * _answer_bytes(bench.task)
         found.result_bytes = len(to_do) * (CELL_BYTES + predictions)
 
     def _to_encode(self, bench: Bench, condition: tuple[str, int], kind: Kind) -> int:
@@ -149,7 +150,7 @@ def _probe_seconds(bench: Bench, places: Sequence[Place], seeds: int) -> float:
     seconds = CELL_SECONDS * len(places)
     for (probe, protocol), percents in stacks.items():
         known = probes.get(probe)
-        width = _width(bench.model) * (features.TOKENS**2 if known.reads == "tokens" else 1)
+        width = _width(bench.model) * _PLACES[known.reads]
         numbers = len(bench.task.train) * width * sum(percents) / 100 / 1e6
         seconds += known.seconds * numbers * seeds * known.tried(protocol)
     return seconds
@@ -161,5 +162,10 @@ def _width(model: Model) -> int:
 
 def _feature_bytes(model: Model, kind: Kind) -> int:
     """Of one image in the cache, with its digest."""
-    numbers = 4 * _width(model) if kind == "pooled" else 2 * _width(model) * features.TOKENS**2
-    return numbers + 70
+    return (4 if kind == "pooled" else 2) * _width(model) * _PLACES[kind] + 70
+
+
+def _answer_bytes(task: Task) -> int:
+    """Of what is kept of a prediction."""
+    classes = len(task.classes)
+    return 2 * classes * _PLACES["maps"] if task.targets == "mask" else 4 * max(1, classes)

@@ -186,7 +186,7 @@ def _score(
     draws = streams(len(y[0]), len(y[1]), [0], None, None)
     head = probes.get("ridge").train(data, draws, TUNED).chosen()
     # Each class counts the same, as in the score.
-    weighed = head.predict_proba(x[2])[0].numpy() / np.maximum(
+    weighed = head.predict(x[2])[0].numpy() / np.maximum(
         np.bincount(labels[0], minlength=classes), 1
     )
     answers = weighed.argmax(-1)[None]

@@ -101,7 +101,7 @@ def test_each_head_equals_a_plain_module(standardize: bool) -> None:
             model = Plain(x.shape[-1], 2, seed)
             model.load_state_dict(kept)
             expected = model((vx - mean) / deviation).softmax(-1)
-            torch.testing.assert_close(probes.predict_proba(vx)[at], expected, rtol=1e-6, atol=1e-8)
+            torch.testing.assert_close(probes.predict(vx)[at], expected, rtol=1e-6, atol=1e-8)
             at += 1
     assert [head.setting["learning_rate"] for head in probes.chosen().heads] == [0.03, 0.03]
 
@@ -110,11 +110,11 @@ def test_it_finds_the_token_that_tells_where_the_mean_cannot() -> None:
     (x, y), (vx, vy) = spots(400, tokens=64), spots(200, tokens=64, seed=1)
     protocol = Protocol(gradient=Gradient(learning_rates=(0.03,), max_epochs=40))
     probes = fit("attentive", x, y, vx, vy, classes=2, seeds=[0], protocol=protocol)
-    right = (probes.predict_proba(vx)[0].argmax(-1) == vy).double().mean()
+    right = (probes.predict(vx)[0].argmax(-1) == vy).double().mean()
     mean = Protocol(gradient=Gradient(learning_rates=(1e-9,), max_epochs=1))  # a query of 0
     start = fit("attentive", x, y, vx, vy, classes=2, seeds=[0], protocol=mean)
     torch.testing.assert_close(
-        start.predict_proba(vx)[0],
+        start.predict(vx)[0],
         torch.softmax(vx.mean(1) @ start.weight[0].T + start.bias[0], -1),
         rtol=1e-5,
         atol=1e-6,
@@ -127,7 +127,7 @@ def test_half_precision_tokens_are_computed_in_float32() -> None:
     protocol = Protocol(gradient=Gradient(max_epochs=3))
     probes = fit("attentive", x.half(), y, vx.half(), vy, classes=2, seeds=[0], protocol=protocol)
     assert probes.weight.dtype == torch.float32
-    assert probes.predict_proba(vx.half()).sum(-1).sub(1).abs().max() < 1e-5
+    assert probes.predict(vx.half()).sum(-1).sub(1).abs().max() < 1e-5
 
 
 def test_a_loss_that_is_never_finite_is_told() -> None:

@@ -20,7 +20,7 @@ def test_logistic_equals_scikit_learn_for_every_cost() -> None:
     (x, y), (vx, vy) = clouds(), clouds(40, seed=1)
     costs = (0.001, 0.1, 1.0, 100.0)
     probes = fit("logistic", x, y, vx, vy, classes=3, seeds=[0], protocol=Protocol(costs=costs))
-    for cost, head, p in zip(costs, probes.heads, probes.predict_proba(vx), strict=True):
+    for cost, head, p in zip(costs, probes.heads, probes.predict(vx), strict=True):
         reference = LogisticRegression(C=cost, tol=1e-8, max_iter=5000).fit(x, y)
         np.testing.assert_allclose(p, reference.predict_proba(vx), atol=2e-3)
         assert head.setting == {"cost": cost}
@@ -67,14 +67,14 @@ def test_ridge_predicts_the_class_of_the_highest_score() -> None:
     target = np.eye(3)[y.numpy()]
     alpha = 0.1 * (x - x.mean(0)).square().mean().item() * len(x)
     scores = Ridge(alpha=alpha).fit(x, target).predict(vx)
-    assert (probes.predict_proba(vx)[0].argmax(-1).numpy() == scores.argmax(-1)).all()
+    assert (probes.predict(vx)[0].argmax(-1).numpy() == scores.argmax(-1)).all()
 
 
 def test_neighbours_vote_as_in_a_plain_loop() -> None:
     (x, y), (vx, vy) = clouds(), clouds(30, seed=1)
     grid = (1, 4, 1000)
     probes = fit("knn", x, y, vx, vy, classes=3, seeds=[0], protocol=Protocol(neighbours=grid))
-    for probabilities, k in zip(probes.predict_proba(vx), grid, strict=True):
+    for probabilities, k in zip(probes.predict(vx), grid, strict=True):
         for row, p in zip(vx, probabilities, strict=True):
             cosine = x @ row / (x.norm(dim=1) * row.norm())
             near = cosine.argsort(descending=True)[:k]
@@ -102,7 +102,7 @@ def test_a_subset_is_all_a_probe_sees(name: str, standardize: bool) -> None:
             name, other[used], y[used], vx, vy, classes=3, seeds=[0], protocol=protocol
         ).chosen()
         torch.testing.assert_close(
-            together.predict_proba(vx)[at], alone.predict_proba(vx)[0], rtol=1e-6, atol=1e-8
+            together.predict(vx)[at], alone.predict(vx)[0], rtol=1e-6, atol=1e-8
         )
         assert together.heads[at].setting == alone.heads[0].setting
 
@@ -115,7 +115,7 @@ def test_seeds_are_alike_on_all_images_and_probabilities_sum_to_one(name: str) -
     probes = fit(
         name, x.float(), y, vx.float(), vy, classes=3, seeds=range(3), protocol=Protocol()
     ).chosen()
-    p = probes.predict_proba(vx.float())
+    p = probes.predict(vx.float())
     assert p.shape == (3, 40, 3)
     assert p.dtype == torch.float32
     assert p[0].equal(p[1])
@@ -131,7 +131,7 @@ def test_standardised_probes_do_not_depend_on_the_scale_of_features(name: str) -
     results = [
         fit(name, x * s, y, vx * s, vy, classes=3, seeds=[0], protocol=Protocol(standardize=True))
         .chosen()
-        .predict_proba(vx * s)
+        .predict(vx * s)
         for s in (torch.ones_like(scale), torch.full_like(scale, 50.0))
     ]
     torch.testing.assert_close(*results, rtol=1e-5, atol=1e-7)
@@ -146,6 +146,4 @@ def test_standardised_probes_are_plain_ones_on_standardised_features(name: str) 
     found = fit(name, x, y, vx, vy, classes=3, seeds=[0], protocol=Protocol(standardize=True))
     x, unseen = (x - mean) / deviation, (vx - mean) / deviation
     plain = fit(name, x, y, unseen, vy, classes=3, seeds=[0], protocol=Protocol())
-    torch.testing.assert_close(
-        found.predict_proba(vx), plain.predict_proba(unseen), rtol=1e-5, atol=1e-7
-    )
+    torch.testing.assert_close(found.predict(vx), plain.predict(unseen), rtol=1e-5, atol=1e-7)

@@ -36,7 +36,7 @@ def test_it_is_the_probe_of_a_run() -> None:
         fitted.fit(x.numpy(), y.numpy(), validation=(vx.numpy(), vy.numpy()))
         data = ProbeData(x, y, vx, vy, 3)
         stack = probes.get(name).train(data, streams(150, 60, range(2), None, None), protocol.TUNED)
-        expected = stack.chosen().predict_proba(vx).mean(0).numpy()
+        expected = stack.chosen().predict(vx).mean(0).numpy()
         np.testing.assert_allclose(fitted.predict_proba(vx.numpy()), expected, rtol=1e-12)
 
 

@@ -168,7 +168,7 @@ def test_a_feature_that_never_varies_does_no_harm() -> None:
     x[:, 0], vx[:, 0] = 5.0, 7.0
     protocol = Protocol(standardize=True, gradient=Gradient(max_epochs=5))
     probes = linear.fit(x, y, vx, vy, classes=3, seeds=[0], protocol=protocol)
-    assert probes.predict_proba(vx).isfinite().all()
+    assert probes.predict(vx).isfinite().all()
 
 
 def test_probabilities_are_softmax_of_the_head() -> None:
@@ -176,7 +176,7 @@ def test_probabilities_are_softmax_of_the_head() -> None:
     probes = linear.fit(
         x, y, vx, vy, classes=3, seeds=range(2), protocol=Protocol(gradient=Gradient(max_epochs=3))
     )
-    probabilities = probes.predict_proba(vx)
+    probabilities = probes.predict(vx)
     assert probabilities.shape == (2, 40, 3)
     by_hand = torch.softmax(vx @ probes.weight[1].T + probes.bias[1], -1)
     torch.testing.assert_close(probabilities[1], by_hand)

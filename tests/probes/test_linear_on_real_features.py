@@ -36,7 +36,7 @@ def test_weights_epochs_and_predictions_are_those_of_plain_probes(
         seeds=[0, 1],
         protocol=Protocol(gradient=gradient),
     )
-    predicted = probes.predict_proba(x["test"]).argmax(-1)
+    predicted = probes.predict(x["test"]).argmax(-1)
     at = 0
     for seed in (0, 1):
         for rate, decay in gradient.settings:

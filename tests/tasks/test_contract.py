@@ -114,7 +114,8 @@ def test_numbers_are_told_with_their_unit_and_must_be_finite() -> None:
     card = dataclasses.replace(toy().card, type="regression", classes=(), unit="mm")
     three = {name: numbers([1.5, 20.0]) for name in ("train", "validation", "test")}
     task = toy(card=card, **three)
-    assert task.targets == "number" and task.counts()["test"] == [2]
+    assert task.targets == "number"
+    assert task.counts()["test"] == [2]
     assert [task.told(item) for item in task.test.items] == ["1.5 mm", "20 mm"]
     scaled = toy(card=card, **{**three, "test": numbers([1.5, 20.0], 3.0)})
     assert [item.factor for item in scaled.test.items] == [3.0, 3.0]

@@ -16,7 +16,11 @@ if TYPE_CHECKING:
 registry: Registry[Probe] = Registry(
     "probe", group="ultrabench_eval.probes", listing="ubench run --help"
 )
-for _name in ("linear", "logistic", "ridge", "knn", "attentive"):
+for _name in (
+    *("linear", "logistic", "ridge", "knn", "attentive"),
+    *("dense", "decoder"),
+    *("ridge_regression", "linear_regression"),
+):
     registry.register(_name, f"{__name__}.{_name}:PROBE")
 
 names, register, get = registry.names, registry.register, registry.get

@@ -47,7 +47,7 @@ class AttentiveProbes(Probes):
     bias: Tensor
     history: Tensor
 
-    def predict_proba(self, x: Features | Tensor) -> Tensor:
+    def predict(self, x: Features | Tensor) -> Tensor:
         """Class probabilities [H, N, C] of tokens [N, T, D]."""
         x = InMemory(x) if isinstance(x, Tensor) else x
         parameters = _Parameters(self.query, self.weight, self.bias)

@@ -31,7 +31,8 @@ class Head:
         subset: position in `subsets`; 0 without any.
         seed: as asked for.
         setting: what was tried, e.g. {"learning_rate": 0.001, "weight_decay": 0.0001}.
-        validation_loss: cross-entropy on validation, nats.
+        validation_loss: on validation, by which the setting is chosen; cross-entropy in nats for
+            classes.
         best_epoch: epoch (from 0) whose weights were kept; None for a probe without epochs.
     """
 
@@ -53,8 +54,12 @@ class Probes(ABC):
     heads: tuple[Head, ...]
 
     @abstractmethod
-    def predict_proba(self, x: Any) -> Tensor:
-        """Class probabilities [H, N, C] of features [N, D], or of `Features` [N, T, D]."""
+    def predict(self, x: Any) -> Tensor:
+        """What they say of N images, on the CPU, by their features: [N, D], or `Features`.
+
+        By what the probe predicts: "classes", probabilities [H, N, C]; "masks", logits float16
+        [H, N, C, h, w] on a grid; "numbers", float64 [H, N].
+        """
 
     def tensors(self) -> dict[str, Tensor]:
         """All of its fields but `heads`, by name, for a file."""
@@ -108,7 +113,7 @@ class LinearProbes(Probes):
     bias: Tensor
     history: Tensor
 
-    def predict_proba(self, x: Tensor) -> Tensor:
+    def predict(self, x: Tensor) -> Tensor:
         """Class probabilities [H, N, C] of features [N, D]."""
         return torch.baddbmm(
             self.bias.unsqueeze(1), x.expand(len(self.weight), *x.shape), self.weight.mT
@@ -120,7 +125,12 @@ X = TypeVar("X", Tensor, Features)
 
 @dataclass(frozen=True)
 class DataOf(Generic[X]):
-    """What probes are trained on: N and M features, int64 labels [N] and [M], and C."""
+    """What probes are trained on: N and M features, what is right for them, and C.
+
+    By what the probe predicts that is: "classes", codes int64 [N]; "numbers", float64 [N]; "masks",
+    float32 [N, C, h, w], which part of each place is of which class. What these lack to 1 is
+    padding or ignored.
+    """
 
     train_x: X
     train_y: Tensor

@@ -87,7 +87,7 @@ class NeighbourProbes(Probes):
         }
         return cls(heads, tuple(known[n] for n in places))
 
-    def predict_proba(self, x: Tensor) -> Tensor:
+    def predict(self, x: Tensor) -> Tensor:
         """Class probabilities [H, N, C] of features [N, D]."""
         known: dict[int, dict[int, Tensor]] = {}
         for memory in {id(m): m for m in self.memories}.values():

@@ -12,7 +12,7 @@ from ultrabench_eval.protocol import Protocol
 
 @dataclass(frozen=True)
 class Probe:
-    """A kind of classifier on frozen features.
+    """A kind of predictor on frozen features.
 
     Args:
         train: (data, draws, protocol) -> the trained stack, a head for each subset, seed and
@@ -22,7 +22,10 @@ class Probe:
         uses: what of a protocol the numbers depend on, besides `standardize` and
             `fewshot_validation`; part of their identity.
         tried: how many settings of it are tried.
-        reads: "pooled", a tensor [N, D], or "tokens", `Features` [N, T, D].
+        predicts: what it gives, and so which tasks it serves (`task_types.task_type.Predicts`).
+        reads: "pooled", a tensor [N, D]; "tokens", `Features` [N, T, D]; or "maps", `Features`
+            [N, D, h, w].
+        finer: for masks: by how many times the grid of its answers is finer than that of the map.
         seconds: of training one head (a seed with one setting) on a million numbers (training
             images x feature width) on one core of a common server, for `ubench plan`.
         gives: the class of what `train` gives, so that it can be kept in a file.
@@ -32,7 +35,9 @@ class Probe:
     settings: type[Any] | None = None
     uses: Callable[[Protocol], dict[str, Any]] = lambda protocol: {}
     tried: Callable[[Protocol], int] = lambda protocol: 1
-    reads: Literal["pooled", "tokens"] = "pooled"
+    predicts: Literal["classes", "masks", "numbers"] = "classes"
+    reads: Literal["pooled", "tokens", "maps"] = "pooled"
+    finer: int = 1
     seconds: float = 0.1
     gives: type[Probes] = LinearProbes
 

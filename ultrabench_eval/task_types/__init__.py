@@ -12,12 +12,17 @@ from typing import TYPE_CHECKING
 from ultrabench_eval.core.registry import Registry
 
 if TYPE_CHECKING:
-    from ultrabench_eval.task_types.task_type import TaskType
+    from ultrabench_eval.task_types.task_type import Predicts, TaskType
 
 registry: Registry[TaskType] = Registry(
     "task type", group="ultrabench_eval.task_types", listing="ubench run --help"
 )
-for _name in ("classification",):
+for _name in ("classification", "segmentation", "regression"):
     registry.register(_name, f"{__name__}.{_name}:TYPE")
 
 register, get = registry.register, registry.get
+
+
+def predicts(name: str) -> Predicts:
+    """What is predicted for tasks of a type; of one that is not known, classes."""
+    return get(name).predicts if name in registry else "classes"

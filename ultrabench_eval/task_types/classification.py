@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from scipy.stats import rankdata
 
+from tasks.targets import Targets
 from ultrabench_eval.metrics import Metric, of_sums
 from ultrabench_eval.stats.additive import Additive
 from ultrabench_eval.stats.clusters import Clusters
@@ -293,9 +294,9 @@ class Classification(TaskType):
     metrics = METRICS
     details = (("balanced_accuracy", "balanced acc."), ("auroc", "AUROC"))
 
-    def strata(self, targets: np.ndarray) -> np.ndarray:
+    def strata(self, targets: Targets) -> np.ndarray:
         """The classes."""
-        return targets
+        return np.asarray(targets)
 
     def clusters(self, test: TestSet) -> Clusters:
         """Patients, with the classes that they hold."""

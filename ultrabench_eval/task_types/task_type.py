@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 
+from tasks.targets import Targets
+from tasks.task import Split
 from ultrabench_eval import metrics
 from ultrabench_eval.core.errors import UserError
 from ultrabench_eval.metrics import Metric
@@ -19,10 +21,12 @@ from ultrabench_eval.stats.clusters import Clusters
 from ultrabench_eval.stats.intervals import intervals
 from ultrabench_eval.test_set import TestSet
 
-Predicts = Literal["classes"]
-"""What a probe gives and a kind of task is about: "classes" are probabilities [H, N, C]."""
-Validation = Sequence[tuple[np.ndarray, np.ndarray]]
-"""Of each seed what is predicted for its validation samples [V, ...], and what is right [V]."""
+Predicts = Literal["classes", "masks", "numbers"]
+"""What a probe gives and a kind of task is about: "classes" are probabilities [H, N, C], "masks"
+logits [H, N, C, h, w] on a grid, "numbers" [H, N]."""
+Validation = Sequence[tuple[np.ndarray, Any]]
+"""Of each seed what is predicted for its validation samples [V, ...], and what is right for them
+(`TaskType.truth`)."""
 
 
 class Scored(NamedTuple):
@@ -47,9 +51,35 @@ class TaskType(ABC):
     details: ClassVar[tuple[tuple[str, str], ...]] = ()
     """Further metrics of the table of details: name and heading."""
 
-    def strata(self, targets: np.ndarray) -> np.ndarray:
+    def strata(self, targets: Targets) -> np.ndarray:
         """What few-shot subsets keep the shares of: int64 [N]; here nothing."""
         return np.zeros(len(targets), np.int64)
+
+    def truth(self, split: Split, extents: np.ndarray | None = None) -> Any:
+        """What is right for the N samples of a split, as `score` compares it with predictions.
+
+        It has a length and is indexed by arrays of row numbers.
+
+        Args:
+            split: of a task.
+            extents: for masks: which part of the model's input shows each image, float64 [N, 2]
+                (`Encoder.extent`).
+        """
+        return split.targets
+
+    def taught(self, truth: Any, shape: tuple[int, ...]) -> np.ndarray:
+        """What probes are trained on, [N, ...] (`probes.heads.DataOf`).
+
+        Args:
+            truth: of N samples.
+            shape: of what the probe reads of one sample; of maps (D, h, w) with the grid of its
+                answers.
+        """
+        return np.asarray(truth)
+
+    def remarks(self, test: TestSet) -> tuple[str, ...]:
+        """Sentences that belong under the scores of a test set."""
+        return ()
 
     def clusters(self, test: TestSet) -> Clusters:
         """What is drawn as one in the statistics; here without strata."""
@@ -66,6 +96,25 @@ class TaskType(ABC):
             test: the samples that they are of.
             validation: for what is chosen or calibrated on validation samples.
         """
+
+    def score_as(
+        self,
+        predicted: np.ndarray,
+        test: TestSet,
+        validation: Validation | None,
+        settings: Any,
+        thorough: bool,
+    ) -> Scored:
+        """`score`, for kinds of task to which more than its arguments matters; by default nothing.
+
+        Args:
+            predicted: see `score`.
+            test: see `score`.
+            validation: see `score`.
+            settings: of the probe, if it brings some of its own (`Protocol.of`), else None.
+            thorough: whether metrics that take long are wanted, too.
+        """
+        return self.score(predicted, test, validation)
 
     @abstractmethod
     def again(self, stored: Mapping[str, np.ndarray], test: TestSet) -> dict[str, np.ndarray]:
@@ -116,14 +165,20 @@ class TaskType(ABC):
         return tuple(metric for metric in self.every if metric.of is not None)
 
     def measure(
-        self, predicted: np.ndarray, test: TestSet, validation: Validation | None = None
+        self,
+        predicted: np.ndarray,
+        test: TestSet,
+        validation: Validation | None = None,
+        *,
+        settings: Any = None,
+        thorough: bool = True,
     ) -> Scored:
-        """`score`, and what the added metrics say.
+        """`score_as`, and what the added metrics say.
 
         Raises:
             UserError: an added metric does not give one number for each seed.
         """
-        scored = self.score(predicted, test, validation)
+        scored = self.score_as(predicted, test, validation, settings, thorough)
         added = metrics.added(self.name)
         if not added:
             return scored
