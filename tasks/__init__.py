@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BUILT_IN",
+    "OF_THE_PAPER",
     "card",
     "describe",
     "file_label",
@@ -42,7 +43,8 @@ __all__ = [
 registry: Registry[Any] = Registry("task", group="ultrabench_eval.tasks", listing="ubench tasks")
 
 # A reader is a function `read(folder: Path) -> Task`; `folder` is ROOT/<task name>.
-BUILT_IN = ("aul", "busbra", "butterfly", "fatty_liver", "gbcu", "mmotu", "pocus", "tn5000")
+OF_THE_PAPER = ("aul", "busbra", "butterfly", "fatty_liver", "gbcu", "mmotu", "pocus", "tn5000")
+BUILT_IN = (*OF_THE_PAPER,)
 for _name in BUILT_IN:
     registry.register(_name, f"tasks.{_name}:read")
 
@@ -61,7 +63,7 @@ def names_at(root: Path) -> list[str]:
     if not root.is_dir():
         raise not_found("data folder", root, "give the one that holds aul, busbra ...")
     held = {name for folder in _others(root) for name in _tasks_of(folder)}
-    found = [name for name in names() if name in held or (root / name).is_dir()]
+    found = [name for name in names() if name in held or (root / _folder(name)).is_dir()]
     if not found:
         raise UserError(
             f"no task is in {root}: it has no sub-folder aul, busbra ...; give the folder that "
@@ -79,8 +81,7 @@ def folder_of(name: str, root: Path) -> Path:
     Raises:
         UserError: several folders hold it.
     """
-    name = card(name).dataset or name if name in registry else name
-    exact = root / name
+    exact = root / _folder(name)
     if exact.is_dir() or not root.is_dir():
         return exact
     found = [folder for folder in _others(root) if name in _tasks_of(folder)]
@@ -90,6 +91,11 @@ def folder_of(name: str, root: Path) -> Path:
             f"{', '.join(folder.name for folder in found)}; rename the right one to {exact.name}"
         )
     return found[0] if found else exact
+
+
+def _folder(name: str) -> str:
+    """What the folder of a task in a data root is called."""
+    return (card(name).dataset if name in registry else "") or name
 
 
 def _others(root: Path) -> list[Path]:

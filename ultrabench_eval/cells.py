@@ -18,7 +18,7 @@ or is older than what was written last.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ from ultrabench_eval.core import files, hashing
 from ultrabench_eval.core.errors import UserError
 from ultrabench_eval.corrupt import Corruption
 from ultrabench_eval.ledger import Ledger
-from ultrabench_eval.metrics import OF_TASK, Metric
+from ultrabench_eval.metrics import Metric, of_task
 from ultrabench_eval.sealed import AGAIN, EARLIER, Sealed
 from ultrabench_eval.stats import intervals
 from ultrabench_eval.test_set import TestSet
@@ -144,10 +144,8 @@ class Cell(Sealed):
         facts = {name: one.model_dump() for name, one in self.described.items()}
         described = {name: Metric(name, task_type=self.type, **one) for name, one in facts.items()}
         unit = self.task.get("unit", "")
-        return {
-            name: replace(metric, unit=unit) if metric.unit == OF_TASK else metric
-            for name, metric in (described | {one.name: one for one in every}).items()
-        }
+        known = described | {metric.name: metric for metric in every}
+        return {name: of_task(metric, unit) for name, metric in known.items()}
 
     @property
     def main_metric(self) -> Metric:

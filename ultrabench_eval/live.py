@@ -81,7 +81,11 @@ def ridge(encoder: Encoder) -> dict[str, float]:
 
 @lru_cache(maxsize=1)
 def _probe_at(root: str) -> RidgeProbe:
-    names = [name for name in task_zoo.names() if (Path(root) / name).is_dir()]
+    names = [
+        name
+        for name in task_zoo.names()
+        if (Path(root) / name).is_dir() and task_zoo.card(name).type == "classification"
+    ]
     if not names:
         raise UserError(f"no task is in {root}; set UBENCH_DATA to the folder of the tasks")
     return RidgeProbe([task_zoo.load(name, root) for name in names])

@@ -7,7 +7,7 @@ file: `ultrabench_eval.metrics.register("kappa", Metric("kappa", "Cohen's kappa"
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -70,6 +70,11 @@ class Metric:
     def sign(self) -> int:
         """1, or -1 where less is better."""
         return 1 if self.higher_is_better else -1
+
+
+def of_task(metric: Metric, unit: str) -> Metric:
+    """The metric with the unit of a task's targets, if it has that."""
+    return replace(metric, unit=unit) if metric.unit == OF_TASK else metric
 
 
 def of_sums(metric: Metric) -> OfSums:

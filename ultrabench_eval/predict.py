@@ -16,7 +16,7 @@ import numpy as np
 from tasks.own_data import image_files
 from tasks.own_data.reading import Reading
 from tasks.samples.images import Image
-from ultrabench_eval import loading, plugins, probes
+from ultrabench_eval import loading, plugins, probes, task_types
 from ultrabench_eval.cells import Cell, Cells
 from ultrabench_eval.core import files
 from ultrabench_eval.core.errors import UserError, not_found
@@ -119,6 +119,11 @@ def predict(
         plugins.load_file(Path(file))
     out = Path(run)
     cell = _chosen(out, model, task, probe, protocol, fraction)
+    if (kind := task_types.predicts(cell.type)) != "classes":
+        raise UserError(
+            f"the result of model '{model}' on task '{cell.coordinates.task}' predicts {kind}, and "
+            "`ubench predict` gives classes only; name a task of classes by --task"
+        )
     kept = ProbeFiles(out).get(cell)
     if kept is None:
         raise UserError(

@@ -90,7 +90,7 @@ def rescore(
         if not isinstance(cell, Cell) or cell.coordinates.task not in seen:
             continue
         test = cells.test_set(str(cell.identity["task"]))
-        names, labels = known.get(test.fingerprint, test.names), test.targets
+        names, labels = known.get(test.fingerprint, test.names), np.asarray(test.labels)
         dropped = seen[cell.coordinates.task]
         keep = np.array([name not in dropped for name in names], dtype=bool)
         absent = dropped - set(names)
@@ -102,7 +102,7 @@ def rescore(
         if not keep.any():
             notes.append(f"no clean test image of {cell.coordinates.task} is left")
             continue
-        lost = set(labels.tolist()) - set(labels[keep].tolist())
+        lost = set(labels) - set(labels[keep]) if test.kind == "class" else ()
         if lost:
             gone = ", ".join(cell.classes[code] for code in sorted(lost))
             notes.append(f"{cell.coordinates.task}: no clean test image of class {gone} is left")
@@ -122,7 +122,7 @@ def rescore(
                     metric,
                     before,
                     after,
-                    len(labels),
+                    len(test),
                     int(keep.sum()),
                     chance if metric == cell.main else math.nan,
                 )

@@ -110,7 +110,9 @@ def can_rank(test: TestSet) -> bool:
 
 
 def _patients(test: TestSet) -> list[int]:
-    """Patients of each class; images where the task names no groups."""
+    """Patients of each class; images where the task names no groups. Without classes: of all."""
+    if test.kind != "class":
+        return [len(set(test.groups or test.names))]
     if test.groups is None:
         return _images_of(test)
     pairs = set(zip(test.labels, test.groups, strict=True))
@@ -133,6 +135,8 @@ def _test_sets(evidence: Evidence) -> list[Finding]:
 
 
 def _lacking(test: TestSet) -> list[str]:
+    if test.kind != "class":
+        return []
     counts = zip(test.classes, _images_of(test), strict=True)
     absent = [name for name, count in counts if not count]
     if not absent:
@@ -146,6 +150,10 @@ def _lacking(test: TestSet) -> list[str]:
 
 
 def _few(test: TestSet, unit: str) -> list[str]:
+    if test.kind != "class":
+        (count,) = _patients(test)
+        one = f"{count} {unit if count == 1 else _plural(unit)}, fewer than {FEWEST}"
+        return [f"the test split has {one}; {_NOT_RANKED}; get more"] if count < FEWEST else []
     few = {
         name: count
         for name, count in zip(test.classes, _patients(test), strict=True)

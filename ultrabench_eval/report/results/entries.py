@@ -31,6 +31,7 @@ class Probing:
     probe: str
     protocol: str
     type: str = CLASSES
+    """What kind of task; of numbers with their unit, which no mean is taken over either."""
 
     def __lt__(self, other: Probing) -> bool:
         """The paper's probe comes first on every page."""
@@ -56,12 +57,25 @@ class Probing:
     def in_files(self) -> str:
         """Of the names of files."""
         kind = "" if self.type == CLASSES else f"{self.type}-"
-        return f"{kind}{self.probe}-{self.protocol}"
+        return f"{kind}{self.probe}-{self.protocol}".replace(" ", "-").replace("%", "percent")
 
     @classmethod
     def of(cls, entry: Entry) -> Probing:
         """That of an entry."""
-        return cls(entry.coordinates.probe, entry.coordinates.protocol, entry.type)
+        at = entry.coordinates
+        return cls(
+            at.probe,
+            at.protocol,
+            f"{entry.type} in {unit}" if (unit := _unit(entry)) else entry.type,
+        )
+
+
+def _unit(entry: Entry) -> str:
+    """Of a target that is a number; "" of others, or where it is not known."""
+    if isinstance(entry, Cell):
+        return entry.task.get("unit", "")
+    base = task_zoo.split_name(entry.coordinates.task)[0]
+    return task_zoo.card(base).unit if base in task_zoo.registry else ""
 
 
 def by_probing(entries: Iterable[Entry]) -> dict[Probing, list[Entry]]:

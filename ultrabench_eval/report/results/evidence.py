@@ -16,7 +16,7 @@ import numpy as np
 from ultrabench_eval import task_types
 from ultrabench_eval.cells import Cell, Cells, Coordinates
 from ultrabench_eval.core.errors import UserError
-from ultrabench_eval.metrics import Metric, OfSums, of_sums
+from ultrabench_eval.metrics import Metric, OfSums, of_sums, of_task
 from ultrabench_eval.report.results.entries import (
     Entry,
     Labels,
@@ -58,7 +58,7 @@ class Comparison:
     @property
     def metric(self) -> Metric:
         """What models are compared by."""
-        return self.type.main
+        return of_task(self.type.main, self.test.unit)
 
     @property
     def of(self) -> OfSums:
@@ -201,7 +201,7 @@ class Evidence:
             statistics = None
         stated, _ = mean_sd(cell.scores[cell.main])
         if statistics is None or not np.isclose(
-            bootstrap.observe([statistics], of_sums(kind.main))[0], stated, rtol=0, atol=1e-6
+            bootstrap.observe([statistics], of_sums(kind.main))[0], stated, rtol=1e-6, atol=1e-6
         ):
             self._leave_out(cell, f"its stored predictions do not reproduce its score; {AGAIN}")
             return None

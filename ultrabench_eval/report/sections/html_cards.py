@@ -77,7 +77,8 @@ def _view(
     counts: list[int] | None = None
     groups = None
     if test is not None and len(test.classes) == len(one.classes):
-        counts = np.bincount(test.targets, minlength=len(test.classes)).tolist()
+        if test.kind == "class":
+            counts = np.bincount(test.targets, minlength=len(test.classes)).tolist()
         groups = len(set(test.groups)) if test.groups is not None else None
     notes = dict.fromkeys(note for cell in cells if not cell.synthetic for note in cell.notes)
     return TaskView(

@@ -73,6 +73,9 @@ def markdown(
     parts += warnings(mains).section()
     if mixed := mixtures(cells):
         parts += ["## Not comparable\n", bullets(mixed)]
+    remarks = {f"{c.coordinates.task}: {one}": None for c in mains for one in c.remarks}
+    if remarks:
+        parts += ["## How these are scored\n", bullets(remarks)]
     for kind, group in _by_kind(mains).items():
         details = "Details" if kind == CLASSES else f"Details of {kind} tasks"
         rows = [_detail(cell, labels) for cell in group]
@@ -176,7 +179,9 @@ def _detail(cell: Cell, labels: Labels) -> list[str]:
         number(sd, places),
         f"{low:.{places}f} to {high:.{places}f}",
         *(
-            number(cell.metrics[name].scale * mean_sd(cell.scores[name])[0])
+            number(
+                cell.metrics[name].scale * mean_sd(cell.scores[name])[0], cell.metrics[name].places
+            )
             for name, _ in _further(cell)
         ),
         str(len(cell.scores[metric.name])),
