@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 registry: Registry[Probe] = Registry(
     "probe", group="ultrabench_eval.probes", listing="ubench run --help"
 )
-for _name in ("linear", "logistic", "ridge", "knn", "attentive"):
+for _name in ("linear", "logistic", "ridge", "knn", "attentive", "dense"):
     registry.register(_name, f"{__name__}.{_name}:PROBE")
 
 names, register, get = registry.names, registry.register, registry.get

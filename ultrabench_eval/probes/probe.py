@@ -32,7 +32,7 @@ class Probe:
     settings: type[Any] | None = None
     uses: Callable[[Protocol], dict[str, Any]] = lambda protocol: {}
     tried: Callable[[Protocol], int] = lambda protocol: 1
-    reads: Literal["pooled", "tokens"] = "pooled"
+    reads: Literal["pooled", "tokens", "maps"] = "pooled"
     seconds: float = 0.1
     gives: type[Probes] = LinearProbes
 
