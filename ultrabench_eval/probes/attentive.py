@@ -23,6 +23,7 @@ from ultrabench_eval.core import hashing
 from ultrabench_eval.feature_rows import Features, InMemory
 from ultrabench_eval.probes.early_stopping import EarlyStopping
 from ultrabench_eval.probes.heads import Probes, Scaler, Stream, TokenData, one_thread
+from ultrabench_eval.probes.linear import initial
 from ultrabench_eval.probes.probe import Probe, by_gradient, steps_tried
 from ultrabench_eval.protocol import Protocol
 
@@ -166,9 +167,7 @@ class _Parameters(NamedTuple):
 def _initial(seed: int, data: TokenData, dtype: torch.dtype) -> _Parameters:
     """Query 0; weights and bias as `torch.nn.Linear` draws them."""
     width = data.train_x.shape[-1]
-    bound = width**-0.5
-    generator = torch.Generator().manual_seed(hashing.seed_for(seed, "probe/initialisation"))
-    draw = torch.rand(data.classes, width + 1, generator=generator) * 2 * bound - bound
+    draw = initial(seed, data.classes, width)
     start = torch.zeros(width), draw[:, :-1].contiguous(), draw[:, -1].contiguous()
     return _Parameters(*(t.to(dtype).requires_grad_() for t in start))
 

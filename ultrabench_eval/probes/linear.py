@@ -115,10 +115,12 @@ def _train(group: Sequence[Stream], data: ProbeData, protocol: Protocol) -> list
     settings = torch.tensor(gradient.settings, dtype=torch.float64)
     rates, decays = settings.to(data.train_x).T  # [S] each
 
-    initial = torch.stack([_initial(stream.seed, data) for stream in group])
-    best = initial.unsqueeze(1).repeat(1, len(rates), 1, 1)  # [K, S, C, P]
+    width = data.train_x.shape[1]
+    start = torch.stack([initial(stream.seed, data.classes, width) for stream in group])
+    start = pad(start, (0, -(width + 1) % _LANES)).to(data.train_x)
+    best = start.unsqueeze(1).repeat(1, len(rates), 1, 1)  # [K, S, C, P]
     stopping = EarlyStopping(group, gradient)
-    weight = initial.unsqueeze(1) / rates.view(-1, 1, 1)  # [K, S, C, P]
+    weight = start.unsqueeze(1) / rates.view(-1, 1, 1)  # [K, S, C, P]
     moments = [torch.zeros_like(weight) for _ in range(2)]
     step = torch.zeros((), device=weight.device)
     orders = [
@@ -143,7 +145,7 @@ def _train(group: Sequence[Stream], data: ProbeData, protocol: Protocol) -> list
                 fused=True,
                 lr=annealed,
                 weight_decay=0.0,
-                **_ADAM,
+                **ADAM,
             )
         loss = _losses(weight, rates, validation_x, validation_y)
         better, goes_on = stopping.take(alive, epoch, loss)
@@ -155,7 +157,6 @@ def _train(group: Sequence[Stream], data: ProbeData, protocol: Protocol) -> list
             alive, weight = alive[goes_on], weight[goes_on]
             moments = [moment[goes_on] for moment in moments]
             validation_x, validation_y = validation_x[goes_on], validation_y[goes_on]
-    width = data.train_x.shape[1]
     return [
         LinearProbes(
             stopping.heads(k),
@@ -166,7 +167,7 @@ def _train(group: Sequence[Stream], data: ProbeData, protocol: Protocol) -> list
     ]
 
 
-_ADAM: dict[str, Any] = {  # as torch.optim.AdamW has them
+ADAM: dict[str, Any] = {  # as torch.optim.AdamW has them
     **{"beta1": 0.9, "beta2": 0.999, "eps": 1e-8},
     **{"amsgrad": False, "maximize": False},
 }
@@ -231,13 +232,11 @@ def _padded(x: Tensor) -> Tensor:
     return pad(torch.cat([x, ones], -1), (0, -(x.shape[-1] + 1) % _LANES))
 
 
-def _initial(seed: int, data: ProbeData) -> Tensor:
-    """Weights and bias as `torch.nn.Linear` draws them, uniform within 1/sqrt(D): [C, P]."""
-    width = data.train_x.shape[1]
+def initial(seed: int, classes: int, width: int) -> Tensor:
+    """Weights and bias as `torch.nn.Linear` draws them, uniform within 1/sqrt(D): [C, D + 1]."""
     bound = width**-0.5
     generator = torch.Generator().manual_seed(hashing.seed_for(seed, "probe/initialisation"))
-    draw = torch.rand(data.classes, width + 1, generator=generator) * 2 * bound - bound
-    return pad(draw, (0, -(width + 1) % _LANES)).to(data.train_x)
+    return torch.rand(classes, width + 1, generator=generator) * 2 * bound - bound
 
 
 def _gradient(weight: Tensor, rates: Tensor, x: Tensor, target: Tensor, batch: Tensor) -> Tensor:

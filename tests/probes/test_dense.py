@@ -1,0 +1,139 @@
+"""The stacked dense probe must be nothing but several plain ones: batch norm and a convolution."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ultrabench_eval.core import hashing
+from ultrabench_eval.feature_rows import InMemory
+from ultrabench_eval.probes import dense
+from ultrabench_eval.probes.heads import DataOf, streams
+from ultrabench_eval.protocol import Protocol
+
+SETTINGS = dense.DenseSettings(
+    learning_rates=(3e-3, 0.1), weight_decays=(0.01,), batch_size=8, max_epochs=14, patience=2
+)
+
+
+def blobs(count: int = 30, classes: int = 3, channels: int = 6, seed: int = 0):
+    """Float64 maps [N, D, 5, 4] that say the classes through noise, and shares [N, C, 5, 4].
+
+    The last column is padding, the last row is half of it.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    codes = torch.randint(classes, (count, 5, 4), generator=generator)
+    shares = nn.functional.one_hot(codes, classes).permute(0, 3, 1, 2).float()
+    blur = torch.rand(count, 1, 5, 4, generator=generator) * 0.4
+    shares = shares * (1 - blur) + blur / classes
+    shares[..., -1], shares[..., -1, :] = 0, shares[..., -1, :] / 2
+    x = torch.randn(count, channels, 5, 4, generator=generator, dtype=torch.float64) * 2 + 3
+    x[:, :classes] += shares
+    x[:, 3] *= 10
+    return x, shares
+
+
+def plain_loss(logits: Tensor, shares: Tensor) -> Tensor:
+    """Of [N, C, h, w], written place by place as the docstring of `dense_loss` has it."""
+    places = logits.movedim(1, -1).flatten(0, -2)
+    t = shares.movedim(1, -1).flatten(0, -2)
+    w, q = t.sum(1), places.softmax(1)
+    cross = nn.functional.cross_entropy(places, t, reduction="sum") / w.sum()
+    dice = [
+        (2 * (q[:, c] * t[:, c]).sum() + 1e-5) / ((q[:, c] * w).sum() + t[:, c].sum() + 1e-5)
+        for c in range(1, t.shape[1])
+    ]
+    return cross + 1 - torch.stack(dice).mean()
+
+
+class Plain(nn.Module):
+    def __init__(self, classes: int, mean: Tensor, deviation: Tensor, seed: int) -> None:
+        super().__init__()
+        self.mean, self.deviation = mean[:, None, None], deviation[:, None, None]
+        self.convolution = nn.Conv2d(len(mean), classes, 1).double()
+        generator = torch.Generator().manual_seed(hashing.seed_for(seed, "probe/initialisation"))
+        bound = len(mean) ** -0.5
+        draw = torch.rand(classes, len(mean) + 1, generator=generator) * 2 * bound - bound
+        with torch.no_grad():
+            self.convolution.weight.copy_(draw[:, :-1, None, None])
+            self.convolution.bias.copy_(draw[:, -1])
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.convolution((x - self.mean) / self.deviation)
+
+
+def moments(x: Tensor, shares: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and deviation of each channel over the places that show the image."""
+    weight = shares.double().sum(1, keepdim=True).expand_as(x)
+    mean = (x * weight).sum((0, 2, 3)) / weight.sum((0, 2, 3))
+    square = ((x - mean[:, None, None]) ** 2 * weight).sum((0, 2, 3)) / weight.sum((0, 2, 3))
+    return mean, square.sqrt()
+
+
+def plain(x, y, vx, vy, seed: int, settings: dense.DenseSettings, rate: float, decay: float,
+          standardize: bool = True):  # fmt: skip
+    """The best model, its epoch and the validation loss of every epoch."""
+    y, vy = y.double(), vy.double()
+    neutral = torch.zeros(x.shape[1]).double(), torch.ones(x.shape[1]).double()
+    model = Plain(y.shape[1], *(moments(x, y) if standardize else neutral), seed)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=decay)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, settings.max_epochs)
+    order = torch.Generator().manual_seed(hashing.seed_for(seed, "probe/order"))
+    best, best_epoch, kept, losses = float("inf"), -1, {}, []
+    for epoch in range(settings.max_epochs):
+        for rows in torch.randperm(len(x), generator=order).split(settings.batch_size):
+            optimizer.zero_grad()
+            plain_loss(model(x[rows]), y[rows]).backward()
+            optimizer.step()
+        schedule.step()
+        losses.append(plain_loss(model(vx), vy).item())
+        if losses[-1] < best:
+            best, best_epoch = losses[-1], epoch
+            kept = {key: value.clone() for key, value in model.state_dict().items()}
+        elif epoch - best_epoch >= settings.patience:
+            break
+    model.load_state_dict(kept)
+    return model, best_epoch, losses
+
+
+def fit(x, y, vx, vy, seeds: Sequence[int], settings=SETTINGS, subsets=None, standardize=True):
+    x, vx = (InMemory(one) if isinstance(one, Tensor) else one for one in (x, vx))
+    protocol = Protocol(name="test", standardize=standardize, own=(("dense", settings),))
+    draws = streams(len(x), len(vx), seeds, subsets, None)
+    return dense.train(DataOf(x, y, vx, vy, y.shape[1]), draws, protocol)
+
+
+@pytest.mark.parametrize("standardize", [False, True])
+@pytest.mark.parametrize("classes", [2, 3])
+def test_each_head_equals_a_plain_convolution(classes: int, standardize: bool) -> None:
+    (x, y), (vx, vy) = blobs(classes=classes), blobs(10, classes, seed=1)
+    every, part = torch.arange(30), torch.tensor([28, 3, 4, 17, 9, 11, 0, 20, 21, 2, 6])
+    probes = fit(x, y, vx, vy, [0, 5], subsets=[[part, part], [every, every]],
+                 standardize=standardize)  # fmt: skip
+    at, epochs = 0, set()
+    for rows in (part, every):
+        for seed in (0, 5):
+            for rate, decay in SETTINGS.settings:
+                model, epoch, losses = plain(
+                    x[rows], y[rows], vx, vy, seed, SETTINGS, rate, decay, standardize
+                )
+                head, history = probes.heads[at], probes.history[at]
+                assert (head.seed, head.best_epoch) == (seed, epoch)
+                assert head.validation_loss == pytest.approx(losses[epoch], rel=1e-8)
+                assert history[len(losses) :].isnan().all()  # it stopped in the same epoch
+                assert not history[: len(losses)].isnan().any()
+                raw = model.convolution.weight[..., 0, 0] / model.deviation[:, 0, 0]
+                bias = model.convolution.bias - raw @ model.mean[:, 0, 0]
+                torch.testing.assert_close(probes.weight[at], raw, rtol=1e-8, atol=1e-9)
+                torch.testing.assert_close(probes.bias[at], bias, rtol=1e-8, atol=1e-8)
+                torch.testing.assert_close(
+                    probes.predict(vx)[at].double(), model(vx), rtol=1e-3, atol=1e-3
+                )
+                epochs.add(epoch)
+                at += 1
+    assert at == len(probes.heads)
+    assert len(epochs) > 1
+    assert min(epochs) < SETTINGS.max_epochs - 1 - SETTINGS.patience  # early stopping bites
