@@ -22,8 +22,9 @@ import numpy as np
 from tasks.targets import IGNORED, LabelMask
 from tasks.task import Split
 from ultrabench_eval.core.errors import UserError
-from ultrabench_eval.metrics import Metric
+from ultrabench_eval.metrics import Metric, of_sums
 from ultrabench_eval.stats.additive import Additive
+from ultrabench_eval.stats.intervals import intervals
 from ultrabench_eval.task_types.label_grid import coarsened, shares, upsampled
 from ultrabench_eval.task_types.surfaces import TOLERANCE, Outline, Spacing, compared
 from ultrabench_eval.task_types.task_type import Scored, TaskType, Validation
@@ -226,7 +227,7 @@ def chosen_threshold(logits: np.ndarray, truth: GridMasks) -> float:
     found = _each(of_image, len(truth))
     truths, called, both = (np.stack(parts) for parts in zip(*found, strict=True))
     dice, counted = _dice(truths[:, None], called, both)
-    mean = _over_structures(_ratio((dice * counted).sum(0), counted.sum(0)))  # [T]
+    mean = _over_structures(_ratio(dice.sum(0), counted.sum(0)))  # [T]
     best = np.flatnonzero(mean >= mean.max() - 1e-12)
     return float(THRESHOLDS[best[np.abs(THRESHOLDS[best] - 0.5).argmin()]])
 
@@ -387,7 +388,8 @@ def _odds(above: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     if len(above) == 1:
         return above[0], np.ones(above.shape[1:], np.uint8)
     top = above.max(0)
-    return top + np.log(np.exp(above - top).sum(0)), (above.argmax(0) + 1).astype(np.uint8)
+    odds = np.asarray(top + np.log(np.exp(above - top).sum(0)))
+    return odds, (above.argmax(0) + 1).astype(np.uint8)
 
 
 def _called(above: np.ndarray, limit: float | None) -> np.ndarray:
@@ -407,14 +409,15 @@ def _areas(mask: np.ndarray, structures: int) -> np.ndarray:
 
 
 def _dice(truth: np.ndarray, called: np.ndarray, both: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Dice from pixels [..., F], and whether it counts.
+    """Dice from pixels [..., F], and whether it counts; 0 where it does not.
 
-    Where neither has the structure it is 1; that counts if there is no other structure (an image
-    without any lesion in which none is found), and is left out if there are several.
+    Where neither has the structure it is 1 if there is no other structure (an image without any
+    lesion, in which none is found), and does not count if there are several.
     """
     every = truth + called
-    dice = np.divide(2.0 * both, every, out=np.ones(every.shape), where=every > 0)
-    return dice, (every > 0) | (every.shape[-1] == 1)
+    counted = (every > 0) | (every.shape[-1] == 1)
+    dice = np.divide(2.0 * both, every, out=counted.astype(np.float64), where=every > 0)
+    return dice, counted
 
 
 def _each(of_image: Callable[[int], Any], count: int) -> list[Any]:
@@ -489,7 +492,7 @@ class Segmentation(TaskType):
         """All of them. One that no seed has an image for, such as distances in another unit, is
         left out."""
         sums = stored["statistics"].sum(1, dtype=np.float64)
-        found = {metric.name: metric.of(sums) for metric in METRICS if metric.of is not None}
+        found = {metric.name: of_sums(metric)(sums) for metric in METRICS}
         return {name: values for name, values in found.items() if not np.isnan(values).all()}
 
     def answers(self, stored: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -506,13 +509,14 @@ class Segmentation(TaskType):
 
     def good(self, answers: np.ndarray, test: TestSet) -> np.ndarray:
         """The Dice of each image; 1 where there is nothing to find and nothing was found."""
-        found = DICE.of(answers.astype(np.float64)) if DICE.of else answers
-        return np.nan_to_num(found, nan=1.0)
+        return np.nan_to_num(of_sums(DICE)(answers.astype(np.float64)), nan=1.0)
 
     def intervals(self, answers: np.ndarray, test: TestSet) -> dict[str, tuple[float, float]]:
-        """Of all that were measured."""
-        found = super().intervals(answers, test)
-        return {name: ends for name, ends in found.items() if not np.isnan(ends).any()}
+        """Of the metrics that every seed has a value of."""
+        added = self.statistics(answers, test)
+        total = added.total()
+        known = [one for one in self.of_sums if not np.isnan(of_sums(one)(total)).any()]
+        return intervals(added, self.clusters(test), known)
 
     def remarks(self, test: TestSet, answers: np.ndarray | None = None) -> tuple[str, ...]:
         """The rule for empty masks; with `answers`, how many there are."""
