@@ -9,6 +9,7 @@ import numpy as np
 
 from ultrabench_eval.core import hashing
 from ultrabench_eval.task_types.segmentation import GridMasks
+from ultrabench_eval.test_set import TestSet
 
 
 @dataclass(frozen=True)
@@ -24,29 +25,28 @@ class ArrayMask:
         return hashing.digest([self.codes.tobytes().hex(), str(self.spacing)])
 
 
-@dataclass(frozen=True)
-class MaskSet:
-    """What a task type looks at of a `TestSet`."""
-
-    targets: GridMasks
-    groups: tuple[str, ...] | None = None
-
-    def __len__(self) -> int:
-        return len(self.targets)
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        return tuple(map(str, range(self.targets.classes)))
+def made_set(truth: GridMasks, classes: int = 2, groups: Sequence[str] | None = None) -> TestSet:
+    return TestSet(
+        fingerprint="",
+        task="",
+        type="segmentation",
+        kind="mask",
+        classes=tuple(map(str, range(classes))),
+        synthetic=True,
+        names=tuple(mask.name for mask in truth.masks),
+        labels=(),
+        groups=None if groups is None else tuple(groups),
+        truth=truth,
+    )
 
 
 def grid_masks(
     codes: Sequence[np.ndarray],
-    classes: int = 2,
     extent: tuple[float, float] = (1.0, 1.0),
     spacing: tuple[float, float] | None = None,
 ) -> GridMasks:
     masks = tuple(ArrayMask(one.astype(np.uint8), spacing, f"m{n}") for n, one in enumerate(codes))
-    return GridMasks(masks, np.tile(extent, (len(masks), 1)), classes)
+    return GridMasks(masks, np.tile(extent, (len(masks), 1)))
 
 
 def exact(codes: np.ndarray, classes: int = 2) -> np.ndarray:

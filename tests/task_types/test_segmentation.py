@@ -10,10 +10,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from array_masks import ArrayMask, MaskSet, discs, exact, grid_masks
+from array_masks import ArrayMask, discs, exact, grid_masks, made_set
 from sklearn.metrics import f1_score, jaccard_score, precision_score, recall_score
 from torch.nn import functional
 
+from tasks.task import Split
 from ultrabench_eval import task_types
 from ultrabench_eval.core.errors import UserError
 from ultrabench_eval.task_types.segmentation import (
@@ -23,15 +24,22 @@ from ultrabench_eval.task_types.segmentation import (
     chosen_threshold,
     column,
 )
+from ultrabench_eval.test_set import TestSet
 
 TYPE = task_types.get("segmentation")
 THRESHOLD = SimpleNamespace(decision="threshold")
 
 
-def scored(logits: np.ndarray, truth: GridMasks, validation=None, **options) -> dict[str, float]:
+def scored(
+    logits: np.ndarray, truth: GridMasks, validation=None, settings=None, thorough=True
+) -> dict[str, float]:
     """Scores of one seed's logits [N, C, h, w]."""
-    found = TYPE.score(
-        logits[None], MaskSet(truth), None if validation is None else [validation], **options
+    found = TYPE.score_as(
+        logits[None],
+        made_set(truth, logits.shape[1]),
+        None if validation is None else [validation],
+        settings,
+        thorough,
     )
     return {name: float(value[0]) for name, value in found.scores.items()}
 
@@ -43,7 +51,7 @@ def several(count: int, classes: int, seed: int = 0) -> tuple[np.ndarray, GridMa
     noisy = torch.from_numpy(logits + rng.normal(0, 0.7, logits.shape))
     codes = functional.interpolate(noisy, (50, 70), mode="bicubic").argmax(1).numpy()
     codes[:, 10:14, 5:30] = 255
-    return logits, grid_masks(list(codes), classes)
+    return logits, grid_masks(list(codes))
 
 
 @pytest.mark.parametrize("classes", [2, 4])
@@ -120,18 +128,18 @@ def test_empty_masks() -> None:
     assert found["dice_pooled"] == 0.5
     assert found["one_empty"] == 0.5
     assert found["hd95_px"] == found["assd_px"] == 0  # of the one image in which both have it
-    (remark,) = TYPE.remarks(MaskSet(truth), TYPE.score(logits[None], MaskSet(truth)).stored[
-        "statistics"
-    ])  # fmt: skip
+    (remark,) = TYPE.remarks(made_set(truth))
     assert "both empty, 0 where only one is (2 of 4 test masks are empty)" in remark
-    assert "test masks" not in TYPE.remarks(MaskSet(truth))[0]
+    kept = TestSet.model_validate_json(made_set(truth).model_dump_json())  # without masks
+    assert "test masks" not in TYPE.remarks(kept)[0]
 
 
 def test_structures_that_an_image_lacks_are_left_out() -> None:
     one, two = discs(2)
-    truth = grid_masks([one, two * 2, np.zeros_like(one)], classes=4)
+    truth = grid_masks([one, two * 2, np.zeros_like(one)])
     logits = np.stack([exact(one, 4), exact(two * 3, 4), exact(one * 2, 4)])
-    result = TYPE.score(logits[None], MaskSet(truth))
+    test = made_set(truth, 4)
+    result = TYPE.score(logits[None], test)
     statistics = result.stored["statistics"]
     found = {name: float(value[0]) for name, value in result.scores.items()}
     # 1 is in one image; 2 in two, missed in one and wrongly seen in another; 3 is a false alarm.
@@ -140,8 +148,8 @@ def test_structures_that_an_image_lacks_are_left_out() -> None:
     np.testing.assert_array_equal(column(statistics.sum(1), "counted"), [[1, 2, 1]])
     assert found["dice"] == pytest.approx(1 / 3)
     assert found["dice_present"] == 0.5  # nothing to say of 3
-    np.testing.assert_array_equal(TYPE.good(statistics, MaskSet(truth)), [[1, 0, 0]])
-    assert "left out" in TYPE.remarks(MaskSet(truth))[0]
+    np.testing.assert_array_equal(TYPE.good(statistics, test), [[1, 0, 0]])
+    assert "left out" in TYPE.remarks(test)[0]
 
 
 @pytest.mark.shared
@@ -164,7 +172,7 @@ def test_the_reference_set_under_our_rule(shared: Path) -> None:
     assert found["dice"] == pytest.approx(0.5224, abs=5e-5)
     assert found["dice_pooled"] == pytest.approx(0.7036, abs=5e-5)
     logits = exact(camus["prediction"], 4)[None]
-    found = scored(logits, grid_masks([camus["truth"]], 4))
+    found = scored(logits, grid_masks([camus["truth"]]))
     assert found["dice"] == pytest.approx(0.6153, abs=5e-5)
 
 
@@ -190,7 +198,7 @@ def test_distances_and_their_unit() -> None:
 def test_what_is_stored_tells_all_scores_with_intervals() -> None:
     logits, truth = several(8, 3)
     seeds = np.stack([logits, logits + np.float16(0.3), logits[:, ::-1]])
-    test = MaskSet(truth, groups=tuple("aabbccdd"))
+    test = made_set(truth, 3, "aabbccdd")
     result = TYPE.score(seeds, test, [(logits, truth)] * 3)
     compact = TYPE.compact(result.stored)
     again = TYPE.again(compact, test)
@@ -204,11 +212,11 @@ def test_what_is_stored_tells_all_scores_with_intervals() -> None:
     for name, (low, high) in intervals.items():
         assert low <= result.scores[name].mean() <= high, name
     assert intervals["dice"][1] - intervals["dice"][0] > 0.01
-    alone = TYPE.intervals(answers, dataclasses.replace(test, groups=None))
+    alone = TYPE.intervals(answers, made_set(truth, 3))
     assert alone["dice"] != intervals["dice"]
     # Sums of some images are the scores of those images.
     rows = np.array([5, 1, 1])
-    some = TYPE.score(seeds[:, rows], MaskSet(truth[rows]))
+    some = TYPE.score(seeds[:, rows], made_set(truth[rows], 3))
     total = TYPE.statistics(answers[:, rows], test).total()
     for metric in TYPE.metrics:
         if metric.name in some.scores and metric.of is not None:
@@ -219,11 +227,15 @@ def test_what_is_stored_tells_all_scores_with_intervals() -> None:
 def test_bad_input_is_told() -> None:
     logits, truth = several(2, 3)
     with pytest.raises(UserError, match="mask m0 has the code 2, but the task has the classes 0 t"):
-        scored(logits[:, :2], dataclasses.replace(truth, classes=2))
+        scored(logits[:, :2], truth)
     with pytest.raises(UserError, match="NaN or infinite"):
         scored(np.where(logits > 2, np.nan, logits), truth)
-    with pytest.raises(ValueError, match="for 2 masks of 3 classes"):
-        scored(logits[:, :2], truth)
+    with pytest.raises(ValueError, match="for a task of 2 classes"):
+        TYPE.score(logits[None], made_set(truth, 2))
+    with pytest.raises(ValueError, match="for 2 masks"):
+        scored(logits[:1], truth)
+    with pytest.raises(ValueError, match="masks need the extents"):
+        TYPE.truth(Split.of([]))
     with pytest.raises(ValueError, match="needs validation images"):
         scored(logits, truth, settings=THRESHOLD)
     with pytest.raises(ValueError, match="2 masks, but extents of shape"):
@@ -235,7 +247,7 @@ def test_bad_input_is_told() -> None:
 
 def oracle(truth: GridMasks, grid: tuple[int, int] = (10, 15)) -> np.ndarray:
     """Logits of a head that knows the share of each class at each place."""
-    return TYPE.taught(truth, (1, *grid))
+    return TYPE.taught(truth, (2, *grid))
 
 
 def test_an_oracle_scores_the_ceiling() -> None:

@@ -15,6 +15,7 @@ import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -143,7 +144,6 @@ class GridMasks:
     Args:
         masks: of N images.
         extents: float64 [N, 2], `Encoder.extent` of each.
-        classes: C; codes in masks are below it, or `IGNORED`.
 
     Raises:
         ValueError: as many masks as extents are needed.
@@ -151,7 +151,6 @@ class GridMasks:
 
     masks: tuple[LabelMask, ...]
     extents: np.ndarray
-    classes: int
 
     def __post_init__(self) -> None:
         if self.extents.shape != (len(self.masks), 2):
@@ -166,23 +165,30 @@ class GridMasks:
     def __getitem__(self, rows: np.ndarray) -> GridMasks:
         """Those of some images."""
         rows = np.arange(len(self))[rows]
-        return GridMasks(
-            tuple(self.masks[row] for row in rows.tolist()), self.extents[rows], self.classes
-        )
+        return GridMasks(tuple(self.masks[row] for row in rows.tolist()), self.extents[rows])
 
-    def read(self, place: int) -> tuple[np.ndarray, tuple[float, float]]:
+    @cached_property
+    def empty(self) -> int:
+        """How many masks are background throughout."""
+        return sum(not np.any(mask.read() % IGNORED) for mask in self.masks)
+
+    def read(self, place: int, classes: int) -> tuple[np.ndarray, tuple[float, float]]:
         """The codes of a mask, uint8 [H, W], and its extent.
 
+        Args:
+            place: of the image.
+            classes: C; codes are below it, or `IGNORED`.
+
         Raises:
-            UserError: the mask can't be read, or has codes of no class.
+            UserError: the mask cannot be read, or has codes of no class.
         """
         mask = self.masks[place]
         codes = mask.read()
-        wrong = codes[(codes >= self.classes) & (codes != IGNORED)]
+        wrong = codes[(codes >= classes) & (codes != IGNORED)]
         if wrong.size:
             raise UserError(
                 f"mask {mask.name} has the code {wrong.max()}, but the task has the classes 0 to "
-                f"{self.classes - 1}; {IGNORED} marks pixels to be ignored"
+                f"{classes - 1}; {IGNORED} marks pixels to be ignored"
             )
         down, right = self.extents[place].tolist()
         return codes, (down, right)
@@ -209,10 +215,11 @@ def chosen_threshold(logits: np.ndarray, truth: GridMasks) -> float:
     if not len(truth):
         return float("nan")
     bounds = np.array([bound(t) for t in THRESHOLDS], np.float32)
-    structures = truth.classes - 1
+    classes = logits.shape[1]
+    structures = classes - 1
 
     def of_image(place: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        mask, extent = truth.read(place)
+        mask, extent = truth.read(place, classes)
         odds, likeliest = _odds(upsampled(_above_background(logits[place]), mask.shape, extent))
         counted = mask != IGNORED
         passed, likeliest, codes = (
@@ -251,12 +258,10 @@ def statistics(
 
     Raises:
         UserError: logits are NaN or infinite; a mask is wrong.
-        ValueError: C differs, the decision is none, or it needs thresholds that are not there.
+        ValueError: N differs, the decision is none, or it needs thresholds that are not there.
     """
-    if logits.shape[1:3] != (len(truth), truth.classes):
-        raise ValueError(
-            f"logits of shape {logits.shape} for {len(truth)} masks of {truth.classes} classes"
-        )
+    if logits.shape[1] != len(truth):
+        raise ValueError(f"logits of shape {logits.shape} for {len(truth)} masks")
     if decision not in ("argmax", "threshold"):
         raise ValueError(f"the decision '{decision}' is neither 'argmax' nor 'threshold'")
     known = not np.isnan(thresholds).any()
@@ -303,7 +308,7 @@ def statistics(
         columns[name if name.startswith("ceiling") else f"dice_{name}"] = dice[rule] * tried
         columns[f"{name}_counted"] = tried
     stacked = np.stack([columns[name] for name in COLUMNS], axis=-1, dtype=np.float32)
-    return stacked.reshape(*stacked.shape[:2], -1)
+    return np.asarray(stacked.reshape(*stacked.shape[:2], -1))
 
 
 _RULES = ("argmax", "threshold", "14", "ceiling", "ceiling_14")
@@ -333,9 +338,9 @@ def _of_image(
         Pixels of each structure in the truth [F], in what is called so [5, H, F] and in both
         [5, H, F] by `_RULES`; and `surfaces.compared` [H, F, 3], NaN where either is empty.
     """
-    mask, extent = truth.read(place)
-    structures = truth.classes - 1
-    codes = range(1, truth.classes)
+    classes = logits.shape[1]
+    mask, extent = truth.read(place, classes)
+    structures, codes = classes - 1, range(1, classes)
     spacing: Spacing = (truth.masks[place].spacing if in_mm else None) or (1.0, 1.0)
     tolerance = TOLERANCE * float(np.hypot(*(np.array(mask.shape) * spacing)))
     outline = {code: Outline(mask == code, spacing) for code in codes if (mask == code).any()}
@@ -367,7 +372,7 @@ def _of_image(
         count("14", seed, decided(coarsened(above, COMMON, extent), chosen))
     for rule, side in (("ceiling", None), ("ceiling_14", COMMON)):
         grid = tuple(min(side or n, n) for n in logits.shape[-2:])
-        held = shares(mask, truth.classes, (grid[0], grid[1]), extent)
+        held = shares(mask, classes, (grid[0], grid[1]), extent)
         total = held.sum(0)
         known = np.divide(held, total, out=np.zeros_like(held), where=total > 0)
         count(rule, slice(None), decided(_above_background(known), None))
@@ -380,7 +385,8 @@ def _above_background(logits: np.ndarray) -> np.ndarray:
     Upsampling is linear, so this may be taken before it, and is F maps instead of C.
     """
     logits = logits.astype(np.float32)
-    return logits[1:] - logits[:1]
+    above: np.ndarray = logits[1:] - logits[:1]
+    return above
 
 
 def _odds(above: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -443,36 +449,56 @@ class Segmentation(TaskType):
         ("ceiling", "ceiling of the grid"),
     )
 
-    def truth(self, split: Split, extents: np.ndarray, classes: int) -> GridMasks:
-        """The masks, and where their images lie in the input of the encoder."""
-        return GridMasks(split.masks, extents, classes)
+    def truth(self, split: Split, extents: np.ndarray | None = None) -> GridMasks:
+        """The masks, and where their images lie in the input of the encoder.
+
+        Raises:
+            ValueError: extents are missing; without them padding would be taken for image.
+        """
+        if extents is None:
+            raise ValueError("masks need the extents of their images in the encoder's input")
+        return GridMasks(split.masks, extents)
 
     def taught(self, truth: GridMasks, shape: tuple[int, ...]) -> np.ndarray:
-        """`label_grid.shares` of each image on the grid of features [D, h, w]: [N, C, h, w]."""
-        grid = (shape[-2], shape[-1])
-        found = np.zeros((len(truth), truth.classes, *grid), np.float32)
+        """`label_grid.shares` of each image, float32 [N, C, h, w]; `shape` is (C, h, w)."""
+        classes, rows, columns = shape
+        found = np.zeros((len(truth), *shape), np.float32)
 
         def fill(place: int) -> None:
-            mask, extent = truth.read(place)
-            found[place] = shares(mask, truth.classes, grid, extent)
+            mask, extent = truth.read(place, classes)
+            found[place] = shares(mask, classes, (rows, columns), extent)
 
         _each(fill, len(truth))
         return found
 
     def score(
+        self, predicted: np.ndarray, test: TestSet, validation: Validation | None = None
+    ) -> Scored:
+        """By argmax, with all metrics."""
+        return self.score_as(predicted, test, validation, None, True)
+
+    def score_as(
         self,
         predicted: np.ndarray,
         test: TestSet,
-        validation: Validation | None = None,
-        *,
-        settings: Any = None,
-        thorough: bool = True,
+        validation: Validation | None,
+        settings: Any,
+        thorough: bool,
     ) -> Scored:
-        """Scores of logits [H, N, C, h, w] by the settings' `decision`, "argmax" without one."""
+        """Scores of logits [H, N, C, h, w] by the settings' `decision`, "argmax" without one.
+
+        Raises:
+            UserError: logits are NaN or infinite; a mask is wrong.
+            ValueError: C or N differ, or the decision needs thresholds that can't be chosen.
+        """
+        truth: GridMasks = test.targets
+        if predicted.shape[2] != len(test.classes):
+            raise ValueError(
+                f"logits of shape {predicted.shape} for a task of {len(test.classes)} classes"
+            )
         thresholds = np.full(len(predicted), np.nan)
         if validation is not None:
             thresholds = np.array([chosen_threshold(*of_seed) for of_seed in validation])
-        truth = test.targets
         found = statistics(
             predicted,
             truth,
@@ -518,8 +544,8 @@ class Segmentation(TaskType):
         known = [one for one in self.of_sums if not np.isnan(of_sums(one)(total)).any()]
         return intervals(added, self.clusters(test), known)
 
-    def remarks(self, test: TestSet, answers: np.ndarray | None = None) -> tuple[str, ...]:
-        """The rule for empty masks; with `answers`, how many there are."""
+    def remarks(self, test: TestSet) -> tuple[str, ...]:
+        """The rule for empty masks, and how many there are."""
         if len(test.classes) > 2:
             rule = (
                 "Dice and IoU are means over images for each structure, then over structures; "
@@ -530,10 +556,9 @@ class Segmentation(TaskType):
                 "Dice and IoU are means over images: 1 where the mask and the prediction are both "
                 "empty, 0 where only one is"
             )
-        if answers is not None:
-            empty = int((column(answers[0], "truth").sum(-1) == 0).sum())
-            rule += f" ({empty} of {len(test)} test masks are empty)"
-        return (f"{rule}. Distances are of images where both have the structure.",)
+        if test.truth is not None:
+            rule += f" ({test.truth.empty} of {len(test)} test masks are empty)"
+        return (f"{rule}. Distances are means over images where both have the structure.",)
 
 
 TYPE = Segmentation()
