@@ -430,8 +430,7 @@ class Bench:
 
     def _taught(self, split: str, x: Read, finer: int) -> Tensor:
         """What is right for the images of a split, as probes are trained on it."""
-        width, *grid = x.shape[1:]
-        shape = (width, *(finer * side for side in grid))
+        shape = (len(self.task.classes), *(finer * side for side in x.shape[2:]))
         return torch.from_numpy(self.type.taught(self._truth(split), shape))
 
     def _truth(self, name: str) -> Any:

@@ -72,8 +72,7 @@ class TaskType(ABC):
 
         Args:
             truth: of N samples.
-            shape: of what the probe reads of one sample; of maps (D, h, w) with the grid of its
-                answers.
+            shape: of what the probe answers for one sample: for masks (C, h, w), classes and grid.
         """
         return np.asarray(truth)
 
