@@ -18,7 +18,7 @@ import numpy as np
 
 from tasks.task import Split
 from ultrabench_eval.core.errors import UserError
-from ultrabench_eval.metrics import Metric
+from ultrabench_eval.metrics import OF_TASK, Metric
 from ultrabench_eval.stats.additive import Additive
 from ultrabench_eval.stats.intervals import of_influence
 from ultrabench_eval.stats.rank_correlation import spearman
@@ -138,7 +138,7 @@ def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
 
 def _metric(name: str, title: str, of: Any = None, **facts: Any) -> Metric:
     """One in the unit of the task where nothing else is said."""
-    known = {"unit": "target", "within": (0.0, np.inf), "places": 2, "higher_is_better": False}
+    known = {"unit": OF_TASK, "within": (0.0, np.inf), "places": 2, "higher_is_better": False}
     return Metric(name, title, of=of, task_type="regression", **{**known, **facts})
 
 
@@ -192,14 +192,19 @@ class Regression(TaskType):
         """Targets in trained units, float64 [N]."""
         return np.asarray(truth.values / truth.factors)
 
+    def remarks(self, test: TestSet) -> tuple[str, ...]:
+        """What predictions are multiplied by, if images do not show it."""
+        factors = getattr(test.truth, "factors", np.ones(1))
+        if np.ptp(factors) == 0:
+            return ()
+        return (
+            "Probes predict the target divided by a factor of the image that its pixels do not "
+            "show, such as its width in mm. All models, controls too, get that factor, so the "
+            "control that sees nothing scores what the factor alone is worth.",
+        )
+
     def score(
-        self,
-        predicted: np.ndarray,
-        test: TestSet,
-        validation: Validation | None = None,
-        *,
-        settings: Any = None,
-        thorough: bool = True,
+        self, predicted: np.ndarray, test: TestSet, validation: Validation | None = None
     ) -> Scored:
         """Scores of numbers [H, N] in trained units; conformal intervals are of each seed."""
         stored = {"predictions": predicted * test.targets.factors}
