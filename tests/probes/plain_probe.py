@@ -9,7 +9,10 @@ from ultrabench_eval.core import hashing
 from ultrabench_eval.protocol import Gradient
 
 
-def plain_probe(x, y, vx, vy, classes: int, seed: int, gradient: Gradient, rate=None, decay=None):
+def plain_probe(
+    x, y, vx, vy, classes: int, seed: int, gradient: Gradient, rate=None, decay=None,
+    loss=nn.functional.cross_entropy,
+):  # fmt: skip
     """The protocol as anyone would write it: nn.Linear, one seed, no stack."""
     head = nn.Linear(x.shape[1], classes).to(x)
     generator = torch.Generator().manual_seed(hashing.seed_for(seed, "probe/initialisation"))
@@ -27,10 +30,10 @@ def plain_probe(x, y, vx, vy, classes: int, seed: int, gradient: Gradient, rate=
     for epoch in range(gradient.max_epochs):
         for rows in torch.randperm(len(x), generator=order).split(gradient.batch_size):
             optimizer.zero_grad()
-            nn.functional.cross_entropy(head(x[rows]), y[rows]).backward()
+            loss(head(x[rows]), y[rows]).backward()
             optimizer.step()
         schedule.step()
-        losses.append(nn.functional.cross_entropy(head(vx), vy).item())
+        losses.append(loss(head(vx), vy).item())
         if losses[-1] < best:
             best, best_epoch = losses[-1], epoch
             kept = {k: v.clone() for k, v in head.state_dict().items()}

@@ -217,14 +217,17 @@ def streams(
     ]
 
 
-def fit_each(draws: Sequence[Stream], fit: Callable[[Stream], LinearProbes]) -> LinearProbes:
-    """Linear probes without anything random: fitted once for all streams that share their images.
+P = TypeVar("P", bound=Probes)
+
+
+def fit_each(draws: Sequence[Stream], fit: Callable[[Stream], P]) -> P:
+    """Probes without anything random: fitted once for all streams that share their images.
 
     Args:
         draws: subsets x seeds.
         fit: the probes of one stream, one head a setting.
     """
-    known: dict[tuple[int, int], LinearProbes] = {}
+    known: dict[tuple[int, int], P] = {}
     parts = []
     for stream in draws:
         if stream.images not in known:
@@ -232,7 +235,7 @@ def fit_each(draws: Sequence[Stream], fit: Callable[[Stream], LinearProbes]) -> 
         one = known[stream.images]
         heads = (replace(h, subset=stream.subset, seed=stream.seed) for h in one.heads)
         parts.append(replace(one, heads=tuple(heads)))
-    return LinearProbes.joined(parts)
+    return type(parts[0]).joined(parts)
 
 
 def chosen(heads: Sequence[Head]) -> list[int]:

@@ -11,11 +11,11 @@ bias, padded), B the batch size, N and M the numbers of training and validation 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from math import cos, pi
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -36,6 +36,34 @@ from ultrabench_eval.probes.probe import Probe, by_gradient, steps_tried
 from ultrabench_eval.protocol import Protocol
 
 _LANES = 16  # float32 numbers in the widest vector registers
+
+
+class Loss(NamedTuple):
+    """What a stack is trained to lower, by its outputs [..., C] for a sample.
+
+    Args:
+        target: what is right, in the form that `slope` takes: (y [R], C) -> [R, C].
+        slope: derivatives of the loss by the outputs: (outputs, target) -> [..., C].
+        of: losses of validation samples: (outputs [K, M, S, C], y [K, M]) -> [K, M, S].
+    """
+
+    target: Callable[[Tensor, int], Tensor]
+    slope: Callable[[Tensor, Tensor], Tensor]
+    of: Callable[[Tensor, Tensor], Tensor]
+
+
+def _cross_entropy_slope(logits: Tensor, target: Tensor) -> Tensor:
+    error = logits.softmax(-1)
+    error -= target
+    return error
+
+
+def _cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
+    places = y[..., None, None].expand(*logits.shape[:-1], 1)
+    return -logits.log_softmax(-1).gather(-1, places).squeeze(-1)
+
+
+CROSS_ENTROPY = Loss(one_hot, _cross_entropy_slope, _cross_entropy)
 
 
 def fit(
@@ -78,16 +106,23 @@ def fit(
 
 def train(data: ProbeData, draws: Sequence[Stream], protocol: Protocol) -> LinearProbes:
     """`fit`, with the images and the streams that use them put together."""
+    trained = by_stream(data, draws, protocol, CROSS_ENTROPY)
+    return LinearProbes.joined([trained[stream] for stream in draws])
+
+
+def by_stream(
+    data: ProbeData, draws: Sequence[Stream], protocol: Protocol, loss: Loss
+) -> dict[Stream, LinearProbes]:
+    """The heads of each stream, trained to lower any loss; else as `train`."""
     with one_thread() as threads:
         groups = _groups(draws, threads if data.train_x.device.type == "cpu" else 1)
         with ThreadPoolExecutor(threads) as pool:
-            parts = list(pool.map(lambda group: _train(group, data, protocol), groups))
-    trained = {
+            parts = list(pool.map(lambda group: _train(group, data, protocol, loss), groups))
+    return {
         stream: probes
         for group, part in zip(groups, parts, strict=True)
         for stream, probes in zip(group, part, strict=True)
     }
-    return LinearProbes.joined([trained[stream] for stream in draws])
 
 
 def _groups(streams: Sequence[Stream], threads: int) -> list[list[Stream]]:
@@ -103,7 +138,9 @@ def _groups(streams: Sequence[Stream], threads: int) -> list[list[Stream]]:
     return groups
 
 
-def _train(group: Sequence[Stream], data: ProbeData, protocol: Protocol) -> list[LinearProbes]:
+def _train(
+    group: Sequence[Stream], data: ProbeData, protocol: Protocol, loss: Loss
+) -> list[LinearProbes]:
     """Train the heads of streams of one length; the probes of each stream.
 
     Written out instead of autograd and one optimiser a head, for a step's overhead is what a
@@ -111,7 +148,7 @@ def _train(group: Sequence[Stream], data: ProbeData, protocol: Protocol) -> list
     stack holds weight / rate: one call steps all settings, and logits are multiplied by the rate.
     """
     gradient = protocol.gradient
-    inputs = _inputs(group, data, protocol.standardize)
+    inputs = _inputs(group, data, protocol.standardize, loss)
     settings = torch.tensor(gradient.settings, dtype=torch.float64)
     rates, decays = settings.to(data.train_x).T  # [S] each
 
@@ -138,7 +175,7 @@ def _train(group: Sequence[Stream], data: ProbeData, protocol: Protocol) -> list
         )
         ordered = inputs.rows[alive].gather(1, order).to(weight.device)  # [K, N]
         for batch in torch.split(ordered, gradient.batch_size, dim=1):
-            slope = _gradient(weight, rates, inputs.x, inputs.target, batch)
+            slope = _gradient(weight, rates, inputs.x, inputs.target, batch, loss)
             weight *= kept
             adamw(
                 *([weight], [slope], moments[:1], moments[1:], [], [step]),
@@ -147,8 +184,8 @@ def _train(group: Sequence[Stream], data: ProbeData, protocol: Protocol) -> list
                 weight_decay=0.0,
                 **ADAM,
             )
-        loss = _losses(weight, rates, validation_x, validation_y)
-        better, goes_on = stopping.take(alive, epoch, loss)
+        losses = _losses(weight, rates, validation_x, validation_y, loss)
+        better, goes_on = stopping.take(alive, epoch, losses)
         place, setting = better.nonzero(as_tuple=True)
         best[alive[place], setting] = (weight * rates.view(-1, 1, 1))[place, setting]
         if not goes_on.any():
@@ -184,11 +221,11 @@ class _Inputs:
     validation_x: Tensor
     """[K, M, P]."""
     validation_y: Tensor
-    """int64 [K, M]."""
+    """[K, M]."""
     scalers: list[Scaler]
 
 
-def _inputs(group: Sequence[Stream], data: ProbeData, standardize: bool) -> _Inputs:
+def _inputs(group: Sequence[Stream], data: ProbeData, standardize: bool, loss: Loss) -> _Inputs:
     distinct = {id(stream.rows): stream.rows for stream in group}
     if standardize:  # by the images in use alone, so each subset has a copy of its own
         scalers = {key: Scaler.of(data.train_x[rows]) for key, rows in distinct.items()}
@@ -214,7 +251,7 @@ def _inputs(group: Sequence[Stream], data: ProbeData, standardize: bool) -> _Inp
         )
     return _Inputs(
         _padded(x),
-        one_hot(y, data.classes).to(x),
+        loss.target(y, data.classes).to(x),
         torch.stack(used),
         validation_x,
         torch.stack([data.validation_y[stream.validation_rows] for stream in group]),
@@ -239,24 +276,23 @@ def initial(seed: int, classes: int, width: int) -> Tensor:
     return torch.rand(classes, width + 1, generator=generator) * 2 * bound - bound
 
 
-def _gradient(weight: Tensor, rates: Tensor, x: Tensor, target: Tensor, batch: Tensor) -> Tensor:
-    """Of the mean cross-entropy of the rows `batch` [K, B], by the weights: [K, S, C, P]."""
+def _gradient(
+    weight: Tensor, rates: Tensor, x: Tensor, target: Tensor, batch: Tensor, loss: Loss
+) -> Tensor:
+    """Of the mean loss of the rows `batch` [K, B], by the weights: [K, S, C, P]."""
     (k, s, c, width), size = weight.shape, batch.shape[1]
     inputs = x.index_select(0, batch.flatten()).view(k, size, width)
-    logits = torch.bmm(inputs, weight.view(k, s * c, width).mT).view(k, size, s, c)
-    error = (logits * rates.unsqueeze(-1)).softmax(-1)
-    error -= target[batch].unsqueeze(2)
+    outputs = torch.bmm(inputs, weight.view(k, s * c, width).mT).view(k, size, s, c)
+    error = loss.slope(outputs * rates.unsqueeze(-1), target[batch].unsqueeze(2))
     error /= size
     return torch.bmm(error.view(k, size, s * c).mT, inputs).view_as(weight)
 
 
-def _losses(weight: Tensor, rates: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    """Mean cross-entropy of each head, [K, S], on x [K, M, P] and y [K, M]."""
+def _losses(weight: Tensor, rates: Tensor, x: Tensor, y: Tensor, loss: Loss) -> Tensor:
+    """Mean loss of each head, [K, S], on x [K, M, P] and y [K, M]."""
     (k, s, c, width), count = weight.shape, x.shape[1]
-    logits = torch.bmm(x, weight.view(k, s * c, width).mT).view(k, count, s, c)
-    likelihood = (logits * rates.unsqueeze(-1)).log_softmax(-1)
-    picked = likelihood.gather(-1, y[..., None, None].expand(k, count, s, 1)).squeeze(-1)
-    return -picked.mT.contiguous().mean(-1)
+    outputs = torch.bmm(x, weight.view(k, s * c, width).mT).view(k, count, s, c)
+    return loss.of(outputs * rates.unsqueeze(-1), y).mT.contiguous().mean(-1)
 
 
 PROBE = Probe(train, uses=by_gradient, tried=steps_tried, seconds=0.2)

@@ -33,11 +33,7 @@ def train(data: ProbeData, draws: Sequence[Stream], protocol: Protocol) -> Linea
 
 def _fit(stream: Stream, data: ProbeData, protocol: Protocol) -> LinearProbes:
     scaler, x, y, validation_x, validation_y = data.of(stream, protocol.standardize)
-    target = one_hot(y, data.classes).double()
-    mean, target_mean = x.mean(0), target.mean(0)
-    penalties = torch.tensor(protocol.penalties, dtype=torch.float64, device=x.device)
-    weight = solutions(x - mean, target - target_mean, penalties)  # [P, C, D]
-    bias = target_mean - weight @ mean  # [P, C]
+    weight, bias = fitted(x, one_hot(y, data.classes).double(), protocol.penalties)
 
     scores = torch.einsum("md,pcd->pmc", validation_x, weight) + bias.unsqueeze(1)
     sharpness = _SHARPNESS.to(x.device)
@@ -52,8 +48,19 @@ def _fit(stream: Stream, data: ProbeData, protocol: Protocol) -> LinearProbes:
         ),
         (weight * sharpness[place].view(-1, 1, 1)).to(data.train_x),
         (bias * sharpness[place].view(-1, 1)).to(data.train_x),
-        torch.empty(len(penalties), 0),
+        torch.empty(len(loss), 0),
     )
+
+
+def fitted(x: Tensor, target: Tensor, penalties: Sequence[float]) -> tuple[Tensor, Tensor]:
+    """Weights [P, C, D] and biases [P, C] for features [N, D] and targets [N, C].
+
+    The means are not penalised.
+    """
+    mean, target_mean = x.mean(0), target.mean(0)
+    tried = torch.tensor(penalties, dtype=torch.float64, device=x.device)
+    weight = solutions(x - mean, target - target_mean, tried)
+    return weight, target_mean - weight @ mean
 
 
 def solutions(x: Tensor, target: Tensor, penalties: Tensor) -> Tensor:

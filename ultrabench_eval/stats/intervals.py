@@ -82,6 +82,28 @@ def intervals(
     return found
 
 
+def of_influence(
+    scores: np.ndarray,
+    moves: np.ndarray,
+    clusters: Clusters,
+    within: tuple[float, float],
+    level: float = 0.95,
+) -> tuple[float, float]:
+    """The interval of a metric that is no function of sums.
+
+    Args:
+        scores: of the seeds, [H].
+        moves: influence values of the clusters, means over seeds, [G].
+        clusters: what is drawn as one.
+        within: the metric's range.
+        level: coverage.
+    """
+    none = np.zeros(clusters.held.shape[1])
+    half = _half_width(scores, moves, none, 0.0, _strata(clusters.held), level)
+    mean = scores.mean()
+    return float(max(within[0], mean - half)), float(min(within[1], mean + half))
+
+
 def _half_width(
     scores: np.ndarray,
     moves: np.ndarray,
