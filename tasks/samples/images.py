@@ -147,7 +147,7 @@ def count(path: Path) -> int:
         return 1
 
 
-def read_bytes(path: Path) -> bytes:
+def read_bytes(path: Path, what: str = "image") -> bytes:
     """A file's content.
 
     Raises:
@@ -157,14 +157,14 @@ def read_bytes(path: Path) -> bytes:
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
     except FileNotFoundError as error:
-        raise UserError(f"image {path} is missing; restore it or remove its row") from error
+        raise UserError(f"{what} {path} is missing; restore it or remove its row") from error
     except OSError as error:
         raise UserError(
-            f"cannot read image {path} ({error.strerror or error}); make it readable or remove "
+            f"cannot read {what} {path} ({error.strerror or error}); make it readable or remove "
             "its row"
         ) from error
     if len(data) > MAX_BYTES:
-        raise UserError(f"image {path} has more than 1 GB; export it as PNG or remove its row")
+        raise UserError(f"{what} {path} has more than 1 GB; export it as PNG or remove its row")
     return data
 
 

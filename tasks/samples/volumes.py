@@ -73,7 +73,7 @@ class VolumeFrame:
         Raises:
             UserError: the file is damaged, needs a window that nobody named, or changed.
         """
-        volume = _volume(self.path)
+        volume = values(self.path)
         if digest is not None and self._digest(volume.digest) != digest:
             raise changed("file", self.path)
         if self.index >= len(volume.frames):
@@ -89,7 +89,7 @@ class VolumeFrame:
 
     def digest(self) -> str:
         """SHA-256 over the bytes of header and data, the position and the levels."""
-        return self._digest(_volume(self.path).digest)
+        return self._digest(values(self.path).digest)
 
     def _digest(self, file: str) -> str:
         return hashing.digest({"file": file, "frame": self.index, "window": str(self.levels)})
@@ -138,14 +138,20 @@ def no_window(path: Path, dtype: object) -> UserError:
     )
 
 
-class _Volume(NamedTuple):
+class VolumeValues(NamedTuple):
+    """What a file holds."""
+
     frames: np.ndarray
     """[T, H, W] or [T, H, W, 3]."""
     digest: str
 
 
-def _volume(path: Path) -> _Volume:
-    """A file's content, decoded once for all its frames."""
+def values(path: Path) -> VolumeValues:
+    """A file's content, decoded once for all its frames.
+
+    Raises:
+        UserError: it is missing or damaged.
+    """
     try:
         stats = [one.stat() for one in (path, _raw_of(path)) if one is not None]
         key = tuple((stat.st_size, stat.st_mtime_ns) for stat in stats)
@@ -155,7 +161,7 @@ def _volume(path: Path) -> _Volume:
 
 
 @lru_cache(maxsize=2)
-def _decoded(path: Path, key: tuple[tuple[int, int], ...]) -> _Volume:
+def _decoded(path: Path, key: tuple[tuple[int, int], ...]) -> VolumeValues:
     """Args: sizes and times, which tell a changed file."""
     try:
         frames, parts = (_meta if suffix(path) in META else _nifti)(path)
@@ -166,7 +172,7 @@ def _decoded(path: Path, key: tuple[tuple[int, int], ...]) -> _Volume:
     if frames.shape[1] * frames.shape[2] > MAX_PIXELS:
         raise _damaged(path, f"its header claims {frames.shape[2]} x {frames.shape[1]} pixels")
     frames.flags.writeable = False
-    return _Volume(frames, hashing.digest_parts(parts))
+    return VolumeValues(frames, hashing.digest_parts(parts))
 
 
 def _nifti(path: Path) -> tuple[np.ndarray, list[bytes]]:
