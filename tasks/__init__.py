@@ -47,6 +47,15 @@ OF_THE_PAPER = ("aul", "busbra", "butterfly", "fatty_liver", "gbcu", "mmotu", "p
 BUILT_IN = (*OF_THE_PAPER,)
 for _name in BUILT_IN:
     registry.register(_name, f"tasks.{_name}:read")
+registry.register("psfhs", "tasks.psfhs:read")
+registry.register("hc18", "tasks.hc18:read")
+registry.register("hc18-hc", "tasks.hc18:read_circumference")
+registry.register("camus", "tasks.camus:read")
+registry.register("camus-quality", "tasks.camus:read_quality")
+registry.register("camus-ef", "tasks.camus:read_ejection_fraction")
+registry.register("fatty_liver-fat", "tasks.fatty_liver:read_fat")
+registry.register("open-kidney", "tasks.open_kidney:read")
+registry.register("stanford-thyroid", "tasks.stanford_thyroid:read")
 
 
 def names() -> list[str]:

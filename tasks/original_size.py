@@ -7,7 +7,9 @@ from collections.abc import Iterator
 
 import PIL.Image
 
+from tasks.samples import volumes
 from tasks.samples.images import ImageFile
+from tasks.samples.volumes import VolumeFrame
 from tasks.task import DOWNSCALED, Task
 
 
@@ -33,3 +35,5 @@ def _short_sides(task: Task) -> Iterator[int]:
                     yield min(opened.size)
             except OSError:  # it is told when it is decoded
                 continue
+        elif isinstance(image, VolumeFrame):
+            yield min(volumes.facts(image.path).size)

@@ -20,6 +20,11 @@ MARKS = {
     "gbcu": ("imgs", "train.txt", "test.txt"),
     "mmotu": ("images", "train_cls.txt", "val_cls.txt"),
     "pocus": ("pocus_images/convex", "pocus_videos/convex"),
+    "camus": ("database_nifti",),
+    "hc18": ("training_set", "training_set_pixel_size_and_HC.csv"),
+    "open-kidney": ("labels/reviewed_labels_1.csv", "labels/reviewed_masks_1/capsule"),
+    "psfhs": ("image_mha", "label_mha"),
+    "stanford-thyroid": ("dataset.hdf5", "metadata.csv"),
     "tn5000": ("JPEGImages", "Annotations", "ImageSets/Main"),
 }
 """What a folder holds if it is a task's release; of BUTTERFLY, `tasks.recognise` knows more."""
@@ -193,12 +198,14 @@ def labelled_list(path: Path, separator: str | None, n_classes: int) -> list[tup
     return rows
 
 
-def missing_note(what: str, missing: Iterable[str], total: int) -> tuple[str, ...]:
+def missing_note(
+    what: str, missing: Iterable[str], total: int, file: str = "image file"
+) -> tuple[str, ...]:
     """A note that counts rows whose file is absent; empty if none is."""
     missing = list(missing)
     if not missing:
         return ()
-    return (f"{len(missing)} of {total} {what} have no image file (first: {missing[0]})",)
+    return (f"{len(missing)} of {total} {what} have no {file} (first: {missing[0]})",)
 
 
 def unused_note(what: str, unused: Iterable[str]) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +17,26 @@ import numpy as np
 
 from tasks.release import missing_note
 from tasks.samples.images import ImageArray, ImageFile
+from tasks.samples.label_masks import EmptyMask
+from tasks.samples.volumes import VolumeFrame
+from tasks.targets import LabelMask
 from tasks.task import SPLITS, Item, Rule, Split, Task, TaskCard
 from ultrabench_eval.core.errors import UserError
 
 _NOTHING = np.zeros((1, 1), np.uint8)
 PUBLISHED = "ultrabench_splits"  # ROOT/ultrabench_splits: data/splits of UltraBench's repository
+ROW = ("image", "label")  # what a row of a published list has
 PUBLISHED_FROM = (
     "`data/splits` of https://github.com/adamtupper/ultrabench at commit "
     "a795300b787afe6404f4eb5f547301d46891c921"
 )
 
 
-def stratified(labels: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Positions (rest, held out) of a class-stratified draw of `fraction` of the items.
+def stratified(
+    labels: np.ndarray | None, fraction: float, seed: int, count: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Positions (rest, held out) of a class-stratified draw of `fraction` of the items; without
+    labels, of a plain draw of `count` items.
 
     The held-out part has ceil(fraction * N) items. Positions come in the shuffled order of
     scikit-learn, which a second draw from `rest` depends on.
@@ -37,7 +44,10 @@ def stratified(labels: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarr
     from sklearn.model_selection import train_test_split  # here, because few runs draw one
 
     rest, held_out = train_test_split(
-        np.arange(len(labels)), test_size=fraction, random_state=seed, stratify=labels
+        np.arange(count if labels is None else len(labels)),
+        test_size=fraction,
+        random_state=seed,
+        stratify=labels,
     )
     return rest, held_out
 
@@ -105,16 +115,22 @@ def _hold_out(
         if rule.by == "class":
             labels = np.array([item.label for item in items], dtype=np.int64)
             rest, held_out = stratified(labels, fraction, rule.seed)
+        elif rule.by == "image":
+            rest, held_out = stratified(None, fraction, rule.seed, len(items))
         else:
             groups = _sortable([item.group for item in items])
             rest, held_out = grouped(groups, fraction, rule.seed)
     except ValueError as error:
-        rarest = min(Counter(item.label for item in items).values(), default=0)
-        number = len({item.group for item in items})
-        have = f"the rarest class has {rarest}" if rule.by == "class" else f"they are of {number}"
+        if rule.by == "class":
+            rarest = min(Counter(item.label for item in items).values(), default=0)
+            have = f"the rarest class has {rarest}"
+        elif rule.by == "image":
+            have = "they are too few"
+        else:
+            have = f"they are of {len({item.group for item in items})} groups"
         raise UserError(
             f"cannot hold out {fraction:.0%} of the {len(items)} images in {folder} by {rule.by}: "
-            f"{have}{'' if rule.by == 'class' else ' groups'}; unpack the whole release there"
+            f"{have}; unpack the whole release there"
         ) from error
     return [items[i] for i in rest], [items[i] for i in held_out]
 
@@ -167,9 +183,80 @@ def assemble(
     )
 
 
+def assemble_masks(
+    card: TaskCard,
+    folder: Path,
+    mask_of: Callable[[Item], LabelMask | None],
+    *,
+    what: str,
+    train: Sequence[Item],
+    validation: Sequence[Item],
+    test: Sequence[Item],
+    unused: Sequence[Item] = (),
+    notes: Sequence[str] = (),
+) -> Task:
+    """`assemble`, with a mask for each item instead of its class; items without one are left out.
+
+    Args:
+        card: as `assemble` takes it, like all that is not named here.
+        folder: as above.
+        mask_of: the mask of an item whose image is there, or None if the release has none.
+        what: is in the mask, e.g. "liver polygon".
+        train: items whose class the splits were drawn by, like those that follow.
+        validation: as above.
+        test: as above.
+        unused: as above.
+        notes: as above.
+
+    Raises:
+        UserError: what `assemble` raises, or more than half of the images have no mask.
+    """
+    without: list[str] = []
+
+    def masked(items: Sequence[Item]) -> Iterator[Item]:
+        for item in items:
+            mask = EmptyMask(item.image) if is_missing(item) else mask_of(item)
+            if mask is None:
+                without.append(item.image.name)
+            else:
+                yield item._replace(target=mask)
+
+    parts = [list(masked(part)) for part in (train, validation, test, unused)]
+    there = sum(not is_missing(item) for item in (*train, *validation, *test, *unused))
+    if len(without) > there / 2:
+        raise UserError(
+            f"{len(without)} of {there} images in {folder} have no {what} (first: {without[0]}); "
+            "unpack the whole release there"
+        )
+    left_out = (
+        f"{len(without)} of {there} images have no {what} and are left out (first: {without[0]})"
+        for _ in without[:1]
+    )
+    return assemble(
+        card,
+        folder,
+        train=parts[0],
+        validation=parts[1],
+        test=parts[2],
+        unused=parts[3],
+        notes=(*left_out, *notes),
+    )
+
+
 def is_missing(item: Item) -> bool:
     """Whether an image is a file of its own that is not there."""
-    return isinstance(item.image, ImageFile) and not item.image.path.is_file()
+    return isinstance(item.image, ImageFile | VolumeFrame) and not item.image.path.is_file()
+
+
+def file_of(item: Item) -> Path:
+    """The file of an item's image.
+
+    Raises:
+        TypeError: the image is no file of its own.
+    """
+    if not isinstance(item.image, ImageFile | VolumeFrame):
+        raise TypeError(f"{item.image.name} is not a file of its own")
+    return item.image.path
 
 
 def _present(items: Sequence[Item], missing: list[str]) -> list[Item]:
@@ -206,8 +293,11 @@ def _sortable(groups: list[str | None]) -> list[Any]:
     return list(groups)
 
 
-def published(folder: Path, task: str, part: str) -> list[dict[str, Any]]:
-    """Rows of UltraBench's split file `<task>/<part>.json`, each with "image" and "label".
+def published(
+    folder: Path, task: str, part: str, columns: Collection[str] = ROW
+) -> list[dict[str, Any]]:
+    """Rows of UltraBench's split file `<task>/<part>.json`, each with "image" and "label", or
+    with what else `columns` names.
 
     It is looked for in `ultrabench_splits/` beside or in the task's folder.
 
@@ -226,7 +316,7 @@ def published(folder: Path, task: str, part: str) -> list[dict[str, Any]]:
             f"{folder.parent / PUBLISHED / task / part}.json; copy {PUBLISHED_FROM} to "
             f"{folder.parent / PUBLISHED}, or let `ubench data download {PUBLISHED}` do it"
         )
-    return rows(path, PUBLISHED_FROM)
+    return rows(path, PUBLISHED_FROM, columns)
 
 
 def find_published(folder: Path, task: str, part: str) -> Path | None:
@@ -235,16 +325,16 @@ def find_published(folder: Path, task: str, part: str) -> Path | None:
     return next((place for place in places if place.is_file()), None)
 
 
-def rows(path: Path, source: str) -> list[dict[str, Any]]:
-    """Rows of one of UltraBench's lists, each with "image" and "label".
+def rows(path: Path, source: str, columns: Collection[str] = ROW) -> list[dict[str, Any]]:
+    """Rows of one of UltraBench's lists, each with "image" and "label" or what `columns` names.
 
     Raises:
         UserError: it is no JSON list of such rows; `source` says where to copy it from again.
     """
     try:
         listed = json.loads(path.read_bytes())
-        if not isinstance(listed, list) or not all({"image", "label"} <= x.keys() for x in listed):
-            raise ValueError("no list of rows with image and label")
+        if not isinstance(listed, list) or not all(set(columns) <= x.keys() for x in listed):
+            raise ValueError(f"no list of rows with {' and '.join(columns)}")
     except (OSError, ValueError, AttributeError) as error:
         raise UserError(f"{path} is damaged ({error}); copy it again from {source}") from error
     return listed

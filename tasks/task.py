@@ -48,8 +48,8 @@ DOWNSCALED = "downscaled copies"
 class Rule(NamedTuple):
     """How UltraBench 1.0.1 draws a task's splits."""
 
-    by: Literal["class", "group"]
-    """Stratified by class, or whole groups."""
+    by: Literal["class", "group", "image"]
+    """Stratified by class, whole groups, or each image by itself."""
     seed: int
     validation: float
     """Part of what is not test."""

@@ -12,14 +12,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, TypeVar
 
-import cv2
 import numpy as np
 import PIL.ExifTags
 import PIL.Image
 import PIL.ImageOps
 from scipy import ndimage
 
-from tasks.samples import image_kinds, polygons, volumes
+from tasks.samples import ellipses, image_kinds, polygons, volumes
+from tasks.samples.ellipses import Ellipse
+from tasks.samples.hdf5 import Hdf5Frame
 from tasks.samples.images import MAX_PIXELS, RELEASE, Image, ImageFile, changed, read_bytes
 from ultrabench_eval.core import hashing
 from ultrabench_eval.core.errors import UserError
@@ -51,6 +52,8 @@ def size_of(image: Image) -> Size:
                 return opened.size[::-1] if upright else opened.size
         except Exception:  # `read` tells what is wrong
             pass
+    if isinstance(image, volumes.VolumeFrame):
+        return volumes.facts(image.path).size
     height, width = image.read().shape[:2]
     return height, width
 
@@ -247,6 +250,66 @@ class FilledOutline(_OfImageFiles):
 
 
 @dataclass(frozen=True, eq=False)
+class FilledEllipse(_OfImageFiles):
+    """An image file with an ellipse drawn on black, whose inside is class 1.
+
+    Its border is the middle of the line, which may be cut off where the image ends.
+    """
+
+    def ellipse(self) -> Ellipse:
+        """The ellipse that is drawn.
+
+        Raises:
+            UserError: the file is missing or damaged, or shows no ellipse.
+        """
+        (path,) = self.paths
+        return self._ellipse(self._content(path), path)[0]
+
+    def _codes(self, content: bytes, path: Path) -> np.ndarray:
+        ellipse, size = self._ellipse(content, path)
+        return ellipse.filled(size).astype(np.uint8)
+
+    def _ellipse(self, content: bytes, path: Path) -> tuple[Ellipse, Size]:
+        drawn = _levels(content, path, colours=True)[..., 0] > 127
+        ellipse = ellipses.through(drawn)
+        if ellipse is None:
+            raise UserError(f"outline {path} shows no ellipse; copy it again from {RELEASE}")
+        height, width = drawn.shape
+        return ellipse, (height, width)
+
+
+@dataclass(frozen=True, eq=False)
+class Hdf5Mask(_OfImage):
+    """One frame of a data set of an HDF5 file, whose values stand for classes."""
+
+    frame: Hdf5Frame
+    codes: Codes = field(default_factory=lambda: BINARY)
+
+    @property
+    def name(self) -> str:
+        """The frame's name."""
+        return self.frame.name
+
+    def read(self) -> np.ndarray:
+        """Class codes, uint8 [H, W].
+
+        Raises:
+            UserError: the file is damaged, or holds what stands for no class or has another size.
+        """
+        codes = coded(self.frame.stored(), self.codes, self.frame.path)
+        if codes.shape != (size := size_of(self.image)):
+            raise UserError(
+                f"mask {self.name} in {self.frame.path} has {codes.shape[1]} x {codes.shape[0]} "
+                f"pixels, but its image {size[1]} x {size[0]}; copy the file again from {RELEASE}"
+            )
+        return codes
+
+    def digest(self) -> str:
+        """SHA-256 over the values and what they stand for."""
+        return hashing.digest({"frame": self.frame.digest(), "codes": _told(self.codes)})
+
+
+@dataclass(frozen=True, eq=False)
 class ArrayFileMask(_OfFiles[volumes.VolumeValues]):
     """One frame of a NIfTI or MetaImage file whose values stand for classes.
 
@@ -355,6 +418,8 @@ def coded(values: np.ndarray, codes: Codes, path: Path) -> np.ndarray:
 
 def _ellipse_through(drawn: np.ndarray, path: Path) -> np.ndarray:
     """The inside of the ellipse that fits an outline, bool [H, W]."""
+    import cv2  # here, because few outlines are open
+
     points = np.argwhere(drawn)[:, ::-1].astype(np.float32)
     inside = np.zeros(drawn.shape, np.uint8)
     if len(points) >= 5:

@@ -48,6 +48,8 @@ class VolumeFacts(NamedTuple):
     """Whether its values are grey levels or colours of 8 bits."""
     spacing: tuple[float, float]
     """Of columns and rows, in the file's unit, which is mostly millimetres."""
+    size: tuple[int, int]
+    """Rows and columns."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,9 @@ class VolumeFrame:
     """Position in the file, from 0."""
     levels: GreyLevels = field(default_factory=GreyLevels)
     """How values that are not of 8 bits are shown. Neither format states a window."""
+    mirrored: bool = False
+    """Whether left and right change places. `np.rot90(a, axes=(1, 0))` of values that are stored
+    as [x, y] is the frame as it is read here, mirrored."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "name", names.printable(self.name))
@@ -83,16 +88,20 @@ class VolumeFrame:
             if self.levels.own:
                 raise no_window(self.path, pixels.dtype)
             pixels = self.levels.of(pixels)
+        if self.mirrored:
+            pixels = pixels[:, ::-1]
         if pixels.ndim == 2:
             pixels = np.repeat(pixels[..., None], 3, axis=2)
         return np.ascontiguousarray(pixels)
 
     def digest(self) -> str:
-        """SHA-256 over the bytes of header and data, the position and the levels."""
+        """SHA-256 over the bytes of header and data, the position and how they are shown."""
         return self._digest(values(self.path).digest)
 
     def _digest(self, file: str) -> str:
-        return hashing.digest({"file": file, "frame": self.index, "window": str(self.levels)})
+        shown = {"frame": self.index, "window": str(self.levels)}
+        mirrored = {"mirrored": True} if self.mirrored else {}
+        return hashing.digest({"file": file, **shown, **mirrored})
 
 
 def suffix(path: Path) -> str:
@@ -112,6 +121,7 @@ def facts(path: Path) -> VolumeFacts:
         if raw is not None and not raw.is_file():
             raise _damaged(path, f"its data file {head.data} is missing")
         frames, plain, spacing = head.frames, head.dtype.str == "|u1", head.spacing
+        size = head.rows, head.columns
     else:
         nibabel = _nibabel(path)
         try:
@@ -125,10 +135,11 @@ def facts(path: Path) -> VolumeFacts:
         if any(side > 1 for side in shape[3:]) or len(shape) < 2:
             raise _damaged(path, f"it has {len(shape)} dimensions")
         frames = shape[2] if len(shape) > 2 else 1
+        size = shape[1], shape[0]
         plain = dtype.names == _RGB or (dtype == np.uint8 and (slope, shift) == (1, 0))
     if frames < 1:
         raise _damaged(path, "it holds no image")
-    return VolumeFacts(frames, plain, spacing)
+    return VolumeFacts(frames, plain, spacing, size)
 
 
 def no_window(path: Path, dtype: object) -> UserError:

@@ -1,0 +1,302 @@
+"""CAMUS: apical views of the heart, two and four chambers; 500 patients, from ED to ES."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from tasks import release, splits
+from tasks.samples import volumes
+from tasks.samples.label_masks import ArrayFileMask, Codes
+from tasks.samples.volumes import VolumeFrame
+from tasks.targets import Target
+from tasks.task import SPLITS, Item, Rule, Task, TaskCard
+from ultrabench_eval.core.errors import UserError
+
+FOLDS = 10
+CARD = TaskCard(
+    name="camus",
+    title="CAMUS",
+    organ="heart",
+    target="left ventricle, myocardium and left atrium",
+    classes=("background", "left ventricle", "myocardium", "left atrium"),
+    type="segmentation",
+    paper="Leclerc et al., IEEE TMI 2019, doi 10.1109/TMI.2019.2900516",
+    source="https://www.creatis.insa-lyon.fr/Challenge/camus (registration; CAMUS_public)",
+    licence="CC BY-NC-SA 4.0, not verified; its paper must be cited",
+    short_side=292,
+    groups="patient",
+    defects=(
+        "Frames of a sequence are near copies, so splitting by image would leak.",
+        "Images are turned as UltraBench turns them, which shows them mirrored left to right "
+        "against the older .mhd release.",
+    ),
+    patients=500,
+    rule=Rule("group", seed=42, validation=0.1, test=0.2),
+    splits={
+        "published": "UltraBench's patients: its rule over the patients 1 to 500, of whom some may "
+        "not be there",
+        "rule": "UltraBench's rule over the patients that are there",
+        **{
+            f"fold{k}": f"fold {k} of the {FOLDS} in database_split, which are those of the paper"
+            for k in range(1, FOLDS + 1)
+        },
+    },
+)
+QUALITIES = ("Poor", "Medium", "Good")  # the position is UltraBench's code
+CARDS = {
+    "camus": CARD,
+    "camus-quality": dataclasses.replace(
+        CARD,
+        name="camus-quality",
+        title="CAMUS quality",
+        target="image quality",
+        classes=tuple(quality.lower() for quality in QUALITIES),
+        type="classification",
+        dataset="camus",
+    ),
+    "camus-ef": dataclasses.replace(
+        CARD,
+        name="camus-ef",
+        title="CAMUS EF",
+        target="ejection fraction",
+        classes=(),
+        type="regression",
+        dataset="camus",
+        unit="%",
+        defects=(
+            *CARD.defects,
+            "Each frame is asked for the ejection fraction of its patient, although only two "
+            "moments of a beat together show it.",
+        ),
+    ),
+}
+
+CODES: Codes = {code: code for code in range(len(CARD.classes))}
+DATABASE = "database_nifti"
+PATIENT = re.compile(r"patient\d{4}")
+PATIENTS = 500
+VIEWS = ("2CH", "4CH")
+PHASES = ("ED", "ES")
+SEQUENCE = "half_sequence"
+LISTS = ("training", "validation", "testing")  # what database_split calls our splits
+
+
+class _Frame(NamedTuple):
+    """An image of the task."""
+
+    patient: str
+    """As in patient0001."""
+    view: str
+    image: VolumeFrame
+    mask: ArrayFileMask
+
+
+class _Copy(NamedTuple):
+    """What is there of the release."""
+
+    base: Path
+    patients: list[str]
+    """Of the whole release."""
+    frames: list[_Frame]
+    missing: list[str]
+    notes: list[str]
+
+
+def read(folder: Path, how: str = "published") -> Task:
+    """Read CAMUS by one of `CARD.splits`: every frame of every half sequence of both views.
+
+    Where a copy has no half sequences, the frames of end-diastole and end-systole (ED, ES) that it
+    has; a note says so. Masks have the spacing of their headers.
+
+    Raises:
+        UserError: release not found, or a file of it is damaged.
+    """
+    copy = _copy(folder)
+    return _task(folder, CARD, how, copy, [frame.mask for frame in copy.frames])
+
+
+def read_quality(folder: Path, how: str = "published") -> Task:
+    """Read the image quality of CAMUS, which `Info_<view>.cfg` states for each view of a patient.
+
+    Raises:
+        UserError: see `read`, or patients of training or validation have no such file.
+    """
+    copy = _copy(folder)
+    card = CARDS["camus-quality"]
+    return _task(folder, card, how, copy, _stated(copy, "ImageQuality", QUALITIES.index))
+
+
+def read_ejection_fraction(folder: Path, how: str = "published") -> Task:
+    """Read the ejection fraction of CAMUS in percent, which `Info_<view>.cfg` states.
+
+    Raises:
+        UserError: see `read_quality`.
+    """
+    copy = _copy(folder)
+    return _task(folder, CARDS["camus-ef"], how, copy, _stated(copy, "EF", float))
+
+
+def _task(
+    folder: Path, card: TaskCard, how: str, copy: _Copy, targets: Sequence[Target | None]
+) -> Task:
+    """The task of a copy's frames; a target is None where the copy does not tell it."""
+    side = _sides(folder, how, copy)
+    parts: dict[str, list[Item]] = {name: [] for name in SPLITS}
+    untold: list[_Frame] = []
+    for frame, target in zip(copy.frames, targets, strict=True):
+        if frame.patient in side and target is not None:
+            parts[side[frame.patient]].append(Item(frame.image, target, frame.patient))
+        elif frame.patient in side:
+            untold.append(frame)
+    learnt = [frame for frame in untold if side[frame.patient] != "test"]
+    if learnt:
+        patients = {frame.patient for frame in learnt}
+        raise UserError(
+            f"Info_{learnt[0].view}.cfg is missing for {len(patients)} training and validation "
+            f"patients in {copy.base / DATABASE} (first: {learnt[0].patient}), so nothing tells "
+            f"the {card.target} that {card.name} has to learn; copy these files from the release"
+        )
+    names = [frame.image.name for frame in untold]
+    return splits.assemble(
+        card,
+        folder,
+        train=parts["train"],
+        validation=parts["validation"],
+        test=parts["test"],
+        missing=[*copy.missing, *names],
+        notes=(
+            *copy.notes,
+            *release.missing_note("images", names, len(copy.frames), "Info_<view>.cfg"),
+            *release.unused_note(
+                f"patients are in no list of {how}: not used",
+                {frame.patient for frame in copy.frames} - set(side),
+            ),
+        ),
+    )
+
+
+def _sides(folder: Path, how: str, copy: _Copy) -> dict[str, str]:
+    """The split of each patient."""
+    if how.startswith("fold"):
+        return {
+            patient: split
+            for called, split in zip(LISTS, SPLITS, strict=True)
+            for patient in _listed(copy.base, int(how[4:]), called)
+        }
+    every = {frame.patient for frame in copy.frames} if how == "rule" else copy.patients
+    numbers = {str(int(patient[-4:])): patient for patient in every}
+    drawn = splits.sides(numbers, CARD.rule, folder)
+    return {patient: drawn[number] for number, patient in numbers.items()}
+
+
+def _copy(folder: Path) -> _Copy:
+    base = release.find(folder, DATABASE, source=f"CAMUS_public ({DATABASE}/)")
+    database = release.Folder(release.inside(base, DATABASE))
+    patients = _patients(base, database.path)
+    folders = {patient: release.Folder(database / patient) for patient in patients}
+    held = [
+        (view, kind)
+        for kind in (SEQUENCE, *PHASES)
+        for view in VIEWS
+        if any(_files(at, patient, view, kind)[0].is_file() for patient, at in folders.items())
+    ]
+    whole = any(kind == SEQUENCE for _, kind in held)
+    wanted = [(view, SEQUENCE) for view in VIEWS] if whole else held
+    frames: list[_Frame] = []
+    missing: list[str] = []
+    for patient, at in folders.items():
+        for view, kind in wanted:
+            files = _files(at, patient, view, kind)
+            if all(path.is_file() for path in files):
+                frames += _frames(patient, view, kind, *files)
+            else:
+                missing.append(files[0].name)
+    what = "half sequences" if whole else "frames"
+    notes = release.missing_note(what, missing, len(wanted) * len(patients), "image or mask file")
+    return _Copy(base, patients, frames, missing, [*([] if whole else [_part(held)]), *notes])
+
+
+def _part(held: Sequence[tuple[str, str]]) -> str:
+    """What a copy without half sequences has, in words."""
+    views = " and ".join(dict.fromkeys(view for view, _ in held))
+    kinds = " and ".join(dict.fromkeys(kind for _, kind in held))
+    return (
+        f"not UltraBench's task: there are no half sequences here, so it is {kinds} of {views} "
+        "instead of every frame from ED to ES of 2CH and 4CH; scores cannot be compared"
+    )
+
+
+def _files(at: release.Folder, patient: str, view: str, kind: str) -> tuple[Path, Path]:
+    """Where an image (or sequence) and its masks lie, there or not."""
+    stem = f"{patient}_{view}_{kind}"
+    return at / f"{stem}.nii.gz", at / f"{stem}_gt.nii.gz"
+
+
+def _frames(patient: str, view: str, kind: str, image: Path, mask: Path) -> Iterator[_Frame]:
+    """The frames of a file, numbered from 1 as UltraBench numbers those of sequences."""
+    counts = [volumes.facts(path).frames for path in (image, mask)]
+    if counts[0] != counts[1]:
+        raise UserError(
+            f"{image} has {counts[0]} frame(s), but {mask.name} {counts[1]}; copy both again from "
+            "the release"
+        )
+    for index in range(counts[0]):
+        name = f"{patient}_{view}_{kind}" + (f"#{index + 1}" if kind == SEQUENCE else "")
+        frame = VolumeFrame(image, name, index, mirrored=True)
+        masked = ArrayFileMask(frame, (mask,), codes=CODES, index=index, mirrored=True)
+        yield _Frame(patient, view, frame, masked)
+
+
+def _patients(base: Path, database: Path) -> list[str]:
+    """Those of the release: of its lists, or 1 to 500 where they are not there."""
+    lists = release.inside(base, "database_split").is_dir()
+    every = (
+        {patient for called in LISTS for patient in _listed(base, 1, called)}
+        if lists
+        else {f"patient{number:04}" for number in range(1, PATIENTS + 1)}
+    )
+    there = {path.name.lower() for path in database.iterdir() if path.is_dir()}
+    return sorted(every | {name for name in there if PATIENT.fullmatch(name)})
+
+
+def _listed(base: Path, fold: int, called: str) -> list[str]:
+    """The patients of a list, one a line."""
+    path = release.inside(base, f"database_split/subGroup{fold}_{called}.txt")
+    patients = release.read_text(path).split()
+    for patient in patients:
+        if not PATIENT.fullmatch(patient):
+            raise UserError(
+                f"{path} lists '{patient}', which is no patient (patient0001); copy it again from "
+                "the release"
+            )
+    return patients
+
+
+def _stated(copy: _Copy, key: str, parse: Callable[[str], Target]) -> list[Target | None]:
+    """What the Info file of each frame's view says; None where there is none."""
+    told: dict[Path, Target | None] = {}
+    for frame in copy.frames:
+        folder = frame.image.path.parent
+        path = folder / f"Info_{frame.view}.cfg"
+        if path not in told:
+            told[path] = _of_info(release.inside(folder, path.name), key, parse)
+    return [told[f.image.path.parent / f"Info_{f.view}.cfg"] for f in copy.frames]
+
+
+def _of_info(path: Path, key: str, parse: Callable[[str], Target]) -> Target | None:
+    """A value of an Info file, whose lines are "key: value"; None if there is no such file."""
+    if not path.is_file():
+        return None
+    lines = (line.partition(":") for line in release.read_text(path).splitlines())
+    values = {name.strip(): value.strip() for name, _, value in lines}
+    try:
+        return parse(values[key])
+    except (KeyError, ValueError) as error:
+        raise UserError(
+            f"{path} states no {key} that is known ({values.get(key, 'nothing')}); copy it again "
+            "from the release"
+        ) from error
