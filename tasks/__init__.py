@@ -44,18 +44,21 @@ registry: Registry[Any] = Registry("task", group="ultrabench_eval.tasks", listin
 
 # A reader is a function `read(folder: Path) -> Task`; `folder` is ROOT/<task name>.
 OF_THE_PAPER = ("aul", "busbra", "butterfly", "fatty_liver", "gbcu", "mmotu", "pocus", "tn5000")
-BUILT_IN = (*OF_THE_PAPER,)
-for _name in BUILT_IN:
-    registry.register(_name, f"tasks.{_name}:read")
-registry.register("psfhs", "tasks.psfhs:read")
-registry.register("hc18", "tasks.hc18:read")
-registry.register("hc18-hc", "tasks.hc18:read_circumference")
-registry.register("camus", "tasks.camus:read")
-registry.register("camus-quality", "tasks.camus:read_quality")
-registry.register("camus-ef", "tasks.camus:read_ejection_fraction")
-registry.register("fatty_liver-fat", "tasks.fatty_liver:read_fat")
-registry.register("open-kidney", "tasks.open_kidney:read")
-registry.register("stanford-thyroid", "tasks.stanford_thyroid:read")
+_READERS = {
+    **{name: f"tasks.{name}:read" for name in OF_THE_PAPER},
+    "psfhs": "tasks.psfhs:read",
+    "hc18": "tasks.hc18:read",
+    "hc18-hc": "tasks.hc18:read_circumference",
+    "camus": "tasks.camus:read",
+    "camus-quality": "tasks.camus:read_quality",
+    "camus-ef": "tasks.camus:read_ejection_fraction",
+    "fatty_liver-fat": "tasks.fatty_liver:read_fat",
+    "open-kidney": "tasks.open_kidney:read",
+    "stanford-thyroid": "tasks.stanford_thyroid:read",
+}
+BUILT_IN = tuple(_READERS)
+for _name, _reader in _READERS.items():
+    registry.register(_name, _reader)
 
 
 def names() -> list[str]:

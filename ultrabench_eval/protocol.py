@@ -118,7 +118,7 @@ class Protocol:
         code = _code(known, probe)
         return {
             "probe": probe,
-            **({"standardize": self.standardize} if known.predicts == "classes" else {}),
+            "standardize": self.standardize,
             "fewshot_validation": self.fewshot_validation,
             **known.uses(self),
             **(asdict(own) if own else {}),
@@ -146,8 +146,8 @@ TUNED = Protocol(
         learning_rates=(1e-5, 1e-4, 1e-3, 1e-2), weight_decays=(1e-4, 0.1, 1.0, 10.0)
     ),
 )
-DENSE = Protocol(name="dense", predicts="masks")
-REGRESSION = Protocol(name="regression", predicts="numbers")
+DENSE = Protocol(name="dense", standardize=True, predicts="masks")
+REGRESSION = Protocol(name="regression", standardize=True, predicts="numbers")
 PROTOCOLS = {protocol.name: protocol for protocol in (PAPER, TUNED, DENSE, REGRESSION)}
 USUAL = {
     "classes": ("linear", PAPER),
