@@ -102,12 +102,12 @@ class _EfficientNetLite(Encoder):
             for block in blocks
         ]
         try:
-            last = self._map(x)
+            self._map(x)
         finally:
             for one in watched:
                 one.remove()
         stages = [torch.cat(given[place :: len(blocks)]) for place in range(len(blocks))]
-        return [side_by_side([*stages, last], x.shape[-2])]
+        return [side_by_side(stages, x.shape[-2])]
 
 
 def _import(package: str) -> Any:

@@ -49,6 +49,8 @@ def _repeated(task: Task) -> list[str]:
 
 def _absent(task: Task) -> list[str]:
     """Classes without an image in validation; those without one in test need no run to be seen."""
+    if task.targets != "class":
+        return []
     counts = task.counts()
     validation, test = counts["validation"], counts["test"]
     train_only = [c for c, name in enumerate(task.classes) if not validation[c] and not test[c]]
