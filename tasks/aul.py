@@ -58,11 +58,6 @@ _LIVER = dataclasses.replace(
     classes=("background", "liver"),
     type="segmentation",
     dataset="aul",
-    defects=(
-        *CARD.defects,
-        "Liver polygons are drawn by hand with few corners, and end where the picture of the liver "
-        "does.",
-    ),
     paper_counts=None,
     ultrabench_counts=(528, 59, 147),
 )

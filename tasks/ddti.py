@@ -34,8 +34,8 @@ CARD = TaskCard(
         "323_1, 326_1 and 349_1; and others); they are kept in one split.",
         "The outlines of 6 images are cut off after 2500 characters, 4 images have none, and that "
         "of 338_2 reaches out of its image: these 11 are left out.",
-        "Many images are two views side by side, and calipers and text are burnt in.",
-        "Outlines are drawn by hand with few corners, and not every nodule may have one.",
+        "Many images are two views side by side; text is burnt in, of some images the TI-RADS "
+        "category.",
     ),
     rule=Rule("group", seed=42, validation=0.25, test=0.2),
     splits={
