@@ -46,6 +46,12 @@ registry: Registry[Any] = Registry("task", group="ultrabench_eval.tasks", listin
 OF_THE_PAPER = ("aul", "busbra", "butterfly", "fatty_liver", "gbcu", "mmotu", "pocus", "tn5000")
 _READERS = {
     **{name: f"tasks.{name}:read" for name in OF_THE_PAPER},
+    "aul-liver": "tasks.aul:read_liver",
+    "aul-mass": "tasks.aul:read_mass",
+    "mmotu-seg": "tasks.mmotu:read_tumour",
+    "busbra-seg": "tasks.busbra:read_tumour",
+    "busi-seg": "tasks.busi:read",
+    "ddti-seg": "tasks.ddti:read",
     "psfhs": "tasks.psfhs:read",
     "hc18": "tasks.hc18:read",
     "hc18-hc": "tasks.hc18:read_circumference",
@@ -69,13 +75,20 @@ def names() -> list[str]:
 def names_at(root: Path) -> list[str]:
     """Names of the known tasks that have a sub-folder in a data root, whatever it is called.
 
+    Of several tasks on the images of one release it is the one that is called as the release.
+
     Raises:
         UserError: no such folder, or no task in it.
     """
     if not root.is_dir():
         raise not_found("data folder", root, "give the one that holds aul, busbra ...")
     held = {name for folder in _others(root) for name in _tasks_of(folder)}
-    found = [name for name in names() if name in held or (root / _folder(name)).is_dir()]
+    found = [
+        name
+        for name in names()
+        for home in [_folder(name)]
+        if name in held or ((home == name or home not in registry) and (root / home).is_dir())
+    ]
     if not found:
         raise UserError(
             f"no task is in {root}: it has no sub-folder aul, busbra ...; give the folder that "
@@ -96,7 +109,7 @@ def folder_of(name: str, root: Path) -> Path:
     exact = root / _folder(name)
     if exact.is_dir() or not root.is_dir():
         return exact
-    found = [folder for folder in _others(root) if name in _tasks_of(folder)]
+    found = [folder for folder in _others(root) if {name, exact.name} & _tasks_of(folder)]
     if len(found) > 1:
         raise UserError(
             f"{len(found)} folders of {root} may be task '{name}': "

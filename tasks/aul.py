@@ -1,12 +1,19 @@
-"""AUL: annotated ultrasound liver images; normal, benign or malignant mass."""
+"""AUL: annotated ultrasound liver images; normal, benign or malignant mass, and their outlines."""
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 from tasks import release, splits
+from tasks.samples import polygons
+from tasks.samples.label_masks import EmptyMask, PolygonMask
 from tasks.scan.scan_mask import OutlineMask
+from tasks.targets import LabelMask
 from tasks.task import Item, Rule, Task, TaskCard
 from ultrabench_eval.core.errors import UserError
 
@@ -43,9 +50,44 @@ CARD = TaskCard(
     },
 )
 
+_LIVER = dataclasses.replace(
+    CARD,
+    name="aul-liver",
+    title="AUL liver",
+    target="liver region",
+    classes=("background", "liver"),
+    type="segmentation",
+    dataset="aul",
+    paper_counts=None,
+    ultrabench_counts=(528, 59, 147),
+)
+_MASS = dataclasses.replace(
+    _LIVER,
+    name="aul-mass",
+    title="AUL mass",
+    target="mass region",
+    classes=("background", "mass"),
+    defects=(
+        *CARD.defects,
+        "Images of the normal class show no mass: their masks are empty, as in UltraBench.",
+    ),
+    ultrabench_counts=(529, 59, 147),
+)
+CARDS = {card.name: card for card in (CARD, _LIVER, _MASS)}
+
 LIVER_AS_OUTLINE = ("229", "306")  # whose outlines are the liver, UltraBench says, in any class
 FOLDERS = ("Normal", "Benign", "Malignant")  # the position is the class code
 UNPACK = "the AUL release (Normal/, Benign/, Malignant/ with image/<n>.jpg)"
+
+
+class _Drawn(NamedTuple):
+    """The images of a release in splits, with their classes."""
+
+    train: list[Item]
+    validation: list[Item]
+    test: list[Item]
+    unused: list[Item]
+    notes: tuple[str, ...]
 
 
 def read(folder: Path, how: str = "published") -> Task:
@@ -56,6 +98,35 @@ def read(folder: Path, how: str = "published") -> Task:
     Raises:
         UserError: release or split files not found.
     """
+    return splits.assemble(CARD, folder, **_drawn(folder, how)._asdict())
+
+
+def read_liver(folder: Path, how: str = "published") -> Task:
+    """Read AUL's liver polygons, in the splits of `read`; images without one are left out.
+
+    Raises:
+        UserError: release or split files not found, or a polygon is damaged.
+    """
+    return _read_masks(_LIVER, folder, how, _liver)
+
+
+def read_mass(folder: Path, how: str = "published") -> Task:
+    """Read AUL's mass polygons, in the splits of `read`; of normal images the mask is empty.
+
+    Raises:
+        UserError: release or split files not found, or a polygon is damaged.
+    """
+    return _read_masks(_MASS, folder, how, _mass)
+
+
+def _read_masks(
+    card: TaskCard, folder: Path, how: str, mask_of: Callable[[Item], LabelMask | None]
+) -> Task:
+    drawn = _drawn(folder, how)._asdict()
+    return splits.assemble_masks(card, folder, mask_of, what=f"{card.classes[1]} polygon", **drawn)
+
+
+def _drawn(folder: Path, how: str) -> _Drawn:
     base = release.find(folder, *release.MARKS["aul"], source=UNPACK)
     folders = [release.Folder(release.inside(base, f"{name}/image")) for name in FOLDERS]
     there = [
@@ -73,18 +144,11 @@ def read(folder: Path, how: str = "published") -> Task:
         train, validation = splits.draw_validation(pool, CARD.rule, folder)
     named = {item.image.name for item in (*train, *validation, *test)}
     unnamed = [item for item in there if item.image.name not in named]
-    return splits.assemble(
-        CARD,
-        folder,
-        train=train,
-        validation=validation,
-        test=test,
-        unused=unnamed,
-        notes=release.unused_note(
-            "images are named by no published split: not used",
-            [item.image.name for item in unnamed],
-        ),
+    notes = release.unused_note(
+        "images are named by no published split: not used",
+        [item.image.name for item in unnamed],
     )
+    return _Drawn(train, validation, test, unnamed, notes)
 
 
 def _item(images: release.Folder, label: int, file: str) -> Item:
@@ -94,6 +158,30 @@ def _item(images: release.Folder, label: int, file: str) -> Item:
     outline = release.inside(images.path.parent, f"segmentation/outline/{number}.json")
     drawn = number not in LIVER_AS_OUTLINE and outline.is_file()
     return Item(image, label, scan_mask=OutlineMask(outline, image) if drawn else None)
+
+
+def _liver(item: Item) -> LabelMask | None:
+    as_outline = splits.file_of(item).stem in LIVER_AS_OUTLINE
+    return _polygon(item, "outline" if as_outline else "liver")
+
+
+def _mass(item: Item) -> LabelMask | None:
+    return EmptyMask(item.image) if item.label == 0 else _polygon(item, "mass")
+
+
+def _polygon(item: Item, kind: str) -> PolygonMask | None:
+    """What <Class>/segmentation/<kind>/<n>.json holds, a list of [x, y]; None without it."""
+    image = splits.file_of(item)
+    path = release.inside(image.parent.parent, f"segmentation/{kind}/{image.stem}.json")
+    if not path.is_file():
+        return None
+    try:
+        points = polygons.of(json.loads(release.read_text(path)))
+    except ValueError as error:
+        raise UserError(
+            f"cannot read mask {path} ({error}); copy it again from the release"
+        ) from error
+    return PolygonMask(item.image, (points,), path)
 
 
 def _published(folders: list[release.Folder], rows: list[dict[str, object]]) -> list[Item]:

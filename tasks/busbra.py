@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 from pathlib import Path
+from typing import NamedTuple
 
 from tasks import release, splits
+from tasks.samples.label_masks import CodeImage
+from tasks.targets import LabelMask
 from tasks.task import Item, Rule, Task, TaskCard
 from ultrabench_eval.core.errors import UserError
 
@@ -39,12 +43,43 @@ CARD = TaskCard(
     },
 )
 
+_TUMOUR = dataclasses.replace(
+    CARD,
+    name="busbra-seg",
+    title="BUSBRA tumour",
+    target="tumour region",
+    classes=("background", "tumour"),
+    type="segmentation",
+    dataset="busbra",
+    paper_counts=None,
+    splits={
+        "published": "that of the classification task: one view a patient; no split of the masks "
+        "is published",
+        "all-images": CARD.splits["all-images"],
+    },
+)
+CARDS = {card.name: card for card in (CARD, _TUMOUR)}
+
 TABLE = "bus_data.csv"
 MEMBERS = (
     "the paper states 1064 images split into 765/86/213 but not which: here the first row of each "
     "patient, stratified by class, 0.2 for test, then 0.1 for validation, seed 42; "
     "its members may differ"
 )
+OURS = (
+    "no split is published: here the first row of each patient, stratified by tumour class, 0.2 "
+    "for test, then 0.1 for validation, seed 42, as in task busbra"
+)
+
+
+class _Drawn(NamedTuple):
+    """The images of a release in splits, with their classes."""
+
+    train: list[Item]
+    validation: list[Item]
+    test: list[Item]
+    unused: list[Item]
+    notes: list[str]
 
 
 def read(folder: Path, how: str = "published") -> Task:
@@ -53,35 +88,45 @@ def read(folder: Path, how: str = "published") -> Task:
     Raises:
         UserError: release not found, or its table is damaged.
     """
+    return splits.assemble(CARD, folder, **_drawn(folder, how, MEMBERS)._asdict())
+
+
+def read_tumour(folder: Path, how: str = "published") -> Task:
+    """Read BUSBRA's masks of the tumour, in the splits of `read`.
+
+    Raises:
+        UserError: release not found, or its table is damaged.
+    """
+    drawn = _drawn(folder, how, OURS)._asdict()
+    return splits.assemble_masks(_TUMOUR, folder, _mask, what="mask", **drawn)
+
+
+def _mask(item: Item) -> LabelMask | None:
+    """Masks/mask_0001-l.png of Images/bus_0001-l.png."""
+    image = splits.file_of(item)
+    name = image.stem.lower().replace("bus_", "mask_", 1)
+    path = release.inside(image.parent.parent, f"Masks/{name}.png")
+    return CodeImage(item.image, (path,)) if path.is_file() else None
+
+
+def _drawn(folder: Path, how: str, members: str) -> _Drawn:
     base = release.find(folder, *release.MARKS["busbra"], source="BUS-BRA (bus_data.csv, Images/)")
     rows = _rows(base)
     first: dict[str | None, Item] = {}
     for item in rows:
         first.setdefault(item.group, item)
-    drawn = splits.draw(list(first.values()), CARD.rule, folder)
-    further = [item for item in rows if first[item.group] is not item]
+    parts = splits.draw(list(first.values()), CARD.rule, folder)
     if how == "all-images":
-        parts = [_every_view(part, rows) for part in drawn]
-    else:
-        parts = [list(part) for part in drawn]
-
-    notes = [MEMBERS]
-    if how != "all-images":
-        missing = [item.image.name for item in rows if splits.is_missing(item)]
-        notes = [
-            *release.missing_note(f"rows of {TABLE}", missing, len(rows)),
-            f"{len(further)} of {len(rows)} rows are further views of a patient: not used",
-            MEMBERS,
-        ]
-    return splits.assemble(
-        CARD,
-        folder,
-        train=parts[0],
-        validation=parts[1],
-        test=parts[2],
-        unused=[] if how == "all-images" else further,
-        notes=notes,
-    )
+        train, validation, test = (_every_view(part, rows) for part in parts)
+        return _Drawn(train, validation, test, [], [members])
+    further = [item for item in rows if first[item.group] is not item]
+    missing = [item.image.name for item in rows if splits.is_missing(item)]
+    notes = [
+        *release.missing_note(f"rows of {TABLE}", missing, len(rows)),
+        f"{len(further)} of {len(rows)} rows are further views of a patient: not used",
+        members,
+    ]
+    return _Drawn(*parts, further, notes)
 
 
 def _every_view(chosen: list[Item], rows: list[Item]) -> list[Item]:

@@ -1,18 +1,20 @@
-"""Check a task's data in one pass: every image is decoded and hashed once."""
+"""Check a task's data in one pass: every image and mask is decoded and hashed once."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from tasks import split_files
-from tasks.samples.images import Image
 from tasks.split_files import UNUSED, SplitRow
-from tasks.task import Task
-from ultrabench_eval.core import parallel
+from tasks.task import Item, Task
+from ultrabench_eval.core import hashing, parallel
 from ultrabench_eval.core.errors import UserError
 
 
@@ -21,6 +23,24 @@ class ImageSize(NamedTuple):
 
     height: int
     width: int
+
+
+class MaskFacts(NamedTuple):
+    """Of a mask."""
+
+    digest: str
+    """Of its codes."""
+    shares: tuple[float, ...]
+    """Of the classes, in parts of the image."""
+
+
+class _Look(NamedTuple):
+    """What was found of an image and its mask."""
+
+    digest: str = ""
+    size: ImageSize | None = None
+    mask: MaskFacts | None = None
+    problem: str = ""
 
 
 @dataclass(frozen=True)
@@ -32,8 +52,10 @@ class Report:
     """N rows of the split file, with hashes ("" where the file cannot be read at all)."""
     sizes: tuple[ImageSize | None, ...]
     """N sizes; None where the image cannot be decoded."""
+    masks: tuple[MaskFacts | None, ...]
+    """N, where the targets are masks that can be read."""
     unreadable: tuple[str, ...]
-    """A sentence for each image that cannot be decoded."""
+    """A sentence for each image or mask that cannot be decoded."""
     repeated: tuple[str, ...]
     """A sentence for each content that stands in several splits, or with several labels."""
     changed: tuple[str, ...]
@@ -54,6 +76,17 @@ class Report:
     def problems(self) -> tuple[str, ...]:
         """All that is wrong, one sentence each."""
         return (*self.missing, *self.unreadable, *self.repeated, *self.changed)
+
+    def shown(self) -> tuple[str, ...]:
+        """A sentence for each class of masks: how many show it, and how much of an image it is."""
+        masks = [mask for mask in self.masks if mask is not None]
+        sentences = []
+        for code, name in list(enumerate(self.task.classes))[1:] if masks else ():
+            shares = [mask.shares[code] for mask in masks if mask.shares[code] > 0]
+            area = f", {sum(shares) / len(shares):.1%} of it on average" if shares else ""
+            least = f" ({min(shares):.2%} to {max(shares):.1%})" if shares else ""
+            sentences.append(f"{name}: in {len(shares)} of {len(masks)} images{area}{least}")
+        return tuple(sentences)
 
     def extremes(self) -> dict[str, tuple[ImageSize, str]]:
         """The image of the fewest and of the most pixels, and the longest side: size and name."""
@@ -76,7 +109,7 @@ def check(
     record: Path | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Report:
-    """Decode and hash every image once, and look for what would spoil a number.
+    """Decode and hash every image and mask once, and look for what would spoil a number.
 
     Args:
         task: as read.
@@ -89,32 +122,39 @@ def check(
     """
     before = split_files.read(record) if record is not None and record.is_file() else None
     listed = list(split_files.rows(task))
-    rows, sizes, unreadable = [], [], []
-    for (row, _), (digest, size, problem) in parallel.ordered(_look, listed):
-        rows.append(row._replace(sha256=digest))
-        sizes.append(size)
-        if problem:
-            unreadable.append(problem)
+    rows, looks = list[SplitRow](), list[_Look]()
+    for (row, _), look in parallel.ordered(partial(_look, len(task.classes)), listed):
+        rows.append(row._replace(sha256=look.digest))
+        looks.append(look)
         progress(len(rows), len(listed))
     return Report(
         task,
         tuple(rows),
-        tuple(sizes),
-        tuple(unreadable),
-        tuple(_repeated(rows)),
+        tuple(look.size for look in looks),
+        tuple(look.mask for look in looks),
+        tuple(look.problem for look in looks if look.problem),
+        (*_repeated(rows), *_repeated_masks(rows, looks)),
         tuple(changed(rows, before, record)) if before is not None else (),
     )
 
 
-def _look(listed: tuple[SplitRow, Image]) -> tuple[str, ImageSize | None, str]:
-    """Hash, size and what is wrong."""
-    image, digest = listed[1], ""
+def _look(classes: int, listed: tuple[SplitRow, Item]) -> _Look:
+    """Decode and hash an image and its mask."""
+    item, look = listed[1], _Look()
     try:
-        digest = image.digest()
-        height, width = image.read().shape[:2]
+        look = look._replace(digest=item.image.digest())
+        look = look._replace(size=ImageSize(*item.image.read().shape[:2]))
+        if not isinstance(item.target, int | float):
+            look = look._replace(mask=_facts(item.target.read(), classes))
     except UserError as error:
-        return digest, None, str(error)
-    return digest, ImageSize(height, width), ""
+        return look._replace(problem=str(error))
+    return look
+
+
+def _facts(codes: np.ndarray, classes: int) -> MaskFacts:
+    shares = np.bincount(codes.ravel(), minlength=classes)[:classes] / codes.size
+    parts = [str(codes.shape).encode(), codes.tobytes()]
+    return MaskFacts(hashing.digest_parts(parts), tuple(shares.tolist()))
 
 
 def _repeated(rows: list[SplitRow]) -> list[str]:
@@ -127,11 +167,31 @@ def _repeated(rows: list[SplitRow]) -> list[str]:
         splits = dict.fromkeys(row.split for row in same if row.split != UNUSED)
         labels = dict.fromkeys(row.label for row in same)
         if len(splits) > 1 or len(labels) > 1:
-            where = " and ".join(f"{row.image} ({row.split}, {row.label})" for row in same)
             sentences.append(
-                f"the same content is {where}; keep one, or leave the others out by a split file"
+                f"the same content is {_where(same)}; keep one, or leave the others out by a split "
+                "file"
             )
     return sentences
+
+
+def _repeated_masks(rows: list[SplitRow], looks: list[_Look]) -> list[str]:
+    """Masks that are not empty, of images in several splits: such images show the same, or one
+    mask is another image's."""
+    by_content: defaultdict[str, list[SplitRow]] = defaultdict(list)
+    for row, look in zip(rows, looks, strict=True):
+        if look.mask is not None and look.mask.shares[0] < 1:
+            by_content[look.mask.digest].append(row)
+    return [
+        f"the same mask belongs to {_where(same)}; look whether one of them is another image's"
+        for same in by_content.values()
+        if len({row.split for row in same if row.split != UNUSED}) > 1
+    ]
+
+
+def _where(same: list[SplitRow]) -> str:
+    return " and ".join(
+        f"{row.image} ({', '.join(filter(None, (row.split, row.label)))})" for row in same
+    )
 
 
 def changed(rows: list[SplitRow], before: dict[str, SplitRow], record: Path | None) -> list[str]:

@@ -1,4 +1,4 @@
-"""Contact sheets: many images with their scan masks on one page, to check masks by eye."""
+"""Contact sheets: many images with their masks on one page, to check masks by eye."""
 
 from __future__ import annotations
 
@@ -12,10 +12,13 @@ import PIL.ImageDraw
 import PIL.ImageFont
 
 from tasks.samples.images import Image
+from tasks.targets import IGNORED, LabelMask
 from tasks.task import ScanMask, Task
 from ultrabench_eval.core import files
 
 _CONTOUR, _PAPER, _INK = (60, 255, 60), (32, 32, 40), (235, 235, 235)
+_CLASSES = ((255, 150, 0), (0, 200, 255), (255, 70, 200), (255, 240, 0), (150, 110, 255))
+"""Colours of label masks by class, from 1 on, over and over."""
 
 
 def write(
@@ -23,16 +26,20 @@ def write(
     images: Iterable[Image],
     masks: Iterable[ScanMask],
     captions: Iterable[str] | None = None,
+    labels: Iterable[LabelMask | None] | None = None,
     columns: int = 6,
     cell: int = 224,
 ) -> None:
-    """Write a PNG of images with the border of their masks in green and the outside dimmed.
+    """Write a PNG of images with the border of their scan masks in green and the outside dimmed.
+
+    Label masks are drawn over it by their borders, in a colour for each class.
 
     Args:
         path: file to write, atomically; its folder is made if need be.
         images: read one at a time.
         masks: bool [H, W] when read, of the size of its image; as many as images.
         captions: a line below each image; its name unless told.
+        labels: label masks of the images that have one; as many as images.
         columns: images a row.
         cell: pixels a side of the square that each image is fitted into.
 
@@ -43,9 +50,10 @@ def write(
     """
     images = list(images)
     names = [image.name for image in images] if captions is None else list(captions)
+    labels = [None] * len(images) if labels is None else list(labels)
     tiles = [
-        _tile(image.read(), mask.read(), name, cell)
-        for image, mask, name in zip(images, masks, names, strict=True)
+        _tile(image.read(), mask.read(), None if label is None else label.read(), name, cell)
+        for image, mask, label, name in zip(images, masks, labels, names, strict=True)
     ]
     rows = -(-len(tiles) // columns)
     width, height = cell, cell + _line(cell)
@@ -80,6 +88,7 @@ def of_task(task: Task, path: Path, count: int) -> None:
             for name, item in chosen
             for told in [(name, task.told(item))]
         ],
+        [item.target if not isinstance(item.target, int | float) else None for _, item in chosen],
     )
 
 
@@ -88,24 +97,41 @@ def _line(cell: int) -> int:
     return max(14, cell // 14)
 
 
-def _tile(image: np.ndarray, mask: np.ndarray, caption: str, cell: int) -> PIL.Image.Image:
+def _tile(
+    image: np.ndarray, mask: np.ndarray, label: np.ndarray | None, caption: str, cell: int
+) -> PIL.Image.Image:
     if mask.shape != image.shape[:2]:
         raise ValueError(f"mask of {caption} is {mask.shape}, its image {image.shape[:2]}")
     picture = PIL.Image.fromarray(image)
     picture.thumbnail((cell - 6, cell - 6))
     pixels = np.array(picture)
-    inside = np.asarray(
-        PIL.Image.fromarray(mask).resize(picture.size, PIL.Image.Resampling.NEAREST)
-    )
+    inside = _small(mask, picture.size)
     pixels[~inside] //= 3
-    # Inside pixels beside an outside one; where the image ends, the mask does.
-    padded = np.pad(inside, 1)
-    around = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
-    pixels[inside & ~around] = _CONTOUR
+    pixels[_border(inside)] = _CONTOUR
+    if label is not None:
+        codes = _small(label, picture.size)
+        for code in range(1, min(codes.max(), IGNORED - 1) + 1):
+            pixels[_border(codes == code)] = _CLASSES[(code - 1) % len(_CLASSES)]
     tile = PIL.Image.new("RGB", (cell, cell + _line(cell)), _PAPER)
-    tile.paste(PIL.Image.fromarray(pixels), ((cell - pixels.shape[1]) // 2, 3))
+    # At the bottom, so that a caption is nearer to its own image than to the one below.
+    tile.paste(
+        PIL.Image.fromarray(pixels), ((cell - pixels.shape[1]) // 2, cell - 3 - pixels.shape[0])
+    )
     font = PIL.ImageFont.load_default(size=_line(cell) * 0.75)
     while font.getlength(caption) > cell - 6 and len(caption) > 4:
         caption = "…" + caption[2:] if caption.startswith("…") else "…" + caption[1:]
-    PIL.ImageDraw.Draw(tile).text((3, cell), caption, fill=_INK, font=font)
+    left = (cell - min(pixels.shape[1], font.getlength(caption))) // 2
+    PIL.ImageDraw.Draw(tile).text((max(3, left), cell - 3), caption, fill=_INK, font=font)
     return tile
+
+
+def _small(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    return np.asarray(PIL.Image.fromarray(mask).resize(size, PIL.Image.Resampling.NEAREST))
+
+
+def _border(inside: np.ndarray) -> np.ndarray:
+    """Inside pixels beside an outside one; where the image ends, the mask does."""
+    padded = np.pad(inside, 1)
+    around = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
+    border: np.ndarray = inside & ~around
+    return border

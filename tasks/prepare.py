@@ -234,6 +234,7 @@ def text(report: Report, agreement: Iterable[ultrabench.SplitAgreement]) -> str:
         f"Licence: {task.card.licence}.",
         "## Images",
         _table(("", "train", "validation", "test"), counts(task)),
+        *_section("Masks", report.shown()),
         *_section("Published lists", list(map(str, agreement))),
         *_section("What differs", task.notes),
         *_section("Problems", report.problems),

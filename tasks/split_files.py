@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tasks.release import missing_note
-from tasks.samples.images import Image
 from tasks.task import SPLITS, Item, Split, Task
 from ultrabench_eval.core import files, names
 from ultrabench_eval.core.errors import UserError
@@ -44,12 +43,12 @@ class SplitRow(NamedTuple):
     sha256: str
 
 
-def rows(task: Task) -> Iterator[tuple[SplitRow, Image]]:
-    """Every image of a task, used or not, with its row but for the hash, which takes a reading."""
+def rows(task: Task) -> Iterator[tuple[SplitRow, Item]]:
+    """Every item of a task, used or not, with its row but for the hash, which takes a reading."""
     for name, split in [*task.splits.items(), (UNUSED, None)]:
         for item in task.unused if split is None else split.items:
             row = SplitRow(item.image.name, task.told(item), name, item.group or "", "")
-            yield row, item.image
+            yield row, item
 
 
 def write(table: Iterable[SplitRow], path: Path) -> None:

@@ -229,7 +229,7 @@ def assemble_masks(
             "unpack the whole release there"
         )
     left_out = (
-        f"{len(without)} of {there} images have no {what} and are left out (first: {without[0]})"
+        f"left out: {len(without)} of {there} images that have no {what} (first: {without[0]})"
         for _ in without[:1]
     )
     return assemble(

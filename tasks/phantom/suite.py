@@ -14,7 +14,9 @@ from tasks.phantom.plan import SIZES, PhantomPlan, Size
 from tasks.phantom.releases import (
     aul,
     busbra,
+    busi,
     butterfly,
+    ddti,
     fatty_liver,
     gbcu,
     mmotu,
@@ -26,7 +28,7 @@ from tasks.splits import PUBLISHED
 from ultrabench_eval.core import files
 from ultrabench_eval.core.errors import UserError
 
-VERSION = "1"
+VERSION = "2"
 """Raised whenever the bytes that `write` makes change."""
 
 INCOMPLETE_MARKER = ".phantom-incomplete"
@@ -38,7 +40,9 @@ _Planner = Callable[[Path, Size, int], PhantomPlan]
 _FOLDERS: dict[str, tuple[tuple[str, _Planner], ...]] = {
     "aul": (("aul", aul.plan), (f"{PUBLISHED}/aul_mass", aul.plan_split)),
     "busbra": (("busbra", busbra.plan),),
+    "busi": (("busi", busi.plan),),
     "butterfly": (("butterfly", butterfly.plan),),
+    "ddti": (("ddti", ddti.plan),),
     "fatty_liver": (("fatty_liver", fatty_liver.plan),),
     "gbcu": (("gbcu", gbcu.plan),),
     "mmotu": (("mmotu", mmotu.plan),),

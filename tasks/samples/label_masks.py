@@ -16,7 +16,6 @@ import numpy as np
 import PIL.ExifTags
 import PIL.Image
 import PIL.ImageOps
-from scipy import ndimage
 
 from tasks.samples import ellipses, image_kinds, polygons, volumes
 from tasks.samples.ellipses import Ellipse
@@ -31,6 +30,8 @@ Level = int | tuple[int, int, int]
 """What a file holds at a pixel: a grey level or code, or the colour red, green, blue."""
 Codes = Mapping[Level, int]
 """The class code of each level that a file may hold; keys are of one kind."""
+
+_PLACES = np.array([1 << 16, 1 << 8, 1])  # by which a colour becomes one number
 
 Content = TypeVar("Content")
 """What a file holds before it is decoded."""
@@ -232,24 +233,6 @@ class CodeImage(_OfImageFiles):
 
 
 @dataclass(frozen=True, eq=False)
-class FilledOutline(_OfImageFiles):
-    """An image file with the outline of one structure on black, which is filled with class 1.
-
-    An outline that its image cuts off, or that has a gap, is closed by the ellipse through it, as
-    those of HC18 are ellipses.
-    """
-
-    def _codes(self, content: bytes, path: Path) -> np.ndarray:
-        drawn = _levels(content, path, colours=True)[..., 0] > 127
-        if not drawn.any():
-            raise UserError(f"outline {path} marks no pixel; copy it again from {RELEASE}")
-        filled = ndimage.binary_fill_holes(drawn)
-        if filled.sum() == drawn.sum():
-            filled |= _ellipse_through(drawn, path)
-        return filled.astype(np.uint8)
-
-
-@dataclass(frozen=True, eq=False)
 class FilledEllipse(_OfImageFiles):
     """An image file with an ellipse drawn on black, whose inside is class 1.
 
@@ -399,10 +382,11 @@ def coded(values: np.ndarray, codes: Codes, path: Path) -> np.ndarray:
     """
     if values.ndim == (2 if _of_colours(codes) else 3):
         raise UserError(f"mask {path} must hold {'colours' if values.ndim == 2 else 'grey levels'}")
-    found = np.zeros(values.shape[:2], np.uint8)
-    known = np.zeros(values.shape[:2], bool)
+    keys = values @ _PLACES if values.ndim == 3 else values
+    found = np.zeros(keys.shape, np.uint8)
+    known = np.zeros(keys.shape, bool)
     for level, code in codes.items():
-        here = values == level if isinstance(level, int) else (values == level).all(axis=-1)
+        here = keys == (level if isinstance(level, int) else level @ _PLACES)
         found[here] = code
         known |= here
     if known.all():
@@ -414,25 +398,6 @@ def coded(values: np.ndarray, codes: Codes, path: Path) -> np.ndarray:
         f"{', '.join(_shown(level) for level in codes)} stand for classes{blurred}; correct the "
         "mask, or say what its levels stand for"
     )
-
-
-def _ellipse_through(drawn: np.ndarray, path: Path) -> np.ndarray:
-    """The inside of the ellipse that fits an outline, bool [H, W]."""
-    import cv2  # here, because few outlines are open
-
-    points = np.argwhere(drawn)[:, ::-1].astype(np.float32)
-    inside = np.zeros(drawn.shape, np.uint8)
-    if len(points) >= 5:
-        centre, axes, turn = cv2.fitEllipse(points)
-        cosine, sine = np.cos(np.deg2rad(turn)), np.sin(np.deg2rad(turn))
-        turned = (points - np.array(centre)) @ np.array([[cosine, -sine], [sine, cosine]])
-        if np.abs(np.hypot(*(2 * turned / axes).T) - 1).max() < 0.05:
-            cv2.ellipse(inside, (centre, axes, turn), 1, cv2.FILLED)
-    if not inside.any():
-        raise UserError(
-            f"outline {path} is not closed, and is no ellipse; close it, or remove its image"
-        )
-    return inside > 0
 
 
 def _of_colours(codes: Codes) -> bool:

@@ -52,13 +52,32 @@ def test_cells_stand_in_rows_with_captions_below(tmp_path: Path) -> None:
     assert pixels.shape == (2 * 114, 300, 3)
     for i in range(5):
         x, y = i % 3 * 100, i // 3 * 114
-        assert (pixels[y + 30, x + 50] == 20 * (i + 1)).all()
+        assert (pixels[y + 36, x + 50] == contact_sheet._PAPER).all()  # nearest to its own caption
+        assert (pixels[y + 40 : y + 90, x + 50] == 20 * (i + 1)).all()
+        assert (pixels[y + 96, x + 50] == contact_sheet._CONTOUR).all()
         caption = pixels[y + 100 : y + 114, x : x + 100]
         assert (caption.min(axis=2) > 150).sum() > 20  # light letters
     contact_sheet.write(tmp_path / "b.png", images, masks, ["other"] * 5, columns=3, cell=100)
     other = sheet(tmp_path / "b.png")
-    assert (other[:100] == pixels[:100]).all()
-    assert (other[100:114] != pixels[100:114]).any()
+    assert (other[:97] == pixels[:97]).all()
+    assert (other[97:114] != pixels[97:114]).any()
+
+
+def test_label_masks_are_drawn_in_the_colour_of_their_class(tmp_path: Path) -> None:
+    codes = np.zeros((60, 80), np.uint8)
+    codes[10:30, 10:30] = 1
+    codes[10:30, 50:70] = 2
+    codes[40:50] = 255  # ignored
+    grey = ImageArray(np.full((60, 80), 120, np.uint8), "one")
+    everything = Mask(np.ones((60, 80), bool))
+    path = tmp_path / "sheet.png"
+    contact_sheet.write(path, [grey], [everything], labels=[Mask(codes)], columns=1, cell=86)
+    image = sheet(path)[23:83, 3:83]
+    for code, colour in ((1, contact_sheet._CLASSES[0]), (2, contact_sheet._CLASSES[1])):
+        drawn = (image == colour).all(axis=-1)
+        assert drawn.sum() == 4 * 19
+        assert (codes[drawn] == code).all()
+    assert (image[42:48, 10:70] == 120).all()
 
 
 def test_a_long_caption_keeps_its_end_and_its_cell(tmp_path: Path) -> None:

@@ -202,7 +202,12 @@ def check_data(report: Report) -> dict[str, Any]:
         what: {"width": size.width, "height": size.height, "image": image}
         for what, (size, image) in report.extremes().items()
     }
-    found = {"images": len(report.rows), "extremes": extremes, "problems": list(report.problems)}
+    found = {
+        "images": len(report.rows),
+        "extremes": extremes,
+        "masks": list(report.shown()),
+        "problems": list(report.problems),
+    }
     return {**task_data(report.task), **found}
 
 
@@ -213,6 +218,8 @@ def check(report: Report) -> None:
     _counts(known)
     for what, (size, name) in report.extremes().items():
         print(f"{what}: {size.width} x {size.height} pixels, {name}")
+    for sentence in report.shown():
+        print(sentence)
     for note in known.notes:
         print(f"- {note}")
     for problem in report.problems:

@@ -1,6 +1,8 @@
-"""Breast masses (BUSBRA) and thyroid nodules (TN5000), seen with linear arrays."""
+"""Breast masses (BUSBRA, BUSI) and thyroid nodules (TN5000, DDTI), seen with linear arrays."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -34,8 +36,17 @@ def breast(scene: Scene, rng: np.random.Generator, malignant: bool) -> np.ndarra
     to stand taller, are spiculated and uneven, with an echogenic halo and often a shadow
     (the descriptors of the ACR BI-RADS lexicon). The two overlap in size, depth and darkness.
     """
-    half, depth = scene.reach
+    return masses(scene, rng, [malignant])[0]
+
+
+def masses(scene: Scene, rng: np.random.Generator, malignant: Sequence[bool]) -> list[np.ndarray]:
+    """A breast with a mass of `breast` for each of `malignant`, or none; returns their borders."""
     _breast_tissue(scene, rng)
+    return [_mass(scene, rng, one) for one in malignant]
+
+
+def _mass(scene: Scene, rng: np.random.Generator, malignant: bool) -> np.ndarray:
+    half, depth = scene.reach
     area = between(rng, 0.09, 0.19) * depth
     at = (between(rng, -0.35, 0.35) * half, between(rng, 0.3, 0.52) * depth)
     dark = between(rng, -17.0, -9.0)

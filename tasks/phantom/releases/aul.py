@@ -77,9 +77,11 @@ def _write_image(folder: Path, size: Size, seed: int, code: int, number: int) ->
     write(base / f"image/{number}.jpg", jpeg(picture.image))
     found = picture.finding
     _write_polygon(base / f"segmentation/outline/{number}.json", picture.canvas.outline(6))
-    _write_polygon(base / f"segmentation/liver/{number}.json", picture.pixels(found.liver))
-    if found.mass is not None:
-        _write_polygon(base / f"segmentation/mass/{number}.json", picture.pixels(found.mass))
+    for organ, border in (("liver", found.liver), ("mass", found.mass)):
+        if border is not None:
+            # Annotators cannot draw beside the picture.
+            seen = np.clip(picture.pixels(border), 0, (picture.canvas.width, picture.canvas.height))
+            _write_polygon(base / f"segmentation/{organ}/{number}.json", seen)
 
 
 def _write_polygon(path: Path, points: np.ndarray) -> None:

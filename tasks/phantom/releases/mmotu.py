@@ -13,16 +13,9 @@ from tasks.phantom.picture import Study, jpeg, png
 from tasks.phantom.plan import PhantomPlan, Size, shuffled, write, write_lines
 
 TRAIN, TEST = (26, 18, 26, 13, 12, 22, 14, 12), (10, 7, 10, 5, 5, 9, 6, 5)
-# Colours 0, 1, 2 and 4 are the original's; the others continue them.
 _COLOURS = (
-    (64, 0, 0),
-    (0, 64, 0),
-    (0, 0, 64),
-    (64, 0, 64),
-    (64, 64, 0),
-    (0, 64, 64),
-    (64, 64, 64),
-    (128, 0, 0),
+    *((64, 0, 0), (0, 64, 0), (0, 0, 64), (64, 0, 64)),
+    *((64, 64, 0), (64, 64, 64), (0, 128, 0), (0, 0, 128)),
 )
 STYLE = Style(
     depth=(70, 120),

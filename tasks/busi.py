@@ -1,0 +1,103 @@
+"""BUSI: breast ultrasound from Egypt with masks of the lesions; normal, benign or malignant."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from tasks import release, splits
+from tasks.samples.label_masks import CodeImage
+from tasks.targets import LabelMask
+from tasks.task import Item, Rule, Task, TaskCard
+
+CARD = TaskCard(
+    name="busi-seg",
+    title="BUSI lesions",
+    organ="breast",
+    target="lesion region",
+    classes=("background", "lesion"),
+    type="segmentation",
+    dataset="busi",
+    paper="Al-Dhabyani et al., Data in Brief 2020, doi 10.1016/j.dib.2019.104863",
+    source="https://scholar.cu.edu.eg/?q=afahmy/pages/dataset (Dataset_BUSI_with_GT)",
+    licence="not stated in the release; the paper asks for a citation",
+    short_side=233,
+    groups="none",
+    defects=(
+        "No patient ids: the 780 images are of 600 patients, so images of one patient may stand in "
+        "training and test.",
+        "Known duplicates: some images are stored under several names, also in several classes.",
+        "Text, calipers and arrows are burnt into many images.",
+        "Several lesions of one image have a mask file each, and are united here.",
+    ),
+    images=780,
+    patients=600,
+    rule=Rule("class", seed=42, validation=0.125, test=0.2),
+    splits={
+        "published": "none is published: ours, stratified by class, 20 % for test and 10 % for "
+        "validation, seed 42",
+    },
+)
+
+FOLDERS = {"normal": 133, "benign": 437, "malignant": 210}
+"""Images of each class, by which the draw is stratified; of normal images the masks are empty."""
+OURS = (
+    "no split is published: ours is stratified by class, 20 % for test and 10 % for validation, "
+    "seed 42; the release has no patient ids and holds duplicates (`ubench audit` lists them)"
+)
+
+
+def read(folder: Path) -> Task:
+    """Read BUSI's masks of lesions.
+
+    Raises:
+        UserError: release not found, or too few images of a class.
+    """
+    base = release.find(folder, *FOLDERS, source="Dataset_BUSI_with_GT (benign/, malignant/ ...)")
+    places = [release.Folder(release.inside(base, name)) for name in FOLDERS]
+    masks = [_masks(place.path) for place in places]
+    there = {(label, number) for label, place in enumerate(places) for number in _numbers(place)}
+    whole = {(label, n) for label, most in enumerate(FOLDERS.values()) for n in range(1, most + 1)}
+    # Over all names of the release, so that an image that is missing moves no other one.
+    most = len(there & whole) >= len(whole) / 2
+    items = []
+    for label, number in sorted(whole if most else there):
+        name = list(FOLDERS)[label]
+        file = f"{name} ({number}).png"
+        items.append(Item(release.image(places[label] / file, f"{name}/{file}"), label))
+
+    def mask_of(item: Item) -> LabelMask | None:
+        paths = masks[item.label].get(splits.file_of(item).stem.casefold())
+        return CodeImage(item.image, tuple(paths)) if paths else None
+
+    train, validation, test = splits.draw(items, CARD.rule, folder)
+    few = f"{len(there)} images here of {len(whole)} in the release: the draw is over those"
+    return splits.assemble_masks(
+        CARD,
+        folder,
+        mask_of,
+        what="mask",
+        train=train,
+        validation=validation,
+        test=test,
+        notes=[OURS, *([] if most else [few])],
+    )
+
+
+def _numbers(place: release.Folder) -> Iterator[int]:
+    """Those of the images of a class: 4 of "benign (4).png"."""
+    for path in release.images_in(place.path):
+        match = re.fullmatch(r"[a-z]+ \((\d+)\)", path.stem, re.IGNORECASE)
+        if match is not None:
+            yield int(match[1])
+
+
+def _masks(place: Path) -> dict[str, list[Path]]:
+    """The mask files of each image of a class: "benign (4)_mask.png", "benign (4)_mask_1.png"."""
+    found: dict[str, list[Path]] = {}
+    for path in sorted(place.iterdir()):
+        match = re.fullmatch(r"(.+)_mask(_\d+)?", path.stem, re.IGNORECASE)
+        if match is not None and not path.name.startswith("."):
+            found.setdefault(match[1].casefold(), []).append(path)
+    return found
