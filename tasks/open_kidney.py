@@ -25,6 +25,7 @@ CARD = TaskCard(
     defects=(
         "20 images stand in the table under two names: the first one is used, as by UltraBench.",
         "Two sonographers drew outlines; these are sonographer 1's.",
+        "47 of the 534 masks are empty: no capsule could be drawn.",
         "Some kidneys are transplants.",
     ),
     images=534,
@@ -32,7 +33,8 @@ CARD = TaskCard(
     rule=Rule("class", seed=42, validation=0.1, test=0.2),
     splits={
         "published": "UltraBench's published test set; validation by its rule (stratified by view)",
-        "rule": "UltraBench's rule over the images in order of the table, stratified by view",
+        "rule": "UltraBench's rule over the images in order of the table, stratified by view: the "
+        "published members, if the table is whole",
     },
 )
 
