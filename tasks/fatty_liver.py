@@ -1,8 +1,11 @@
-"""FATTY LIVER: liver ultrasound, steatosis or not; 55 patients, ten frames of each."""
+"""FATTY LIVER: liver ultrasound, steatosis or its degree; 55 patients, ten frames of each."""
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -31,8 +34,34 @@ CARD = TaskCard(
     ultrabench_counts=(390, 50, 110),
     rule=Rule("group", seed=0, validation=0.1, test=0.2),
 )
+CARDS = {
+    "fatty_liver": CARD,
+    "fatty_liver-fat": dataclasses.replace(
+        CARD,
+        name="fatty_liver-fat",
+        title="FATTY LIVER fat",
+        target="fatty hepatocytes, by biopsy",
+        classes=(),
+        type="regression",
+        dataset="fatty_liver",
+        unit="%",
+        paper_counts=None,
+        ultrabench_counts=None,
+    ),
+}
 
 (FILE,) = release.MARKS["fatty_liver"]
+
+
+class _Record(NamedTuple):
+    """What the file tells of a patient."""
+
+    patient: str
+    label: int
+    """1 where 5 % or more of the hepatocytes are fatty."""
+    fat: float
+    """Percent of the hepatocytes that are."""
+    images: list[ImageArray]
 
 
 def read(folder: Path) -> Task:
@@ -44,30 +73,55 @@ def read(folder: Path) -> Task:
     Raises:
         UserError: file not found, damaged, or of another content.
     """
-    base = release.find(folder, FILE, source=f"{FILE} of the Zenodo record")
-    path = release.inside(base, FILE)
-    items: list[Item] = []
+    records = _records(folder)
+    return _task(folder, CARD, [Item(i, r.label, r.patient) for r in records for i in r.images])
+
+
+def read_fat(folder: Path) -> Task:
+    """Read the percentage of fatty hepatocytes of FATTY LIVER, in the splits of `read`.
+
+    Raises:
+        UserError: see `read`.
+    """
+    items = [
+        Item(i, record.fat, record.patient) for record in _records(folder) for i in record.images
+    ]
+    return _task(folder, CARDS["fatty_liver-fat"], items)
+
+
+def _task(folder: Path, card: TaskCard, items: list[Item]) -> Task:
+    train, validation, test = splits.draw(items, card.rule, folder)
+    return splits.assemble(card, folder, train=train, validation=validation, test=test)
+
+
+def _records(folder: Path) -> Iterator[_Record]:
+    path = release.inside(release.find(folder, FILE, source=f"{FILE} of the Zenodo record"), FILE)
+    seen = set()
     # By position, as UltraBench reads them: id, class, fat percentage, images [10, 434, 636].
     for number, record in enumerate(matlab.read_struct_array(path, "data", fields=4)):
-        patient, label, _, frames = record[:4]
+        patient, label, fat, frames = record[:4]
         where = f"{path}, record {number + 1}"
         code, group = _integer(label, where, "class"), str(_integer(patient, where, "id"))
         if code not in (0, 1):
             raise _foreign(where, f"class {code}")
-        if any(item.group == group for item in items):
+        if group in seen:
             raise _foreign(where, f"patient {group} a second time")
-        items += [
-            Item(ImageArray(pixels, f"{group}_{i}"), code, group)
-            for i, pixels in enumerate(_frames(frames, where))
-        ]
-    train, validation, test = splits.draw(items, CARD.rule, folder)
-    return splits.assemble(CARD, folder, train=train, validation=validation, test=test)
+        seen.add(group)
+        images = enumerate(_frames(frames, where))
+        named = [ImageArray(pixels, f"{group}_{i}") for i, pixels in images]
+        yield _Record(group, code, _percent(fat, where), named)
 
 
 def _integer(value: np.ndarray, where: str, what: str) -> int:
     if np.size(value) != 1 or float(np.ravel(value)[0]) % 1:
         raise _foreign(where, f"{what} {value} is no integer")
     return int(np.ravel(value)[0])
+
+
+def _percent(value: np.ndarray, where: str) -> float:
+    if np.size(value) != 1 or not 0 <= float(np.ravel(value)[0]) <= 100:
+        raise _foreign(where, f"fat {value} is no percentage")
+    return float(np.ravel(value)[0])
 
 
 def _frames(frames: np.ndarray, where: str) -> np.ndarray:

@@ -173,6 +173,18 @@ def grey(image: np.ndarray) -> np.ndarray:
     return np.asarray(PIL.Image.fromarray(image).convert("L"))
 
 
+def fitted(image: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """`image` cut or padded with black about its centre to `shape`."""
+    fitted = np.zeros(shape, image.dtype)
+    source, target = [], []
+    for have, want in zip(image.shape, shape, strict=True):
+        length = min(have, want)
+        source.append(slice((have - length) // 2, (have - length) // 2 + length))
+        target.append(slice((want - length) // 2, (want - length) // 2 + length))
+    fitted[tuple(target)] = image[tuple(source)]
+    return fitted
+
+
 def _encoded(image: PIL.Image.Image, kind: str, **options: int) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, kind, **options)

@@ -10,17 +10,23 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import tasks as task_zoo
 from tasks.phantom.plan import SIZES, PhantomPlan, Size
 from tasks.phantom.releases import (
     aul,
     busbra,
     busi,
     butterfly,
+    camus,
     ddti,
     fatty_liver,
     gbcu,
+    hc18,
     mmotu,
+    open_kidney,
     pocus,
+    psfhs,
+    stanford_thyroid,
     tn5000,
 )
 from tasks.release import SYNTHETIC_MARKER
@@ -42,11 +48,19 @@ _FOLDERS: dict[str, tuple[tuple[str, _Planner], ...]] = {
     "busbra": (("busbra", busbra.plan),),
     "busi": (("busi", busi.plan),),
     "butterfly": (("butterfly", butterfly.plan),),
+    "camus": (("camus", camus.plan),),
     "ddti": (("ddti", ddti.plan),),
     "fatty_liver": (("fatty_liver", fatty_liver.plan),),
     "gbcu": (("gbcu", gbcu.plan),),
+    "hc18": (("hc18", hc18.plan),),
     "mmotu": (("mmotu", mmotu.plan),),
+    "open-kidney": (
+        ("open-kidney", open_kidney.plan),
+        (f"{PUBLISHED}/open_kidney", open_kidney.plan_split),
+    ),
     "pocus": (("pocus", pocus.plan),),
+    "psfhs": (("psfhs", psfhs.plan), (f"{PUBLISHED}/psfhs", psfhs.plan_split)),
+    "stanford-thyroid": (("stanford-thyroid", stanford_thyroid.plan),),
     "tn5000": (("tn5000", tn5000.plan),),
 }
 TASKS = tuple(_FOLDERS)
@@ -70,7 +84,7 @@ def write(
         out: root folder; `out/<task>` holds a release. Made if need be.
         size: a name of `SIZES`.
         seed: of everything random.
-        tasks: names of `TASKS`; all unless told.
+        tasks: names of `TASKS`, or of tasks that are read from the same release; all unless told.
         progress: called with (task, images or files done, of how many), from this thread.
 
     Returns:
@@ -82,7 +96,7 @@ def write(
     out = Path(out)
     if size not in SIZES:
         raise UserError(f"unknown phantom size '{size}'; choose one of {', '.join(SIZES)}")
-    wanted = list(dict.fromkeys(TASKS if tasks is None else tasks))
+    wanted = list(dict.fromkeys(map(_release_of, TASKS if tasks is None else tasks)))
     for task in wanted:
         if task not in _FOLDERS:
             raise UserError(
@@ -101,6 +115,11 @@ def write(
         for task, folder, planner in todo:
             _fill(folder, planner, SIZES[size], identity, task, progress)
     return out
+
+
+def _release_of(task: str) -> str:
+    """The task whose folder a task is read from; a name that is none comes back."""
+    return task_zoo.card(task).dataset or task if task in task_zoo.registry else task
 
 
 def _is_complete(folder: Path, identity: dict[str, Any]) -> bool:

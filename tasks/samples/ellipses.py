@@ -30,12 +30,12 @@ class Ellipse(NamedTuple):
         right, down = x - self.x, y - self.y
         along = (cosine * right + sine * down) / self.width
         across = (cosine * down - sine * right) / self.height
-        return np.hypot(along, across)
+        return np.asarray(np.hypot(along, across))
 
     def filled(self, size: tuple[int, int]) -> np.ndarray:
         """The pixels whose centres are inside, bool [H, W]; what lies beside `size` is cut off."""
         y, x = np.ogrid[: size[0], : size[1]]
-        return self.distance(x, y) <= 1
+        return np.asarray(self.distance(x, y) <= 1)
 
 
 def through(drawn: np.ndarray) -> Ellipse | None:
@@ -52,8 +52,8 @@ def through(drawn: np.ndarray) -> Ellipse | None:
     points = np.argwhere(drawn)[:, ::-1].astype(np.float32)
     if len(points) < 5:
         return None
-    centre, axes, degrees = cv2.fitEllipseDirect(points)
-    found = Ellipse(*centre, axes[0] / 2, axes[1] / 2, degrees)
+    (x, y), (width, height), degrees = cv2.fitEllipseDirect(points)
+    found = Ellipse(x, y, width / 2, height / 2, degrees)
     if not np.isfinite(found).all() or min(found.width, found.height) <= 0:
         return None
     off = np.abs(found.distance(*points.T.astype(np.float64)) - 1).max()

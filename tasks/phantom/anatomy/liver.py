@@ -84,7 +84,7 @@ def steatosis(scene: Scene, rng: np.random.Generator, fat: float) -> None:
         clarity=1 - 0.75 * grade,
     )
     half, depth = scene.reach
-    _kidney(scene, rng, (between(rng, 0.1, 0.4) * half, between(rng, 0.5, 0.66) * depth))
+    kidney(scene, rng, (between(rng, 0.1, 0.4) * half, between(rng, 0.5, 0.66) * depth))
 
 
 def morison(scene: Scene, rng: np.random.Generator) -> None:
@@ -92,7 +92,7 @@ def morison(scene: Scene, rng: np.random.Generator) -> None:
     _liver(scene, rng)
     half, depth = scene.reach
     at = (between(rng, -0.15, 0.3) * half, between(rng, 0.5, 0.62) * depth)
-    _kidney(scene, rng, at, fluid=chance(rng, 0.4), size=1.25)
+    kidney(scene, rng, at, fluid=chance(rng, 0.4), size=1.25)
 
 
 def _liver(
@@ -137,26 +137,38 @@ def _liver(
     return border
 
 
-def _kidney(
+def kidney(
     scene: Scene,
     rng: np.random.Generator,
     at: tuple[float, float],
     fluid: bool = False,
     size: float = 1.0,
-) -> None:
+    length: float = 1.0,
+) -> tuple[Blob, Blob]:
+    """Paint a kidney at (x, z) mm; returns the borders of its capsule and of its sinus.
+
+    Args:
+        scene: to be painted.
+        rng: generator.
+        at: its centre in mm.
+        fluid: whether free fluid lies above it.
+        size: of all of it.
+        length: of its long axis alone; below 1 it is seen in cross section.
+    """
     _, depth = scene.reach
     long, short = between(rng, 0.24, 0.3) * depth * size, between(rng, 0.10, 0.13) * depth * size
-    kidney = Blob(*at, long, short, between(rng, -0.3, 0.5), wavy(rng, 0.03, (2, 3)))
-    level = kidney.level(scene.x, scene.z)
+    capsule = Blob(*at, long * length, short, between(rng, -0.3, 0.5), wavy(rng, 0.03, (2, 3)))
+    level = capsule.level(scene.x, scene.z)
     if fluid:
         pouch = np.minimum(level + np.float32(0.035 * depth), at[1] - scene.z)
         scene.paint(pouch, FLUID, edge=0.8)
     diffuse = mottled(scene, rng, (2.5, 6.0), (2.0, 2.0))
     scene.paint(level + np.float32(0.012 * depth), lesion(LIVER, echo=7, impedance=1.5), edge=1.5)
     scene.paint(level, KIDNEY, edge=0.8, texture=0.4 * diffuse)
-    sinus = kidney.inner(0.0, 0.0, 0.5, height=short * 0.38)
+    sinus = capsule.inner(0.0, 0.0, 0.5, height=short * 0.38)
     ragged = sinus.level(scene.x, scene.z) + 1.5 * noise(rng, scene.x, scene.z, 4, 4)
     scene.paint(ragged, lesion(LIVER, echo=8, impedance=1.5), edge=2.5, texture=diffuse)
     for angle in np.arange(0, 2 * np.pi, np.pi / 4) + between(rng, 0, 0.7):  # pyramids
-        pyramid = kidney.inner(0.72 * float(np.cos(angle)), 0.72 * float(np.sin(angle)), 0.12)
+        pyramid = capsule.inner(0.72 * float(np.cos(angle)), 0.72 * float(np.sin(angle)), 0.12)
         scene.paint(pyramid.level(scene.x, scene.z), lesion(KIDNEY, echo=-9), edge=2, opacity=0.7)
+    return capsule, sinus

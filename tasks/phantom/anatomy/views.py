@@ -17,8 +17,9 @@ from tasks.phantom.anatomy.common import (
     streaks,
     vessel,
 )
-from tasks.phantom.scene import BLOOD, FIBROUS, FLUID, LIVER, MUSCLE, Scene
-from tasks.phantom.shapes import Blob, Strand, noise, wavy
+from tasks.phantom.anatomy.heart import axes, chamber, chest, valve
+from tasks.phantom.scene import FLUID, LIVER, MUSCLE, Scene
+from tasks.phantom.shapes import Blob, Strand
 
 VIEWS = (
     "carotid",
@@ -42,45 +43,45 @@ def view(scene: Scene, rng: np.random.Generator, name: str) -> None:
 def _two_chambers(scene: Scene, rng: np.random.Generator) -> None:
     """Apical two-chamber view: left ventricle over left atrium, mitral valve between."""
     half, depth = scene.reach
-    _chest(scene, rng)
+    chest(scene, rng)
     turn = between(rng, -0.25, 0.25)
     centre = (between(rng, -0.15, 0.15) * half, between(rng, 0.36, 0.44) * depth)
     scale = between(rng, 0.8, 1.1) * depth
-    heart = _axes(centre, turn, scale)
-    _chamber(scene, rng, heart(0, 0, 0.14, 0.24), 0.045 * scale)
-    _chamber(scene, rng, heart(0.0, 0.33, 0.13, 0.10), 0.02 * scale)
-    _valve(scene, rng, heart(0, 0.225, 0.1, 0.02), turn)
+    heart = axes(centre, turn, scale)
+    chamber(scene, rng, heart(0, 0, 0.14, 0.24), 0.045 * scale)
+    chamber(scene, rng, heart(0.0, 0.33, 0.13, 0.10), 0.02 * scale)
+    valve(scene, rng, heart(0, 0.225, 0.1, 0.02), turn)
 
 
 def _four_chambers(scene: Scene, rng: np.random.Generator) -> None:
     """Apical four-chamber view: two ventricles over two atria, septum down the middle."""
     half, depth = scene.reach
-    _chest(scene, rng)
+    chest(scene, rng)
     turn = between(rng, -0.25, 0.25)
     centre = (between(rng, -0.12, 0.12) * half, between(rng, 0.36, 0.44) * depth)
     scale = between(rng, 0.8, 1.1) * depth
-    heart = _axes(centre, turn, scale)
+    heart = axes(centre, turn, scale)
     for side, width in ((1, 0.11), (-1, 0.085)):
-        _chamber(scene, rng, heart(side * 0.135, 0, width, 0.2), 0.035 * scale)
-        _chamber(scene, rng, heart(side * 0.125, 0.3, width, 0.085), 0.018 * scale)
+        chamber(scene, rng, heart(side * 0.135, 0, width, 0.2), 0.035 * scale)
+        chamber(scene, rng, heart(side * 0.125, 0.3, width, 0.085), 0.018 * scale)
     for side in (1, -1):
-        _valve(scene, rng, heart(side * 0.13, 0.2, 0.08, 0.02), turn)
+        valve(scene, rng, heart(side * 0.13, 0.2, 0.08, 0.02), turn)
 
 
 def _long_axis(scene: Scene, rng: np.random.Generator) -> None:
     """Parasternal long axis: right ventricle on top, left one lying, aorta and left atrium."""
     half, depth = scene.reach
-    _chest(scene, rng)
+    chest(scene, rng)
     turn = between(rng, -0.2, 0.25)
     centre = (between(rng, -0.15, 0.1) * half, between(rng, 0.46, 0.54) * depth)
     scale = between(rng, 0.85, 1.1) * depth
-    heart = _axes(centre, turn, scale)
-    _chamber(scene, rng, heart(0.05, -0.24, 0.2, 0.05), 0.02 * scale)
-    _chamber(scene, rng, heart(-0.1, 0, 0.22, 0.11), 0.05 * scale)
-    _chamber(scene, rng, heart(0.24, -0.08, 0.13, 0.055), 0.015 * scale)
-    _chamber(scene, rng, heart(0.22, 0.13, 0.12, 0.095), 0.015 * scale)
-    _valve(scene, rng, heart(0.1, 0.06, 0.02, 0.07), turn)
-    _valve(scene, rng, heart(0.12, -0.08, 0.02, 0.03), turn)
+    heart = axes(centre, turn, scale)
+    chamber(scene, rng, heart(0.05, -0.24, 0.2, 0.05), 0.02 * scale)
+    chamber(scene, rng, heart(-0.1, 0, 0.22, 0.11), 0.05 * scale)
+    chamber(scene, rng, heart(0.24, -0.08, 0.13, 0.055), 0.015 * scale)
+    chamber(scene, rng, heart(0.22, 0.13, 0.12, 0.095), 0.015 * scale)
+    valve(scene, rng, heart(0.1, 0.06, 0.02, 0.07), turn)
+    valve(scene, rng, heart(0.12, -0.08, 0.02, 0.03), turn)
 
 
 def _vena_cava(scene: Scene, rng: np.random.Generator) -> None:
@@ -125,54 +126,6 @@ def _bladder(scene: Scene, rng: np.random.Generator) -> None:
 
 def _lungs(scene: Scene, rng: np.random.Generator) -> None:
     lung.lung(scene, rng, "regular" if chance(rng, 0.7) else "covid")
-
-
-def _chest(scene: Scene, rng: np.random.Generator) -> None:
-    """Everything around the heart: wall, lung haze at the sides, pericardium."""
-    _, depth = scene.reach
-    texture = mottled(scene, rng, (3.0, 12.0), (2.0, 3.0))
-    scene.paint(scene.z + 99, lesion(MUSCLE, echo=-9, attenuation=0.5), texture=texture)
-    streaks(scene, rng, 6, (0.5 * depth, depth), thickness=0.8)
-    body_wall(scene, rng, between(rng, 0.06, 0.11) * depth)
-
-
-def _axes(
-    centre: tuple[float, float], turn: float, scale: float
-) -> Callable[[float, float, float, float], Blob]:
-    """Ellipses in the heart's own axes, in units of `scale` mm."""
-    c, s = float(np.cos(turn)), float(np.sin(turn))
-
-    def place(u: float, v: float, width: float, height: float) -> Blob:
-        x, z = centre[0] + scale * (c * u - s * v), centre[1] + scale * (s * u + c * v)
-        return Blob(x, z, scale * width, scale * height, turn)
-
-    return place
-
-
-def _chamber(scene: Scene, rng: np.random.Generator, blob: Blob, wall: float) -> None:
-    """A chamber full of blood in muscle of `wall` mm; its size varies with the heartbeat."""
-    beat = between(rng, 0.85, 1.1)
-    blob = Blob(blob.x, blob.z, blob.width * beat, blob.height * beat, blob.tilt)
-    blob = Blob(blob.x, blob.z, blob.width, blob.height, blob.tilt, wavy(rng, 0.05, (2, 3, 4)))
-    level = blob.level(scene.x, scene.z)
-    rough = 0.2 * np.float32(wall) * noise(rng, scene.x, scene.z, 2 * wall, 2 * wall)
-    texture = mottled(scene, rng, (2.5, 7.0), (1.5, 2.0))
-    scene.paint(level + np.float32(wall), lesion(MUSCLE, echo=1), edge=2.0, texture=texture)
-    scene.paint(level + rough, BLOOD, edge=1.2)
-
-
-def _valve(scene: Scene, rng: np.random.Generator, blob: Blob, turn: float) -> None:
-    """Two leaflets across `blob`."""
-    lying = blob.width > blob.height
-    long = max(blob.width, blob.height)
-    opening = between(rng, -0.5, 0.5)
-    for side in (-1, 1):
-        shift = side * 0.5 * long
-        x = blob.x + (shift if lying else 0)
-        z = blob.z + (0 if lying else shift)
-        angle = turn + (0.0 if lying else np.pi / 2) + side * opening
-        leaflet = Strand(x, z, angle, 0.5 * long, 0.9, between(rng, -0.1, 0.1) * long)
-        scene.paint(leaflet.level(scene.x, scene.z), lesion(FIBROUS, echo=7), edge=0.8)
 
 
 _PAINTERS: dict[str, Callable[[Scene, np.random.Generator], None]] = {

@@ -11,7 +11,7 @@ import scipy.io
 
 from tasks.phantom.anatomy import liver
 from tasks.phantom.machine import Style, generator
-from tasks.phantom.picture import Motion, Study, grey
+from tasks.phantom.picture import Motion, Study, fitted, grey
 from tasks.phantom.plan import PhantomPlan, Size, write
 
 FILE = "dataset_liver_bmodes_steatosis_assessment_IJCARS.mat"
@@ -53,20 +53,8 @@ def _patient(size: Size, seed: int, patient: int) -> tuple[int, int, float, np.n
             Motion(frame, (float(drift[0]) * frame, float(drift[1]) * frame), keep=0.95),
             scanner,
         )
-        frames.append(_fitted(grey(picture.image), shape))
+        frames.append(fitted(grey(picture.image), shape))
     return patient, int(fat >= 5), fat, np.stack(frames)
-
-
-def _fitted(image: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """`image` cut or padded with black about its centre to `shape`."""
-    fitted = np.zeros(shape, image.dtype)
-    source, target = [], []
-    for have, want in zip(image.shape, shape, strict=True):
-        length = min(have, want)
-        source.append(slice((have - length) // 2, (have - length) // 2 + length))
-        target.append(slice((want - length) // 2, (want - length) // 2 + length))
-    fitted[tuple(target)] = image[tuple(source)]
-    return fitted
 
 
 def _write(path: Path, patients: list[tuple[int, int, float, np.ndarray]]) -> None:
