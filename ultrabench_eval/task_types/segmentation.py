@@ -400,7 +400,7 @@ def _odds(above: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _called(above: np.ndarray, limit: float | None) -> np.ndarray:
-    """The class of each pixel, uint8 [H, W]; by argmax if there is no limit to the log odds."""
+    """The class of each pixel, uint8 [H, W]; by argmax without a limit to the log odds."""
     if limit is None:
         passed = above.max(0) > 0
         likeliest = 1 if len(above) == 1 else (above.argmax(0) + 1).astype(np.uint8)
@@ -418,7 +418,7 @@ def _areas(mask: np.ndarray, structures: int) -> np.ndarray:
 def _dice(truth: np.ndarray, called: np.ndarray, both: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Dice from pixels [..., F], and whether it counts; 0 where it does not.
 
-    Where neither has the structure it is 1 if there is no other structure (an image without any
+    Where neither has the structure it is 1 if that is the only structure (an image without any
     lesion, in which none is found), and does not count if there are several.
     """
     every = truth + called
