@@ -2,6 +2,10 @@
 
 An untrained network, a thumbnail, a few statistics of the image, the shape of the scanned region
 and what stands around it. A task that one of them solves can be solved without looking at tissue.
+
+Three more are for maps, and say what segmentation scores without any structure being recognised:
+the brightness at each place, the place itself, and both. Their pooled features are means over
+places.
 """
 
 from __future__ import annotations
@@ -135,11 +139,94 @@ class ImageStats(_Control):
         return x
 
 
+class PixelGrid(_Control):
+    """Mean and standard deviation of the grey values in 28 x 28 places: maps [B, 2, 28, 28].
+
+    What a threshold on brightness or on speckle would find.
+    """
+
+    side = 28
+    input_rule = InputRule(8 * side, (0.0,) * 3, (1.0,) * 3, interpolation="bilinear", grey=True)
+    poolings = ("mean",)
+    card = Card(
+        title="Pixel grid",
+        pretraining="none",
+        dim=2,
+        note="control for maps: brightness and its deviation at each place, no learning",
+        **_CONTROL,
+    )
+
+    def _forward(self, x: Tensor) -> Tensor:
+        return self._maps(x)[0].mean((-2, -1))
+
+    def _maps(self, x: Tensor) -> list[Tensor]:
+        grey, size = x[:, :1], x.shape[-1] // self.side
+        mean, square = (nn.functional.avg_pool2d(n, size) for n in (grey, grey.square()))
+        return [torch.cat([mean, (square - mean.square()).clamp(min=0).sqrt()], 1)]
+
+
+class PositionPixels(PixelGrid):
+    """Where a place is, and how bright: maps [B, 29, 28, 28].
+
+    The nine products of row and column (-1 to 1) of degree 1 to 3, the two channels of `PixelGrid`,
+    and each of these times each of those: a linear head can tell dark places in the middle from
+    dark ones at the border.
+    """
+
+    card = Card(
+        title="Position and pixels",
+        pretraining="none",
+        dim=29,
+        note="control for maps: brightness by position in the image, no learning",
+        **_CONTROL,
+    )
+
+    def _maps(self, x: Tensor) -> list[Tensor]:
+        (grey,) = super()._maps(x)
+        steps = (torch.arange(self.side, device=x.device) + 0.5) / self.side * 2 - 1
+        row, column = torch.meshgrid(steps, steps, indexing="ij")
+        powers = [(n, m) for n in range(4) for m in range(4 - n) if n + m]
+        places = torch.stack([row**n * column**m for n, m in powers])
+        products = (grey[:, :, None] * places).flatten(1, 2)
+        return [torch.cat([places.expand(len(x), -1, -1, -1), grey, products], 1)]
+
+
+class MeanMask(_Control):
+    """Which of 14 x 14 places it is, and nothing of the image: maps [B, 196, 14, 14].
+
+    A linear head on it learns one number for each class and place, so it is the mean mask of the
+    training images at that grid: how much of a score comes from structures being where they
+    usually are. Pooled it is the same for all images.
+    """
+
+    side = 14
+    poolings = ("mean",)
+    card = Card(
+        title="Mean mask",
+        pretraining="none",
+        dim=196,
+        note="control for maps: the place alone, from which a linear head learns the mean mask",
+        **_CONTROL,
+    )
+
+    def _prepare(self, image: np.ndarray | Tensor) -> Tensor:
+        return torch.zeros(1)
+
+    def _forward(self, x: Tensor) -> Tensor:
+        return self._maps(x)[0].mean((-2, -1))
+
+    def _maps(self, x: Tensor) -> list[Tensor]:
+        places = torch.eye(self.side**2, device=x.device, dtype=x.dtype)
+        return [places.view(-1, self.side, self.side).repeat(len(x), 1, 1, 1)]
+
+
 class FanMask(_Control):
     """Where the ultrasound is in the frame, as a 32 x 32 coverage map: [B, 1024] in [0, 1].
 
     A score above chance means that the geometry of the scan (probe, depth, crop) gives classes
-    away.
+    away. Its maps [B, 6, 32, 32] are the position within the scan: the coverage, how far down it is
+    in the scanned part of its column, how far right in that of its row, both from -1 to 1, and the
+    three products of these; the last five are 0 outside.
     """
 
     side = 32
@@ -161,7 +248,11 @@ class FanMask(_Control):
         return x.flatten(1)
 
     def _maps(self, x: Tensor) -> list[Tensor]:
-        return [x.unsqueeze(1)]
+        down, right = (
+            ((2 * x.cumsum(axis) - x) / x.sum(axis, keepdim=True).clamp(min=1e-6) - 1) * x
+            for axis in (1, 2)
+        )
+        return [torch.stack([x, down, right, down**2, down * right, right**2], 1)]
 
 
 class Border(_Control):

@@ -286,7 +286,11 @@ def test_pooling() -> None:
 # ---- controls -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["random-vit-tiny", "pixels", "image-stats", "fan-mask", "border"])
+CONTROLS = ["random-vit-tiny", "pixels", "image-stats", "fan-mask", "border"]
+CONTROLS += ["mean-mask", "pixel-grid", "position-pixels"]  # of maps
+
+
+@pytest.mark.parametrize("name", CONTROLS)
 def test_controls_say_so_and_take_no_weights(name: str, tmp_path: Path) -> None:
     assert "control" in model_zoo.card(name).note
     with pytest.raises(UserError, match=f"'{name}' is a control and takes no weights"):
@@ -337,6 +341,49 @@ def test_the_fan_mask_sees_the_fan_but_not_what_is_in_it() -> None:
     assert masks[0].mean().item() == pytest.approx((without[40:] > 0).mean(), abs=0.12)
     assert masks[0][:4, :4].max() == 0
     assert not torch.equal(encoder.prepare(np.ascontiguousarray(fan()[:, 100:])), masks[0])
+
+
+def test_controls_for_maps_know_the_brightness_and_the_place() -> None:
+    image = torch.zeros(1, 3, 56, 112)
+    image[..., 28:, :] = 0.5
+    image[..., :56][..., ::2] += 0.5  # stripes on the left
+    (grid,) = model_zoo.load("pixel-grid", device="cpu").maps(image)
+    assert grid.shape == (1, 2, 28, 28)
+    quarters = grid[0, :, [5, 5, 22, 22], [5, 22, 5, 22]]  # away from where the resize blurs
+    torch.testing.assert_close(quarters[0], torch.tensor([0.25, 0, 0.75, 0.5]), atol=0.01, rtol=0)
+    assert (quarters[1, ::2] > 0.1).all()
+    assert (quarters[1, 1::2] < 0.01).all()
+    (both,) = model_zoo.load("position-pixels", device="cpu").maps(image)
+    steps = (torch.arange(28) + 0.5) / 14 - 1
+    assert torch.equal(both[0, 9:11], grid[0])
+    torch.testing.assert_close(both[0, 0], steps.expand(28, 28))
+    torch.testing.assert_close(both[0, 2], steps.expand(28, 28) ** 3)
+    torch.testing.assert_close(both[0, 11], grid[0, 0] * both[0, 0])
+    torch.testing.assert_close(both[0, -1], grid[0, 1] * both[0, 8])
+
+
+def test_a_linear_head_on_the_place_is_the_mean_mask() -> None:
+    (places,) = model_zoo.load("mean-mask", device="cpu").maps(torch.rand(5, 3, 20, 30))
+    shares = torch.rand(5, 14, 14)
+    channels = places.movedim(1, -1).flatten(0, 2)
+    head = torch.linalg.lstsq(channels, shares.flatten()[:, None]).solution
+    torch.testing.assert_close((places[0].movedim(0, -1) @ head)[..., 0], shares.mean(0))
+
+
+def test_the_maps_of_the_fan_mask_are_the_position_in_the_scan() -> None:
+    encoder = model_zoo.load("fan-mask", device="cpu")
+    inside = encoder.prepare(fan())
+    (found,) = encoder.maps_prepared(inside[None])
+    coverage, down, right, *products = found[0]
+    assert torch.equal(coverage, inside)
+    assert not torch.stack([down, right, *products])[:, inside == 0].any()
+    whole = inside == 1
+    for axis, position in ((0, down), (1, right)):
+        assert (position.abs() <= 1).all()
+        further = position.diff(dim=axis)[(whole & whole.roll(-1, axis)).narrow(axis, 0, 31)]
+        assert (further > 0).all()
+    middle = whole.sum(0).argmax()
+    assert down[whole[:, middle], middle].mean() == pytest.approx(0, abs=0.1)
 
 
 def test_the_border_sees_lettering_but_no_tissue() -> None:
