@@ -60,7 +60,6 @@ def bland_altman(
                 ha="right",
                 va="bottom",
                 fontsize=look().font - 1,
-                bbox={"facecolor": "white", "alpha": 0.7, "linewidth": 0, "pad": 0.5},
             )
         ax.set_xlabel(", ".join(filter(None, ("mean of both", unit))), fontsize=look().font)
         ax.set_title(drawing.plain(labels.model(model)), fontsize=look().font)
