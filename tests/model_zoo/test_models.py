@@ -286,7 +286,9 @@ def test_pooling() -> None:
 # ---- controls -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["random-vit-tiny", "pixels", "image-stats", "fan-mask", "border"])
+@pytest.mark.parametrize(
+    "name", ["random-vit-tiny", "pixels", "image-stats", "fan-mask", "border", "constant"]
+)
 def test_controls_say_so_and_take_no_weights(name: str, tmp_path: Path) -> None:
     assert "control" in model_zoo.card(name).note
     with pytest.raises(UserError, match=f"'{name}' is a control and takes no weights"):
