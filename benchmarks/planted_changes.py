@@ -23,6 +23,8 @@ HEADS = "ultrabench_eval/probes/heads.py"
 MEASURE = "ultrabench_eval/measure.py"
 BOOTSTRAP = "ultrabench_eval/stats/bootstrap.py"
 CLASSIFICATION = "ultrabench_eval/task_types/classification.py"
+CONFORMAL = "ultrabench_eval/task_types/conformal.py"
+REGRESSION = "ultrabench_eval/task_types/regression.py"
 CLUSTERS = "ultrabench_eval/stats/clusters.py"
 INTERVALS = "ultrabench_eval/stats/intervals.py"
 PAIRED = "ultrabench_eval/stats/paired.py"
@@ -33,6 +35,9 @@ SCHEDULES = "usjepa/schedules.py"
 
 _LINEAR = "tests/probes/test_linear.py"
 _CLOSED = "tests/probes/test_closed_form.py"
+_NUMBERS = "tests/probes/test_numbers.py"
+_REGRESSION = "tests/test_regression.py"
+_AGAIN = "tests/test_regression_run.py::test_scores_of_a_run_are_those_of_scikit_learn"
 _MEASURE = "tests/test_measure.py"
 _METRICS = "tests/test_metrics.py"
 _BOOTSTRAP = "tests/stats/test_bootstrap.py"
@@ -118,6 +123,72 @@ CHANGES = (
         "if head.validation_loss < heads[known].validation_loss:",
         "if head.validation_loss > heads[known].validation_loss:",
         (f"{_LINEAR}::test_the_setting_of_lowest_validation_loss_is_chosen_and_an_edge_is_told",),
+    ),
+    # ---- numbers
+    Change(
+        "targets are standardised by those of validation",
+        "ultrabench_eval/probes/number_probes.py",
+        "data.train_y[stream.rows]",
+        "data.validation_y[stream.validation_rows]",
+        (f"{_NUMBERS}::test_validation_decides_on_the_setting_and_nothing_else",),
+    ),
+    Change(
+        "predictions are scored in trained units",
+        REGRESSION,
+        '{"predictions": predicted * test.targets.factors}',
+        '{"predictions": predicted}',
+        (_AGAIN,),
+    ),
+    Change(
+        "targets are joined in another order than images",
+        REGRESSION,
+        "values = np.asarray(split.targets, np.float64)",
+        "values = np.sort(np.asarray(split.targets, np.float64))",
+        (_AGAIN,),
+    ),
+    Change(
+        "factors are those of other images",
+        REGRESSION,
+        "Numbers(self.values[rows], self.factors[rows], groups)",
+        "Numbers(self.values[rows], self.factors[: len(rows)], groups)",
+        (f"{_REGRESSION}::test_truth_joins_targets_factors_and_groups_of_the_same_image",),
+    ),
+    Change(
+        "the interval is calibrated in trained units",
+        REGRESSION,
+        "p * truth.factors - truth.values for",
+        "p - truth.values / truth.factors for",
+        (_AGAIN,),
+    ),
+    Change(
+        "a patient counts as often as it has images",
+        CONFORMAL,
+        "np.cumsum(1 / sizes[member][order])",
+        "np.cumsum(np.full(len(order), len(sizes) / len(order)))",
+        (f"{_REGRESSION}::test_a_patient_with_many_images_counts_once",),
+    ),
+    Change(
+        "the new patient is left out of the conformal quantile",
+        CONFORMAL,
+        "level * (len(sizes) + 1)",
+        "level * len(sizes)",
+        (f"{_REGRESSION}::test_half_width_of_single_images_is_split_conformal",),
+    ),
+    Change(
+        "ranks of the others stay as they are when a sample weighs more",
+        "ultrabench_eval/stats/rank_correlation.py",
+        "d_both = r * s - _below(x, s) - _below(y, r)",
+        "d_both = r * s",
+        (f"{_REGRESSION}::test_influence_on_spearman_is_what_more_of_a_sample_changes",),
+    ),
+    Change(
+        "models with the larger error come first",
+        REGRESSION,
+        '"places": 2, "higher_is_better": False}',
+        '"places": 2, "higher_is_better": True}',
+        (
+            f"{_REGRESSION}::test_good_is_the_error_with_a_minus_and_models_are_ranked_by_the_least_mae",
+        ),
     ),
     # ---- the other probes
     Change(

@@ -39,6 +39,7 @@ registry: Registry[Any] = Registry("model", group="ultrabench_eval.models", list
 for _name, _target in {
     "biomedclip": "model_zoo.biomedclip:BiomedCLIP",
     "border": "model_zoo.controls:Border",
+    "constant": "model_zoo.controls:Constant",
     "dinov3": "model_zoo.dinov3:DINOv3",
     "echocare": "model_zoo.echocare:EchoCare",
     "efficientnet-lite0": "model_zoo.efficientnet_lite:Lite0",

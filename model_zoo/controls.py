@@ -1,7 +1,7 @@
 """Controls: what an encoder must beat before its score means anything.
 
 An untrained network, a thumbnail, a few statistics of the image, the shape of the scanned region
-and what stands around it. A task that one of them solves can be solved without looking at tissue.
+what stands around it, and nothing at all. A task that one of them solves can be solved without looking at tissue.
 
 Three more are for maps, and say what segmentation scores without any structure being recognised:
 the brightness at each place, the place itself, and both. Their pooled features are means over
@@ -291,6 +291,30 @@ class Border(_Control):
 
     def _maps(self, x: Tensor) -> list[Tensor]:
         return [x]
+
+
+class Constant(_Control):
+    """The same for every image: [B, 1], a one.
+
+    A probe on it knows the training targets alone: it predicts the most frequent class, or the mean
+    of numbers. Where predictions are multiplied by what images do not show (their width in mm), its
+    score is what that factor alone is worth.
+    """
+
+    poolings = ("constant",)
+    card = Card(
+        title="Constant",
+        pretraining="none",
+        dim=1,
+        note="control: the same for every image, sees nothing",
+        **_CONTROL,
+    )
+
+    def _prepare(self, image: np.ndarray | Tensor) -> Tensor:
+        return torch.ones(1)
+
+    def _forward(self, x: Tensor) -> Tensor:
+        return x
 
 
 def image_statistics(image: np.ndarray) -> np.ndarray:

@@ -286,7 +286,7 @@ def test_pooling() -> None:
 # ---- controls -------------------------------------------------------------------------------
 
 
-CONTROLS = ["random-vit-tiny", "pixels", "image-stats", "fan-mask", "border"]
+CONTROLS = ["random-vit-tiny", "pixels", "image-stats", "fan-mask", "border", "constant"]
 CONTROLS += ["mean-mask", "pixel-grid", "position-pixels"]  # of maps
 
 

@@ -14,7 +14,7 @@ from sklearn.linear_model import Ridge
 from ultrabench_eval.protocol import Gradient, Protocol
 
 PROBES = ("ridge_regression", "linear_regression")
-QUICK = Protocol(gradient=Gradient(learning_rates=(1e-2,), max_epochs=20))
+QUICK = Protocol(standardize=True, gradient=Gradient(learning_rates=(1e-2,), max_epochs=20))
 
 
 def lengths(count: int = 150, width: int = 20, seed: int = 0):
@@ -34,7 +34,9 @@ def fitted(name: str, train, validation, seeds=(0,), protocol=QUICK, **options):
 def test_ridge_equals_scikit_learn_for_every_penalty(count: int) -> None:
     (x, y), (vx, vy) = lengths(count), lengths(40, seed=1)
     penalties = (1e-4, 0.1, 10.0)
-    probes = fitted("ridge_regression", (x, y), (vx, vy), protocol=Protocol(penalties=penalties))
+    probes = fitted(
+        "ridge_regression", (x, y), (vx, vy), protocol=replace(QUICK, penalties=penalties)
+    )
     mean, deviation = x.mean(0), x.std(0, correction=0)
     scaled = (x - mean) / deviation
     for penalty, head, found in zip(penalties, probes.heads, probes.predict(vx), strict=True):
@@ -53,7 +55,7 @@ def test_the_linear_probe_is_nn_linear_with_adamw_on_the_squared_error(subset: b
     gradient = Gradient("adamw", (3e-3, 0.03), (1e-4, 0.5), max_epochs=25, patience=4)
     rows = [torch.arange(0, 150, 2), torch.arange(1, 150, 2)] if subset else None
     probes = fitted(
-        *("linear_regression", (x, y), (vx, vy), (3, 4), Protocol(gradient=gradient)),
+        *("linear_regression", (x, y), (vx, vy), (3, 4), replace(QUICK, gradient=gradient)),
         subsets=[rows] if rows else None,
     )
     at = 0
@@ -98,6 +100,18 @@ def test_the_scale_of_features_changes_nothing(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", PROBES)
+def test_features_are_used_as_they_are_if_the_protocol_says_so(name: str) -> None:
+    (x, y), (vx, vy) = lengths(), lengths(40, seed=1)
+    mean, deviation = x.mean(0), x.std(0, correction=0)
+    scaled = fitted(name, (x, y), (vx, vy))
+    by_hand = (((x - mean) / deviation, y), ((vx - mean) / deviation, vy))
+    plain = fitted(name, *by_hand, protocol=replace(QUICK, standardize=False))
+    torch.testing.assert_close(scaled.predict(vx), plain.predict(by_hand[1][0]))
+    as_it_is = fitted(name, (x, y), (vx, vy), protocol=replace(QUICK, standardize=False))
+    assert (as_it_is.predict(vx) - scaled.predict(vx)).abs().max() > 1
+
+
+@pytest.mark.parametrize("name", PROBES)
 def test_validation_decides_on_the_setting_and_nothing_else(name: str) -> None:
     """A scaler of features or targets that sees validation images would change the heads."""
     (x, y), (vx, vy) = lengths(), lengths(40, seed=1)
@@ -130,7 +144,7 @@ def test_a_subset_is_all_a_head_sees_and_heads_keep_their_order(name: str) -> No
 def test_features_that_say_nothing_give_the_training_mean(name: str) -> None:
     (_, y), (_, vy) = lengths(), lengths(40, seed=1)
     x, vx = torch.ones(150, 1), torch.ones(40, 1)
-    protocol = Protocol(gradient=Gradient(learning_rates=(0.03,)))
+    protocol = replace(QUICK, gradient=Gradient(learning_rates=(0.03,)))
     found = fitted(name, (x, y), (vx, vy), protocol=protocol).chosen().predict(vx)
     assert found.dtype == torch.float64
     assert found.shape == (1, 40)

@@ -314,7 +314,7 @@ def masks(
     count: Annotated[int, typer.Option(help="Images, taken evenly from all splits.")] = 48,
     as_json: options.Json = False,
 ) -> None:
-    """Draw a contact sheet of images with the contours of scan masks and label masks, to look at."""
+    """Draw a contact sheet of images with the contours of scan and label masks, to look at."""
     import tasks as task_zoo
     from tasks import contact_sheet
 

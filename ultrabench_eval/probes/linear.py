@@ -292,7 +292,8 @@ def _losses(weight: Tensor, rates: Tensor, x: Tensor, y: Tensor, loss: Loss) -> 
     """Mean loss of each head, [K, S], on x [K, M, P] and y [K, M]."""
     (k, s, c, width), count = weight.shape, x.shape[1]
     outputs = torch.bmm(x, weight.view(k, s * c, width).mT).view(k, count, s, c)
-    return loss.of(outputs * rates.unsqueeze(-1), y).mT.contiguous().mean(-1)
+    losses: Tensor = loss.of(outputs * rates.unsqueeze(-1), y).mT.contiguous().mean(-1)
+    return losses
 
 
 PROBE = Probe(train, uses=by_gradient, tried=steps_tried, seconds=0.2)

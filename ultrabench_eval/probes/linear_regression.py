@@ -33,8 +33,8 @@ SQUARED = Loss(_target, _slope, _squared)
 def train(data: ProbeData, draws: Sequence[Stream], protocol: Protocol) -> NumberProbes:
     """Train linear functions as `linear.fit` trains classifiers, on the mean squared error.
 
-    Features and targets are standardised by the training images in use, so that a learning rate
-    means the same whatever their unit; streams that share these images are trained together.
+    Targets are standardised by the training images in use, so that a learning rate means the same
+    whatever their unit; streams that share these images are trained together.
 
     Raises:
         UserError: the loss of a head was never finite.
@@ -42,7 +42,7 @@ def train(data: ProbeData, draws: Sequence[Stream], protocol: Protocol) -> Numbe
     alike: dict[int, list[Stream]] = {}
     for stream in draws:
         alike.setdefault(id(stream.rows), []).append(stream)
-    trained, protocol = {}, replace(protocol, standardize=True)
+    trained = {}
     for streams in alike.values():
         targets = target_scaler(data, streams[0])
         scaled = replace(

@@ -20,15 +20,15 @@ from ultrabench_eval.protocol import Protocol
 def train(data: ProbeData, draws: Sequence[Stream], protocol: Protocol) -> NumberProbes:
     """Fit a ridge regression (Hoerl & Kennard 1970) for each subset and penalty.
 
-    Minimises the mean squared error plus penalty x mean variance of the features x squared norm,
-    with features and targets standardised by the training images in use. Nothing is random: seeds
-    differ by their subsets alone. Computed in float64.
+    Minimises the mean squared error of the targets, standardised by the training images in use,
+    plus penalty x mean variance of the features x squared norm. Nothing is random: seeds differ by
+    their subsets alone. Computed in float64.
     """
     return fit_each(draws, lambda stream: _fit(stream, data, protocol))
 
 
 def _fit(stream: Stream, data: ProbeData, protocol: Protocol) -> NumberProbes:
-    scaler, x, y, validation_x, validation_y = data.of(stream, standardize=True)
+    scaler, x, y, validation_x, validation_y = data.of(stream, protocol.standardize)
     targets = target_scaler(data, stream)
     weight, bias = ridge.fitted(x, targets(y.double().unsqueeze(1)), protocol.penalties)
     found = validation_x @ weight[:, 0].mT + bias[:, 0]  # [M, P]

@@ -180,7 +180,10 @@ class Regression(TaskType):
     predicts = "numbers"
     main = MAE
     metrics = METRICS
-    details = (("rmse", "RMSE"), ("r2", "R2"))
+    details = (
+        *(("rmse", "RMSE"), ("bias", "bias"), ("r2", "R2"), ("mae_of_mean", "MAE of mean")),
+        ("coverage", "coverage of 90 %"),
+    )
 
     def truth(self, split: Split, extents: np.ndarray | None = None) -> Numbers:
         """Targets, factors and groups."""
@@ -222,16 +225,13 @@ class Regression(TaskType):
         return Scored(self.again(stored, test), stored)
 
     def again(self, stored: Mapping[str, np.ndarray], test: TestSet) -> dict[str, np.ndarray]:
-        """All scores; without validation samples none of what they calibrate."""
+        """All scores; NaN without the validation samples that calibrate them."""
         answers, y = self.answers(stored), _values(test)
         sums = self.statistics(answers, test).total()
         found = {one.name: one.of(sums) for one in METRICS if one.of is not None}
         found[SPEARMAN.name] = np.array([spearman(p, y)[0] for p in answers[..., 0]])
-        if "half_width" in stored:
-            found[WIDTH.name] = 2 * stored["half_width"]
-        else:
-            del found["coverage"], found["mae_of_mean"]
-        return {metric.name: found[metric.name] for metric in METRICS if metric.name in found}
+        found[WIDTH.name] = 2 * answers[:, 0, 1]
+        return {metric.name: found[metric.name] for metric in METRICS}
 
     def answers(self, stored: Mapping[str, np.ndarray]) -> np.ndarray:
         """Float64 [H, N, 3] in the unit of the task: prediction, half the width of the seed's
