@@ -1,18 +1,25 @@
-"""Draw train, validation and test of own data: whole patients, stratified by class, from a seed."""
+"""Draw train, validation and test of own data: whole patients, stratified by what is told of their
+images, from a seed.
+
+Strata are classes; of masks, those that are empty and those that are not; of numbers, quarters from
+the smallest to the largest.
+"""
 
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from tasks.own_data.manifest import OwnData, OwnSample
+from tasks.own_data.manifest import OwnData
+from tasks.own_data.own_sample import OwnSample
 from tasks.task import SPLITS
 from ultrabench_eval.core import files, hashing
 from ultrabench_eval.core.errors import UserError
@@ -24,17 +31,18 @@ FEW = 5
 class Drawn(NamedTuple):
     """Own data with the splits that were drawn."""
 
-    samples: tuple[OwnSample, ...]
+    own: OwnData
+    """Its samples have splits."""
     counts: dict[str, dict[str, tuple[int, int]]]
-    """By class and split: images and patients."""
+    """By stratum and split: images and patients."""
 
 
 def draw(own: OwnData, *, seed: int, validation: float, test: float) -> Drawn:
     """Draw the splits of own data.
 
-    Patients are put into strata by the classes that they have images of. Of each stratum the
-    rounded share goes to test and to validation; of one class, at least one patient each. The draw
-    depends on the names of the patients and their classes alone, not on the order of rows.
+    Patients are put into groups by the strata that they have images of. Of each group the rounded
+    share goes to test and to validation; of one stratum, at least one patient each. The draw
+    depends on the names of the patients and their strata alone, not on the order of rows.
 
     Args:
         own: without splits. Where no groups are known, every image is a patient of its own.
@@ -51,10 +59,12 @@ def draw(own: OwnData, *, seed: int, validation: float, test: float) -> Drawn:
             "none for one of them; give shares such as --test 20 --validation 20"
         )
     patients = _patients(own.samples)
+    told = _strata(own, patients)
     classes: dict[str, set[str]] = defaultdict(set)
-    for sample, patient in zip(own.samples, patients, strict=True):
-        classes[patient].add(sample.label)
-    _check_enough(own, classes)
+    for stratum, patient in zip(told, patients, strict=True):
+        classes[patient].add(stratum)
+    names = own.classes if own.told == "label" else tuple(sorted(set(told)))
+    _check_enough(own, names, classes)
     strata: dict[tuple[str, ...], list[str]] = defaultdict(list)
     for patient in sorted(classes):
         strata[tuple(sorted(classes[patient]))].append(patient)
@@ -72,7 +82,7 @@ def draw(own: OwnData, *, seed: int, validation: float, test: float) -> Drawn:
         sample._replace(split=splits[patient])
         for sample, patient in zip(own.samples, patients, strict=True)
     )
-    counts = _counts(samples, patients, own.classes)
+    counts = _counts(samples, told, patients, names)
     for label, of_class in counts.items():
         for split, (images, _) in of_class.items():
             if not images:
@@ -80,7 +90,26 @@ def draw(own: OwnData, *, seed: int, validation: float, test: float) -> Drawn:
                     f"class '{label}' of {own.path} has no patient left for {split}, because its "
                     f"patients have other classes, too; try another --seed or larger shares"
                 )
-    return Drawn(samples, counts)
+    return Drawn(dataclasses.replace(own, samples=samples), counts)
+
+
+def _strata(own: OwnData, patients: Sequence[str]) -> list[str]:
+    """The stratum of each sample: its class; of masks and numbers, that of its patient, or one for
+    all where another has too few patients to be split."""
+    if own.told == "label":
+        return [sample.label for sample in own.samples]
+    values: dict[str, list[float]] = defaultdict(list)
+    told = own.targets if own.masks is None else [bool(shown) for shown in own.masks.shown]
+    for patient, value in zip(patients, told, strict=True):
+        values[patient].append(float(value))  # type: ignore[arg-type]
+    means = {patient: float(np.mean(of_one)) for patient, of_one in values.items()}
+    if own.masks is not None:
+        strata = {p: "not empty" if mean > 0 else "empty masks" for p, mean in means.items()}
+    else:
+        edges = np.quantile([*means.values()], (0.25, 0.5, 0.75))
+        strata = {p: f"quarter {np.searchsorted(edges, mean) + 1}" for p, mean in means.items()}
+    fewest = min(Counter(strata.values()).values())
+    return [strata[one] if fewest >= len(SPLITS) else "all images" for one in patients]
 
 
 def _patients(samples: Sequence[OwnSample]) -> list[str]:
@@ -88,8 +117,8 @@ def _patients(samples: Sequence[OwnSample]) -> list[str]:
     return [f"g/{one.group}" if one.group is not None else f"i/{one.image.name}" for one in samples]
 
 
-def _check_enough(own: OwnData, classes: dict[str, set[str]]) -> None:
-    for label in own.classes:
+def _check_enough(own: OwnData, names: Sequence[str], classes: dict[str, set[str]]) -> None:
+    for label in names:
         number = sum(label in held for held in classes.values())
         if number < len(SPLITS):
             what = "image(s)" if own.groups == "none" else f"patient(s) ({own.groups})"
@@ -101,34 +130,42 @@ def _check_enough(own: OwnData, classes: dict[str, set[str]]) -> None:
 
 
 def _counts(
-    samples: Sequence[OwnSample], patients: Sequence[str], classes: Sequence[str]
+    samples: Sequence[OwnSample],
+    told: Sequence[str],
+    patients: Sequence[str],
+    classes: Sequence[str],
 ) -> dict[str, dict[str, tuple[int, int]]]:
     held: dict[tuple[str, str], list[str]] = defaultdict(list)
-    for sample, patient in zip(samples, patients, strict=True):
-        held[sample.label, sample.split].append(patient)
+    for sample, stratum, patient in zip(samples, told, patients, strict=True):
+        held[stratum, sample.split].append(patient)
     return {
         label: {split: (len(held[label, split]), len(set(held[label, split]))) for split in SPLITS}
         for label in classes
     }
 
 
-def write(samples: Sequence[OwnSample], path: Path) -> None:
+def write(own: OwnData, path: Path) -> None:
     """Write a manifest of samples with splits, whole or not at all; its paths start at its folder.
 
     Raises:
         UserError: a name that cannot be written in UTF-8.
     """
-    grouped = any(one.group is not None for one in samples)
-    framed = any(one.frame is not None for one in samples)
-    header = ["image", "label", "split", *["group"] * grouped, *["frame"] * framed]
+    grouped = any(one.group is not None for one in own.samples)
+    framed = any(one.frame is not None for one in own.samples)
+    told = f"target ({own.unit})" if own.unit else own.told
+    header = ["image", told, "split", *["group"] * grouped, *["frame"] * framed]
     folder = os.path.abspath(path.parent)
+
+    def below(file: Path) -> str:
+        return Path(os.path.relpath(os.path.abspath(file), folder)).as_posix()
+
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)
-    for one in samples:
-        image = Path(os.path.relpath(os.path.abspath(one.path), folder)).as_posix()
+    for one in own.samples:
         frame = "" if one.frame is None else str(one.frame)
-        cells = [image, one.label, one.split, *[one.group] * grouped, *[frame] * framed]
+        label = one.label if one.mask is None else below(one.mask)
+        cells = [below(one.path), label, one.split, *[one.group] * grouped, *[frame] * framed]
         writer.writerow(cells)
     try:
         files.write_text(path, text.getvalue())

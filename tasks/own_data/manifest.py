@@ -4,6 +4,9 @@
     scans/001.png,benign,train,patient-7
 
 - image: path relative to the table's folder (or absolute).
+- label, mask or target, one of them: what is right for the image.
+- mask: path of an image, NIfTI or MetaImage file of the size of the image; see `own_masks`.
+- target: a number; a unit stands in brackets behind the name of the column, "target (mm)".
 - label: any text but a word for a missing value ("nan", "NA", "#N/A"). If all labels are integers,
   classes are sorted by number, else as text; either way the codes are 0 ... C-1 and the class names
   are the labels as written ("01" stays "01").
@@ -20,6 +23,7 @@ the kinds of files. The task's name is the file's name without its suffix, or th
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import stat
@@ -28,33 +32,22 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
-from typing import NamedTuple
 
 import tasks
-from tasks.own_data import class_folders, image_files, tables
+from tasks.own_data import class_folders, image_files, own_masks, tables
 from tasks.own_data.image_files import Undecided
-from tasks.own_data.reading import ROLES, Reading
+from tasks.own_data.own_masks import OwnMasks
+from tasks.own_data.own_sample import OwnSample
+from tasks.own_data.reading import ROLES, TARGETS, Reading
 from tasks.own_data.tables import OddCell
-from tasks.samples.images import Image
+from tasks.targets import Target
 from tasks.task import SPLITS, Item, Split, Task, TaskCard
 from ultrabench_eval.core import names
 from ultrabench_eval.core.errors import NotInstalled, UserError
 
 SYNONYMS = {"val": "validation"}
 SHOWN = 5  # bad rows told in full
-
-
-class OwnSample(NamedTuple):
-    """One image with what its row says."""
-
-    image: Image
-    path: Path
-    frame: int | None
-    """Of a file with several, its number from 1."""
-    label: str
-    split: str
-    """"" where the data have no splits."""
-    group: str | None
+TYPES = {"label": "classification", "mask": "segmentation", "target": "regression"}
 
 
 @dataclass(frozen=True)
@@ -64,9 +57,31 @@ class OwnData:
     path: Path
     samples: tuple[OwnSample, ...]
     classes: tuple[str, ...]
+    """None where numbers are told."""
     groups: str
     """Where the groups come from, in words; "none" if there are none."""
     notes: tuple[str, ...]
+    told: str = "label"
+    """What is told of an image: one of `reading.TARGETS`."""
+    column: str = "label"
+    """What the table calls it."""
+    masks: OwnMasks | None = None
+    """Of all samples, where masks are told."""
+
+    @property
+    def unit(self) -> str:
+        """Of numbers, as the column tells it: "mm" of "target (mm)"."""
+        return _without_unit(self.column)[1] if self.told == "target" else ""
+
+    @property
+    def targets(self) -> list[Target]:
+        """Of all samples: class codes, numbers or masks."""
+        if self.masks is not None:
+            return list(self.masks.masks)
+        if self.told == "target":
+            return [float(sample.label) for sample in self.samples]
+        codes = {label: code for code, label in enumerate(self.classes)}
+        return [codes[sample.label] for sample in self.samples]
 
 
 def read(path: Path, reading: Reading | None = None) -> Task:
@@ -77,16 +92,17 @@ def read(path: Path, reading: Reading | None = None) -> Task:
             keeps it from being a task.
     """
     own = listed(path, reading)
-    codes = {label: code for code, label in enumerate(own.classes)}
     rows: dict[str, list[Item]] = {name: [] for name in SPLITS}
-    for sample in own.samples:
-        rows[sample.split].append(Item(sample.image, codes[sample.label], sample.group))
+    for sample, target in zip(own.samples, own.targets, strict=True):
+        rows[sample.split].append(Item(sample.image, target, sample.group))
     for name, items in rows.items():
         if not items:
             raise UserError(
                 f"no row of {path} has split '{name}'; a task needs all of {', '.join(SPLITS)}: "
                 f"mark some rows so, or let `ubench data split` draw them"
             )
+    if own.masks is not None:
+        own_masks.check_training(path, own.samples, own.masks)
     name = tasks.file_label(str(path))
     card = TaskCard(
         name=name,
@@ -94,6 +110,8 @@ def read(path: Path, reading: Reading | None = None) -> Task:
         organ="not stated",
         target="not stated",
         classes=own.classes,
+        type=TYPES[own.told],
+        unit=own.unit,
         source=names.printable(path.name),
         groups=own.groups,
     )
@@ -122,7 +140,10 @@ def listed(path: Path, reading: Reading | None = None, *, split: bool = True) ->
     else:
         listing = tables.read(path, lambda cells: _fits(cells, reading), reading.sheet)
     places = _places(path, listing.columns, reading, split)
-    table = _Rows(path if is_folder else path.parent, reading)
+    (told,) = TARGETS.keys() & places.keys()
+    if reading.classes and told != "mask":
+        raise UserError(f"--classes is for masks, and {path} has none; leave it out")
+    table = _Rows(path if is_folder else path.parent, reading, told)
     for where, cells in listing.rows:
         if len(cells) == len(listing.columns):
             table.add(where, {role: cells[at] for role, at in places.items()})
@@ -130,30 +151,50 @@ def listed(path: Path, reading: Reading | None = None, *, split: bool = True) ->
             table.complain(where, f"{len(cells)} cells where the header has {len(listing.columns)}")
     table.check(path)
     groups = table.groups(reading.column("group") if "group" in places else "")
-    return OwnData(
-        path,
-        tuple(table.samples),
-        _classes(path, {sample.label for sample in table.samples}),
-        groups,
-        (*listing.notes, *table.notes(is_folder)),
-    )
+    samples, notes = tuple(table.samples), [*listing.notes, *table.notes(is_folder)]
+    classes: tuple[str, ...] = ()
+    masks = None
+    words = {sample.label for sample in samples}
+    _check_several(path, told, words)
+    if told == "label":
+        classes = _classes(words)
+    elif told == "mask":
+        masks = own_masks.of(path, samples, reading.classes, table.complain)
+        table.check(path)
+        classes = masks.classes
+        notes.append(masks.note)
+    column = listing.columns[places[told]]
+    return OwnData(path, samples, classes, groups, tuple(notes), told, column, masks)
 
 
 def _fits(cells: Sequence[str], reading: Reading) -> bool:
     """Whether a row names all columns that are needed or that the user named."""
-    return all(
-        tables.place_of(reading.column(role), cells, exact=role in reading.columns)
-        for role in ROLES
-        if ROLES[role].needed or role in reading.columns
-    )
+    found = {role: _place_of(role, cells, reading) for role in ROLES}
+    needed = [role for role in ROLES if ROLES[role].needed or role in reading.columns]
+    return all(found[role] for role in needed) and any(found[role] for role in TARGETS)
+
+
+def _place_of(role: str, columns: Sequence[str], reading: Reading) -> list[int]:
+    """Where a role's column is; that of numbers may have a unit in brackets."""
+    column, named = reading.column(role), role in reading.columns
+    found = tables.place_of(column, columns, exact=named)
+    if role != "target" or named or found:
+        return found
+    return tables.place_of(column, [_without_unit(name)[0] for name in columns], exact=False)
+
+
+def _without_unit(column: str) -> tuple[str, str]:
+    """The name of a column, and the unit in brackets behind it."""
+    match = re.fullmatch(r"(.*\S)\s*[(\[]([^()\[\]]+)[)\]]", column.strip())
+    return (match[1], match[2].strip()) if match else (column, "")
 
 
 def _places(path: Path, columns: tuple[str, ...], reading: Reading, split: bool) -> dict[str, int]:
-    """Where the column of each role is."""
+    """Where the column of each role is; of `TARGETS`, there is one."""
     found = {}
     for role, what in ROLES.items():
         column = reading.column(role)
-        at = tables.place_of(column, columns, exact=role in reading.columns)
+        at = _place_of(role, columns, reading)
         if len(at) > 1:
             raise UserError(
                 f"{path} has the column {column} twice ({', '.join(columns[n] for n in at)}); "
@@ -182,7 +223,27 @@ def _places(path: Path, columns: tuple[str, ...], reading: Reading, split: bool)
                 "or test; `ubench data split` draws one, or say which it is with --columns "
                 "split=NAME"
             )
-    return found
+    return _one_target(path, columns, reading, found)
+
+
+def _one_target(
+    path: Path, columns: tuple[str, ...], reading: Reading, found: dict[str, int]
+) -> dict[str, int]:
+    """The places, with one of `TARGETS`: that which the user named, should there be several."""
+    told = [role for role in TARGETS if role in found]
+    meant = [role for role in told if role in reading.columns] or told
+    if not told:
+        raise UserError(
+            f"{path} lacks the column label; it has {_named(columns)}: say which is the label with "
+            "--columns label=NAME, or, for masks or numbers, with mask=NAME or target=NAME"
+        )
+    if len(meant) > 1:
+        both = " and ".join(f"{columns[found[role]]} ({TARGETS[role]})" for role in meant)
+        raise UserError(
+            f"{path} has the columns {both}, but a task has one of them; say which is meant with "
+            f"--columns {meant[0]}={columns[found[meant[0]]]}, or remove the others"
+        )
+    return {role: at for role, at in found.items() if role not in TARGETS or role in meant}
 
 
 def _named(columns: tuple[str, ...]) -> str:
@@ -199,6 +260,8 @@ class _Rows:
     folder: Path
     """That the names of images are given from."""
     reading: Reading
+    told: str
+    """One of `TARGETS`."""
     samples: list[OwnSample] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     _undecided: dict[str, list[str]] = field(default_factory=dict)  # question -> the files
@@ -243,11 +306,10 @@ class _Rows:
                 f"group {row['group']!r} looks like a long number that a spreadsheet shortened "
                 "(write the column as text)"
             )
-        name = self._name(row["image"])
-        # As it stands: where a folder is a link, "lists/../im" is not "im".
-        path = self._start / name
-        if problem := _not_a_file(path, self._start):
-            raise UserError(f"image file {row['image']!r} {problem}")
+        if self.told == "target":
+            _check_number(row["target"])
+        name, path = self._file("image", row["image"])
+        mask = self._file("mask", row["mask"])[1] if self.told == "mask" else None
         frame = row.get("frame") or self.reading.frames or ""
         held = image_files.held(path, name, self.reading, frame)
         numbers = held.frames or (None,)
@@ -261,13 +323,24 @@ class _Rows:
                 now, then = (f" ({part})" if part else "" for part in (split, said))
                 raise UserError(f"image {row['image']!r}{now} stands in {first}{then} already")
             self._seen[known, number] = where, split
-        self._labels.setdefault(row["label"], where)
+        if self.told == "label":
+            self._labels.setdefault(row["label"], where)
         group = row["group"] if "group" in row else self._group_of(name, held.patient)
         if group is not None:
             self._groups.setdefault(group, where)
         self._remarks.update(held.remarks)
         for image, number in zip(held.images, numbers, strict=True):
-            self.samples.append(OwnSample(image, path, number, row["label"], split, group))
+            label = row[self.told]
+            self.samples.append(OwnSample(image, path, number, label, split, group, where, mask))
+
+    def _file(self, what: str, written: str) -> tuple[str, Path]:
+        """The name and path of a file that a row names."""
+        name = self._name(written)
+        # As it stands: where a folder is a link, "lists/../im" is not "im".
+        path = self._start / name
+        if problem := _not_a_file(path, self._start):
+            raise UserError(f"{what} file {written!r} {problem}")
+        return name, path
 
     @property
     def _start(self) -> Path:
@@ -400,12 +473,28 @@ def _escaped(name: str) -> str:
     return re.sub(r"([*?[])", r"[\1]", name)
 
 
-def _classes(path: Path, labels: set[str]) -> tuple[str, ...]:
-    """Class names in order of their codes."""
-    if not labels:
+def _check_number(text: str) -> None:
+    try:
+        finite = math.isfinite(float(text))
+    except ValueError:
+        finite = False
+    if not finite:
+        hint = " (write it with a point)" if re.fullmatch(r"[+-]?\d+,\d+", text) else ""
+        raise UserError(f"target {text!r} is not a number{hint}")
+
+
+def _check_several(path: Path, told: str, words: set[str]) -> None:
+    """Refuse data of which nothing can be learnt."""
+    if not words:
         raise UserError(f"{path} has no rows below its header; add one for each image")
-    if len(labels) == 1:
-        raise UserError(f"all rows of {path} have label '{min(labels)}'; add a second class")
+    several = {float(word) for word in words} if told == "target" else words
+    if told != "mask" and len(several) == 1:
+        more = "second class" if told == "label" else "row with another"
+        raise UserError(f"all rows of {path} have {told} '{min(words)}'; add a {more}")
+
+
+def _classes(labels: set[str]) -> tuple[str, ...]:
+    """Class names in order of their codes."""
     if not all(re.fullmatch(r"[+-]?[0-9]+", label) for label in labels):
         return tuple(sorted(labels))
     # Decimal, because Python limits the digits of integers that it reads.

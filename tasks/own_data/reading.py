@@ -23,7 +23,9 @@ class Role(NamedTuple):
 
 ROLES = {
     "image": Role(needed=True),
-    "label": Role(needed=True, empty="write another word if it is a class"),
+    "label": Role(needed=False, empty="write another word if it is a class"),
+    "mask": Role(needed=False),
+    "target": Role(needed=False),
     "split": Role(needed=False),
     "group": Role(
         needed=False,
@@ -31,9 +33,11 @@ ROLES = {
     ),
     "frame": Role(needed=False),
 }
-"""A reader of masks or numbers adds its column here, and a line where a row is taken."""
+TARGETS = {"label": "classes", "mask": "masks", "target": "numbers"}
+"""Roles of which a table has exactly one, and what is told of an image by it."""
 
 ALL = "all"
+MAX_CODE = 255
 _PLACES = ("first", "middle", "last")
 
 
@@ -49,6 +53,8 @@ class Reading:
             regular expression with one pair of brackets, which is searched for in the image's path.
         frames: of files with several: "all", "first", "middle", "last", or a number from 1.
         levels: how values of more than 8 bits become grey levels.
+        classes: of masks, what their values or colours stand for, the background first: "0" or
+            "#ff0000" to a name. Values of one name are one class.
     """
 
     columns: Mapping[str, str] = field(default_factory=dict)
@@ -57,6 +63,7 @@ class Reading:
     groups: str | None = None
     frames: str | None = None
     levels: GreyLevels = field(default_factory=GreyLevels)
+    classes: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -67,6 +74,7 @@ class Reading:
         groups: str | None = None,
         frames: str | int | None = None,
         window: str | None = None,
+        classes: Mapping[str, str] | None = None,
     ) -> Reading:
         """The reading of these words.
 
@@ -92,6 +100,7 @@ class Reading:
             groups,
             None if frames is None else str(frames),
             GreyLevels.parse(window),
+            _checked_classes(classes or {}),
         )
 
     def column(self, role: str) -> str:
@@ -104,8 +113,8 @@ def unused(names: Iterable[str], reading: Reading) -> list[str]:
     if reading == Reading() or any(map(tasks.is_manifest, names)):
         return []
     return [
-        "--columns, --sheet, --images, --groups, --frames and --window are for tables and folders "
-        "of your own, and no task is one; leave them out, or give the path as the task"
+        "--columns, --sheet, --images, --groups, --frames, --window and --classes are for tables "
+        "and folders of your own, and no task is one; leave them out, or give the path as the task"
     ]
 
 
@@ -115,16 +124,44 @@ def columns_of(pairs: Iterable[str]) -> dict[str, str]:
     Raises:
         UserError: it is not of this form, or names a role twice.
     """
+    example = "ROLE=NAME once for each of the columns, e.g. image=file,label=diagnosis"
+    return _pairs("--columns", r"\w+", pairs, f"{example},group=PatientID")
+
+
+def classes_of(pairs: Iterable[str]) -> dict[str, str]:
+    """ "0=background,1=cyst" or "#000000=background,#ff0000=cyst" as a mapping.
+
+    Raises:
+        UserError: it is not of this form, or names a value twice.
+    """
+    return _pairs("--classes", r"#?\w+", pairs, "VALUE=NAME, e.g. 0=background,1=cyst")
+
+
+def _pairs(option: str, key: str, pairs: Iterable[str], form: str) -> dict[str, str]:
     found: dict[str, str] = {}
-    for part in (part for pair in pairs for part in re.split(r",(?=\s*\w+\s*=)", pair)):
+    for part in (part for pair in pairs for part in re.split(rf",(?=\s*{key}\s*=)", pair)):
         role, equals, name = (word.strip() for word in part.partition("="))
         if not (role and equals and name) or role in found:
-            raise UserError(
-                f"--columns {part} is not understood; write ROLE=NAME once for each of the "
-                f"columns, e.g. image=file,label=diagnosis,group=PatientID"
-            )
+            raise UserError(f"{option} {part} is not understood; write {form}")
         found[role] = name
     return found
+
+
+def _checked_classes(classes: Mapping[str, str]) -> dict[str, str]:
+    """Classes of masks that are all told by numbers from 0 to 255, or all by colours."""
+    numbers = [key for key in classes if key.isdecimal() and int(key) <= MAX_CODE]
+    colours = [key for key in classes if re.fullmatch("#[0-9a-fA-F]{6}", key)]
+    if max(len(numbers), len(colours)) < len(classes):
+        raise UserError(
+            f"--classes {', '.join(classes)} are not understood; write all values of masks as "
+            f"numbers from 0 to {MAX_CODE}, or all as colours such as #ff0000"
+        )
+    if classes and len(set(classes.values())) < 2:
+        raise UserError(
+            f"--classes names {next(iter(classes.values()))} alone; name the background first, "
+            "then one class or more"
+        )
+    return dict(classes)
 
 
 def fault_of_frame(word: str) -> str | None:

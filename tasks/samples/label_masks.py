@@ -334,8 +334,8 @@ class ArrayFileMask(_OfFiles[volumes.VolumeValues]):
         return np.ascontiguousarray(codes[:, ::-1]) if self.mirrored else codes
 
 
-def levels(path: Path) -> np.ndarray:
-    """What an image file holds, as it is stored: int64 [H, W].
+def levels(path: Path, colours: bool = False) -> np.ndarray:
+    """What an image file holds, as it is stored: int64 [H, W], or uint8 RGB [H, W, 3] of `colours`.
 
     Images of 1 bit have the levels 0 and 255. With a palette, the levels are its greys, or the
     indices into it if any of its entries has a colour. Transparency is dropped.
@@ -343,7 +343,7 @@ def levels(path: Path) -> np.ndarray:
     Raises:
         UserError: the file is missing, damaged or no image, or has colours without a palette.
     """
-    return _levels(read_bytes(path, "mask"), path)
+    return _levels(read_bytes(path, "mask"), path, colours)
 
 
 def _levels(data: bytes, path: Path, colours: bool = False) -> np.ndarray:

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 import tasks
 from tasks.own_data import draw, manifest
-from tasks.own_data.manifest import OwnData, OwnSample
+from tasks.own_data.manifest import OwnData
+from tasks.own_data.own_sample import OwnSample
 from tasks.own_data.reading import Reading, columns_of
 from tasks.samples.images import ImageArray
 from tasks.task import SPLITS
@@ -169,10 +170,10 @@ def test_patients_stay_together_and_classes_are_in_each_part(
     validation, test = shares
     made = draw.draw(own_of(patients), seed=seed, validation=validation, test=test)
     splits = defaultdict(set)
-    for sample in made.samples:
+    for sample in made.own.samples:
         splits[sample.group].add(sample.split)
     assert all(len(places) == 1 for places in splits.values())
-    assert len(made.samples) == sum(len(labels) * count for _, labels, count in patients)
+    assert len(made.own.samples) == sum(len(labels) * count for _, labels, count in patients)
     for label in "abc":
         assert all(images >= patients > 0 for images, patients in made.counts[label].values())
         alone = [name for name, labels, _ in patients if labels == label]
@@ -180,14 +181,14 @@ def test_patients_stay_together_and_classes_are_in_each_part(
         assert held["test"] == max(1, int(len(alone) * test + 0.5))
         assert held["validation"] == max(1, int(len(alone) * validation + 0.5))
     again = draw.draw(own_of(patients, order=1), seed=seed, validation=validation, test=test)
-    assert {one.image.name: one.split for one in again.samples} == {
-        one.image.name: one.split for one in made.samples
+    assert {one.image.name: one.split for one in again.own.samples} == {
+        one.image.name: one.split for one in made.own.samples
     }
 
 
 def test_another_seed_draws_other_patients() -> None:
     own = own_of([(f"p{n}", "ab"[n % 2], 2) for n in range(40)])
-    kept = [draw.draw(own, seed=s, validation=0.2, test=0.2).samples for s in (0, 0, 1)]
+    kept = [draw.draw(own, seed=s, validation=0.2, test=0.2).own.samples for s in (0, 0, 1)]
     assert kept[0] == kept[1] != kept[2]
     assert [one.split for one in kept[0]].count("test") == 16
 
@@ -236,13 +237,13 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
     made = draw.draw(own, seed=0, validation=0.2, test=0.2)
     (tmp_path / "elsewhere").mkdir()
     out = tmp_path / "elsewhere" / "split.csv"
-    draw.write(made.samples, out)
+    draw.write(made.own, out)
     assert out.read_text().splitlines()[:2] == [
         "image,label,split,group,frame",
-        f"../dicom/0.dcm,a,{made.samples[0].split},P 0,1",
+        f"../dicom/0.dcm,a,{made.own.samples[0].split},P 0,1",
     ]
     task = tasks.load(str(out))
-    expected = {one.image.digest(): (one.label, one.split, one.group) for one in made.samples}
+    expected = {one.image.digest(): (one.label, one.split, one.group) for one in made.own.samples}
     found = {
         digest: (task.classes[label], name, group)
         for name, split in task.splits.items()

@@ -155,7 +155,8 @@ def split(
 ) -> None:
     """Draw train, validation and test of your own data: whole patients, stratified by class.
 
-    OUT is a manifest with the columns image, label, split and group, to be given as --task.
+    OUT is a manifest with the columns image, label (or mask, or target), split and group, to be
+    given as --task.
     """
     import tasks as task_zoo
     from tasks.own_data import draw, manifest
@@ -176,7 +177,7 @@ def split(
             "expression, or image if each is of another patient"
         )
     drawn = draw.draw(own, seed=seed, validation=validation / 100, test=test / 100)
-    draw.write(drawn.samples, path)
+    draw.write(drawn.own, path)
     if as_json:
         counts = {
             label: {split: {"images": n, "patients": p} for split, (n, p) in of_class.items()}

@@ -1,0 +1,26 @@
+"""One image of one's own data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+from tasks.samples.images import Image
+
+
+class OwnSample(NamedTuple):
+    """One image with what its row says."""
+
+    image: Image
+    path: Path
+    frame: int | None
+    """Of a file with several, its number from 1."""
+    label: str
+    """Its class, its number, or the path of its mask as written."""
+    split: str
+    """"" where the data have no splits."""
+    group: str | None
+    where: str = ""
+    """Where its row is, in words: "line 7"."""
+    mask: Path | None = None
+    """The file of its mask."""
