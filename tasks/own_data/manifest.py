@@ -217,13 +217,14 @@ def _places(path: Path, columns: tuple[str, ...], reading: Reading, split: bool)
                 f"{path} lacks the column {column}; it has {_named(columns)}: say which is the "
                 f"{role} with --columns {role}=NAME"
             )
-        elif role == "split" and split:
-            raise UserError(
-                f"{path} lacks the column {column}, by which images are for training, validation "
-                "or test; `ubench data split` draws one, or say which it is with --columns "
-                "split=NAME"
-            )
-    return _one_target(path, columns, reading, found)
+    found = _one_target(path, columns, reading, found)
+    if split and "split" not in found:
+        raise UserError(
+            f"{path} lacks the column {reading.column('split')}, by which images are for training, "
+            "validation or test; `ubench data split` draws one, or say which it is with --columns "
+            "split=NAME"
+        )
+    return found
 
 
 def _one_target(
