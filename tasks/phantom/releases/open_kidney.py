@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from tasks.phantom.picture import Study, grey, png
 from tasks.phantom.plan import PhantomPlan, Size, shuffled, write, write_json
 
 COUNTS = {"Longitudinal": 32, "Other": 10, "Transverse": 16}
+FEWEST = 0.5  # of those, at any size: validation needs an image of each view
 TWICE = 2  # images that stand in the table under a second name
 TEST_SHARE = 0.2
 EMPTY = 9  # every ninth capsule could not be drawn
@@ -84,13 +86,17 @@ def _row(name: str, view: str) -> dict[str, str]:
 def _listed(size: Size, seed: int) -> list[tuple[str, str, int]]:
     """Name, view and number of each image; the last ones are the first ones again."""
     views = list(COUNTS)
-    codes = shuffled(seed, "open_kidney/views", [size.count(n) for n in COUNTS.values()])
+    codes = shuffled(seed, "open_kidney/views", [_count(size, view) for view in views])
     once = [
         (f"{number}_IM-{number:04}-0059_anon.png", views[code], number)
         for number, code in enumerate(codes, 1)
     ]
     again = [(name.replace("_", "0_", 1), view, number) for name, view, number in once[:TWICE]]
     return [*once, *again]
+
+
+def _count(size: Size, view: str) -> int:
+    return max(size.count(COUNTS[view]), math.ceil(FEWEST * COUNTS[view]))
 
 
 def _write_image(folder: Path, size: Size, seed: int, name: str, view: str, number: int) -> int:
