@@ -53,8 +53,8 @@ def _dice_sums(likely: Tensor, weighted: Tensor, target: Tensor) -> tuple[Tensor
     )
 
 
-class Loss:
-    """The loss of many images, taken in some at a time.
+class LossOfMany:
+    """The loss of images that are taken in some at a time.
 
     Args:
         settings: S.

@@ -273,7 +273,8 @@ def initial(seed: int, classes: int, width: int) -> Tensor:
     """Weights and bias as `torch.nn.Linear` draws them, uniform within 1/sqrt(D): [C, D + 1]."""
     bound = width**-0.5
     generator = torch.Generator().manual_seed(hashing.seed_for(seed, "probe/initialisation"))
-    return torch.rand(classes, width + 1, generator=generator) * 2 * bound - bound
+    drawn: Tensor = torch.rand(classes, width + 1, generator=generator) * 2 * bound - bound
+    return drawn
 
 
 def _gradient(
