@@ -1,7 +1,8 @@
 """Controls: what an encoder must beat before its score means anything.
 
-An untrained network, a thumbnail, a few statistics of the image, the shape of the scanned region
-what stands around it, and nothing at all. A task that one of them solves can be solved without looking at tissue.
+An untrained network, a thumbnail, a few statistics of the image, the shape of the scanned region,
+what stands around it, and nothing at all. A task that one of them solves can be solved without
+looking at tissue.
 
 Three more are for maps, and say what segmentation scores without any structure being recognised:
 the brightness at each place, the place itself, and both. Their pooled features are means over
