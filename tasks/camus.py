@@ -14,7 +14,7 @@ from tasks.samples.label_masks import ArrayFileMask, Codes
 from tasks.samples.volumes import VolumeFrame
 from tasks.targets import Target
 from tasks.task import SPLITS, Item, Rule, Task, TaskCard
-from ultrabench_eval.core.errors import UserError
+from ultrabench_eval.core.errors import NotInThisCopy, UserError
 
 FOLDS = 10
 CARD = TaskCard(
@@ -155,7 +155,7 @@ def _task(
     learnt = [frame for frame in untold if side[frame.patient] != "test"]
     if learnt:
         patients = {frame.patient for frame in learnt}
-        raise UserError(
+        raise NotInThisCopy(
             f"Info_{learnt[0].view}.cfg is missing for {len(patients)} training and validation "
             f"patients in {copy.base / DATABASE} (first: {learnt[0].patient}), so nothing tells "
             f"the {card.target} that {card.name} has to learn; copy these files from the release"

@@ -22,7 +22,7 @@ from tasks.own_data.reading import Reading
 from tasks.task import Task
 from ultrabench_eval import data_warnings, task_types
 from ultrabench_eval.core import command
-from ultrabench_eval.core.errors import UserError
+from ultrabench_eval.core.errors import NotInThisCopy, UserError
 
 T = TypeVar("T")
 
@@ -387,11 +387,17 @@ def reason(error: BaseException) -> str:
     return f"{type(error).__name__}{where}: {message}"
 
 
+class Lacking(str):
+    """Why a task cannot be had: this copy of its release does not tell what it is about."""
+
+
 def _attempt(what: str, load: Callable[..., T], *args: object) -> T | str:
     """What `load` gives, or why it cannot: the code behind a name may be a plugin's."""
     try:
         with guests.settings_kept():
             return load(*args)
+    except NotInThisCopy as error:
+        return Lacking(error)
     except UserError as error:
         return str(error)
     except FOREIGN as error:

@@ -241,9 +241,14 @@ def prepare(request: Request, report: Report = lambda step: None) -> Ready:
         accept_license=request.accept_license,
         compile=request.compile,
     )
-    for label, task in planned.tasks.items():
+    named = loading.resolve_names(request.tasks, ())
+    for label, task in list(planned.tasks.items()):
         if isinstance(task, Task) and (why := grid.lacks(predicts_of(label, task))):
             planned.tasks[label] = f"task '{label}' is {task.card.type}, and {why}"
+        elif isinstance(task, loading.Lacking) and not {*named} & {label, *label.split("@")}:
+            notes.append(f"{label} is left out: {task}")
+            del planned.tasks[label]
+    pairs = [(model, task) for model, task in pairs if task_zoo.label(task) in planned.tasks]
     setting = Setting(
         *(Cells(out), cache, request.seeds, grid),
         lambda *at: report(Step("encode", *at)),

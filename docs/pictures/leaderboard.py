@@ -30,7 +30,7 @@ TITLE = (
 
 def main(out: Path) -> None:
     """Write the picture."""
-    labels = Labels(RANDOM, frozenset(FLOORS.split(",")), frozenset())
+    labels = Labels(RANDOM, frozenset(FLOORS["classes"].split(",")), frozenset())
     scores = _scores()
     order = _order(scores, labels)
     styles = canvas.styles(order, labels)

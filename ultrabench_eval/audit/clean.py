@@ -108,7 +108,10 @@ def rescore(
             notes.append(f"{cell.coordinates.task}: no clean test image of class {gone} is left")
         kind = task_types.get(cell.type)
         stored = cells.predictions(cell)
-        whole, clean = kind.again(stored, test), kind.again(_only(stored, keep), test.only(keep))
+        whole, clean = (
+            kind.again(stored, test),
+            kind.again(kind.only(stored, keep), test.only(keep)),
+        )
         statistics = kind.statistics(kind.answers(stored), test)
         chance = _chance(statistics, kind.main, int((~keep).sum()))
         for metric in whole:
@@ -128,11 +131,6 @@ def rescore(
                 )
             )
     return rows, list(dict.fromkeys(notes))
-
-
-def _only(stored: Mapping[str, np.ndarray], keep: np.ndarray) -> dict[str, np.ndarray]:
-    """Predictions of some of the samples."""
-    return {name: array[:, keep] for name, array in stored.items()}
 
 
 def _chance(statistics: Additive, metric: Metric, dropped: int) -> float:

@@ -32,6 +32,10 @@ class NotInstalled(UserError):
     """A file of a kind that only an extra can read, which is not installed."""
 
 
+class NotInThisCopy(UserError):
+    """What a task is about, which this copy of its release does not tell."""
+
+
 def not_installed(path: Path, what: str, package: str, extra: str) -> NotInstalled:
     """The sentence for a file that needs a package of an extra."""
     return NotInstalled(

@@ -246,6 +246,10 @@ class Regression(TaskType):
         """All of it: a number per sample is little."""
         return dict(stored)
 
+    def only(self, stored: Mapping[str, np.ndarray], keep: np.ndarray) -> dict[str, np.ndarray]:
+        """Predictions of some samples; the rest is of seeds, and stays."""
+        return {**stored, "predictions": stored["predictions"][:, keep]}
+
     def statistics(self, answers: np.ndarray, test: TestSet) -> Additive:
         """Those of `_Part`, K = 9."""
         y = _values(test)

@@ -530,6 +530,12 @@ class Segmentation(TaskType):
         """All but the logits and where images lie."""
         return {name: stored[name] for name in ("statistics", "thresholds")}
 
+    def only(self, stored: Mapping[str, np.ndarray], keep: np.ndarray) -> dict[str, np.ndarray]:
+        """Thresholds are of seeds, and stay."""
+        found = {name: stored[name][:, keep] for name in ("statistics", "logits") if name in stored}
+        extents = {"extents": stored["extents"][keep]} if "extents" in stored else {}
+        return {**found, **extents, "thresholds": stored["thresholds"]}
+
     def statistics(self, answers: np.ndarray, test: TestSet) -> Additive:
         """As they are."""
         return Additive.dense(answers)

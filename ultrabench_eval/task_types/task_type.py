@@ -127,6 +127,10 @@ class TaskType(ABC):
     def compact(self, stored: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """The least of `Scored.stored` that `answers` need, for archives of results."""
 
+    def only(self, stored: Mapping[str, np.ndarray], keep: np.ndarray) -> dict[str, np.ndarray]:
+        """`Scored.stored` of some of the samples, by rows or bool [N]; here all are [H, N, ...]."""
+        return {name: array[:, keep] for name, array in stored.items()}
+
     @abstractmethod
     def statistics(self, answers: np.ndarray, test: TestSet) -> Additive:
         """What answers add up to, sample by sample."""

@@ -19,8 +19,16 @@ Entry = Cell | Failure
 HOLE, ABSENT = "error", "no data"
 SYNTHETIC = "ok (synthetic)"
 NOT_VERIFIED = "not verified"
-FLOORS = "random-vit-tiny,pixels,image-stats,fan-mask,border"
-"""The models that show how far one gets without having learned anything about ultrasound."""
+FLOORS = {
+    "classes": "random-vit-tiny,pixels,image-stats,fan-mask,border",
+    "masks": "random-vit-tiny,mean-mask,pixel-grid,position-pixels,fan-mask",
+    "numbers": "constant,image-stats,pixels,random-vit-tiny",
+}
+"""The models that show how far one gets without having learned anything about ultrasound, by what
+is predicted."""
+
+
+_IN = " in "  # between a kind of task and its unit
 
 
 @dataclass(frozen=True)
@@ -45,8 +53,14 @@ class Probing:
         )
 
     def __str__(self) -> str:
-        kind = "" if self.type == CLASSES else f"{self.type} tasks, "
+        name, _, unit = self.type.partition(_IN)
+        kind = "" if name == CLASSES else f"{name} tasks{unit and _IN + unit}, "
         return f"{kind}{self.probe} probe, protocol {self.protocol}"
+
+    @property
+    def floors(self) -> str:
+        """The `FLOORS` for this kind of task."""
+        return FLOORS[task_types.predicts(self.type.partition(_IN)[0])]
 
     @property
     def words(self) -> str:
@@ -66,7 +80,7 @@ class Probing:
         return cls(
             at.probe,
             at.protocol,
-            f"{entry.type} in {unit}" if (unit := _unit(entry)) else entry.type,
+            f"{entry.type}{_IN}{unit}" if (unit := _unit(entry)) else entry.type,
         )
 
 

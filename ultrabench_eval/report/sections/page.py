@@ -11,7 +11,6 @@ from ultrabench_eval.cells import CLASSES, Cell, Coordinates
 from ultrabench_eval.core import hashing
 from ultrabench_eval.report.results.degenerate import TITLE, Finding, sentences, unranked
 from ultrabench_eval.report.results.entries import (
-    FLOORS,
     SYNTHETIC_WORDS,
     Entry,
     Labels,
@@ -122,9 +121,10 @@ def how_to_read(tables: Sequence[Wide], labels: Labels, mains: Sequence[Cell]) -
     elif mains:
         told.append(
             "The floor is missing: no control and no random network was measured, so nobody can "
-            f"tell how much of these scores is easy. Add them with `--model ...,{FLOORS}`."
+            "tell how much of these scores is easy. Add them with `--model ...,"
+            f"{','.join(dict.fromkeys(Probing.of(cell).floors for cell in mains))}`."
         )
-    probings = {Probing.of(cell) for cell in mains}
+    probings = {Probing.of(cell) for cell in mains if cell.type == CLASSES}
     if probings and len(probings) == len({(one.probe, one.type) for one in probings}):
         told.append(
             "All numbers of a probe are from one protocol. An order of models that only one "

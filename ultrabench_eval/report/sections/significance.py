@@ -17,7 +17,6 @@ from ultrabench_eval.cells import CLASSES
 from ultrabench_eval.metrics import Metric
 from ultrabench_eval.report.results.degenerate import can_rank
 from ultrabench_eval.report.results.entries import (
-    FLOORS,
     Labels,
     Probing,
     between,
@@ -355,7 +354,7 @@ def informative(evidence: Evidence) -> Section:
         if without:
             section.parts.append(
                 f"Without a floor and a model above it, nothing can be said on {', '.join(without)}"
-                f": add `--model ...,{FLOORS}`.\n"
+                f": add `--model ...,{probing.floors}`.\n"
             )
     section.parts.append(
         "N_eff: images of one patient (frames of one video) are right or wrong together, so ten "
