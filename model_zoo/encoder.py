@@ -248,6 +248,12 @@ class Encoder(nn.Module):
             )
         return maps
 
+    @property
+    def has_maps(self) -> bool:
+        """Whether `maps` may give any: its wrapper has written one of the methods for it."""
+        own, plain = type(self), Encoder
+        return own._maps is not plain._maps or own._tokens is not plain._tokens
+
     def extent(self, height: int, width: int) -> tuple[float, float]:
         """Which part of the prepared input shows an image of `height` x `width` pixels.
 

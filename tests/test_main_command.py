@@ -242,4 +242,4 @@ def test_a_manifest_beside_all_needs_no_other_data(
         cache=tmp_path / "cache",
     )
     assert set(frame[frame.status == "ok"].task) == {"mine"}
-    assert frame.status.str.startswith("no data").sum() == 8
+    assert frame.status.str.startswith("no data").sum() == len(task_zoo.OF_THE_PAPER)

@@ -69,6 +69,7 @@ class Model:
     random_weights: bool = field(init=False)
     batch_size: int = field(init=False)
     processor: torch.device = field(init=False)
+    has_maps: bool = field(init=False)
     _encoder: Encoder | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
@@ -79,6 +80,7 @@ class Model:
         self.random_weights = encoder.random_weights
         self.batch_size = encoder.batch_size
         self.processor = encoder.device
+        self.has_maps = encoder.has_maps
         if not (encoder.reduced and self.dtype == "auto"):
             self.dtype = str(encoder.dtype).removeprefix("torch.")
         self.info = {

@@ -218,6 +218,13 @@ def prepare(request: Request, report: Report = lambda step: None) -> Ready:
     task_names = _served(request, task_names, grid, notes)
     absent = _absent(request, task_names, root)
     task_names = [name for name in task_names if name not in absent]
+    # Without a task of the paper there is no mean over its tasks; nobody expects all others.
+    others = [name for name in absent if task_zoo.split_name(name)[0] not in task_zoo.OF_THE_PAPER]
+    absent = {name: how for name, how in absent.items() if name not in others}
+    if others and task_names:
+        notes.append(
+            f"no data of {', '.join(others)}: left out; `ubench tasks NAME` tells where to get them"
+        )
     if absent and task_names:
         notes += [f"no data of {name}, which is left out: {how}" for name, how in absent.items()]
         notes.append("because tasks are left out, no mean over all tasks is shown")
@@ -249,6 +256,7 @@ def prepare(request: Request, report: Report = lambda step: None) -> Ready:
             notes.append(f"{label} is left out: {task}")
             del planned.tasks[label]
     pairs = [(model, task) for model, task in pairs if task_zoo.label(task) in planned.tasks]
+    pairs = _with_maps(pairs, planned, named, notes)
     setting = Setting(
         *(Cells(out), cache, request.seeds, grid),
         lambda *at: report(Step("encode", *at)),
@@ -309,6 +317,23 @@ def phantom_root(cache: Path, wanted: Sequence[str], report: Report) -> Path:
 
 
 # ---- one function a stage -----------------------------------------------------------------------
+
+
+def _with_maps(
+    pairs: list[tuple[str, str]], planned: Plan, named: Sequence[str], notes: list[str]
+) -> list[tuple[str, str]]:
+    """Models on tasks, without models that have no maps on tasks of masks that only "all" names."""
+
+    def lacks(model: str, name: str) -> bool:
+        label, one = task_zoo.label(name), planned.models[model]
+        only_all = not {*named} & {name, task_zoo.split_name(name)[0]}
+        masks = predicts_of(label, planned.tasks[label]) == "masks"
+        return only_all and masks and isinstance(one, Model) and not one.has_maps
+
+    without = dict.fromkeys(model for model, name in pairs if lacks(model, name))
+    if without:
+        notes.append(f"{', '.join(without)} left out on tasks of masks: no feature maps")
+    return [pair for pair in pairs if not lacks(*pair)]
 
 
 def _served(request: Request, task_names: list[str], grid: Grid, notes: list[str]) -> list[str]:
