@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from ultrabench_eval import protocol
 from ultrabench_eval.core import hashing
-from ultrabench_eval.feature_rows import InMemory
-from ultrabench_eval.probes import dense
+from ultrabench_eval.core.errors import UserError
+from ultrabench_eval.feature_rows import Features, InMemory
+from ultrabench_eval.probes import dense, dense_training
 from ultrabench_eval.probes.heads import DataOf, streams
 from ultrabench_eval.protocol import Protocol
 
@@ -29,7 +33,8 @@ def blobs(count: int = 30, classes: int = 3, channels: int = 6, seed: int = 0):
     shares = nn.functional.one_hot(codes, classes).permute(0, 3, 1, 2).float()
     blur = torch.rand(count, 1, 5, 4, generator=generator) * 0.4
     shares = shares * (1 - blur) + blur / classes
-    shares[..., -1], shares[..., -1, :] = 0, shares[..., -1, :] / 2
+    shares[..., -1, :] /= 2
+    shares[..., -1] = 0
     x = torch.randn(count, channels, 5, 4, generator=generator, dtype=torch.float64) * 2 + 3
     x[:, :classes] += shares
     x[:, 3] *= 10
@@ -101,9 +106,9 @@ def plain(x, y, vx, vy, seed: int, settings: dense.DenseSettings, rate: float, d
 
 def fit(x, y, vx, vy, seeds: Sequence[int], settings=SETTINGS, subsets=None, standardize=True):
     x, vx = (InMemory(one) if isinstance(one, Tensor) else one for one in (x, vx))
-    protocol = Protocol(name="test", standardize=standardize, own=(("dense", settings),))
+    how = Protocol(name="test", standardize=standardize, own=(("dense", settings),))
     draws = streams(len(x), len(vx), seeds, subsets, None)
-    return dense.train(DataOf(x, y, vx, vy, y.shape[1]), draws, protocol)
+    return dense.train(DataOf(x, y, vx, vy, y.shape[1]), draws, how)
 
 
 @pytest.mark.parametrize("standardize", [False, True])
@@ -137,3 +142,90 @@ def test_each_head_equals_a_plain_convolution(classes: int, standardize: bool) -
     assert at == len(probes.heads)
     assert len(epochs) > 1
     assert min(epochs) < SETTINGS.max_epochs - 1 - SETTINGS.patience  # early stopping bites
+
+
+def test_padding_and_ignored_places_count_for_nothing() -> None:
+    (x, y), (vx, vy) = blobs(), blobs(10, seed=1)
+    other = x.clone()
+    other[..., -1] = 1e4  # the column whose shares are all 0
+    one, two = fit(x, y, vx, vy, [0]), fit(other, y, vx, vy, [0])
+    torch.testing.assert_close(one.weight, two.weight, rtol=1e-9, atol=1e-10)
+    assert one.heads[0].validation_loss == pytest.approx(two.heads[0].validation_loss, rel=1e-9)
+
+
+class Unheld(Features):
+    """Maps that are read by rows alone, and how many numbers were asked for at a time."""
+
+    def __init__(self, x: Tensor) -> None:
+        self.x, self.shape, self.dtype, self.most = x, tuple(x.shape), x.dtype, 0
+
+    def rows(self, index: Tensor) -> Tensor:
+        self.most = max(self.most, len(index))
+        return self.x[index]
+
+
+def test_maps_that_are_too_many_to_hold_are_read_in_batches_to_the_same_bits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (x, y), (vx, vy) = blobs(120), blobs(40, seed=1)
+    x, vx = x.half(), vx.half()
+    held = fit(x, y, vx, vy, [0, 1])
+    monkeypatch.setattr(dense_training, "_HELD", 100)
+    streamed = Unheld(x)
+    probes = fit(streamed, y, Unheld(vx), vy, [0, 1])
+    assert streamed.most <= 32
+    assert probes.weight.dtype == torch.float32
+    assert probes.weight.equal(held.weight)
+    assert probes.predict(Unheld(vx)).equal(held.predict(vx))
+
+
+def test_the_bits_of_a_head_depend_on_no_other_stream_and_not_on_threads() -> None:
+    (x, y), (vx, vy) = blobs(60, channels=20), blobs(20, channels=20, seed=1)
+    x, vx = x.half(), vx.half()
+    every, part = torch.arange(60), torch.arange(0, 60, 2)
+    threads, found = torch.get_num_threads(), []
+    for count in (1, 3):
+        torch.manual_seed(count)
+        torch.set_num_threads(count)
+        found.append(fit(x, y, vx, vy, [0, 1, 2], subsets=[[part] * 3, [every] * 3]))
+    torch.set_num_threads(threads)
+    assert found[0].weight.equal(found[1].weight)
+    alone = fit(x, y, vx, vy, [2])
+    assert found[0].weight[10:].equal(alone.weight)  # the last two of 2 x 3 x 2
+    assert found[0].of_subset(1).chosen().heads[2] == replace(alone.chosen().heads[0], subset=1)
+
+
+def test_it_finds_a_faint_class_that_cross_entropy_alone_calls_background() -> None:
+    generator = torch.Generator().manual_seed(0)
+    inside = torch.rand(200, 1, 6, 6, generator=generator) < 0.1
+    y = torch.cat([~inside, inside], 1).float()
+    x = torch.randn(200, 3, 6, 6, generator=generator) + 0.6 * inside
+    settings = replace(SETTINGS, learning_rates=(0.1,), max_epochs=20)
+    called = fit(x[:150], y[:150], x[150:], y[150:], [0], settings).predict(x[150:])[0].argmax(1)
+    truth = inside[150:, 0]
+    dice = 2 * (called * truth).sum() / (called.sum() + truth.sum())
+    assert dice > 0.25  # 0.10 is what the most probable class at each place gives
+    assert called.float().mean() > 0.05  # 0.01
+
+
+def test_a_loss_that_is_never_finite_is_told() -> None:
+    x, y = blobs()
+    with pytest.raises(UserError, match="never finite"):
+        fit(x * float("inf"), y, x, y, [0])
+
+
+def test_its_settings_are_part_of_a_protocol(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("standardize: true\ndense:\n  learning_rates: [0.02]\n  decision: threshold\n")
+    mine = protocol.load(file)
+    assert mine.of("dense") == dense.DenseSettings(learning_rates=(0.02,), decision="threshold")
+    assert mine.id("dense") != protocol.DENSE.id("dense")
+    for line, said in (
+        ("decision: maximum", "argmax"),
+        ("learning_rates: []", "learning_rates"),
+        ("learning_rate: [0.1]", "learning_rates"),
+        ("batch_size: 0", "batch_size"),
+    ):
+        file.write_text(f"dense:\n  {line}\n")
+        with pytest.raises(UserError, match=said):
+            protocol.load(file)
