@@ -11,9 +11,7 @@ probability of background is low enough. The threshold of each seed is chosen on
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -22,6 +20,7 @@ import numpy as np
 
 from tasks.targets import IGNORED, LabelMask
 from tasks.task import Split
+from ultrabench_eval.core import parallel
 from ultrabench_eval.core.errors import UserError
 from ultrabench_eval.metrics import Metric, of_sums
 from ultrabench_eval.stats.additive import Additive
@@ -428,9 +427,8 @@ def _dice(truth: np.ndarray, called: np.ndarray, both: np.ndarray) -> tuple[np.n
 
 
 def _each(of_image: Callable[[int], Any], count: int) -> list[Any]:
-    """What a function gives for each image, in their order; numpy lets threads run side by side."""
-    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
-        return list(pool.map(of_image, range(count)))
+    """What a function gives for each image, in their order."""
+    return [found for _, found in parallel.ordered(of_image, range(count))]
 
 
 # ---- the task type ------------------------------------------------------------------------------
@@ -565,7 +563,12 @@ class Segmentation(TaskType):
             )
         if test.truth is not None:
             rule += f" ({test.truth.empty} of {len(test)} test masks are empty)"
-        return (f"{rule}. Distances are means over images where both have the structure.",)
+        distances = (
+            "Distances are means over images where both have the structure; HD95 is the 95th "
+            "percentile of both directions together, as in medpy"
+        )
+        boundary = f"Boundary F allows {100 * TOLERANCE:g} % of the image's diagonal"
+        return tuple(f"{sentence}." for sentence in (rule, distances, boundary))
 
 
 TYPE = Segmentation()
