@@ -128,7 +128,7 @@ def test_empty_masks() -> None:
     assert found["dice_pooled"] == 0.5
     assert found["one_empty"] == 0.5
     assert found["hd95_px"] == found["assd_px"] == 0  # of the one image in which both have it
-    (remark,) = TYPE.remarks(made_set(truth))
+    remark, *_ = TYPE.remarks(made_set(truth))
     assert "both empty, 0 where only one is (2 of 4 test masks are empty)" in remark
     kept = TestSet.model_validate_json(made_set(truth).model_dump_json())  # without masks
     assert "test masks" not in TYPE.remarks(kept)[0]
@@ -143,7 +143,7 @@ def test_structures_that_an_image_lacks_are_left_out() -> None:
     statistics = result.stored["statistics"]
     found = {name: float(value[0]) for name, value in result.scores.items()}
     # 1 is in one image; 2 in two, missed in one and wrongly seen in another; 3 is a false alarm.
-    dice = by_structure(statistics.sum(1), "dice", "counted")
+    dice = by_structure(statistics.sum(1), "dice")
     np.testing.assert_array_equal(dice, [[1, 0, 0]])
     np.testing.assert_array_equal(column(statistics.sum(1), "counted"), [[1, 2, 1]])
     assert found["dice"] == pytest.approx(1 / 3)
@@ -222,6 +222,21 @@ def test_what_is_stored_tells_all_scores_with_intervals() -> None:
         if metric.name in some.scores and metric.of is not None:
             np.testing.assert_allclose(metric.of(total), some.scores[metric.name], rtol=1e-6)
     assert result.stored["logits"].dtype == np.float16
+
+
+def test_intervals_of_what_is_never_right_are_open_upwards() -> None:
+    codes = discs(12)
+    test = made_set(grid_masks(codes))
+    never = TYPE.score(np.stack([[exact(0 * one) for one in codes]] * 2), test)
+    always = TYPE.score(np.stack([[exact(one) for one in codes]] * 2), test)
+    for name in ("dice", "iou", "dice_pooled", "recall"):
+        low, high = TYPE.intervals(TYPE.answers(never.stored), test)[name]
+        assert low == 0 < high < 0.5
+        low, high = TYPE.intervals(TYPE.answers(always.stored), test)[name]
+        assert 0.5 < low < high == 1
+    assert "precision" not in never.scores  # nothing was called
+    low, high = TYPE.intervals(TYPE.answers(always.stored), test)["one_empty"]
+    assert low == 0 < high < 0.5
 
 
 def test_bad_input_is_told() -> None:

@@ -11,9 +11,7 @@ probability of background is low enough. The threshold of each seed is chosen on
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -22,6 +20,7 @@ import numpy as np
 
 from tasks.targets import IGNORED, LabelMask
 from tasks.task import Split
+from ultrabench_eval.core import parallel
 from ultrabench_eval.core.errors import UserError
 from ultrabench_eval.metrics import Metric, of_sums
 from ultrabench_eval.stats.additive import Additive
@@ -40,17 +39,28 @@ that it reaches (Lipton et al. 2014, ECML PKDD, for F1), so the lowest serves a 
 
 # ---- from sums ----------------------------------------------------------------------------------
 
+MEANS = {
+    "dice": "counted",
+    "iou": "counted",
+    "boundary_f": "counted",
+    "one_empty": "counted",
+    "precision": "precision_counted",
+    "recall": "present",
+    "dice_present": "present",
+    # By either decision, and on other grids.
+    "dice_argmax": "argmax_counted",
+    "dice_threshold": "threshold_counted",
+    "dice_14": "14_counted",
+    "ceiling": "ceiling_counted",
+    "ceiling_14": "ceiling_14_counted",
+}
+"""What is a mean over images: sums, and how many images they are of."""
 COLUMNS = (
     # Pixels of the structure in the truth, in what is called so, in both.
     *("truth", "called", "both"),
-    # Sums of what is known of single images, and of how many that is.
-    *("dice", "iou", "boundary_f", "one_empty", "counted"),
-    *("precision", "precision_counted"),
-    *("recall", "dice_present", "present"),
-    # By the other rules, and on other grids.
-    *("dice_argmax", "argmax_counted", "dice_threshold", "threshold_counted"),
-    *("dice_14", "14_counted", "ceiling", "ceiling_counted", "ceiling_14", "ceiling_14_counted"),
-    # Distances, and how many there are in millimetres and in pixels.
+    *MEANS,
+    *dict.fromkeys(MEANS.values()),
+    # Sums of distances, and how many there are in millimetres and in pixels.
     *("hd95", "assd", "mm_counted", "px_counted"),
 )
 """The statistics of one structure in one image."""
@@ -62,14 +72,14 @@ def column(sums: np.ndarray, name: str) -> np.ndarray:
     return sums.reshape(*sums.shape[:-1], -1, len(COLUMNS))[..., _AT[name]]
 
 
-def by_structure(sums: np.ndarray, part: str, whole: str) -> np.ndarray:
-    """The mean of `part` over the `whole` images that count, [..., K] -> [..., F]; NaN for none."""
-    return _ratio(column(sums, part), column(sums, whole))
+def by_structure(sums: np.ndarray, name: str) -> np.ndarray:
+    """One of `MEANS` for each structure, [..., K] -> [..., F]; NaN where no image counts."""
+    return _ratio(column(sums, name), column(sums, MEANS[name]))
 
 
-def _mean(part: str, whole: str) -> Callable[[np.ndarray], np.ndarray]:
+def _mean(name: str) -> Callable[[np.ndarray], np.ndarray]:
     """Over images, then over structures; one that no image counts for is left out."""
-    return lambda sums: _over_structures(by_structure(sums, part, whole))
+    return lambda sums: _over_structures(by_structure(sums, name))
 
 
 def _dice_pooled(sums: np.ndarray) -> np.ndarray:
@@ -95,31 +105,34 @@ def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
 
 
 def _distance(name: str, title: str, unit: str) -> Metric:
+    def of(sums: np.ndarray) -> np.ndarray:
+        return _over_structures(_ratio(column(sums, name), column(sums, f"{unit}_counted")))
+
     return Metric(
         f"{name}_{unit}",
         title,
         "mm" if unit == "mm" else "pixels",
-        of=_mean(name, f"{unit}_counted"),
+        of=of,
         higher_is_better=False,
         within=(0.0, np.inf),
     )
 
 
-DICE = Metric("dice", "Dice", of=_mean("dice", "counted"))
+DICE = Metric("dice", "Dice", of=_mean("dice"))
 METRICS = (
     DICE,
-    Metric("iou", "IoU", of=_mean("iou", "counted")),
-    Metric("precision", "precision", of=_mean("precision", "precision_counted")),
-    Metric("recall", "recall", of=_mean("recall", "present")),
-    Metric("boundary_f", "boundary F", of=_mean("boundary_f", "counted")),
-    Metric("dice_present", "Dice where present", of=_mean("dice_present", "present")),
+    Metric("iou", "IoU", of=_mean("iou")),
+    Metric("precision", "precision", of=_mean("precision")),
+    Metric("recall", "recall", of=_mean("recall")),
+    Metric("boundary_f", "boundary F", of=_mean("boundary_f")),
+    Metric("dice_present", "Dice where present", of=_mean("dice_present")),
     Metric("dice_pooled", "Dice, pixels pooled", of=_dice_pooled),
     Metric("iou_pooled", "IoU, pixels pooled", of=_iou_pooled),
-    Metric("dice_argmax", "Dice by argmax", of=_mean("dice_argmax", "argmax_counted")),
-    Metric("dice_threshold", "Dice by threshold", of=_mean("dice_threshold", "threshold_counted")),
-    Metric("dice_14", "Dice at 14 x 14", of=_mean("dice_14", "14_counted")),
-    Metric("ceiling", "ceiling of the grid", of=_mean("ceiling", "ceiling_counted")),
-    Metric("ceiling_14", "ceiling at 14 x 14", of=_mean("ceiling_14", "ceiling_14_counted")),
+    Metric("dice_argmax", "Dice by argmax", of=_mean("dice_argmax")),
+    Metric("dice_threshold", "Dice by threshold", of=_mean("dice_threshold")),
+    Metric("dice_14", "Dice at 14 x 14", of=_mean("dice_14")),
+    Metric("ceiling", "ceiling of the grid", of=_mean("ceiling")),
+    Metric("ceiling_14", "ceiling at 14 x 14", of=_mean("ceiling_14")),
     _distance("hd95", "HD95", "mm"),
     _distance("assd", "ASSD", "mm"),
     _distance("hd95", "HD95", "px"),
@@ -127,7 +140,7 @@ METRICS = (
     Metric(
         "one_empty",
         "missed or false alarm",
-        of=_mean("one_empty", "counted"),
+        of=_mean("one_empty"),
         higher_is_better=False,
     ),
 )
@@ -428,9 +441,8 @@ def _dice(truth: np.ndarray, called: np.ndarray, both: np.ndarray) -> tuple[np.n
 
 
 def _each(of_image: Callable[[int], Any], count: int) -> list[Any]:
-    """What a function gives for each image, in their order; numpy lets threads run side by side."""
-    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
-        return list(pool.map(of_image, range(count)))
+    """What a function gives for each image, in their order."""
+    return [found for _, found in parallel.ordered(of_image, range(count))]
 
 
 # ---- the task type ------------------------------------------------------------------------------
@@ -549,7 +561,8 @@ class Segmentation(TaskType):
         added = self.statistics(answers, test)
         total = added.total()
         known = [one for one in self.of_sums if not np.isnan(of_sums(one)(total)).any()]
-        return intervals(added, self.clusters(test), known)
+        clusters = self.clusters(test)
+        return intervals(added, clusters, known, _imagined(total.mean(0) / clusters.count))
 
     def remarks(self, test: TestSet) -> tuple[str, ...]:
         """The rule for empty masks, and how many there are."""
@@ -565,7 +578,28 @@ class Segmentation(TaskType):
             )
         if test.truth is not None:
             rule += f" ({test.truth.empty} of {len(test)} test masks are empty)"
-        return (f"{rule}. Distances are means over images where both have the structure.",)
+        distances = (
+            "Distances are means over images where both have the structure; HD95 is the 95th "
+            "percentile of both directions together, as in medpy"
+        )
+        boundary = f"Boundary F allows {100 * TOLERANCE:g} % of the image's diagonal"
+        return tuple(f"{sentence}." for sentence in (rule, distances, boundary))
+
+
+def _imagined(usual: np.ndarray) -> np.ndarray:
+    """Statistics of two patients, one wholly right and one wholly wrong: [1, 2, K].
+
+    What has no worst value, the distances, is as usual in both.
+
+    Args:
+        usual: statistics of a patient on average, [K].
+    """
+    right, wrong = (usual.reshape(-1, len(COLUMNS)).copy() for _ in range(2))
+    for name, counted in MEANS.items():
+        right[:, _AT[name]], wrong[:, _AT[name]] = right[:, _AT[counted]], 0
+    right[:, _AT["called"]] = right[:, _AT["both"]] = right[:, _AT["truth"]]
+    wrong[:, _AT["both"]] = 0
+    return np.stack([right, wrong]).reshape(1, 2, -1)
 
 
 TYPE = Segmentation()
