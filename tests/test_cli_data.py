@@ -103,7 +103,7 @@ def test_split_writes_a_manifest_and_never_over_a_file(tmp_path: Path) -> None:
 def test_words_for_own_data_need_own_data(root: Path) -> None:
     for words in (["data", "check", "gbcu", "--data", root], ["tasks", "gbcu"], ["tasks"]):
         done = ubench(*words, "--frames", "first")
-        assert "--frames and --window are for tables and folders of your own" in str(done.exception)
+        assert "--classes are for tables and folders of your own" in str(done.exception)
 
 
 def test_splits_are_shown_written_and_used_again(root: Path, tmp_path: Path) -> None:
@@ -201,7 +201,7 @@ def test_without_a_data_root(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_tasks_as_data_for_programs() -> None:
     listed = json.loads(ubench("tasks", "--json").output)
-    assert [one["name"] for one in listed] == list(task_zoo.BUILT_IN)
+    assert [one["name"] for one in listed] == sorted(task_zoo.BUILT_IN)
     pocus = json.loads(ubench("tasks", "pocus", "--json").output)
     assert pocus["paper_counts"] == [1444, 177, 443]
     assert pocus["rule"] == {"by": "group", "seed": 42, "validation": 0.1, "test": 0.2}

@@ -84,6 +84,13 @@ def columns_of(pairs: Iterable[str]) -> dict[str, str]:
     return reading.columns_of(pairs)
 
 
+def classes_of(pairs: Iterable[str]) -> dict[str, str]:
+    """--classes options as a mapping from values of masks to names."""
+    from tasks.own_data import reading
+
+    return reading.classes_of(pairs)
+
+
 _Several = BeforeValidator(_tuple)
 _Names = Annotated[str | Path | tuple[str | Path, ...], _Several]
 _Words = Annotated[str | tuple[str, ...], _Several]
@@ -140,8 +147,8 @@ class Request:
         parse=columns_of,
         group="Your own data",
     )
-    """For tables of the user's own: what they call the columns image, label, split, group, frame;
-    each is by default called so."""
+    """For tables of the user's own: what they call the columns image, label (or mask, or target),
+    split, group, frame; each is by default called so."""
     sheet: str | None = _asked(
         None, "--sheet", "Sheet of your own workbook (.xlsx).", group="Your own data"
     )
@@ -179,6 +186,17 @@ class Request:
     )
     """How own values of more than 8 bits become grey levels: "CENTRE/WIDTH", "range" (of each image
     from smallest to largest), or None for the window that a DICOM file states."""
+    classes: dict[str, str] | None = _asked(
+        None,
+        "--classes",
+        "What values or colours of your own masks stand for: 0=background,1=cyst or "
+        "#000000=background,#ff0000=cyst.",
+        kind=list[str] | None,
+        parse=classes_of,
+        group="Your own data",
+    )
+    """Of own masks: names of values (0 to 255) or colours (#ff0000), the background first. Default:
+    masks hold the codes 0, 1, 2 ..., or 0 and 255."""
     out: Path | str = _asked(
         Path("runs/latest"), "--out", "Results folder.", kind=Path, group="Where things are"
     )
@@ -413,7 +431,7 @@ class Request:
         return Path(FOLDER) / f"{hashing.short(hashing.digest_bytes(self.yaml().encode()), 8)}.yaml"
 
 
-OWN_DATA = ("columns", "sheet", "images", "groups", "frames", "window")
+OWN_DATA = ("columns", "sheet", "images", "groups", "frames", "window", "classes")
 """Fields that say how own data are read."""
 OPTIONS: dict[str, Field[Any]] = {one.name: one for one in fields(Request)}  # type: ignore[arg-type]
 _LISTED = ", ".join(OPTIONS)

@@ -87,7 +87,7 @@ class Worth:
 
 
 def look(task: Task, progress: Callable[[int, int], None] = lambda done, total: None) -> Worth:
-    """Look at all images of a classification task once.
+    """Look at all images of a task once; clues are measured where it tells classes.
 
     Args:
         task: of which every image can be read.
@@ -96,7 +96,8 @@ def look(task: Task, progress: Callable[[int, int], None] = lambda done, total: 
     Raises:
         UserError: an image cannot be read.
     """
-    encoders = {clue.control: model_zoo.load(clue.control, device="cpu") for clue in _CLUES}
+    clues = _CLUES if task.targets == "class" else ()
+    encoders = {clue.control: model_zoo.load(clue.control, device="cpu") for clue in clues}
     sampled = {name: _evenly(len(split)) for name, split in task.splits.items()}
     chosen = {name: set(rows.tolist()) for name, rows in sampled.items()}
     listed = [
@@ -118,21 +119,29 @@ def look(task: Task, progress: Callable[[int, int], None] = lambda done, total: 
     return Worth(
         tuple(few_patients(task)),
         tuple(_same_pictures(task, signed)),
-        tuple(_scores(task, encoders, sampled, [one for one in inputs if one])),
+        tuple(_scores(task, encoders, sampled, [one for one in inputs if one]) if clues else ()),
     )
 
 
 def few_patients(task: Task) -> list[str]:
-    """A sentence for each class that fewer than `FEW` patients of a part have."""
+    """A sentence for each class, or each part where classes are not told, that fewer than `FEW`
+    patients of a part have."""
     what = "images" if task.train.groups is None else "patients"
     sentences = []
     for name, split in task.splits.items():
         groups = split.groups or tuple(map(str, range(len(split))))
-        for code, label in enumerate(task.classes):
-            count = len({groups[row] for row in np.flatnonzero(split.labels == code)})
+        if task.targets == "class":
+            parts = {
+                f"class '{label}' has": np.flatnonzero(split.labels == code)
+                for code, label in enumerate(task.classes)
+            }
+        else:
+            parts = {"there are": np.arange(len(split))}
+        for words, rows in parts.items():
+            count = len({groups[row] for row in rows})
             if count < FEW:
                 sentences.append(
-                    f"class '{label}' has {count} {what} in {name}; with fewer than {FEW} a single "
+                    f"{words} {count} {what} in {name}; with fewer than {FEW} a single "
                     "one moves the score by more than encoders differ: add some, or give that "
                     "part a larger share"
                 )

@@ -140,7 +140,7 @@ def _look(sample: OwnSample, colours: bool, several: bool) -> _Held:
         if colours:
             raise UserError(f"mask {sample.label!r} has no colours; say --classes by its values")
         values = volumes.values(sample.mask).frames
-        at = _index(sample, len(values))
+        at = _index(sample, 0 if several else len(values))
         if at >= len(values):
             raise UserError(
                 f"mask {sample.label!r} has {len(values)} frame(s), but frame {at + 1} is taken"
@@ -168,7 +168,7 @@ def _look(sample: OwnSample, colours: bool, several: bool) -> _Held:
 
 
 def _index(sample: OwnSample, frames: int) -> int:
-    """The frame of a mask file; one that has a single frame is of the one that is taken."""
+    """The frame of a mask file of so many; a single one is of the only frame that is taken."""
     return 0 if sample.frame is None or frames == 1 else sample.frame - 1
 
 

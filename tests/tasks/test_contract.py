@@ -12,6 +12,7 @@ import PIL.Image
 import pytest
 
 import tasks
+from tasks import phantom
 from tasks.samples.images import ImageArray, ImageFile, decode
 from tasks.task import Item, Split, Task, TaskCard
 from ultrabench_eval.core import hashing
@@ -224,11 +225,10 @@ def test_every_reader_names_the_release_it_does_not_find(tmp_path: Path, name: s
 
 @pytest.mark.parametrize("name", tasks.BUILT_IN)
 def test_every_card_is_filled_in(name: str) -> None:
-    import importlib
-
-    module = importlib.import_module(f"tasks.{name}")
-    card = module.CARD
+    card = tasks.card(name)
     assert card.name == name
-    assert card.paper_counts is not None
-    assert "not stated" not in (card.paper, card.source)
-    assert tasks.registry.get(name) is module.read
+    assert (card.paper_counts is not None) == (name in tasks.OF_THE_PAPER)
+    assert "not stated" not in (card.paper, card.source, card.organ, card.target)
+    assert (card.type == "regression") == (card.classes == ())
+    assert (card.type == "segmentation") == (card.classes[:1] == ("background",))
+    assert (card.dataset or name) in phantom.TASKS

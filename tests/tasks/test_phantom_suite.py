@@ -28,7 +28,7 @@ from tasks.phantom.scene import FLUID, Scene
 from tasks.phantom.shapes import Blob
 from ultrabench_eval.core.errors import UserError
 
-FOLDERS = [*tasks.BUILT_IN, "ultrabench_splits/aul_mass"]
+FOLDERS = [*phantom.TASKS, "ultrabench_splits/aul_mass"]
 
 
 @pytest.fixture

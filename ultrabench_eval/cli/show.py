@@ -235,14 +235,20 @@ def worth_data(found: Worth) -> dict[str, Any]:
 
 def worth(found: Worth) -> None:
     """Print what would make a result worthless; it goes to standard error."""
-    print("How well test labels are predicted without looking at tissue (balanced accuracy):")
-    table(
-        ("from", "score", "95 % interval", "chance"),
-        [
-            (one.clue, f"{one.score:.0%}", f"{one.low:.0%} to {one.high:.0%}", f"{one.chance:.0%}")
-            for one in found.scores
-        ],
-    )
+    if found.scores:
+        print("How well test labels are predicted without looking at tissue (balanced accuracy):")
+        table(
+            ("from", "score", "95 % interval", "chance"),
+            [
+                (
+                    one.clue,
+                    f"{one.score:.0%}",
+                    f"{one.low:.0%} to {one.high:.0%}",
+                    f"{one.chance:.0%}",
+                )
+                for one in found.scores
+            ],
+        )
     for problem in found.problems:
         print(f"problem: {problem}", file=sys.stderr)
     if not found.problems:
