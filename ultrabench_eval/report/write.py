@@ -14,7 +14,7 @@ import pandas as pd
 from ultrabench_eval.cells import Cells
 from ultrabench_eval.core.errors import UserError, did_you_mean
 from ultrabench_eval.report import html
-from ultrabench_eval.report.drawings import figures
+from ultrabench_eval.report.drawings import figures, overlays
 from ultrabench_eval.report.results import degenerate, kept, standing
 from ultrabench_eval.report.results.degenerate import Finding
 from ultrabench_eval.report.results.entries import (
@@ -136,6 +136,11 @@ def _files(
             f"({_link('robustness.csv')})"
         )
     drawn = figures.figures(evidence, corrupted)
+    if pictures is not None:
+        made |= overlays.overlays(evidence, pictures)
+        if masks := [name for name in made if name.startswith("figures/masks-")]:
+            shown = [f"[{Path(name).stem}]({name})" for name in masks if name.endswith(".png")]
+            links.append(f"masks over test images: {', '.join(shown)}")
     if drawn:
         shown = [f"[{Path(name).stem}]({name})" for name in drawn if name.endswith(".svg")]
         links.append(f"figures, also as .png and .pdf: {', '.join(shown)}")

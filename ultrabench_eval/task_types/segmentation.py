@@ -25,7 +25,7 @@ from ultrabench_eval.core.errors import UserError
 from ultrabench_eval.metrics import Metric, of_sums
 from ultrabench_eval.stats.additive import Additive
 from ultrabench_eval.stats.intervals import intervals
-from ultrabench_eval.task_types.label_grid import coarsened, shares, upsampled
+from ultrabench_eval.task_types.label_grid import Extent, Size, coarsened, shares, upsampled
 from ultrabench_eval.task_types.surfaces import TOLERANCE, Outline, Spacing, compared
 from ultrabench_eval.task_types.task_type import Scored, TaskType, Validation
 from ultrabench_eval.test_set import TestSet
@@ -421,6 +421,17 @@ def _called(above: np.ndarray, limit: float | None) -> np.ndarray:
         odds, likeliest = _odds(above)
         passed = odds > limit
     return np.asarray(passed * likeliest, np.uint8)
+
+
+def called(logits: np.ndarray, size: Size, extent: Extent) -> np.ndarray:
+    """The likeliest class of each pixel, uint8 [H, W].
+
+    Args:
+        logits: [C, h, w].
+        size: H and W.
+        extent: see `GridMasks`.
+    """
+    return _called(upsampled(_above_background(logits), size, extent), None)
 
 
 def _areas(mask: np.ndarray, structures: int) -> np.ndarray:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ultrabench_eval import corrupt
-from ultrabench_eval.core import drawing
+from ultrabench_eval.core import drawing, files
 from ultrabench_eval.metrics import Metric
-from ultrabench_eval.report.drawings import canvas
+from ultrabench_eval.report.drawings import agreement, canvas
 from ultrabench_eval.report.drawings.marks import Marks
 from ultrabench_eval.report.look import look
 from ultrabench_eval.report.results.entries import (
@@ -51,6 +51,13 @@ def figures(evidence: Evidence, found: Mapping[Probing, Corrupted]) -> dict[str,
         name = f"protocols-{a.in_files}-{b.protocol}" if len(both) > 1 else "protocols"
         made |= _protocols(name, (a, b), changes, labels) if changes else {}
     for probing, comparisons in evidence.main.items():
+        for task, one in comparisons.items():
+            if one.type.predicts == "numbers":
+                predicted = dict(zip(one.models, (x[..., 0] for x in one.answers), strict=True))
+                made |= agreement.bland_altman(
+                    f"agreement-{files.file_name(task)}{_suffix(probing, evidence.main)}",
+                    *(probing, task, predicted, one.test.targets, one.test.unit, labels),
+                )
         order = ranking(comparisons)
         if order and len(order.models) >= 3 and len(order.tasks) >= 3:
             made |= _ranks(f"ranks{_suffix(probing, evidence.main)}", probing, order, labels)
