@@ -256,7 +256,7 @@ def prepare(request: Request, report: Report = lambda step: None) -> Ready:
             notes.append(f"{label} is left out: {task}")
             del planned.tasks[label]
     pairs = [(model, task) for model, task in pairs if task_zoo.label(task) in planned.tasks]
-    pairs = _with_maps(pairs, planned, named, notes)
+    pairs = _with_maps(pairs, planned, notes)
     setting = Setting(
         *(Cells(out), cache, request.seeds, grid),
         lambda *at: report(Step("encode", *at)),
@@ -320,20 +320,23 @@ def phantom_root(cache: Path, wanted: Sequence[str], report: Report) -> Path:
 
 
 def _with_maps(
-    pairs: list[tuple[str, str]], planned: Plan, named: Sequence[str], notes: list[str]
+    pairs: list[tuple[str, str]], planned: Plan, notes: list[str]
 ) -> list[tuple[str, str]]:
-    """Models on tasks, without models that have no maps on tasks of masks that only "all" names."""
+    """Models on tasks; one without feature maps not on tasks of masks, if it is on any other."""
 
-    def lacks(model: str, name: str) -> bool:
+    def fits(model: str, name: str) -> bool:
         label, one = task_zoo.label(name), planned.models[model]
-        only_all = not {*named} & {name, task_zoo.split_name(name)[0]}
         masks = predicts_of(label, planned.tasks[label]) == "masks"
-        return only_all and masks and isinstance(one, Model) and not one.has_maps
+        return not masks or not isinstance(one, Model) or one.has_maps
 
-    without = dict.fromkeys(model for model, name in pairs if lacks(model, name))
-    if without:
-        notes.append(f"{', '.join(without)} left out on tasks of masks: no feature maps")
-    return [pair for pair in pairs if not lacks(*pair)]
+    some = {model for model, name in pairs if fits(model, name)}
+    out = [(model, name) for model, name in pairs if model in some and not fits(model, name)]
+    if out:
+        models, names = (dict.fromkeys(part) for part in zip(*out, strict=True))
+        notes.append(
+            f"without feature maps, so not measured on {', '.join(names)}: {', '.join(models)}"
+        )
+    return [pair for pair in pairs if pair not in out]
 
 
 def _served(request: Request, task_names: list[str], grid: Grid, notes: list[str]) -> list[str]:

@@ -150,9 +150,21 @@ def demo(
     out: Annotated[Path, typer.Option(help="Folder for all that the demo makes.")] = Path("demo"),
     seeds: Annotated[int, typer.Option(help="Probes a cell.")] = 5,
 ) -> None:
-    """Run six small models on the eight SYNTHETIC tasks, from simulation to leaderboard."""
-    cache = out / "cache"
-    code = _run(Request(models=DEMO_MODELS, seeds=seeds, data="phantom", out=out, cache=cache))
+    """Run six small models on SYNTHETIC tasks, from simulation to leaderboard.
+
+    The eight tasks of the US-JEPA paper, masks of lesions, and head circumferences.
+    """
+    import tasks as task_zoo
+
+    request = Request(
+        models=DEMO_MODELS,
+        tasks=(*task_zoo.OF_THE_PAPER, "busbra-seg", "hc18-hc"),
+        seeds=seeds,
+        data="phantom",
+        out=out,
+        cache=out / "cache",
+    )
+    code = _run(request)
     show.say(
         "Synthetic images can show that everything works, from images to statistics, and that an "
         "encoder which learned something stands above the controls; they cannot show which "
