@@ -205,7 +205,7 @@ def test_it_finds_a_faint_class_that_cross_entropy_alone_calls_background() -> N
     truth = inside[150:, 0]
     dice = 2 * (called * truth).sum() / (called.sum() + truth.sum())
     assert dice > 0.25  # 0.10 is what the most probable class at each place gives
-    assert called.float().mean() > 0.05  # 0.01
+    assert called.float().mean() > 0.03  # 0.01
 
 
 def test_a_loss_that_is_never_finite_is_told() -> None:
