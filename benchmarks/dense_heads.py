@@ -25,7 +25,7 @@ from ultrabench_eval.probes.dense_loss import SMOOTHING
 from ultrabench_eval.probes.heads import DataOf, streams
 from ultrabench_eval.protocol import Protocol
 
-RATES, SEEDS, EPOCHS, BATCH, ROUNDS = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2), 5, 3, 16, 2
+RATES, SEEDS, EPOCHS, BATCH, ROUNDS = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2), 5, 1, 16, 2
 SHAPES = ((500, 432, 14, 14), (500, 192, 14, 14))
 
 
