@@ -22,11 +22,10 @@ from torch.utils.data import DataLoader, TensorDataset
 from ultrabench_eval.feature_rows import InMemory
 from ultrabench_eval.probes import dense
 from ultrabench_eval.probes.dense_loss import SMOOTHING
-from ultrabench_eval.probes.dense_training import DenseSettings
 from ultrabench_eval.probes.heads import DataOf, streams
 from ultrabench_eval.protocol import Protocol
 
-RATES, SEEDS, EPOCHS, BATCH, ROUNDS = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2), 5, 3, 16, 2
+RATES, SEEDS, EPOCHS, BATCH, ROUNDS = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2), 5, 1, 16, 2
 SHAPES = ((500, 432, 14, 14), (500, 192, 14, 14))
 
 
@@ -71,7 +70,7 @@ def seconds(work: Callable[[], object]) -> tuple[float, float]:
 
 
 def main() -> None:
-    settings = DenseSettings(
+    settings = dense.DenseSettings(
         learning_rates=RATES, batch_size=BATCH, max_epochs=EPOCHS, patience=EPOCHS
     )
     protocol = Protocol(name="benchmark", standardize=True, own=(("dense", settings),))

@@ -398,15 +398,16 @@ class Bench:
         train, validation = self.task.train, self.task.validation
         rows = [self._rows(train, "train", fraction) for fraction in fractions]
         known = probes.get(probe)
+        finer = known.finer * getattr(protocol.of(probe), "finer", 1)
         cut = protocol.fewshot_validation == "subset"
         validation_rows = [
             self._rows(validation, "validation", fraction if cut else 100) for fraction in fractions
         ]
         data: DataOf[Any] = DataOf(
             x["train"],
-            self._taught("train", x["train"], known.finer),
+            self._taught("train", x["train"], finer),
             x["validation"],
-            self._taught("validation", x["validation"], known.finer),
+            self._taught("validation", x["validation"], finer),
             len(self.task.classes),
         )
         seeds = range(self.setting.seeds)

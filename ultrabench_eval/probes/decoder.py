@@ -25,7 +25,7 @@ from torch.nn.functional import conv2d, conv_transpose2d
 from ultrabench_eval.core import hashing
 from ultrabench_eval.feature_rows import Features
 from ultrabench_eval.probes import dense_loss, dense_training
-from ultrabench_eval.probes.dense_training import DenseSettings, MapData, MapNetworks
+from ultrabench_eval.probes.dense_training import MapData, MapNetworks, MapSettings
 from ultrabench_eval.probes.heads import Probes, Scaler, Stream
 from ultrabench_eval.probes.probe import Probe
 from ultrabench_eval.protocol import _STRICT, Protocol, _Count, _Grid
@@ -34,7 +34,7 @@ _FINER, _WIDTH, _LAST = 2, 64, 32
 
 
 @pydantic.dataclasses.dataclass(frozen=True, config=_STRICT)
-class DecoderSettings(DenseSettings):
+class DecoderSettings(MapSettings):
     """How the decoder is trained, and how its masks are made."""
 
     learning_rates: _Grid = (3e-4, 1e-3, 3e-3)

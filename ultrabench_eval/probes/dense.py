@@ -12,16 +12,28 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import pydantic.dataclasses
 import torch
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from ultrabench_eval.feature_rows import Features
 from ultrabench_eval.probes import dense_loss, dense_training
-from ultrabench_eval.probes.dense_training import DenseSettings, MapData, MapNetworks
+from ultrabench_eval.probes.dense_training import MapData, MapNetworks, MapSettings
 from ultrabench_eval.probes.heads import Probes, Scaler, Stream
 from ultrabench_eval.probes.linear import initial
 from ultrabench_eval.probes.probe import Probe
-from ultrabench_eval.protocol import Protocol
+from ultrabench_eval.protocol import _STRICT, Protocol, _Count
+
+
+@pydantic.dataclasses.dataclass(frozen=True, config=_STRICT)
+class DenseSettings(MapSettings):
+    """How the linear dense probe is trained, and how its masks are made."""
+
+    finer: _Count = 1
+    """By how many times the grid on which the loss is taken is finer than the map's; logits are
+    brought to it bilinearly. With 16, a map of stride 16 is trained at the input's own pixels, some
+    hundred times as slow."""
 
 
 @dataclass(frozen=True)
@@ -50,11 +62,16 @@ def train(data: MapData, draws: Sequence[Stream], protocol: Protocol) -> DensePr
     """Train linear dense probes; see `dense_training.train`.
 
     Each head is what `nn.Conv2d` gives alone on standardised maps.
+
+    Args:
+        data: targets are [N, C, finer h, finer w], by the settings' `finer`.
+        draws: the streams.
+        protocol: standardisation, and `DenseSettings`.
     """
-    classes = data.train_y.shape[1]
+    classes, grids = data.train_y.shape[1], (data.train_x.shape[2:], data.train_y.shape[2:])
     trained = dense_training.train(
         *(data, draws, protocol.of("dense"), protocol.standardize),
-        lambda scaler: _Linear(scaler, classes),
+        lambda scaler: _Linear(scaler, classes, *grids),
     )
     parts = []
     for heads, parameters, history, scaler in trained:
@@ -69,18 +86,31 @@ class _Linear(MapNetworks):
     The gradient is written out, for autograd would take longer than the products themselves.
     """
 
-    def __init__(self, scaler: Scaler, classes: int) -> None:
+    def __init__(
+        self, scaler: Scaler, classes: int, grid: Sequence[int], taught: Sequence[int]
+    ) -> None:
         self._deviation, self._classes = scaler.deviation, classes
+        self._grid, self._taught = list(grid), list(taught)
 
     def start(self, seed: int) -> Tensor:
         return initial(seed, self._classes, len(self._deviation)).flatten()
 
     def logits(self, parameters: Tensor, x: Tensor) -> Tensor:
         table = parameters.view(len(parameters), self._classes, -1)
-        return _logits(table[..., :-1] / self._deviation, table[..., -1], x)
+        logits = _logits(table[..., :-1] / self._deviation, table[..., -1], x)
+        if self._grid == self._taught:
+            return logits
+        maps = logits.view(len(x), -1, *self._grid)
+        return interpolate(maps, self._taught, mode="bilinear").view(*logits.shape[:3], -1)
 
     def slope(self, parameters: Tensor, x: Tensor, target: Tensor) -> Tensor:
-        error = dense_loss.slope(self.logits(parameters, x), target).flatten(1, 2)  # [B, S C, P]
+        error = dense_loss.slope(self.logits(parameters, x), target).flatten(1, 2)
+        if self._grid != self._taught:
+            size = [*error.shape[:2], *self._grid]
+            error = torch.ops.aten.upsample_bilinear2d_backward(
+                error.view(*size[:2], *self._taught), self._taught, size, False
+            ).flatten(2)
+        # error is [B, S C, P] from here on.
         by_weight = torch.bmm(error, x.mT).sum(0) / self._deviation
         by_bias = error.sum((0, 2)).unsqueeze(-1)
         return torch.cat([by_weight, by_bias], 1).view_as(parameters)

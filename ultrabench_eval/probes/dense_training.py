@@ -37,7 +37,7 @@ MapData = DataOf[Features]
 
 
 @pydantic.dataclasses.dataclass(frozen=True, config=_STRICT)
-class DenseSettings(Gradient):
+class MapSettings(Gradient):
     """How a probe of maps is trained, and how its masks are made."""
 
     learning_rates: _Grid = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
@@ -80,7 +80,7 @@ class Trained(NamedTuple):
 def train(
     data: MapData,
     draws: Sequence[Stream],
-    settings: DenseSettings,
+    settings: MapSettings,
     standardize: bool,
     form: Callable[[Scaler], MapNetworks],
 ) -> list[Trained]:
@@ -169,7 +169,7 @@ def _train(
     validation: _Maps,
     scaler: Scaler,
     networks: MapNetworks,
-    settings: DenseSettings,
+    settings: MapSettings,
 ) -> Trained:
     """All settings of a stream; one call steps them all, as `linear._train` explains."""
     pairs = torch.tensor(settings.settings, dtype=torch.float64).to(training.dtype)
