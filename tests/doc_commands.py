@@ -66,6 +66,8 @@ COMMANDS: dict[str, Run | Parse] = {
     "pip install 'ultrabench-eval[parquet]'": INSTALLS,
     "export UBENCH_DATA=DATA": Run(),
     # ---- measuring
+    "ubench run --model efficientnet-lite0,image-stats,pixels,constant --task hc18-hc --data DATA "
+    "--fractions 10,100 --seeds 5 --out runs/circumference": Run({"--model": "pixels,constant"}),
     "ubench run --model efficientnet-lite0,random-vit-tiny,pixels --task aul,mmotu,busbra,pocus "
     "--data DATA --seeds 5 --out runs/real": small(),
     "ubench run --model efficientnet-lite0,random-vit-tiny,pixels --task aul,mmotu,busbra,pocus "

@@ -98,7 +98,7 @@ def place(
         make_manifest(tmp_path / f"{name}.csv")
     for folder in ("DATA", "FRAMES"):
         Path(folder).mkdir()
-    for name in ("aul", "ultrabench_splits"):
+    for name in ("aul", "hc18", "ultrabench_splits"):
         Path("DATA", name).symlink_to(phantom_root / name)
     Path("FRAMES", "livers").symlink_to(phantom_root / "aul" / "Benign" / "image")
     (tmp_path / "PRETRAINING_IMAGES").symlink_to(tmp_path / "my_scans_images")
