@@ -23,6 +23,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ultrabench_eval import probes
 from ultrabench_eval import protocol as protocols
+from ultrabench_eval.core.errors import UserError
 from ultrabench_eval.feature_rows import InMemory
 from ultrabench_eval.probes.heads import DataOf, Probes, streams
 from ultrabench_eval.protocol import Protocol
@@ -54,7 +55,7 @@ class ProbeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         n_features_in_: D.
 
     Raises:
-        UserError: in `fit`, there is no such probe or protocol.
+        UserError: in `fit`, there is no such probe or protocol, or the probe is not for classes.
         ValueError: in `fit`, as scikit-learn's estimators: one class, NaN, shapes that differ.
     """
 
@@ -90,6 +91,8 @@ class ProbeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 trained on; None if each sample is of another.
             validation: X and y to validate on; None: drawn from the samples.
         """
+        if (kind := probes.get(self.probe).predicts) != "classes":
+            raise UserError(f"the probe '{self.probe}' predicts {kind}; name one for classes")
         x, labels = self._checked(X, y)
         check_classification_targets(labels)
         self.classes_, codes = np.unique(labels, return_inverse=True)

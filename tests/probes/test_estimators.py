@@ -88,6 +88,9 @@ def test_what_cannot_be_fitted_is_told() -> None:
     x, y = np.eye(6), np.arange(6) % 2
     with pytest.raises(UserError, match="'liner'"):
         ProbeClassifier("liner").fit(x, y)
+    for name, kind in (("ridge_regression", "numbers"), ("dense", "masks")):
+        with pytest.raises(UserError, match=f"'{name}' predicts {kind}; name one for classes"):
+            ProbeClassifier(name).fit(x, y)
     with pytest.raises(ValueError, match=r"labels of the validation samples that y lacks: \[2\]"):
         ProbeClassifier().fit(x, y, validation=(x, np.arange(6) % 3))
     with pytest.warns(UserWarning, match="chosen on the training samples"):
