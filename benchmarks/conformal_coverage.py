@@ -2,7 +2,7 @@
 
     python benchmarks/conformal_coverage.py --data DATA [--task hc18-hc] [--splits 200]
 
-All images of a task are divided anew into training, validation and test (60, 20 and 20 % of the
+All images of a task are divided into training, validation and test (60, 20 and 20 % of the
 patients), many times; features are computed once, and cached. For each division the ridge probe is
 trained, its penalty chosen and the interval calibrated, as `ubench run` does it. Of each model the
 table gives, over all divisions:

@@ -89,7 +89,7 @@ def of_influence(
     within: tuple[float, float],
     level: float = 0.95,
 ) -> tuple[float, float]:
-    """The interval of a metric that is no function of sums.
+    """The interval of a metric that sums do not suffice for.
 
     Args:
         scores: of the seeds, [H].

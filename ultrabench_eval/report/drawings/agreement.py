@@ -41,6 +41,7 @@ def bland_altman(
         labels: of the page.
     """
     shown = dict(list(predictions.items())[:MOST])
+    styles = canvas.styles(shown, labels)
     columns = min(canvas.COLUMNS, len(shown))
     figure, axes = canvas.panels(-(-len(shown) // columns), columns)
     flat = [ax for row in axes for ax in row]
@@ -49,7 +50,7 @@ def bland_altman(
     reach = 1.05 * max(np.abs(one[0] - targets).max() for one in shown.values()) or 1.0
     for ax, (model, predicted), mean in zip(flat, shown.items(), means, strict=False):
         lower, bias, upper = limits(predicted, targets)
-        colour = canvas.GREY if model in labels.floors else canvas.COLOURS[0]
+        colour = styles[model]["color"]
         ax.plot(mean, predicted[0] - targets, "o", markersize=1.6, alpha=0.5, color=colour)
         for level, style in ((lower, "--"), (bias, "-"), (upper, "--")):
             ax.axhline(level, color="black", linewidth=0.8, linestyle=style)
