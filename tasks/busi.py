@@ -25,7 +25,7 @@ CARD = TaskCard(
     short_side=233,
     groups="none",
     defects=(
-        "No patient ids: the 780 images are of 600 patients, so images of one patient may stand in "
+        "No patient ids: the 780 images are of 600 patients, so images of one patient may be in "
         "training and test.",
         "Known duplicates: some images are stored under several names, also in several classes.",
         "Text, calipers and arrows are burnt into many images.",
