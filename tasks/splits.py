@@ -252,7 +252,7 @@ def file_of(item: Item) -> Path:
     """The file of an item's image.
 
     Raises:
-        TypeError: the image is no file of its own.
+        TypeError: the image is not a file of its own.
     """
     if not isinstance(item.image, ImageFile | VolumeFrame):
         raise TypeError(f"{item.image.name} is not a file of its own")

@@ -77,6 +77,9 @@ COMMANDS: dict[str, Run | Parse] = {
     ),
     "ubench run --plugin their_model.py --model theirs --task their.csv": Run(),
     "ubench run --model efficientnet-lite0 --task my_scans.csv": small(task="my_scans.csv"),
+    "ubench run --model efficientnet-lite0 --task my_masks.csv": Run(
+        {"--model": "pixel-grid"}, ("--seeds", "1")
+    ),
     "ubench run --model efficientnet-lite0,random-vit-tiny,pixels,image-stats,fan-mask,border "
     "--task my_scans.csv --protocol paper,tuned --keep-probes --out runs/my_scans": Run(
         {"--model": "mae-nano,pixels,border", "--protocol": "paper"}

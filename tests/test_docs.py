@@ -96,6 +96,7 @@ def place(
         monkeypatch.delenv(name, raising=False)
     for name in ("my_scans", "their"):
         make_manifest(tmp_path / f"{name}.csv")
+    _make_masks(tmp_path / "my_masks.csv", tmp_path / "my_scans.csv")
     for folder in ("DATA", "FRAMES"):
         Path(folder).mkdir()
     for name in ("aul", "hc18", "ultrabench_splits"):
@@ -120,6 +121,19 @@ def place(
     yield tmp_path
     forget_plugins()
     sys.modules.pop("my_training", None)
+
+
+def _make_masks(path: Path, scans: Path) -> None:
+    """A table of the scans of another, with a mask of each in place of its label."""
+    rows = ["image,mask,split"]
+    for row in scans.read_text().splitlines()[1:]:
+        image, _, split, _ = row.split(",")
+        mask = image.replace(".png", "_seg.png")
+        rows.append(f"{image},{mask},{split}")
+        codes = np.zeros(PIL.Image.open(path.parent / image).size[::-1], np.uint8)
+        codes[10:20, 10:30] = 255
+        PIL.Image.fromarray(codes).save(path.parent / mask)
+    path.write_text("\n".join(rows) + "\n")
 
 
 def _make_shades(folder: Path) -> None:

@@ -6,7 +6,7 @@
 - image: path relative to the table's folder (or absolute).
 - label, mask or target, one of them: what is right for the image.
 - mask: path of an image, NIfTI or MetaImage file of the size of the image; see `own_masks`.
-- target: a number; a unit stands in brackets behind the name of the column, "target (mm)".
+- target: a number; its unit is written in brackets behind the name of the column, "target (mm)".
 - label: any text but a word for a missing value ("nan", "NA", "#N/A"). If all labels are integers,
   classes are sorted by number, else as text; either way the codes are 0 ... C-1 and the class names
   are the labels as written ("01" stays "01").
