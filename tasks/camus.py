@@ -270,7 +270,7 @@ def _listed(base: Path, fold: int, called: str) -> list[str]:
     for patient in patients:
         if not PATIENT.fullmatch(patient):
             raise UserError(
-                f"{path} lists '{patient}', which is no patient (patient0001); copy it again from "
+                f"{path} lists '{patient}', not the name of a patient (patient0001); copy it again from "
                 "the release"
             )
     return patients
