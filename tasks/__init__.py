@@ -316,8 +316,8 @@ def read_release(name: str, folder: Path, how: str | None = None) -> Task:
     read = registry.get(name)
     if processed is not None:
         task = ultrabench.read(name, processed, how)
-    elif how is None or how not in card(name).splits:  # "rule" is the default where it is the same
-        task = read(folder)
+    elif how in (None, *[*ways_to_split(name)][:1]) or how not in card(name).splits:
+        task = read(folder)  # the default; "rule" is it, where it is the same
     else:
         task = read(folder, how)
     places = [folder, *folder.glob("*/"), processed or folder]

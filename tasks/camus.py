@@ -270,8 +270,8 @@ def _listed(base: Path, fold: int, called: str) -> list[str]:
     for patient in patients:
         if not PATIENT.fullmatch(patient):
             raise UserError(
-                f"{path} lists '{patient}', which is no patient (patient0001); copy it again from "
-                "the release"
+                f"{path} lists '{patient}', not the name of a patient (patient0001); copy it "
+                "again from the release"
             )
     return patients
 

@@ -120,7 +120,7 @@ def _integer(value: np.ndarray, where: str, what: str) -> int:
 
 def _percent(value: np.ndarray, where: str) -> float:
     if np.size(value) != 1 or not 0 <= float(np.ravel(value)[0]) <= 100:
-        raise _foreign(where, f"fat {value} is no percentage")
+        raise _foreign(where, f"fat {value} instead of a percentage")
     return float(np.ravel(value)[0])
 
 

@@ -142,7 +142,7 @@ def _rows(folder: Path) -> list[_Row]:
             pixel = circumference = math.nan
         if match is None or not (0 < pixel < math.inf and 0 < circumference < math.inf):
             raise UserError(
-                f"{table}, line {reader.line_num}: there is no {', '.join(COLUMNS)} (NNN_HC.png "
+                f"{table}, line {reader.line_num}: it lacks {', '.join(COLUMNS)} (NNN_HC.png "
                 "and two positive numbers); copy the file again from the release"
             )
         image = release.image(images / file, f"training_set/{file}")

@@ -23,7 +23,7 @@ CARD = TaskCard(
     licence="CC BY-NC-SA, not verified",
     groups="none",
     defects=(
-        "20 images stand in the table under two names: the first one is used, as by UltraBench.",
+        "The table lists 20 images under two names: the first one is used, as by UltraBench.",
         "Two sonographers drew outlines; these are sonographer 1's.",
         "47 of the 534 masks are empty: no capsule could be drawn.",
         "Some kidneys are transplants.",
@@ -44,7 +44,7 @@ TABLE, MASKS = release.MARKS["open-kidney"]
 def read(folder: Path, how: str = "published") -> Task:
     """Read Open Kidney by one of `CARD.splits`; "published" needs UltraBench's split files.
 
-    One image a patient, as UltraBench states, so there are no groups.
+    One image per patient, as UltraBench states, so there are no groups.
 
     Raises:
         UserError: release or split files not found, or the table is damaged.

@@ -24,7 +24,7 @@ CARD = TaskCard(
     short_side=256,
     groups="none",
     defects=(
-        "1358 images of 1124 patients without patient ids: a patient may stand in two splits.",
+        "1358 images of 1124 patients without patient ids: a patient may be in two splits.",
         "The headers state a pixel of 1 x 1 mm, which is a placeholder: no spacing is known.",
     ),
     images=1358,
@@ -100,7 +100,7 @@ def _published(folder: Path, part: str) -> list[str]:
         match = re.fullmatch(r"images/(\d+)\.png", str(row["image"]))
         if match is None:
             raise UserError(
-                f"published split of PSFHS names '{row['image']}', which is no PSFHS image; copy "
+                f"published split of PSFHS names '{row['image']}', not an image of PSFHS; copy "
                 f"{splits.PUBLISHED_FROM} again"
             )
         numbers.append(match[1])

@@ -45,7 +45,7 @@ def through(drawn: np.ndarray) -> Ellipse | None:
         drawn: bool [H, W], True on the line.
 
     Returns:
-        None if the line is no ellipse: a pixel of it is off by more than a tenth.
+        None if the line has another shape: a pixel of it is off by more than a tenth.
     """
     import cv2  # here, because names are listed without it
 

@@ -103,7 +103,7 @@ def test_ways_to_split_camus(copy: Copy) -> None:
     task = tasks.load("camus@fold2", root)
     assert set(task.test.groups or ()) == {(lists / "subGroup2_testing.txt").read_text().strip()}
     (lists / "subGroup2_testing.txt").write_text("patient0001\nnobody\n")
-    with pytest.raises(UserError, match="lists 'nobody', which is no patient"):
+    with pytest.raises(UserError, match="lists 'nobody', not the name of a patient"):
         tasks.load("camus@fold2", root)
     shutil.rmtree(lists)
     with pytest.raises(UserError, match=r"cannot read .*subGroup2_training\.txt"):
@@ -209,10 +209,10 @@ def outline(image: Path) -> np.ndarray:
 @pytest.mark.parametrize(
     ("line", "told"),
     [
-        ("000_HC.png,0.2,", "line 2: there is no filename"),
-        ("000_HC.png,-1,150", "line 2: there is no filename"),
-        ("000_HC.png,0.2,nan", "line 2: there is no filename"),
-        ("head.png,0.2,150", "line 2: there is no filename"),
+        ("000_HC.png,0.2,", "line 2: it lacks filename"),
+        ("000_HC.png,-1,150", "line 2: it lacks filename"),
+        ("000_HC.png,0.2,nan", "line 2: it lacks filename"),
+        ("head.png,0.2,150", "line 2: it lacks filename"),
     ],
 )
 def test_a_damaged_table_of_hc18(copy: Copy, line: str, told: str) -> None:
