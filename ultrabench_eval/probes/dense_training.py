@@ -40,10 +40,10 @@ MapData = DataOf[Features]
 class MapSettings(Gradient):
     """How a probe of maps is trained, and how its masks are made."""
 
-    learning_rates: _Grid = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
+    learning_rates: _Grid = (3e-3, 1e-2, 3e-2, 1e-1)
     batch_size: _Count = 16
-    max_epochs: _Count = 60
-    patience: _Count = 10
+    max_epochs: _Count = 40
+    patience: _Count = 8
     decision: Literal["argmax", "threshold"] = "argmax"
     """The headline's masks: the class of the highest logit, or the foreground's probability at or
     above a threshold that is chosen on validation. The other one is reported beside it."""
