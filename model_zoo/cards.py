@@ -64,7 +64,8 @@ class Card:
     pretraining: str = NOT_STATED
     """Data sets the weights were trained on, as stated by the authors."""
     saw: tuple[str, ...] | None = None
-    """Tasks whose images are among them, as stated; None: the statement does not tell."""
+    """Tasks, or data sets of several tasks, whose images are among them, as stated; None: the
+    statement does not tell."""
     status: Status = "unverified"
     """Whether and how the wrapper's numbers were proved."""
     verified_with: str = ""

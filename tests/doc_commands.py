@@ -61,7 +61,7 @@ COMMANDS: dict[str, Run | Parse] = {
     "make test": INSTALLS,
     "make docs": INSTALLS,
     "pip install 'ultrabench-eval[slurm]'": INSTALLS,
-    "pip install 'ultrabench-eval[dicom,nifti,excel,parquet]'": INSTALLS,
+    "pip install 'ultrabench-eval[dicom,excel,parquet]'": INSTALLS,
     "pip install 'ultrabench-eval[ray]'": INSTALLS,
     "pip install 'ultrabench-eval[parquet]'": INSTALLS,
     "export UBENCH_DATA=DATA": Run(),

@@ -47,12 +47,14 @@ class Metric:
     higher_is_better: bool = True
     within: tuple[float, float] = (0.0, 1.0)
     places: int = 1
+    of_one: bool = True
+    """Of a percentage: whether it is a number in [0, 1]. A target in percent is not."""
     task_type: str = "classification"
 
     @property
     def scale(self) -> float:
-        """What it is multiplied by for a table: 100 for "%", 1 for the rest."""
-        return 100.0 if self.unit == "%" else 1.0
+        """What it is multiplied by for a table: 100 for a part of one, 1 for the rest."""
+        return 100.0 if self.unit == "%" and self.of_one else 1.0
 
     @property
     def in_unit(self) -> str:
@@ -74,7 +76,7 @@ class Metric:
 
 def of_task(metric: Metric, unit: str) -> Metric:
     """The metric with the unit of a task's targets, if it has that."""
-    return replace(metric, unit=unit) if metric.unit == OF_TASK else metric
+    return replace(metric, unit=unit, of_one=False) if metric.unit == OF_TASK else metric
 
 
 def of_sums(metric: Metric) -> OfSums:

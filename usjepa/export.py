@@ -135,4 +135,5 @@ def _checked(history: Mapping[str, Any]) -> dict[str, Any]:
         if missing := [key for key in keys if key not in given]:
             raise ValueError(f"{what} lacks {', '.join(missing)}")
     named = {tasks.split_name(name)[0] for name in frames["sets"]}
-    return {**history, "frames": {"saw": sorted(named & set(tasks.names())), **frames}}
+    known = {one for name in tasks.names() for one in (name, tasks.card(name).dataset)}
+    return {**history, "frames": {"saw": sorted(named & known), **frames}}

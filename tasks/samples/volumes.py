@@ -21,7 +21,7 @@ import numpy as np
 from tasks.samples.grey_levels import HINT, GreyLevels
 from tasks.samples.images import MAX_BYTES, MAX_PIXELS, changed
 from ultrabench_eval.core import hashing, names
-from ultrabench_eval.core.errors import UserError, not_installed
+from ultrabench_eval.core.errors import UserError
 
 NIFTI, META = (".nii", ".nii.gz"), (".mha", ".mhd")
 SUFFIXES = (*NIFTI, *META)
@@ -113,7 +113,7 @@ def facts(path: Path) -> VolumeFacts:
     """What a file's header tells; of MetaImage without the data.
 
     Raises:
-        UserError: it is damaged, has more dimensions than are read, or nibabel is not installed.
+        UserError: it is damaged, or has more dimensions than are read.
     """
     if suffix(path) in META:
         head, _ = _meta_header(path)
@@ -123,7 +123,7 @@ def facts(path: Path) -> VolumeFacts:
         frames, plain, spacing = head.frames, head.dtype.str == "|u1", head.spacing
         size = head.rows, head.columns
     else:
-        nibabel = _nibabel(path)
+        nibabel = _nibabel()
         try:
             image = nibabel.load(path)  # reads no values
             shape, dtype = image.shape, image.get_data_dtype()
@@ -187,7 +187,7 @@ def _decoded(path: Path, key: tuple[tuple[int, int], ...]) -> VolumeValues:
 
 
 def _nifti(path: Path) -> tuple[np.ndarray, list[bytes]]:
-    nibabel = _nibabel(path)
+    nibabel = _nibabel()
     facts(path)  # refuses what has more dimensions
     data = path.read_bytes()
     plain = data
@@ -303,11 +303,9 @@ def _meta(path: Path) -> tuple[np.ndarray, list[bytes]]:
     return values.astype(head.dtype.newbyteorder("="), copy=False), parts
 
 
-def _nibabel(path: Path) -> Any:
-    try:
-        import nibabel
-    except ImportError as error:
-        raise not_installed(path, "a NIfTI file", "nibabel", "nifti") from error
+def _nibabel() -> Any:
+    import nibabel  # here, because it is slow
+
     return nibabel
 
 

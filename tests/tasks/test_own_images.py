@@ -399,9 +399,7 @@ def test_the_data_beside_a_header_count(tmp_path: Path) -> None:
     assert one != other
 
 
-@pytest.mark.parametrize(
-    ("package", "name", "extra"), [("pydicom", "a.dcm", "dicom"), ("nibabel", "a.nii", "nifti")]
-)
+@pytest.mark.parametrize(("package", "name", "extra"), [("pydicom", "a.dcm", "dicom")])
 def test_packages_that_are_missing_are_named(
     tmp_path: Path,
     load: Callable[..., Task],

@@ -132,7 +132,9 @@ def seen(entry: Entry) -> str:
     if not isinstance(entry, Cell) or entry.synthetic or entry.random_weights:
         return "no" if isinstance(entry, Cell) else "not known"
     saw = {name.strip() for name in str(entry.model.get("saw") or "not known").split(",")}
-    if task_zoo.split_name(entry.coordinates.task)[0] in saw:
+    base = task_zoo.split_name(entry.coordinates.task)[0]
+    dataset = task_zoo.card(base).dataset if base in task_zoo.registry else ""
+    if {base, dataset} & saw:
         return "yes"
     return "not known" if "not known" in saw else "no"
 
