@@ -77,6 +77,14 @@ COMMANDS: dict[str, Run | Parse] = {
     ),
     "ubench run --plugin their_model.py --model theirs --task their.csv": Run(),
     "ubench run --model efficientnet-lite0 --task my_scans.csv": small(task="my_scans.csv"),
+    "ubench run --model efficientnet-lite0,usrc-jepa-nano,mean-mask,pixel-grid,position-pixels,"
+    "random-vit-tiny --task busbra-seg,psfhs --data DATA --seeds 5 --fractions 10,100 "
+    "--out runs/dense": Run(
+        {"--model": "mean-mask", "--task": "aul-liver", "--fractions": "100", "--seeds": "1"}
+    ),
+    "ubench run --model efficientnet-lite0 --task busbra-seg --data DATA --protocol wide.yaml": Run(
+        {"--model": "mean-mask", "--task": "aul-liver", "--protocol": "dense"}, ("--seeds", "1")
+    ),
     "ubench run --model efficientnet-lite0 --task my_masks.csv": Run(
         {"--model": "pixel-grid"}, ("--seeds", "1")
     ),

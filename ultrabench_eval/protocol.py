@@ -20,13 +20,13 @@ from ultrabench_eval.core.errors import UserError, did_you_mean
 if TYPE_CHECKING:
     from ultrabench_eval.probes.probe import Probe
 
-_STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
+STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 # Within these bounds a probe computes with finite numbers; the widest grids in use are far inside.
 _NUMBER = BeforeValidator(yaml_file.not_a_switch)
-_Count = Annotated[int, _NUMBER, Field(ge=1, le=10**6)]
+Count = Annotated[int, _NUMBER, Field(ge=1, le=10**6)]
 _Positive = Annotated[float, _NUMBER, Field(ge=1e-12, le=1e12)]
 _NotNegative = Annotated[float, _NUMBER, Field(ge=0, le=1e12)]
-_Grid = Annotated[tuple[_Positive, ...], Field(min_length=1, max_length=1000)]
+Values = Annotated[tuple[_Positive, ...], Field(min_length=1, max_length=1000)]
 
 
 def _own(given: Any) -> Any:
@@ -49,7 +49,7 @@ def _validated(probe: str, value: Any) -> Any:
     return TypeAdapter(kind).validate_python(value)
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class Gradient:
     """How a probe is trained step by step: `linear` and `attentive`.
 
@@ -58,14 +58,14 @@ class Gradient:
     """
 
     optimizer: Literal["adamw"] = "adamw"
-    learning_rates: _Grid = (1e-3,)
+    learning_rates: Values = (1e-3,)
     weight_decays: Annotated[tuple[_NotNegative, ...], Field(min_length=1, max_length=1000)] = (
         1e-4,
     )
-    batch_size: _Count = 32
-    max_epochs: _Count = 150
+    batch_size: Count = 32
+    max_epochs: Count = 150
     """Also the length of the cosine annealing of the learning rate, which ends at 0."""
-    patience: _Count = 15
+    patience: Count = 15
     """Training stops after so many epochs without a lower validation loss; the best epoch's
     weights are kept."""
 
@@ -75,7 +75,7 @@ class Gradient:
         return [(rate, decay) for rate in self.learning_rates for decay in self.weight_decays]
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class Protocol:
     """How probes are trained and selected. The defaults are the paper's.
 
@@ -92,12 +92,12 @@ class Protocol:
     """With a part of the training images, validation stays whole (as the paper has it) or is cut
     to the same part."""
     gradient: Gradient = Gradient()
-    costs: _Grid = tuple(10.0**power for power in range(-4, 5))
+    costs: Values = tuple(10.0**power for power in range(-4, 5))
     """`logistic`: C, the weight of the data against the squared norm of all classes' weights: that
     of scikit-learn; with two classes, for which that keeps one vector, half of it."""
-    penalties: _Grid = tuple(10.0**power for power in range(-6, 4))
+    penalties: Values = tuple(10.0**power for power in range(-6, 4))
     """`ridge`: weight of the squared norm, relative to the features' mean variance."""
-    neighbours: Annotated[tuple[_Count, ...], Field(min_length=1, max_length=1000)] = (
+    neighbours: Annotated[tuple[Count, ...], Field(min_length=1, max_length=1000)] = (
         *(1, 3, 5, 10, 20, 50, 100, 200),
     )
     """`knn`: numbers of neighbours."""

@@ -28,17 +28,17 @@ from ultrabench_eval.probes import dense_loss, dense_training
 from ultrabench_eval.probes.dense_training import MapData, MapNetworks, MapSettings
 from ultrabench_eval.probes.heads import Probes, Scaler, Stream
 from ultrabench_eval.probes.probe import Probe
-from ultrabench_eval.protocol import _STRICT, Protocol, _Count, _Grid
+from ultrabench_eval.protocol import STRICT, Protocol, Count, Values
 
 _FINER, _WIDTH, _LAST = 2, 64, 32
 
 
-@pydantic.dataclasses.dataclass(frozen=True, config=_STRICT)
+@pydantic.dataclasses.dataclass(frozen=True, config=STRICT)
 class DecoderSettings(MapSettings):
     """How the decoder is trained, and how its masks are made."""
 
-    learning_rates: _Grid = (3e-4, 1e-3, 3e-3)
-    max_epochs: _Count = 40
+    learning_rates: Values = (3e-4, 1e-3, 3e-3)
+    max_epochs: Count = 40
 
 
 @dataclass(frozen=True)

@@ -23,14 +23,14 @@ from ultrabench_eval.probes.dense_training import MapData, MapNetworks, MapSetti
 from ultrabench_eval.probes.heads import Probes, Scaler, Stream
 from ultrabench_eval.probes.linear import initial
 from ultrabench_eval.probes.probe import Probe
-from ultrabench_eval.protocol import _STRICT, Protocol, _Count
+from ultrabench_eval.protocol import STRICT, Protocol, Count
 
 
-@pydantic.dataclasses.dataclass(frozen=True, config=_STRICT)
+@pydantic.dataclasses.dataclass(frozen=True, config=STRICT)
 class DenseSettings(MapSettings):
     """How the linear dense probe is trained, and how its masks are made."""
 
-    finer: _Count = 1
+    finer: Count = 1
     """By how many times the grid on which the loss is taken is finer than the map's; logits are
     brought to it bilinearly. With 16, a map of stride 16 is trained at the input's own pixels, some
     hundred times as slow."""
@@ -128,6 +128,6 @@ PROBE = Probe(
     tried=lambda protocol: len(protocol.of("dense").settings),
     predicts="masks",
     reads="maps",
-    seconds=0.5,
+    seconds=0.02,
     gives=DenseProbes,
 )

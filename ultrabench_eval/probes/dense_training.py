@@ -27,7 +27,7 @@ from ultrabench_eval.probes import dense_loss
 from ultrabench_eval.probes.early_stopping import EarlyStopping
 from ultrabench_eval.probes.heads import DataOf, Head, Scaler, Stream, one_thread
 from ultrabench_eval.probes.linear import ADAM
-from ultrabench_eval.protocol import _STRICT, Gradient, _Count, _Grid
+from ultrabench_eval.protocol import STRICT, Gradient, Count, Values
 
 _BLOCK = 32  # images that are looked at together, which bounds the memory
 _HELD = 1 << 29  # numbers: a part's maps that are more stay in shards, others in memory as float32
@@ -36,14 +36,14 @@ MapData = DataOf[Features]
 """Maps [N, D, h, w] and [M, D, h, w], and their targets (`dense_loss`)."""
 
 
-@pydantic.dataclasses.dataclass(frozen=True, config=_STRICT)
+@pydantic.dataclasses.dataclass(frozen=True, config=STRICT)
 class MapSettings(Gradient):
     """How a probe of maps is trained, and how its masks are made."""
 
-    learning_rates: _Grid = (3e-3, 1e-2, 3e-2, 1e-1)
-    batch_size: _Count = 16
-    max_epochs: _Count = 40
-    patience: _Count = 8
+    learning_rates: Values = (3e-3, 1e-2, 3e-2, 1e-1)
+    batch_size: Count = 16
+    max_epochs: Count = 40
+    patience: Count = 8
     decision: Literal["argmax", "threshold"] = "argmax"
     """The headline's masks: the class of the highest logit, or the foreground's probability at or
     above a threshold that is chosen on validation. The other one is reported beside it."""
