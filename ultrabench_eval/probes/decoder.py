@@ -28,7 +28,7 @@ from ultrabench_eval.probes import dense_loss, dense_training
 from ultrabench_eval.probes.dense_training import MapData, MapNetworks, MapSettings
 from ultrabench_eval.probes.heads import Probes, Scaler, Stream
 from ultrabench_eval.probes.probe import Probe
-from ultrabench_eval.protocol import STRICT, Protocol, Count, Values
+from ultrabench_eval.protocol import STRICT, Count, Protocol, Values
 
 _FINER, _WIDTH, _LAST = 2, 64, 32
 

@@ -23,7 +23,7 @@ from ultrabench_eval.probes.dense_training import MapData, MapNetworks, MapSetti
 from ultrabench_eval.probes.heads import Probes, Scaler, Stream
 from ultrabench_eval.probes.linear import initial
 from ultrabench_eval.probes.probe import Probe
-from ultrabench_eval.protocol import STRICT, Protocol, Count
+from ultrabench_eval.protocol import STRICT, Count, Protocol
 
 
 @pydantic.dataclasses.dataclass(frozen=True, config=STRICT)

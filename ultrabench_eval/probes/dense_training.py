@@ -27,7 +27,7 @@ from ultrabench_eval.probes import dense_loss
 from ultrabench_eval.probes.early_stopping import EarlyStopping
 from ultrabench_eval.probes.heads import DataOf, Head, Scaler, Stream, one_thread
 from ultrabench_eval.probes.linear import ADAM
-from ultrabench_eval.protocol import STRICT, Gradient, Count, Values
+from ultrabench_eval.protocol import STRICT, Count, Gradient, Values
 
 _BLOCK = 32  # images that are looked at together, which bounds the memory
 _HELD = 1 << 29  # numbers: a part's maps that are more stay in shards, others in memory as float32
