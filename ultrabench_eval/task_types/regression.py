@@ -55,7 +55,7 @@ class Numbers:
 # ---- from sums ----------------------------------------------------------------------------------
 
 
-class _Part(IntEnum):
+class _Sum(IntEnum):
     """Place of each statistic of a sample with prediction p, target y and error e = p - y.
 
     Targets are counted from a number m near their mean: R2 is the same, and its difference of large
@@ -84,30 +84,30 @@ class _Part(IntEnum):
 
 def _mae(sums: np.ndarray) -> np.ndarray:
     """Mean absolute error."""
-    return _ratio(sums[..., _Part.ABSOLUTE], sums[..., _Part.COUNT])
+    return _ratio(sums[..., _Sum.ABSOLUTE], sums[..., _Sum.COUNT])
 
 
 def _rmse(sums: np.ndarray) -> np.ndarray:
     """Root mean square error."""
-    return np.asarray(np.sqrt(_ratio(sums[..., _Part.SQUARE], sums[..., _Part.COUNT])))
+    return np.asarray(np.sqrt(_ratio(sums[..., _Sum.SQUARE], sums[..., _Sum.COUNT])))
 
 
 def _bias(sums: np.ndarray) -> np.ndarray:
     """Mean of prediction minus target."""
-    return _ratio(sums[..., _Part.ERROR], sums[..., _Part.COUNT])
+    return _ratio(sums[..., _Sum.ERROR], sums[..., _Sum.COUNT])
 
 
 def _r2(sums: np.ndarray) -> np.ndarray:
     """1 less the squared errors over those of the mean target; NaN where targets are all equal."""
-    count, total = sums[..., _Part.COUNT], sums[..., _Part.TARGET]
-    spread = sums[..., _Part.TARGET_SQUARE] - _ratio(np.square(total), count)
-    return 1 - _ratio(sums[..., _Part.SQUARE], spread)
+    count, total = sums[..., _Sum.COUNT], sums[..., _Sum.TARGET]
+    spread = sums[..., _Sum.TARGET_SQUARE] - _ratio(np.square(total), count)
+    return 1 - _ratio(sums[..., _Sum.SQUARE], spread)
 
 
 def _deviation(sums: np.ndarray) -> np.ndarray:
     """Standard deviation of the errors, with N - 1; NaN of a single one."""
-    count, total = sums[..., _Part.COUNT], sums[..., _Part.ERROR]
-    squares = np.maximum(sums[..., _Part.SQUARE] - _ratio(np.square(total), count), 0)
+    count, total = sums[..., _Sum.COUNT], sums[..., _Sum.ERROR]
+    squares = np.maximum(sums[..., _Sum.SQUARE] - _ratio(np.square(total), count), 0)
     return np.asarray(np.sqrt(_ratio(squares, count - 1)))
 
 
@@ -123,13 +123,13 @@ def _upper_limit(sums: np.ndarray) -> np.ndarray:
 
 def _coverage(sums: np.ndarray) -> np.ndarray:
     """Part of the targets that are inside the conformal interval."""
-    return _ratio(sums[..., _Part.INSIDE], sums[..., _Part.CALIBRATED])
+    return _ratio(sums[..., _Sum.INSIDE], sums[..., _Sum.CALIBRATED])
 
 
 def _mae_of_mean(sums: np.ndarray) -> np.ndarray:
     """Mean absolute error of the mean target of validation, given for every sample."""
-    total = sums[..., _Part.CONSTANT]
-    return _ratio(total, np.where(total > 0, sums[..., _Part.COUNT], 0))
+    total = sums[..., _Sum.CONSTANT]
+    return _ratio(total, np.where(total > 0, sums[..., _Sum.COUNT], 0))
 
 
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
@@ -251,24 +251,24 @@ class Regression(TaskType):
         return {**stored, "predictions": stored["predictions"][:, keep]}
 
     def statistics(self, answers: np.ndarray, test: TestSet) -> Additive:
-        """Those of `_Part`, K = 9."""
+        """Those of `_Sum`, K = 9."""
         y = _values(test)
         middle = float(np.median(y))
         predicted, half_width, constant = np.moveaxis(answers, -1, 0)
         error = predicted - y
         calibrated = ~np.isnan(half_width)
         parts = {
-            _Part.COUNT: np.ones_like(error),
-            _Part.ERROR: error,
-            _Part.ABSOLUTE: np.abs(error),
-            _Part.SQUARE: np.square(error),
-            _Part.TARGET: np.broadcast_to(y - middle, error.shape),
-            _Part.TARGET_SQUARE: np.broadcast_to(np.square(y - middle), error.shape),
-            _Part.CALIBRATED: calibrated,
-            _Part.INSIDE: np.abs(error) <= np.where(calibrated, half_width, -1),
-            _Part.CONSTANT: np.nan_to_num(np.abs(constant - y)),
+            _Sum.COUNT: np.ones_like(error),
+            _Sum.ERROR: error,
+            _Sum.ABSOLUTE: np.abs(error),
+            _Sum.SQUARE: np.square(error),
+            _Sum.TARGET: np.broadcast_to(y - middle, error.shape),
+            _Sum.TARGET_SQUARE: np.broadcast_to(np.square(y - middle), error.shape),
+            _Sum.CALIBRATED: calibrated,
+            _Sum.INSIDE: np.abs(error) <= np.where(calibrated, half_width, -1),
+            _Sum.CONSTANT: np.nan_to_num(np.abs(constant - y)),
         }
-        return Additive.dense(np.stack([parts[place] for place in _Part], axis=-1))
+        return Additive.dense(np.stack([parts[place] for place in _Sum], axis=-1))
 
     def good(self, answers: np.ndarray, test: TestSet) -> np.ndarray:
         """The absolute error with a minus."""
