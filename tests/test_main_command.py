@@ -16,6 +16,7 @@ from test_cli import ubench
 import model_zoo
 import tasks as task_zoo
 import ultrabench_eval
+from tasks.release import SYNTHETIC_MARKER
 from ultrabench_eval import loading
 from ultrabench_eval.loading import NoData
 from ultrabench_eval.plan import forecast
@@ -147,6 +148,20 @@ def test_data_beside_you_are_found(
 def test_published_lists_are_no_data_of_a_task(data: Path) -> None:
     """They once made a root that holds them a root of BUTTERFLY."""
     assert task_zoo.names_at(data) == ["aul", "fatty_liver"]
+
+
+def test_less_than_half_of_a_release_is_measured_on_request_only(
+    tmp_path: Path, data: Path, phantom_root: Path
+) -> None:
+    (data / "aul").unlink()
+    shutil.copytree(phantom_root / "aul", data / "aul")
+    (data / "aul" / SYNTHETIC_MARKER).unlink()  # as if it were a copy of the release
+    run = words(tmp_path, "--model", "pixels", "--task", "aul", "--probe", "ridge")
+    done = ubench(*run, "--data", str(data))
+    assert done.returncode == 2
+    assert "of the 735 images of task 'aul', less than half; get the others, or" in done.stderr
+    assert not (tmp_path / "out").exists()
+    assert ubench(*run, "--data", str(data), "--partial").returncode == 0
 
 
 # ---- without data -------------------------------------------------------------------------------

@@ -109,6 +109,7 @@ def embed(
         device=device,
         dtype=dtype,
         accept_license=accept_license,
+        partial=True,
     )
     made, known = planned.models[model], planned.tasks[label]
     if isinstance(made, str) or isinstance(known, str):

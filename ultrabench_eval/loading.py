@@ -201,6 +201,7 @@ def make(
     dtype: str,
     accept_license: bool = False,
     compile: bool = False,
+    partial: bool = False,
 ) -> Plan:
     """Load and check every model and every task once.
 
@@ -217,6 +218,7 @@ def make(
         dtype: see `model_zoo.load`.
         accept_license: see `model_zoo.load`.
         compile: see `model_zoo.load`.
+        partial: whether a task may lack more than half of its release's images.
     """
     alone = len(models) == 1
     return Plan(
@@ -235,7 +237,9 @@ def make(
             for name in models
         },
         tasks={
-            task_zoo.label(name): _attempt(f"task '{name}'", _load_task, name, data, reading)
+            task_zoo.label(name): _attempt(
+                f"task '{name}'", _load_task, name, data, reading, partial
+            )
             for name in tasks
         },
     )
@@ -302,7 +306,7 @@ def _load_model(keep: bool, name: str, *options: Any) -> Model:
     return model
 
 
-def _load_task(name: str, data: Path | None, reading: Reading | None) -> Task:
+def _load_task(name: str, data: Path | None, reading: Reading | None, partial: bool) -> Task:
     if data is None and not task_zoo.is_manifest(name):
         raise UserError(
             "no data folder: pass --data ROOT or set UBENCH_DATA, where ROOT/aul, ROOT/busbra "
@@ -311,6 +315,12 @@ def _load_task(name: str, data: Path | None, reading: Reading | None) -> Task:
     task = task_zoo.load(name, data, reading)
     if task.card.type not in task_types.registry:
         raise UserError(f"task '{task.name}': {task_types.registry.unknown(task.card.type)}")
+    there = sum(map(len, task.splits.values())) + len(task.unused)
+    if not partial and not task.synthetic and 2 * there < (task.card.images or 0):
+        raise UserError(
+            f"{task.origin} has {there} of the {task.card.images:,} images of task '{task.name}', "
+            "less than half; get the others, or measure what is there with --partial"
+        )
     _ = task_types.get(task.card.type).every  # or two metrics have one name
     _ = task.fingerprint  # reads every file once, so an unreadable one shows now
     changed = prepare.differences(task, data) if data is not None else []

@@ -247,6 +247,7 @@ def prepare(request: Request, report: Report = lambda step: None) -> Ready:
         dtype=request.dtype,
         accept_license=request.accept_license,
         compile=request.compile,
+        partial=request.partial,
     )
     named = loading.resolve_names(request.tasks, ())
     for label, task in list(planned.tasks.items()):

@@ -304,6 +304,14 @@ class Request:
     )
     """"subset" cuts the validation images to the same part; None leaves what the protocols say,
     which is "whole" as in the paper."""
+    partial: bool = _asked(
+        False,
+        "--partial",
+        "Measure copies of releases that lack more than half of the images.",
+        kind=bool,
+        group="What is measured",
+    )
+    """Measure copies of releases that lack more than half of the images; else they are refused."""
     shard: str | None = _asked(
         None,
         "--shard",
