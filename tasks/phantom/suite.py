@@ -118,7 +118,7 @@ def write(
 
 
 def _release_of(task: str) -> str:
-    """The task whose folder a task is read from; a name that is none comes back."""
+    """The task whose folder `task` is read from; an unknown name is returned unchanged."""
     return task_zoo.card(task).dataset or task if task in task_zoo.registry else task
 
 
