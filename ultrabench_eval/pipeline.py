@@ -232,9 +232,7 @@ def prepare(request: Request, report: Report = lambda step: None) -> Ready:
     task_names = list(dict.fromkeys(task for _, task in pairs))
     if request.data == PHANTOM:
         bases = dict.fromkeys(task_zoo.split_name(name)[0] for name in task_names)
-        wanted = [
-            task_zoo.card(name).dataset or name for name in bases if name in task_zoo.BUILT_IN
-        ]
+        wanted = [task_zoo.home(name) for name in bases if name in task_zoo.BUILT_IN]
         root = phantom_root(cache, wanted, report)
     report(Step("plan"))
     planned = loading.make(
