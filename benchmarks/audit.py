@@ -39,7 +39,7 @@ PARTS = ((0.0, 0.0), (0.3, 0.0), (0.0, 0.3), (0.3, 0.3))  # of a real image, 70 
 
 
 def sets(data: Path, folders: list[Path]) -> Iterator[tuple[str, list[collection.Entry]]]:
-    for name in tasks.BUILT_IN:
+    for name in tasks.OF_THE_PAPER:
         if (data / name).is_dir():
             yield name, collection.of_task(tasks.load(name, data))
     for folder in folders:

@@ -82,7 +82,7 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=768)
     options = parser.parse_args()
     whole, rows = Clock(), []
-    for name in tasks.BUILT_IN:
+    for name in tasks.OF_THE_PAPER:
         card, clock = tasks.card(name), Clock()
         for probe in options.probes.split(","):
             for how in options.protocols.split(","):

@@ -24,6 +24,7 @@ __all__ = [
     "describe",
     "file_label",
     "folder_of",
+    "home",
     "is_folder",
     "is_manifest",
     "is_table",
@@ -86,8 +87,8 @@ def names_at(root: Path) -> list[str]:
     found = [
         name
         for name in names()
-        for home in [_folder(name)]
-        if name in held or ((home == name or home not in registry) and (root / home).is_dir())
+        for folder in [home(name)]
+        if name in held or ((folder == name or folder not in registry) and (root / folder).is_dir())
     ]
     if not found:
         raise UserError(
@@ -106,7 +107,7 @@ def folder_of(name: str, root: Path) -> Path:
     Raises:
         UserError: several folders hold it.
     """
-    exact = root / _folder(name)
+    exact = root / home(name)
     if exact.is_dir() or not root.is_dir():
         return exact
     found = [folder for folder in _others(root) if {name, exact.name} & _tasks_of(folder)]
@@ -118,8 +119,8 @@ def folder_of(name: str, root: Path) -> Path:
     return found[0] if found else exact
 
 
-def _folder(name: str) -> str:
-    """What the folder of a task in a data root is called."""
+def home(name: str) -> str:
+    """What the folder of a task in a data root is called; an unknown name comes back as it is."""
     return (card(name).dataset if name in registry else "") or name
 
 
@@ -164,12 +165,19 @@ def card(name: str) -> TaskCard:
 
 
 def describe(name: str) -> dict[str, Any]:
-    """A task's card as plain data, with all the ways to split it."""
-    known = dataclasses.asdict(card(name))
+    """A task's card as plain data, with all the ways to split it and how to get its images."""
+    from tasks.obtain import sources
+
+    known = {**dataclasses.asdict(card(name)), "dataset": home(name)}
     del known["licence_kind"]  # for programs; `licence` tells a person
     if known["rule"] is not None:
         known["rule"] = known["rule"]._asdict()
-    return {"name": name, **known, "splits": ways_to_split(name)}
+    return {
+        "name": name,
+        **known,
+        "splits": ways_to_split(name),
+        "download": sources.steps(name, home(name)),
+    }
 
 
 def split_name(name: str) -> tuple[str, str | None]:

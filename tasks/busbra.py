@@ -53,8 +53,8 @@ _TUMOUR = dataclasses.replace(
     dataset="busbra",
     paper_counts=None,
     splits={
-        "published": "that of the classification task: one view a patient; no split of the masks "
-        "is published",
+        "rule": "ours, because none of the masks is published: that of task busbra, one view per "
+        "patient",
         "all-images": CARD.splits["all-images"],
     },
 )

@@ -36,7 +36,7 @@ CARD = TaskCard(
     patients=600,
     rule=Rule("class", seed=42, validation=0.125, test=0.2),
     splits={
-        "published": "none is published: ours, stratified by class, 20 % for test and 10 % for "
+        "rule": "ours, because none is published: stratified by class, 20 % for test and 10 % for "
         "validation, seed 42",
     },
 )

@@ -39,7 +39,7 @@ CARD = TaskCard(
     ),
     rule=Rule("group", seed=42, validation=0.25, test=0.2),
     splits={
-        "published": "none is published: ours over whole cases, 20 % for test and 20 % for "
+        "rule": "ours, because none is published: whole cases, 20 % for test and 20 % for "
         "validation, seed 42; cases that share an equal file count as one",
     },
 )
@@ -63,7 +63,8 @@ def read(folder: Path) -> Task:
     images = release.Folder(base)
     outlines: dict[str, list[np.ndarray] | None] = {}
     cases: dict[str, str] = {}
-    for path in sorted(base.glob("*.xml"), key=_numbers):
+    files_of_cases = {path.stem: path for path in release.files_in(base, (".xml",))}
+    for path in sorted(files_of_cases.values(), key=_numbers):
         for number, points in _outlines(path).items():
             name = f"{path.stem}_{number}.jpg"
             outlines[name], cases[name] = points, path.stem
@@ -77,7 +78,7 @@ def read(folder: Path) -> Task:
         size = size_of(item.image)
         if not points or not all(polygons.within(one, size) for one in points):
             return None
-        return PolygonMask(item.image, points, base / f"{cases[item.image.name]}.xml")
+        return PolygonMask(item.image, points, files_of_cases[cases[item.image.name]])
 
     train, validation, test = splits.draw(items, CARD.rule, folder)
     return splits.assemble_masks(
@@ -95,7 +96,9 @@ def read(folder: Path) -> Task:
 def _find(folder: Path) -> Path:
     """The directory at or below `folder` that holds XML files and images."""
     for place in release.candidates(folder, ()):
-        if any(place.glob("*.xml")) and any(place.glob("*_*.[jJ][pP][gG]")):
+        if release.files_in(place, (".xml",)) and any(
+            "_" in path.stem for path in release.files_in(place, (".jpg",))
+        ):
             return place
     raise UserError(
         f"{folder} does not hold the release: no folder at or below it has <case>.xml and "

@@ -36,7 +36,7 @@ CARD = TaskCard(
     images=999,
     rule=Rule("group", seed=42, validation=0.1, test=0.2),
     splits={
-        "rule": "ours, for none is published: by fetus, 0.2 for test, then 0.1 for validation, "
+        "rule": "ours, because none is published: by fetus, 0.2 for test, then 0.1 for validation, "
         "seed 42, over the fetuses 0 to 805 whether they are there or not"
     },
 )
@@ -54,7 +54,7 @@ CARDS = {
     ),
 }
 
-TABLE = "training_set_pixel_size_and_HC.csv"
+_, TABLE = release.MARKS["hc18"]
 COLUMNS = ("filename", "pixel size(mm)", "head circumference (mm)")
 FETUSES = 806  # of the release: 000 to 805
 
@@ -128,9 +128,12 @@ def _drawn(folder: Path, items: Sequence[Item]) -> _Drawn:
 
 def _rows(folder: Path) -> list[_Row]:
     """Rows of the table in file order."""
-    base = release.find(folder, *release.MARKS["hc18"], source=f"HC18 (training_set/, {TABLE})")
-    table = release.inside(base, TABLE)
-    images = release.Folder(release.inside(base, "training_set"))
+    # The record has the table beside the archive of the images, so that they may lie apart.
+    images, table = (
+        release.inside(release.find(folder, mark, source=f"HC18 (training_set/, {TABLE})"), mark)
+        for mark in release.MARKS["hc18"]
+    )
+    files = release.Folder(images)
     rows = []
     reader = csv.DictReader(release.read_text(table).splitlines())
     for row in reader:
@@ -145,6 +148,6 @@ def _rows(folder: Path) -> list[_Row]:
                 f"{table}, line {reader.line_num}: it lacks {', '.join(COLUMNS)} (NNN_HC.png "
                 "and two positive numbers); copy the file again from the release"
             )
-        image = release.image(images / file, f"training_set/{file}")
+        image = release.image(files / file, f"training_set/{file}")
         rows.append(_Row(image, match[1], pixel, circumference))
     return rows

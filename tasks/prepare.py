@@ -1,7 +1,7 @@
 """From a download to a task that can be traced: unpack, read, check, write down.
 
-ROOT/<task>/                    the release as it was downloaded
-ROOT/<task>/unpacked/           its archives, unpacked
+ROOT/<release>/                 the release as it was downloaded; mostly called as the task is
+ROOT/<release>/unpacked/        its archives, unpacked
 ROOT/prepared/<task>/           what was made of it:
     splits.csv                  every image with label, split, group and hash (`tasks.split_files`)
     report.md                   counts beside the published ones, why they differ, problems
@@ -25,13 +25,14 @@ from tasks.obtain.download import SOURCES, fetch
 from tasks.obtain.sources import Manual
 from tasks.recognise import PREPARED
 from tasks.split_files import UNUSED, SplitRow
+from tasks.splits import PUBLISHED
 from tasks.task import Task
 from ultrabench_eval.core import files
 from ultrabench_eval.core.errors import UserError, not_found
 
 UNPACKED = "unpacked"
 SHEET = 48  # images on the contact sheet
-NOTHING = "nothing"
+NOTHING, NO_ROOT = "nothing", "no data root"
 
 Progress = Callable[[int, int], None]
 
@@ -55,9 +56,10 @@ class Overview(NamedTuple):
 
 
 def overview(root: Path | None) -> list[Overview]:
-    """A line for each folder of a data root that has a known source."""
+    """A line for each task whose source is known, and one for UltraBench's split files."""
     lines = []
-    for name, given in SOURCES.items():
+    for name in (*tasks.BUILT_IN, PUBLISHED):
+        given = SOURCES[tasks.home(name)]
         by_hand = any(isinstance(source, Manual) for source in given)
         known = name in tasks.registry
         licence = tasks.card(name).licence if known else "; ".join(s.licence for s in given)
@@ -65,7 +67,7 @@ def overview(root: Path | None) -> list[Overview]:
         if not by_hand and any(source.consent for source in given):
             how = "with --accept-license"
         made = root is not None and record(name, root).is_file()
-        there = "no data root" if root is None else state(name, root)
+        there = NO_ROOT if root is None else state(name, root)
         lines.append(Overview(name, there, made, how, licence))
     return lines
 
@@ -84,7 +86,7 @@ def state(name: str, root: Path) -> str:
 def is_there(name: str, root: Path) -> bool:
     """Whether a data root holds a task's images; archives that are still packed do not count."""
     found = state(name, root)
-    if not found.startswith("packed") or name not in SOURCES:
+    if not found.startswith("packed") or tasks.home(name) not in SOURCES:
         return found != NOTHING
     return any(one.held for one in recognise.releases(tasks.folder_of(name, root), [name]))
 
@@ -95,10 +97,10 @@ def download(
     accept: bool = False,
     progress: Progress = lambda done, total: None,
 ) -> Path:
-    """Fetch a release, or UltraBench's split files, into ROOT/<name>; goes on where it was.
+    """Fetch a release, or UltraBench's split files, into its folder; resumes what was interrupted.
 
     Args:
-        name: of `SOURCES`.
+        name: a task whose source is known, or a name of `SOURCES`.
         root: data root.
         accept: consent to the terms of the release.
         progress: called with bytes here and in all of the file at hand (0: not told).
@@ -106,14 +108,15 @@ def download(
     Raises:
         UserError: no consent, to be had by hand only (the steps are told), or it failed.
     """
-    for source in SOURCES[name]:
+    folder = root / tasks.home(name)
+    for source in SOURCES[folder.name]:
         fetch(
             source,
-            root / name,
+            folder,
             accept=accept,
             progress=lambda file, done, total: progress(done, total or 0),
         )
-    return root / name
+    return folder
 
 
 def record(name: str, root: Path) -> Path:
@@ -155,7 +158,7 @@ def prepare(
     Args:
         name: a task's name, with other splits or without.
         root: data root.
-        given: archives, files or folders of the release, to be put into ROOT/<task>. Default:
+        given: archives, files or folders of the release, to be put into ROOT/<release>. Default:
             what lies there.
         progress: called with images done and in all.
 
@@ -180,8 +183,8 @@ def prepare(
 
 
 def _unpack(name: str, root: Path, given: Sequence[Path]) -> None:
-    """Put a release into ROOT/<task>, or unpack the archives that lie there; once."""
-    target = root / name if given else tasks.folder_of(name, root)
+    """Put a release into ROOT/<release>, or unpack the archives that lie there; once."""
+    target = root / tasks.home(name) if given else tasks.folder_of(name, root)
     for path in given:
         if not path.exists():
             raise not_found(f"release of '{name}'", path, "give what was downloaded")

@@ -29,6 +29,7 @@ CARD = TaskCard(
     ),
     images=1358,
     patients=1124,
+    ultrabench_counts=(977, 109, 272),
     rule=Rule("image", seed=42, validation=0.1, test=0.2),
     splits={
         "published": "UltraBench's published test set; validation by its rule",
@@ -52,9 +53,7 @@ def read(folder: Path, how: str = "published") -> Task:
     base = release.find(folder, *release.MARKS["psfhs"], source="PSFHS (image_mha/, label_mha/)")
     images, masks = (release.Folder(release.inside(base, mark)) for mark in release.MARKS["psfhs"])
     there = {
-        path.stem: _item(images, path.stem)
-        for path in sorted(images.path.iterdir())
-        if path.suffix.lower() == ".mha" and not path.name.startswith(".")
+        path.stem: _item(images, path.stem) for path in release.files_in(images.path, (".mha",))
     }
     if how == "rule":
         train, validation, test = splits.draw(list(there.values()), CARD.rule, folder)

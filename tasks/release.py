@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -115,16 +115,21 @@ def _entries(directory: Path) -> dict[str, Path]:
     return entries
 
 
-def images_in(directory: Path) -> list[Path]:
-    """Image files of a directory, by name; suffixes in any case.
+def files_in(directory: Path, suffixes: Collection[str]) -> list[Path]:
+    """Files of a directory with one of these suffixes (".xml"), in any case; by name.
 
-    Hidden and `._` files are passed over, and masks that lie beside their images.
+    Hidden and `._` files are passed over.
     """
-    return without_masks(
+    return [
         path
         for path in sorted(directory.iterdir())
-        if path.suffix.lower() in _IMAGE_SUFFIXES and not path.name.startswith(".")
-    )
+        if path.suffix.lower() in suffixes and not path.name.startswith(".")
+    ]
+
+
+def images_in(directory: Path) -> list[Path]:
+    """Image files of a directory as `files_in` lists them, without masks beside their images."""
+    return without_masks(files_in(directory, _IMAGE_SUFFIXES))
 
 
 def walk(folder: Path, suffix: str) -> Iterator[Path]:

@@ -148,7 +148,7 @@ def test_a_licence_is_told_alike_wherever_it_is_told() -> None:
     cards = json.loads(ubench("tasks", "--json").output)
     terms = {one["name"]: one["licence"] for one in listed if one["name"] != "ultrabench_splits"}
     assert terms == {one["name"]: one["licence"] for one in cards if one["name"] in terms}
-    assert len(terms) == 8
+    assert terms.keys() == set(task_zoo.BUILT_IN)
     assert "no data root" in ubench("data", "list").output
 
 
@@ -189,6 +189,9 @@ def test_download_says_what_is_next(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert [folder.name for _, folder, _ in asked] == ["aul", "ultrabench_splits"]
     assert asked[0][0] in download.SOURCES["aul"]
     assert done.output.count("next: ubench data prepare aul") == 1
+    done = ubench("data", "download", "hc18-hc,psfhs", "--data", tmp_path)
+    assert [folder.name for _, folder, _ in asked[2:]] == ["hc18", "psfhs"]
+    assert "next: ubench data prepare hc18-hc " in done.output
 
 
 def test_without_a_data_root(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -197,6 +200,20 @@ def test_without_a_data_root(monkeypatch: pytest.MonkeyPatch) -> None:
         done = ubench("data", command, "aul")
         assert isinstance(done.exception, UserError)
         assert "--data ROOT" in str(done.exception)
+
+
+def test_tasks_say_what_is_predicted_and_where_to_get_them() -> None:
+    listed = ubench("tasks").output
+    for wanted in ("8 classes", "mask, 3 regions", "mask, 1 region ", "number (mm)"):
+        assert wanted in listed
+    shown = ubench("tasks", "busi-seg").output
+    assert "Put it into DATA/busi." in shown
+    assert "classes" not in ubench("tasks", "hc18-hc").output
+    for name in task_zoo.BUILT_IN:
+        told = json.loads(ubench("tasks", name, "--json").output)["download"]
+        assert told[-1].startswith("Terms of http"), name
+    refused = str(ubench("data", "download", "camus-ef", "--data", "x").exception)
+    assert "Put it into x/camus" in refused
 
 
 def test_tasks_as_data_for_programs() -> None:

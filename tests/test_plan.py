@@ -139,6 +139,7 @@ def test_data_that_are_there_in_part_are_mended_otherwise(tmp_path: Path) -> Non
     assert remedies.for_data("aul@rule", tmp_path) == f"ubench data prepare aul --data {tmp_path}"
     assert remedies.for_data("busbra", tmp_path) == f"ubench data check busbra --data {tmp_path}"
     assert remedies.for_data("gbcu", None) == "ubench data download gbcu --data FOLDER"
+    assert remedies.for_data("hc18-hc", None) == "ubench data download hc18-hc --data FOLDER"
     assert remedies.for_data("theirs", None) == ""
 
 

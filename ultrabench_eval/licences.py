@@ -40,6 +40,6 @@ def of_data(name: str) -> Terms:
     if base not in task_zoo.registry:
         return Terms("data", name, "unknown", "your own: not stated")
     card = task_zoo.card(base)
-    consent = (source.consent for source in SOURCES.get(base, ()) if source.consent)
+    consent = (source.consent for source in SOURCES.get(task_zoo.home(base), ()) if source.consent)
     kind = card.licence_kind or licence_kind.of_name(card.licence)
     return Terms("data", name, kind, "; ".join([card.licence, *consent]))

@@ -218,7 +218,7 @@ def prepare(request: Request, report: Report = lambda step: None) -> Ready:
     task_names = _served(request, task_names, grid, notes)
     absent = _absent(request, task_names, root)
     task_names = [name for name in task_names if name not in absent]
-    # Without a task of the paper there is no mean over its tasks; nobody expects all others.
+    # A missing task of the paper leaves its mean blank; nobody expects to have all the others.
     others = [name for name in absent if task_zoo.split_name(name)[0] not in task_zoo.OF_THE_PAPER]
     absent = {name: how for name, how in absent.items() if name not in others}
     if others and task_names:
@@ -232,9 +232,7 @@ def prepare(request: Request, report: Report = lambda step: None) -> Ready:
     task_names = list(dict.fromkeys(task for _, task in pairs))
     if request.data == PHANTOM:
         bases = dict.fromkeys(task_zoo.split_name(name)[0] for name in task_names)
-        wanted = [
-            task_zoo.card(name).dataset or name for name in bases if name in task_zoo.BUILT_IN
-        ]
+        wanted = [task_zoo.home(name) for name in bases if name in task_zoo.BUILT_IN]
         root = phantom_root(cache, wanted, report)
     report(Step("plan"))
     planned = loading.make(

@@ -51,14 +51,15 @@ def for_data(name: str, root: Path | None, reason: str = "") -> str:
     if PUBLISHED in reason:
         return f"ubench data download {PUBLISHED} --data {root or 'FOLDER'}"
     at = f"{base} --data {root or 'FOLDER'}"
-    if base not in SOURCES:  # someone's own, of which the sentence tells what is wrong
+    sources = SOURCES.get(task_zoo.home(base))
+    if sources is None:  # someone's own, of which the sentence tells what is wrong
         return f"ubench tasks {base}" if base in task_zoo.registry else ""
     state = next((one.state for one in prepare.overview(root) if one.name == base), "")
     if state.startswith("packed"):
         return f"ubench data prepare {at}"
     if state == "there":
         return f"ubench data check {at}"
-    consent = any(source.consent for source in SOURCES[base])
-    by_hand = any(isinstance(source, Manual) for source in SOURCES[base])
+    consent = any(source.consent for source in sources)
+    by_hand = any(isinstance(source, Manual) for source in sources)
     # Those that need a browser: the command tells the steps.
     return f"ubench data download {at}{' --accept-license' if consent and not by_hand else ''}"

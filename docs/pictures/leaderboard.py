@@ -14,7 +14,7 @@ import pandas as pd
 from ultrabench_eval.core import drawing
 from ultrabench_eval.report.drawings import canvas
 from ultrabench_eval.report.look import look
-from ultrabench_eval.report.results.entries import FLOORS, Labels
+from ultrabench_eval.report.results.entries import CONTROLS, Labels
 from ultrabench_eval.stats import paired
 
 HERE = Path(__file__).parent
@@ -30,7 +30,7 @@ TITLE = (
 
 def main(out: Path) -> None:
     """Write the picture."""
-    labels = Labels(RANDOM, frozenset(FLOORS["classes"].split(",")), frozenset())
+    labels = Labels(RANDOM, frozenset(CONTROLS["classes"].split(",")), frozenset())
     scores = _scores()
     order = _order(scores, labels)
     styles = canvas.styles(order, labels)

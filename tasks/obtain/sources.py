@@ -76,7 +76,7 @@ class Manual(ReleaseSource):
     """One sentence each, in order."""
 
 
-# By the name of the folder in the data root: the tasks, and UltraBench's split files.
+# By the name of the folder in the data root (`tasks.home`); UltraBench's split files too.
 SOURCES: dict[str, tuple[ReleaseSource, ...]] = {
     "aul": (
         ZenodoRecord(
@@ -113,6 +113,22 @@ SOURCES: dict[str, tuple[ReleaseSource, ...]] = {
             ),
         ),
     ),
+    "busi": (
+        Manual(
+            page="https://scholar.cu.edu.eg/?q=afahmy/pages/dataset",
+            licence="not stated",
+            consent="No licence is stated: use it for research, and cite the paper.",
+            steps=(
+                "Download Dataset_BUSI.zip from the page, in a browser.",
+                "Unpack it; the folder Dataset_BUSI_with_GT holds benign/, malignant/ and normal/ "
+                "with <class> (n).png and <class> (n)_mask.png.",
+            ),
+            unverified=(
+                "page: by many repositories of users; terms: by users, free for research with a "
+                "citation",
+            ),
+        ),
+    ),
     "butterfly": (
         Manual(
             page="https://github.com/ButterflyNetwork/MITGrandHack2018",
@@ -128,6 +144,40 @@ SOURCES: dict[str, tuple[ReleaseSource, ...]] = {
                 "Unpack all three side by side.",
             ),
             verified=("terms and files: README of the repository, UltraBench's downloader",),
+        ),
+    ),
+    "camus": (
+        Manual(
+            page="https://www.creatis.insa-lyon.fr/Challenge/camus/index.html",
+            licence="CC BY-NC-SA 4.0",
+            consent="Reported as CC BY-NC-SA 4.0: no commercial use; a paper that uses it must "
+            "cite the article.",
+            steps=(
+                "Follow the page to the database at "
+                "https://humanheart-project.creatis.insa-lyon.fr/database, and register there if "
+                "it asks you to.",
+                "Download the collection CAMUS_public (NIfTI), not the older .mhd files.",
+                "Unpack it; the folder CAMUS_public holds database_nifti/ and database_split/.",
+            ),
+            verified=(
+                "page: README of UltraBench",
+                "citation: MANDATORY_CITATION.md of the .mhd release",
+            ),
+            unverified=("database, registration and licence: by repositories of users",),
+        ),
+    ),
+    "ddti": (
+        Manual(
+            page="http://cimalab.unal.edu.co/applications/thyroid/",
+            licence="not stated",
+            consent="No licence is stated; the paper calls it an open access database.",
+            steps=(
+                "Download the archive of all cases from the page, in a browser (the address has "
+                "changed over the years; the older one is "
+                "http://cimalab.intec.co/applications/thyroid/).",
+                "Unpack it; the folder holds <case>.xml and <case>_<number>.jpg side by side.",
+            ),
+            unverified=("page: by repositories of users; it was not seen",),
         ),
     ),
     "fatty_liver": (
@@ -160,6 +210,18 @@ SOURCES: dict[str, tuple[ReleaseSource, ...]] = {
             ),
         ),
     ),
+    "hc18": (
+        ZenodoRecord(
+            page="https://zenodo.org/records/1327317",
+            licence="CC BY 4.0",
+            record=1327317,
+            files=("training_set.zip", "training_set_pixel_size_and_HC.csv"),
+            unverified=(
+                "record, files and licence: repositories of users, one of which gives "
+                "training_set.zip the MD5 00eb8198b9a505b2b3a6dfc740382497",
+            ),
+        ),
+    ),
     "mmotu": (
         Manual(
             page="https://github.com/cv516Buaa/MMOTU_DS2Net",
@@ -175,6 +237,22 @@ SOURCES: dict[str, tuple[ReleaseSource, ...]] = {
                 "figshare article 25058690 is cited by eight repositories of users as MMOTU under "
                 "CC BY 4.0; who put it there, and whether the lists are in it, is not known",
             ),
+        ),
+    ),
+    "open-kidney": (
+        Manual(
+            page="https://rsingla.ca/kidneyUS/",
+            licence="CC BY-NC-SA",
+            consent="Reported as CC BY-NC-SA: no commercial use; the images are given to those who "
+            "register.",
+            steps=(
+                "Register by the form on the page; the authors answer with a link to the images.",
+                "Unpack the images into images/.",
+                "Copy the folder labels/ of https://github.com/rsingla92/kidneyUS beside it "
+                "(reviewed_labels_1.csv, reviewed_masks_1/capsule/).",
+            ),
+            verified=("page: README of UltraBench", "labels: the repository"),
+            unverified=("licence and registration: by users; the page was not seen",),
         ),
     ),
     "pocus": (
@@ -197,6 +275,35 @@ SOURCES: dict[str, tuple[ReleaseSource, ...]] = {
                 "licences: the table and README of the repository",
             ),
             unverified=("whether later commits change these folders",),
+        ),
+    ),
+    "psfhs": (
+        ZenodoRecord(
+            page="https://zenodo.org/records/10969427",
+            licence="CC BY 4.0",
+            record=10969427,
+            files=("PSFHS.zip",),
+            verified=("record: README and downloader of UltraBench",),
+            unverified=(
+                "licence: two repositories of users say CC BY 4.0",
+                "file: by a user, with the SHA-256 "
+                "3f4a8126c84640e4d1b8a4e296d0dfd599cea6529b64b9ee00e5489bfd17ea95",
+            ),
+        ),
+    ),
+    "stanford-thyroid": (
+        Manual(
+            page="https://stanfordaimi.azurewebsites.net/datasets/"
+            "a72f2b02-7b53-4c5d-963c-d7253220bfd5",
+            licence="by agreement only; not to be passed on",
+            consent="Stanford's research use agreement.",
+            steps=(
+                "Sign in on the page (Thyroid Ultrasound Cine-clip) and accept the agreement.",
+                "Download the folder thyroidultrasoundcineclip; it holds dataset.hdf5 and "
+                "metadata.csv.",
+            ),
+            verified=("page and files: README and reader of UltraBench",),
+            unverified=("terms: the page itself was not seen",),
         ),
     ),
     "tn5000": (
@@ -223,3 +330,21 @@ SOURCES: dict[str, tuple[ReleaseSource, ...]] = {
         ),
     ),
 }
+
+
+def steps(task: str, folder: str) -> list[str]:
+    """How to get the images of a task: sentences and commands; none if no source is known.
+
+    Args:
+        task: its name.
+        folder: what its folder of a data root is called.
+    """
+    told = []
+    for source in SOURCES.get(folder, ()):
+        if isinstance(source, Manual):
+            told += [*source.steps, f"Put it into DATA/{folder}."]
+        else:
+            consent = " --accept-license" if source.consent else ""
+            told.append(f"ubench data download {task} --data DATA{consent}")
+        told.append(f"Terms of {source.page}: {source.consent or source.licence}")
+    return told

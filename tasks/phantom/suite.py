@@ -96,7 +96,7 @@ def write(
     out = Path(out)
     if size not in SIZES:
         raise UserError(f"unknown phantom size '{size}'; choose one of {', '.join(SIZES)}")
-    wanted = list(dict.fromkeys(map(_release_of, TASKS if tasks is None else tasks)))
+    wanted = list(dict.fromkeys(map(task_zoo.home, TASKS if tasks is None else tasks)))
     for task in wanted:
         if task not in _FOLDERS:
             raise UserError(
@@ -115,11 +115,6 @@ def write(
         for task, folder, planner in todo:
             _fill(folder, planner, SIZES[size], identity, task, progress)
     return out
-
-
-def _release_of(task: str) -> str:
-    """The task whose folder a task is read from; a name that is none comes back."""
-    return task_zoo.card(task).dataset or task if task in task_zoo.registry else task
 
 
 def _is_complete(folder: Path, identity: dict[str, Any]) -> bool:

@@ -25,11 +25,6 @@ from ultrabench_eval.core.errors import UserError
 IMAGES = {".png", ".jpg", ".jpeg"}
 
 
-def folder(name: str) -> str:
-    """Of a task's release."""
-    return tasks.card(name).dataset or name
-
-
 @pytest.fixture(scope="module")
 def plain(phantom_root: Path) -> dict[str, Task]:
     return {name: tasks.load(name, phantom_root) for name in tasks.BUILT_IN}
@@ -41,7 +36,7 @@ def copy(phantom_root: Path, tmp_path: Path) -> Callable[[str], Path]:
 
     def copied(name: str) -> Path:
         root = tmp_path / "a root (1)"
-        for part in (folder(name), PUBLISHED):
+        for part in (tasks.home(name), PUBLISHED):
             files = [path for path in sorted((phantom_root / part).rglob("*")) if path.is_file()]
             random.Random(1).shuffle(files)
             for path in files:
@@ -108,7 +103,7 @@ def test_names_in_capitals_are_the_same_release(
 ) -> None:
     """But of POCUS, where UltraBench tells .MP4 from .mp4, and DDTI, whose .xml are looked for."""
     root = copy(name)
-    base = root / folder(name)
+    base = root / tasks.home(name)
     for path in sorted(base.rglob("*"), reverse=True):  # the deepest first
         path.rename(path.with_name(path.name.upper()))
     for path in base.rglob("SYNTHETIC.JSON"):
@@ -123,7 +118,7 @@ def test_leftovers_and_masks_beside_images_are_no_images(
 ) -> None:
     """But of BUSI, whose own masks have such names."""
     root = copy(name)
-    base = root / folder(name)
+    base = root / tasks.home(name)
     for path in sorted(base.rglob("*")):
         if path.suffix.lower() in IMAGES:
             (path.parent / f"._{path.name}").write_bytes(b"\0\5\x16\7")
@@ -142,7 +137,7 @@ PARTS = ("camus", "ddti", "fatty_liver", "pocus", "stanford-thyroid")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [n for n in tasks.BUILT_IN if folder(n) not in PARTS])
+@pytest.mark.parametrize("name", [n for n in tasks.BUILT_IN if tasks.home(n) not in PARTS])
 def test_an_image_that_stands_in_test_too_is_told(
     copy: Callable[[str], Path], plain: dict[str, Task], name: str
 ) -> None:

@@ -133,7 +133,7 @@ def made(root: Path, tool: Path) -> Callable[[str], Path]:
     @cache
     def of(command: str) -> Path:
         name, below = next(
-            (tasks.card(tasks.split_name(name)[0]).dataset or tasks.split_name(name)[0], o.below)
+            (tasks.home(tasks.split_name(name)[0]), o.below)
             for name, o in ORACLES.items()
             if o.command == command
         )

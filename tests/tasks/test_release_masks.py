@@ -180,6 +180,15 @@ def test_psfhs_without_a_mask_or_an_image(copy: Copy) -> None:
         tasks.load("psfhs", root).test.masks[0].read()
 
 
+def test_hc18_as_its_record_unpacks(copy: Copy) -> None:
+    """The table lies beside the archive of the images."""
+    root = copy("hc18")
+    plain = tasks.load("hc18", root)
+    (root / "hc18/unpacked").mkdir()
+    (root / "hc18/training_set").rename(root / "hc18/unpacked/training_set")
+    assert tasks.load("hc18", root).fingerprint == plain.fingerprint
+
+
 def test_hc18_is_told_in_millimetres(copy: Copy) -> None:
     root = copy("hc18")
     task = tasks.load("hc18-hc", root)

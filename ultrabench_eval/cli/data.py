@@ -22,7 +22,7 @@ def phantom(
     task: Annotated[str, typer.Option(help="Tasks, comma-separated, or 'all'.")] = "all",
     as_json: options.Json = False,
 ) -> None:
-    """Simulate eight SYNTHETIC datasets in the layouts of the eight original releases."""
+    """Simulate SYNTHETIC datasets in the layouts of the original releases."""
     from tasks import phantom as suite
     from ultrabench_eval.loading import resolve_names
     from ultrabench_eval.pipeline import Step
@@ -82,7 +82,7 @@ def download(
 
     folders = {}
     for name in resolve_names(task, SOURCES):
-        if name not in SOURCES:
+        if task_zoo.home(name) not in SOURCES:
             raise UserError(f"no source of '{name}' is known; there are {', '.join(SOURCES)}")
         with progress_bar(f"fetching {name}, bytes of a file") as progress:
             folder = prepare.download(name, root_folder(data), accept_license, progress)
@@ -90,8 +90,9 @@ def download(
         if as_json:
             continue
         print(folder)
-        if name in task_zoo.BUILT_IN:
-            print(f"next: ubench data prepare {name} --data {folder.parent}")
+        for one in [name] if name in task_zoo.BUILT_IN else task_zoo.BUILT_IN:
+            if name in (one, task_zoo.home(one)):
+                print(f"next: ubench data prepare {one} --data {folder.parent}")
     if as_json:
         show.json(folders)
 

@@ -147,13 +147,19 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     console.print(display.listing(header, rows, console.width))
 
 
-_LABELS = {"saw": "tasks seen in pretraining", "hub": "fetched with --accept-license"}
+_LABELS = {
+    "saw": "tasks seen in pretraining",
+    "hub": "fetched with --accept-license",
+    "dataset": "data folder",
+}
 
 
 def card(known: dict[str, Any]) -> None:
     """Print what is known of a model or task, a line a field."""
     rows: list[tuple[str, str]] = []
     for field, value in known.items():
+        if value == "" or (field == "classes" and not value):  # does not apply
+            continue
         label = _LABELS.get(field, field.replace("_", " "))
         lines = _lines(field, value)
         rows += zip([label, *[""] * (len(lines) - 1)], lines, strict=True)
@@ -299,14 +305,14 @@ def _counts(known: Task) -> None:
 def tasks(described: Sequence[dict[str, Any]]) -> None:
     """Print a line for each task."""
     table(
-        ("task", "title", "organ", "target", "classes", "images", "groups", "licence"),
+        ("task", "title", "organ", "target", "predicted", "images", "groups", "licence"),
         [
             (
                 one["name"],
                 one["title"],
                 one["organ"],
                 one["target"],
-                str(len(one["classes"])),
+                _predicted(one),
                 "" if one["images"] is None else str(one["images"]),
                 one["groups"],
                 one["licence"],
@@ -314,3 +320,15 @@ def tasks(described: Sequence[dict[str, Any]]) -> None:
             for one in described
         ],
     )
+
+
+def _predicted(described: dict[str, Any]) -> str:
+    """What a model has to predict for an image of a task."""
+    from ultrabench_eval import task_types
+
+    kind, classes = task_types.predicts(described["type"]), len(described["classes"])
+    if kind == "numbers":
+        return f"number ({described['unit'] or 'no unit'})"
+    if kind == "masks":  # the first class is the background
+        return f"mask, {classes - 1} region{'' if classes == 2 else 's'}"
+    return f"{classes} classes"

@@ -80,8 +80,8 @@ def _shown(one: Comparison) -> Sequence[str]:
     """The best encoders, then the best control."""
     ranked = [one.models[m] for m in np.argsort(-one.metric.sign * one.scores, kind="stable")]
     encoders = [model for model in ranked if model not in one.controls]
-    floors = [model for model in ranked if model in one.controls]
-    return [*encoders[: MOST - len(floors[:1])], *floors[:1]]
+    controls = [model for model in ranked if model in one.controls]
+    return [*encoders[: MOST - len(controls[:1])], *controls[:1]]
 
 
 def _tile(place: int, stored: dict[str, np.ndarray], task: Task, dice: float) -> Tile:

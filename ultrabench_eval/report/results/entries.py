@@ -19,7 +19,7 @@ Entry = Cell | Failure
 HOLE, ABSENT = "error", "no data"
 SYNTHETIC = "ok (synthetic)"
 NOT_VERIFIED = "not verified"
-FLOORS = {
+CONTROLS = {
     "classes": "random-vit-tiny,pixels,image-stats,fan-mask,border",
     "masks": "random-vit-tiny,mean-mask,pixel-grid,position-pixels,fan-mask",
     "numbers": "constant,image-stats,pixels,random-vit-tiny",
@@ -58,9 +58,9 @@ class Probing:
         return f"{kind}{self.probe} probe, protocol {self.protocol}"
 
     @property
-    def floors(self) -> str:
-        """The `FLOORS` for this kind of task."""
-        return FLOORS[task_types.predicts(self.type.partition(_IN)[0])]
+    def controls(self) -> str:
+        """The `CONTROLS` for this kind of task."""
+        return CONTROLS[task_types.predicts(self.type.partition(_IN)[0])]
 
     @property
     def words(self) -> str:

@@ -122,7 +122,7 @@ def how_to_read(tables: Sequence[Wide], labels: Labels, mains: Sequence[Cell]) -
         told.append(
             "The floor is missing: no control and no random network was measured, so nobody can "
             "tell how much of these scores is easy. Add them with `--model ...,"
-            f"{','.join(dict.fromkeys(Probing.of(cell).floors for cell in mains))}`."
+            f"{','.join(dict.fromkeys(Probing.of(cell).controls for cell in mains))}`."
         )
     probings = {Probing.of(cell) for cell in mains if cell.type == CLASSES}
     if probings and len(probings) == len({(one.probe, one.type) for one in probings}):

@@ -354,7 +354,7 @@ def informative(evidence: Evidence) -> Section:
         if without:
             section.parts.append(
                 f"Without a floor and a model above it, nothing can be said on {', '.join(without)}"
-                f": add `--model ...,{probing.floors}`.\n"
+                f": add `--model ...,{probing.controls}`.\n"
             )
     section.parts.append(
         "N_eff: images of one patient (frames of one video) are right or wrong together, so ten "

@@ -166,8 +166,8 @@ def _standings(
 def _controls(section: Section, labels: Labels) -> list[str]:
     """On which tasks no encoder is shown to be better than what has learned nothing."""
     if not any(row["best_floor"] for _, row in section.rows):
-        floors = ",".join(dict.fromkeys(probing.floors for probing, _ in section.rows))
-        return [f"no control was measured beside these models: add `--model ...,{floors}`"]
+        controls = ",".join(dict.fromkeys(probing.controls for probing, _ in section.rows))
+        return [f"no control was measured beside these models: add `--model ...,{controls}`"]
     told: list[str] = []
     for kind in dict.fromkeys(probing.type for probing, _ in section.rows):
         found: dict[Probing, dict[str, str]] = {}
