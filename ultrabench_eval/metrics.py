@@ -47,12 +47,14 @@ class Metric:
     higher_is_better: bool = True
     within: tuple[float, float] = (0.0, 1.0)
     places: int = 1
+    of_one: bool = True
+    """Of a percentage: whether it is a number in [0, 1]. A target in percent is not."""
     task_type: str = "classification"
 
     @property
     def scale(self) -> float:
-        """What it is multiplied by for a table: 100 for "%", 1 for the rest."""
-        return 100.0 if self.unit == "%" else 1.0
+        """What it is multiplied by for a table: 100 for a part of one, 1 for the rest."""
+        return 100.0 if self.unit == "%" and self.of_one else 1.0
 
     @property
     def in_unit(self) -> str:
@@ -67,6 +69,11 @@ class Metric:
         return ", ".join(filter(None, (self.title, self.unit)))
 
     @property
+    def direction(self) -> str:
+        """Behind a title: " (lower is better)", or nothing."""
+        return "" if self.higher_is_better else " (lower is better)"
+
+    @property
     def sign(self) -> int:
         """1, or -1 where less is better."""
         return 1 if self.higher_is_better else -1
@@ -74,7 +81,7 @@ class Metric:
 
 def of_task(metric: Metric, unit: str) -> Metric:
     """The metric with the unit of a task's targets, if it has that."""
-    return replace(metric, unit=unit) if metric.unit == OF_TASK else metric
+    return replace(metric, unit=unit, of_one=False) if metric.unit == OF_TASK else metric
 
 
 def of_sums(metric: Metric) -> OfSums:
