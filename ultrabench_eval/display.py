@@ -126,8 +126,8 @@ def leaderboard(
     shown = []
     for board in boards(entries, letters, without=frozenset(without), only_main=True):
         title = (
-            f"{capitalised(board.metric.in_unit)}: mean ± sd over seeds, letters of ties, and "
-            f"below it the 95 % interval\n{board.probing}"
+            f"{capitalised(board.metric.in_unit)}{board.metric.direction}: mean ± sd over seeds, "
+            f"letters of ties, and below it the 95 % interval\n{board.probing}"
         )
         if board.synthetic:
             title = f"SYNTHETIC images: says nothing about real ultrasound\n{title}"

@@ -69,6 +69,11 @@ class Metric:
         return ", ".join(filter(None, (self.title, self.unit)))
 
     @property
+    def direction(self) -> str:
+        """Behind a title: " (lower is better)", or nothing."""
+        return "" if self.higher_is_better else " (lower is better)"
+
+    @property
     def sign(self) -> int:
         """1, or -1 where less is better."""
         return 1 if self.higher_is_better else -1

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ultrabench_eval import sealed, task_types
 from ultrabench_eval.cells import Cell, Cells, Coordinates, Failure, identity
 from ultrabench_eval.core import files, hashing
 from ultrabench_eval.report.tables.table import Table, TableCell
-from ultrabench_eval.task_types import classification
+from ultrabench_eval.task_types import classification, segmentation
+from ultrabench_eval.test_set import TestSet
 
 
 def made_of(model: str, task: str, seeds: int) -> dict[str, str | int]:
@@ -170,3 +172,75 @@ def marked(table: Table, mark: str = "best") -> set[tuple[int, int]]:
         for c, one in enumerate(row)
         if isinstance(one, TableCell) and one.mark == mark
     }
+
+
+# ---- of all kinds of task -----------------------------------------------------------------------
+
+
+def put_numbers(
+    cells: Cells, model: str, task: str, error: float, unit: str, /, **at: object
+) -> None:
+    """A cell of a task of numbers whose MAE is about `error`, and its test images.
+
+    Args:
+        at: coordinates, such as fraction.
+    """
+    noise = np.random.default_rng(len(model))
+    values = np.linspace(60, 340, SIZE)
+    test = TestSet(
+        **{"fingerprint": f"t{task}", "task": task, "type": "regression", "kind": "number"},
+        **{"classes": (), "synthetic": False, "names": tuple(f"{n}.png" for n in range(SIZE))},
+        **{"labels": (), "values": tuple(values.tolist()), "unit": unit, "groups": None},
+    )
+    signs = np.where(noise.random((2, SIZE)) < 0.5, -1, 1)
+    predicted = values + error * signs * noise.uniform(0.5, 1.5, (2, SIZE))
+    calibrated = {"half_width": np.full(2, 2 * error), "constant": np.full(2, 200.0)}
+    _put_kind(cells, model, test, {"predictions": predicted, **calibrated}, at)
+
+
+def put_masks(cells: Cells, model: str, task: str, dice: float, /, **at: object) -> None:
+    """A cell of a task of masks whose Dice is about `dice`, and its test images; see
+    `put_numbers`."""
+    noise = np.random.default_rng(len(model))
+    test = TestSet(
+        **{"fingerprint": f"t{task}", "task": task, "type": "segmentation", "kind": "mask"},
+        **{"classes": ("background", "lesion"), "synthetic": False, "labels": (), "groups": None},
+        names=tuple(f"{n}.png" for n in range(SIZE)),
+    )
+    found = np.zeros((2, SIZE, len(segmentation.COLUMNS)), np.float32)
+    both = np.round(100 * np.clip(dice + noise.normal(0, 0.05, (2, SIZE)), 0, 1))
+    columns = {"truth": 100, "called": 100, "both": both, "iou": both / (200 - both)}
+    columns |= {name: both / 100 for name in segmentation.MEANS if "dice" in name}
+    for name, value in (columns | dict.fromkeys(segmentation.MEANS.values(), 1)).items():
+        found[..., segmentation.COLUMNS.index(name)] = value
+    _put_kind(cells, model, test, {"statistics": found, "thresholds": np.full(2, 0.5)}, at)
+
+
+def _put_kind(
+    cells: Cells,
+    model: str,
+    test: TestSet,
+    stored: dict[str, np.ndarray],
+    at: dict[str, object],
+) -> None:
+    kind = task_types.get(test.type)
+    sealed.write(cells.out / "tasks" / f"{test.fingerprint}.json", test)
+    probe = {"regression": "ridge_regression", "segmentation": "dense"}[test.type]
+    known = cell(model, test.task, 0.5, 0.5)
+    cells.put(
+        known.model_copy(
+            update={
+                "coordinates": Coordinates(model, test.task, f"{probe}-1", probe, **at),  # type: ignore[arg-type]
+                "type": test.type,
+                "main": kind.main.name,
+                "scores": {name: one.tolist() for name, one in kind.again(stored, test).items()},
+                "intervals": kind.intervals(kind.answers(stored), test),
+                "classes": list(test.classes),
+                "task": {**known.task, **({"unit": test.unit} if test.unit else {})},
+                "protocol": {"probe": probe},
+                "model": known.model
+                | ({"status": "control"} if model in ("pixels", "border") else {}),
+            }
+        ),
+        stored,
+    )

@@ -18,7 +18,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from ultrabench_eval.cells import Cell
+from ultrabench_eval.cells import CLASSES, Cell
 from ultrabench_eval.report.drawings import html_drawings
 from ultrabench_eval.report.results import degenerate, standing
 from ultrabench_eval.report.results.degenerate import Finding
@@ -76,7 +76,9 @@ def page(
         findings=degenerate.sentences(found),
         findings_title=degenerate.TITLE,
         verdict=verdict,
-        rankings=html_origin.rankings(sections["ranks.csv"], evidence.labels),
+        rankings=html_origin.rankings(
+            sections["ranks.csv"], evidence.labels, {board.probing: board.metric for board in made}
+        ),
         costs=[
             chart
             for board in made
@@ -152,6 +154,7 @@ def _top(evidence: Evidence, made: Sequence[Board], tables: Sequence[Wide]) -> d
         "conditions": {one: (f"c{place}", words(one)) for place, one in enumerate(conditions)},
         "tasks": [(task, task in labels.synthetic) for task in tasks],
         "model_names": sorted({entry.coordinates.model for entry in entries}),
+        "tell_metrics": any(board.probing.type != CLASSES for board in made),
         "seeds": sorted({int(cell.identity["seeds"]) for cell in _cells(evidence)}),
         "synthetic": _synthetic(labels),
         "any_seen": any(s.seen for b in made for row in b.rows for s in row.scores),

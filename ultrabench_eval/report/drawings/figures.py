@@ -47,7 +47,7 @@ def figures(evidence: Evidence, found: Mapping[Probing, Corrupted]) -> dict[str,
     made = curves(evidence.entries, found)
     both = protocols.pairs_of_protocols(evidence)
     for a, b in both:
-        changes = protocols.changes(evidence.main[a], evidence.main[b])
+        changes = protocols.changes(evidence.main[a], evidence.main[b], a.type)
         name = f"protocols-{a.in_files}-{b.protocol}" if len(both) > 1 else "protocols"
         made |= _protocols(name, (a, b), changes, labels) if changes else {}
     for probing, comparisons in evidence.main.items():
@@ -219,7 +219,8 @@ def _task_panels(
             draw(ax, task, row)
             if column == 0:
                 head = f"{row.replace('_', ' ')}\n" if row else ""
-                ax.set_ylabel(f"{head}{metric.on_axis}", fontsize=look().font)
+                words = f"{head}{metric.on_axis}{metric.direction}"
+                ax.set_ylabel(words, fontsize=look().font)
         if len(mine) > 1:
             limits = [ax.get_ylim() for ax in mine]
             for ax in mine:

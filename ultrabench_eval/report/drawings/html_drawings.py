@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from markupsafe import Markup
 
+from ultrabench_eval.metrics import Metric
 from ultrabench_eval.report.results.entries import Probing
 from ultrabench_eval.report.tables.board import Board, BoardRow
 
@@ -195,7 +196,7 @@ def cost(board: Board, measure: Measure) -> Cost | None:
             return _LEFT + _ROOM_FOR_ZERO / 3
         return start + 10 + (math.log10(size) - first) / (last - first) * (_RIGHT - start - 20)
 
-    low, high, step = _round_range([value for _, value in drawn])
+    low, high, step = _round_range([value for _, value in drawn], board.metric)
 
     def y_of(score: float) -> float:
         return _BOTTOM - (score - low) / (high - low) * (_BOTTOM - _TOP)
@@ -223,10 +224,13 @@ def cost(board: Board, measure: Measure) -> Cost | None:
     )
 
 
-def _round_range(values: Sequence[float]) -> tuple[float, float, float]:
-    """A range of round numbers around the values, and the step of about five ticks."""
-    spread = max(max(values) - min(values), 1.0)
-    step = next(step for step in (0.5, 1, 2, 5, 10, 20, 50) if spread / step <= 5)
+def _round_range(values: Sequence[float], metric: Metric) -> tuple[float, float, float]:
+    """A range of round numbers around the values, and the step of about five ticks; at least half
+    a point of a percentage, and of other numbers a hundredth of the largest."""
+    least = 0.5 if metric.scale == 100 else max(max(map(abs, values)) / 100, 1e-9)
+    wanted = max(least, (max(values) - min(values)) / 5)
+    power = math.floor(math.log10(wanted))
+    step = next(one for k in (1, 2, 5, 10) if (one := k * 10.0**power) >= wanted * (1 - 1e-9))
     low = math.floor(min(values) / step - 0.1) * step
     high = math.ceil(max(values) / step + 0.1) * step
     return low, high, step

@@ -53,9 +53,18 @@ class Probing:
         )
 
     def __str__(self) -> str:
-        name, _, unit = self.type.partition(_IN)
-        kind = "" if name == CLASSES else f"{name} tasks{unit and _IN + unit}, "
-        return f"{kind}{self.probe} probe, protocol {self.protocol}"
+        return f"{self.of_probe}, protocol {self.protocol}"
+
+    @property
+    def of_probe(self) -> str:
+        """Kind of task and probe in words."""
+        kind = "" if self.type == CLASSES else f"{tasks_of_kind(self.type)}, "
+        return f"{kind}{self.probe} probe"
+
+    @property
+    def adverb(self) -> str:
+        """Before the name of a task: "with the linear probe, protocol paper-1"."""
+        return f"with the {self.probe} probe, protocol {self.protocol}"
 
     @property
     def controls(self) -> str:
@@ -84,12 +93,23 @@ class Probing:
         )
 
 
+def tasks_of_kind(kind: str) -> str:
+    """A `Probing.type` in words: "regression tasks in mm"."""
+    name, _, unit = kind.partition(_IN)
+    return f"{name} tasks{unit and _IN + unit}"
+
+
 def _unit(entry: Entry) -> str:
     """Of a target that is a number; "" of others, or where it is not known."""
     if isinstance(entry, Cell):
         return entry.task.get("unit", "")
     base = task_zoo.split_name(entry.coordinates.task)[0]
     return task_zoo.card(base).unit if base in task_zoo.registry else ""
+
+
+def number_in(cell: Cell) -> str:
+    """What the target of a task without classes is: "number in mm"."""
+    return " in ".join(filter(None, ("number", _unit(cell))))
 
 
 def by_probing(entries: Iterable[Entry]) -> dict[Probing, list[Entry]]:

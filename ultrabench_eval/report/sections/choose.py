@@ -52,8 +52,8 @@ def _table(board: Board, facts: dict[str, Cell], labels: Labels) -> Table:
     return Table(
         (*header, "tasks seen in pretraining"),
         texts,
-        title=f"{capitalised(board.metric.in_unit)}: {board.probing}",
-        notes=[*_advice(rows, labels), *_without(board, rows, labels)],
+        title=f"{capitalised(board.metric.in_unit)}{board.metric.direction}: {board.probing}",
+        notes=[*_advice(board, rows, labels), *_without(board, rows, labels)],
         right=range(1, 5),
     )
 
@@ -66,19 +66,19 @@ def _licence(model: str) -> str:
         return NOT_KNOWN
 
 
-def _advice(rows: Sequence[BoardRow], labels: Labels) -> list[str]:
+def _advice(board: Board, rows: Sequence[BoardRow], labels: Labels) -> list[str]:
     """What the table means for a choice."""
-    best = rows[0]
+    best, first = rows[0], "highest" if board.metric.higher_is_better else "lowest"
     mine = best.scores[-1].letters
     level = [best, *(row for row in rows[1:] if tie(mine, row.scores[-1].letters))]
     name = labels.model(best.model)
     if not mine:
-        told = [f"The highest score is that of {name}; differences were not tested."]
+        told = [f"The {first} score is that of {name}; differences were not tested."]
     elif len(level) == 1:
         told = [f"{name} is significantly better than all other encoders here."]
     else:
         others = ", ".join(labels.model(row.model) for row in level[1:])
-        told = [f"Not significantly different from {name}, the highest: {others}."]
+        told = [f"Not significantly different from {name}, the {first}: {others}."]
     if len(level) > 1:
         if sized := [row for row in level if row.parameters is not None]:
             smallest = min(sized, key=lambda row: row.parameters or 0)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from ultrabench_eval.cells import Cell
+from ultrabench_eval.cells import CLASSES, Cell
 from ultrabench_eval.report.results.entries import (
     SYNTHETIC_WORDS,
     Entry,
@@ -56,11 +56,14 @@ def page(entries: Sequence[Entry]) -> str | None:
         return None
     labels = Labels.of(entries)
     metrics = [main_metric(e for group in one.values() for e in group) for one in found.values()]
+    kinds = {probing.type for probing in found}
+    where = ", where a task has classes," if len(kinds) > 1 else ""
+    share = f", keep each class's share{where}" if CLASSES in kinds else ""
     shown = " or ".join(dict.fromkeys(metric.in_unit for metric in metrics))
     parts = [
         "# Few-shot: with a part of the training images\n",
-        "Answers how much of a score is left with fewer labelled images. Parts are nested, keep "
-        "each class's share and are drawn once a seed, the same for every model; test images are "
+        "Answers how much of a score is left with fewer labelled images. Parts are nested"
+        f"{share} and are drawn once a seed, the same for every model; test images are "
         f"always all of them. {capitalised(shown)}, mean ± sd over seeds.\n",
     ]
     if labels.synthetic:
@@ -84,7 +87,7 @@ def latex(entries: Sequence[Entry]) -> str:
 def _scores(probing: Probing, by_fraction: dict[int, list[Entry]], labels: Labels) -> Table:
     """Rows model x fraction; encoders first, none that was measured with one fraction alone."""
     every = [entry for group in by_fraction.values() for entry in group]
-    tasks = tasks_of(every)
+    tasks, metric = tasks_of(every), main_metric(every)
     models = sorted(with_several(by_fraction), key=lambda m: (m in labels.floors, m))
     places = {fraction: at_place(group) for fraction, group in by_fraction.items()}
     rows = [
@@ -97,8 +100,8 @@ def _scores(probing: Probing, by_fraction: dict[int, list[Entry]], labels: Label
         for fraction in by_fraction
     ]
     notes = [
-        f"{capitalised(main_metric(every).in_unit)}, mean ± sd over seeds, with a part of the "
-        f"training images (of each seed its own, the same for every model); {probing.words}.",
+        f"{capitalised(metric.in_unit)}{metric.direction}, mean ± sd over seeds, with a part of "
+        f"the training images (of each seed its own, the same for every model); {probing.words}.",
     ]
     if labels.synthetic & {*tasks}:
         notes.append("SYNTHETIC columns are simulated images.")
@@ -134,7 +137,8 @@ def _needed(by_fraction: dict[int, list[Entry]], labels: Labels) -> list[str]:
     """The smallest part with which an encoder is at the best floor's score with all images."""
     whole = at_place(by_fraction.get(100, []))
     every = [entry for group in by_fraction.values() for entry in group]
-    tasks, sign = tasks_of(every), main_metric(every).sign
+    tasks, metric = tasks_of(every), main_metric(every)
+    sign = metric.sign
     floors = {}
     for task in tasks:
         known = [sign * main_score(whole.get((floor, task)))[0] for floor in sorted(labels.floors)]
@@ -150,9 +154,10 @@ def _needed(by_fraction: dict[int, list[Entry]], labels: Labels) -> list[str]:
             scores = {f: sign * main_score(at.get((model, task)))[0] for f, at in places.items()}
             row.append(_first_at(scores, floors[task]))
         rows.append(row)
+    reached = "score is at least" if metric.higher_is_better else f"{metric.title} is at most"
     return [
         "### Labels needed to match the best floor with all images\n",
-        "The smallest measured part whose mean score is at least that of the best floor (control "
+        f"The smallest measured part whose mean {reached} that of the best floor (control "
         "or random weights) trained on everything; a single comparison of means, without a test.\n",
         Table(["model", *map(labels.task, tasks)], rows).markdown(),
     ]

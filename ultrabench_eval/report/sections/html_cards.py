@@ -9,13 +9,14 @@ import numpy as np
 
 import tasks as task_zoo
 from tasks.task import SPLITS, TaskCard
-from ultrabench_eval.cells import Cell
+from ultrabench_eval.cells import CLASSES, Cell
 from ultrabench_eval.core import hashing
 from ultrabench_eval.metrics import Metric
 from ultrabench_eval.report.results.entries import (
     Labels,
     Probing,
     is_main,
+    number_in,
     score_text,
     tasks_of,
 )
@@ -37,6 +38,8 @@ class TaskView:
 
     name: str
     synthetic: bool
+    told: str
+    """What is told of an image, as the head of `classes`."""
     classes: tuple[Class, ...]
     images: tuple[tuple[str, str], ...]
     """Names of the splits and their images."""
@@ -84,8 +87,10 @@ def _view(
     return TaskView(
         name=task,
         synthetic=task in evidence.labels.synthetic,
+        told="classes (test images)" if one.type == CLASSES else one.type,
         classes=tuple(
-            Class(name, counts[code] if counts else None) for code, name in enumerate(one.classes)
+            Class(name, counts[code] if counts else None)
+            for code, name in enumerate(one.classes or [number_in(one)])
         ),
         images=tuple((split, _images(cells, split)) for split in SPLITS),
         facts=tuple(_facts(one, groups)),
@@ -122,8 +127,11 @@ def _verdict(row: Row, metric: Metric) -> str:
     gain, low, high = (float(str(row[name])) for name in ("gain", "low", "high"))
     p = metric.places
     points = "points" if metric.unit == "%" else metric.unit
+    first, second = row["best_model"], row["best_floor"]
+    if not metric.higher_is_better:
+        first, second = second, first
     return (
-        f"{tells} from floors. {row['best_model']} minus {row['best_floor']} is "
+        f"{tells} from floors. {first} minus {second} is "
         f"{gain:.{p}f} {points} ({low:.{p}f} to {high:.{p}f}), corrected for having picked the "
         f"best.{worth}"
     )

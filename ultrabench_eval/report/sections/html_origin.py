@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from ultrabench_eval.cells import FORMAT, Cell
+from ultrabench_eval.metrics import Metric
 from ultrabench_eval.report.results.entries import Entry, Labels, Probing, between, number
 from ultrabench_eval.report.sections.page import MODELS, model_rows, settings
 from ultrabench_eval.report.sections.significance import MEAN, Row, Section, mean_of
@@ -23,7 +24,9 @@ def models(cells: Iterable[Cell], labels: Labels) -> Table:
     return Table(head, [[row[name] for name in head] for row in rows], "Models", right=right)
 
 
-def rankings(section: Section, labels: Labels) -> dict[Probing, Table]:
+def rankings(
+    section: Section, labels: Labels, metrics: Mapping[Probing, Metric]
+) -> dict[Probing, Table]:
     """Mean ranks over tasks and how sure the first place is, by probe and protocol."""
     head = ("model", MEAN, "mean rank (95 %)", f"first by {MEAN}", "first by mean rank")
     return {
@@ -32,7 +35,7 @@ def rankings(section: Section, labels: Labels) -> dict[Probing, Table]:
             [
                 (
                     labels.model(str(row["model"])),
-                    number(_float(row["score"])),
+                    number(_float(row["score"]), metrics[probing].places),
                     between(
                         *(_float(row["rank"]), _float(row["rank_low"]), _float(row["rank_high"]))
                     ),
@@ -53,10 +56,10 @@ def agreements(section: Section | None, labels: Labels) -> Table | None:
         return None
     head = ("task", "protocols", "models", "Kendall's tau (95 %)", "pairs that change order")
     rows = []
-    for _, row in section.rows:
+    for probing, row in section.rows:
         tau, low, high = (_float(row[name]) for name in ("tau", "low", "high"))
         mark = " (SYNTHETIC)" if row["synthetic"] else ""
-        both = f"{row['probe']} probe: {row['protocol_a']} and {row['protocol_b']}"
+        both = f"{probing.of_probe}: {row['protocol_a']} and {row['protocol_b']}"
         models = int(str(row["n_models"]))
         changed = f"{row['n_changed']} of {models * (models - 1) // 2}"
         swapped = f": {row['changed']}" if row["changed"] else ""

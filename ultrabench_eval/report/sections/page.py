@@ -20,6 +20,8 @@ from ultrabench_eval.report.results.entries import (
     main_score,
     mean_sd,
     number,
+    number_in,
+    tasks_of_kind,
 )
 from ultrabench_eval.report.results.notes import errors, mixtures, warnings
 from ultrabench_eval.report.tables.table import Table
@@ -76,7 +78,7 @@ def markdown(
     if remarks:
         parts += ["## How these are scored\n", bullets(remarks)]
     for kind, group in _by_kind(mains).items():
-        details = "Details" if kind == CLASSES else f"Details of {kind} tasks"
+        details = "Details" if kind == CLASSES else f"Details of {tasks_of_kind(kind)}"
         rows = [_detail(cell, labels) for cell in group]
         parts += Table(_detail_header(group[0]), rows, details).section()
     parts.append(
@@ -143,10 +145,10 @@ _TASKS = ["task", "what", "classes", "groups", "fingerprint"]
 
 
 def _by_kind(cells: Iterable[Cell]) -> dict[str, list[Cell]]:
-    """Cells by the kind of their task."""
+    """Cells by the kind of their task, and the unit of numbers."""
     found: dict[str, list[Cell]] = {}
     for cell in cells:
-        found.setdefault(cell.type, []).append(cell)
+        found.setdefault(Probing.of(cell).type, []).append(cell)
     return found
 
 
@@ -262,7 +264,7 @@ def _task_rows(cells: Iterable[Cell], labels: Labels) -> list[list[str]]:
         rows[cell.coordinates.task, fingerprint] = [
             labels.task(cell.coordinates.task),
             cell.task["title"],
-            ", ".join(cell.classes),
+            ", ".join(cell.classes) or f"none: {number_in(cell)}",
             cell.task["groups"],
             hashing.short(fingerprint),
         ]

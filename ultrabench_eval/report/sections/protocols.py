@@ -12,6 +12,7 @@ from itertools import combinations
 
 import numpy as np
 
+from ultrabench_eval.cells import CLASSES
 from ultrabench_eval.metrics import Metric
 from ultrabench_eval.report.results.degenerate import can_rank
 from ultrabench_eval.report.results.entries import Labels, Probing, number
@@ -83,8 +84,8 @@ def section(evidence: Evidence) -> Section | None:
         "protocols.csv",
     )
     for a, b in both:
-        made.parts.append(f"### {a.probe} probe: {a.protocol} and {b.protocol}\n")
-        found = changes(evidence.main[a], evidence.main[b])
+        made.parts.append(f"### {a.of_probe}: {a.protocol} and {b.protocol}\n")
+        found = changes(evidence.main[a], evidence.main[b], a.type)
         if not found:
             made.parts.append("Left out: no two models were measured with both on one task.\n")
             continue
@@ -114,8 +115,16 @@ def short(both: tuple[Probing, Probing]) -> tuple[str, str]:
     return (a, b) if a != b else (both[0].protocol, both[1].protocol)
 
 
-def changes(first: dict[str, Comparison], second: dict[str, Comparison]) -> list[Change]:
-    """A change a task, and last that of the mean over the tasks that all these models have."""
+def changes(
+    first: dict[str, Comparison], second: dict[str, Comparison], kind: str = CLASSES
+) -> list[Change]:
+    """A change a task, and last that of the mean over the tasks that all these models have.
+
+    Args:
+        first: comparisons by task, under one protocol.
+        second: the same under the other one.
+        kind: of the tasks, `Probing.type`.
+    """
     found = []
     for task in first:
         if task not in second:
@@ -141,8 +150,7 @@ def changes(first: dict[str, Comparison], second: dict[str, Comparison]) -> list
     every = {model for one in found for model in one.models}
     whole = [one for one in found if set(one.models) == every and can_rank(first[one.task].test)]
     if len(whole) > 1:
-        name = mean_of(first[whole[0].task].test.type)
-        found.append(_mean(name, whole, sorted(every)))
+        found.append(_mean(mean_of(kind), whole, sorted(every)))
     return found
 
 

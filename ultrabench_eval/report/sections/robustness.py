@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ultrabench_eval import corrupt, task_types
-from ultrabench_eval.cells import Cell, Failure
+from ultrabench_eval.cells import CLASSES, Cell, Failure
 from ultrabench_eval.metrics import Metric, of_sums
 from ultrabench_eval.report.results.entries import (
     SYNTHETIC_WORDS,
@@ -202,6 +202,13 @@ def page(found: Mapping[Probing, Corrupted], labels: Labels) -> str:
         "patients and seeds, the same for both. A model that is near chance has nothing to lose: "
         "read it beside the clean score.\n",
     ]
+    if errors := dict.fromkeys(
+        one.metric.title for one in found.values() if not one.metric.higher_is_better
+    ):
+        parts.append(
+            f"Of {' and '.join(errors)} less is better: in percent of that on clean images it is "
+            "above 100 where corruption does harm.\n"
+        )
     if labels.synthetic:
         parts.append(SYNTHETIC_WORDS)
     named = {name for one in found.values() for name, _ in one.corrupted}
@@ -214,11 +221,15 @@ def page(found: Mapping[Probing, Corrupted], labels: Labels) -> str:
     )
     for probing, one in found.items():
         models = sorted(one.models, key=lambda m: (m in labels.floors, m))
-        parts += [f"## {probing}\n", "### Mean relative robustness over tasks, percent\n"]
+        what, worse = "robustness", ""
+        if not one.metric.higher_is_better:
+            what, worse = one.metric.title, "; above 100 is worse"
+        parts += [f"## {probing}\n", f"### Mean relative {what} over tasks, percent{worse}\n"]
         parts.append(_summary(one, models, labels))
-        parts += ["### Relative robustness, percent (95 % CI)\n", _relative(one, models, labels)]
-        words = f"### {capitalised(one.metric.in_unit)}, mean ± sd over seeds\n"
-        parts += [words, _scores(one, models, labels)]
+        parts += [f"### Relative {what}, percent (95 % CI{worse})\n"]
+        parts.append(_relative(one, models, labels))
+        title = f"{capitalised(one.metric.in_unit)}{one.metric.direction}"
+        parts += [f"### {title}, mean ± sd over seeds\n", _scores(one, models, labels)]
     return "\n".join(parts)
 
 
@@ -278,8 +289,10 @@ def _named(condition: Condition) -> list[str]:
 
 
 def rows(found: Mapping[Probing, Corrupted], labels: Labels) -> list[dict[str, object]]:
-    """robustness.csv: a row a model, task and condition; failed ones without numbers."""
+    """robustness.csv: a row a model, task and condition; failed ones without numbers. Where not
+    all tasks are of classes, also what kind each is of."""
     result: list[dict[str, object]] = []
+    several = any(probing.type != CLASSES for probing in found)
     for probing, one in found.items():
         for (name, severity), places in one.corrupted.items():
             known = corrupt.told(name)
@@ -306,6 +319,7 @@ def rows(found: Mapping[Probing, Corrupted], labels: Labels) -> list[dict[str, o
                         "low": float(low),
                         "high": float(high),
                         "status": status(entry),
+                        **({"kind": probing.type} if several else {}),
                     }
                 )
     return result

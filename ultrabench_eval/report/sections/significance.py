@@ -7,7 +7,7 @@ sentence.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -22,6 +22,7 @@ from ultrabench_eval.report.results.entries import (
     between,
     number,
     probability,
+    tasks_of_kind,
 )
 from ultrabench_eval.report.results.evidence import Comparison, Evidence, compared
 from ultrabench_eval.report.tables.table import Table
@@ -33,7 +34,7 @@ MEAN = "mean of tasks"
 
 def mean_of(kind: str) -> str:
     """In place of a task's name: the mean over the tasks of a kind."""
-    return MEAN if kind == CLASSES else f"mean of {kind} tasks"
+    return MEAN if kind == CLASSES else f"mean of {tasks_of_kind(kind)}"
 
 
 Row = dict[str, object]
@@ -56,8 +57,10 @@ class Section:
     rows: list[tuple[Probing, Row]] = field(default_factory=list)
 
     def table(self) -> pd.DataFrame:
-        """The rows of the CSV file."""
-        return pd.DataFrame([row for _, row in self.rows])
+        """The rows of the CSV file; what kind of task each is of, where not all are of classes."""
+        frame = pd.DataFrame([row for _, row in self.rows])
+        kinds = [probing.type for probing, _ in self.rows]
+        return frame if {*kinds} <= {CLASSES} else frame.assign(kind=kinds)
 
     def text(self) -> str:
         """As Markdown."""
@@ -125,8 +128,15 @@ def pairs(evidence: Evidence) -> Section:
 
 def _no_pairs(comparisons: Mapping[str, Comparison]) -> str:
     if any(len(one.models) > 1 for one in comparisons.values()):
-        return "no test set has enough patients of each class to compare models on"
+        return f"no test set has {enough(comparisons.values())} to compare models on"
     return "no task was measured with two models"
+
+
+def enough(some: Iterable[Comparison]) -> str:
+    """What a test set needs for models to be compared on it."""
+    return "enough patients" + (
+        " of each class" if any(one.test.kind == "class" for one in some) else ""
+    )
 
 
 def over_tasks(found: Ranking, comparisons: Mapping[str, Comparison]) -> paired.Pairs:
@@ -241,15 +251,17 @@ def rankings(evidence: Evidence) -> Section:
         _rank(section, probing, found, evidence.labels)
         kind = (probing.probe, probing.type)
         if sum((other.probe, other.type) == kind for other in evidence.main) == 1:
+            more = " Add `--protocol paper,tuned`." if probing.type == CLASSES else ""
             section.parts.append(
                 "This is an order under one protocol, not yet a ranking: another protocol may turn "
-                "it round. Add `--protocol paper,tuned`.\n"
+                f"it round.{more}\n"
             )
         passed = [task for task in comparisons if task not in found.tasks]
         if some := [task for task in passed if can_rank(comparisons[task].test)]:
             section.parts.append(f"Not counted, for not all models have it: {', '.join(some)}.\n")
         if few := [task for task in passed if task not in some]:
-            why = "because a class has too few test patients"
+            lack = "a class has" if probing.type == CLASSES else "there are"
+            why = f"because {lack} too few test patients"
             section.parts.append(f"Not counted, {why}: {', '.join(few)}.\n")
     return section
 
@@ -258,7 +270,7 @@ def _no_ranking(comparisons: Mapping[str, Comparison], found: Ranking | None) ->
     if found is not None:
         return "there are fewer than two models"
     if comparisons and not any(can_rank(one.test) for one in comparisons.values()):
-        return "no test set has enough patients of each class to rank models on"
+        return f"no test set has {enough(comparisons.values())} to rank models on"
     return "no task has all models"
 
 
@@ -332,11 +344,13 @@ def _overall_test(found: Ranking) -> str:
 def informative(evidence: Evidence) -> Section:
     """Does a task tell encoders from what has learned nothing?"""
     unit = _points(evidence)
+    errors = dict.fromkeys(m.title for m in _metrics(evidence) if not m.higher_is_better)
     section = Section(
         "Does a task tell encoders apart from floors?",
         "Answers whether a task can show anything about encoders: the best model minus the best "
         f"floor (controls and random weights), in {unit} and corrected for having "
-        "picked the best model, and how many independent images its test set is worth (N_eff).",
+        "picked the best model, and how many independent images its test set is worth (N_eff)."
+        + (f" Of {' and '.join(errors)} it is the floor minus the model." if errors else ""),
         "informativeness.csv",
     )
     for probing, comparisons in evidence.main.items():
@@ -431,9 +445,13 @@ def _informative_cells(
 
 def _points(evidence: Evidence) -> str:
     """What differences are in: "points of macro F1"."""
-    metrics = [one.metric for found in evidence.main.values() for one in found.values()]
+    metrics = _metrics(evidence)
     units = [f"points of {m.title}" if m.unit == "%" else m.in_unit for m in metrics]
     return " or ".join(dict.fromkeys(units)) or "points"
+
+
+def _metrics(evidence: Evidence) -> list[Metric]:
+    return [one.metric for found in evidence.main.values() for one in found.values()]
 
 
 def _where(probing: Probing, task: str, labels: Labels) -> Row:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tasks.task import DOWNSCALED
+from ultrabench_eval.cells import CLASSES
 from ultrabench_eval.metrics import Metric
 from ultrabench_eval.report.results.entries import (
     Labels,
@@ -22,9 +23,10 @@ from ultrabench_eval.report.results.entries import (
     number,
     probability,
     tasks_of,
+    tasks_of_kind,
 )
 from ultrabench_eval.report.results.evidence import Evidence
-from ultrabench_eval.report.sections.significance import Row, Section, mean_of
+from ultrabench_eval.report.sections.significance import Row, Section, enough, mean_of
 
 TITLE = "Verdict"
 _NAMED = 4  # models that one sentence names
@@ -113,15 +115,16 @@ def verdict(evidence: Evidence, sections: Mapping[str, Section]) -> list[str]:
         elif probing.type not in shown:
             rest = [one for one in by_task.values() if one not in overall]
             first, *more = [one.sentence() for one in [*overall, *rest]]
-            told += [first if overall else f"with the {probing}, {first}", *more]
+            told += [first if overall else f"{probing.adverb}, {first}", *more]
         else:
             others += [f"{evidence.labels.model(one.leader)} ({probing})" for one in overall]
         shown.add(probing.type)
     if others:
         told.append(f"by other probes and protocols the best mean is that of {'; '.join(others)}")
     if not found and any(len(o.models) > 1 for c in evidence.main.values() for o in c.values()):
-        told.append("no two models can be compared: no test set has enough patients of each class")
-    told += _controls(sections["informativeness.csv"], evidence.labels) if found else []
+        some = [one for comparisons in evidence.main.values() for one in comparisons.values()]
+        told.append(f"no two models can be compared: no test set has {enough(some)}")
+    told += _controls(sections["informativeness.csv"], evidence) if found else []
     if evidence.labels.synthetic:
         names = ", ".join(task for task in sorted(evidence.labels.synthetic))
         told.append(f"SYNTHETIC, so without meaning for real ultrasound: {names}")
@@ -153,7 +156,7 @@ def _standings(
     for (probing, task), rows in pairs.items():
         if task == mean_of(probing.type):
             scores = {model: score for (of, model), score in means.items() if of == probing}
-            where = f"with the {probing}, by the mean of {', '.join(tasks[probing])}"
+            where = f"{probing.adverb}, by the mean of {', '.join(tasks[probing])}"
         else:
             one = evidence.main[probing][task]
             scores = dict(zip(one.models, one.scores.tolist(), strict=True))
@@ -163,13 +166,13 @@ def _standings(
     return found
 
 
-def _controls(section: Section, labels: Labels) -> list[str]:
+def _controls(section: Section, evidence: Evidence) -> list[str]:
     """On which tasks no encoder is shown to be better than what has learned nothing."""
-    if not any(row["best_floor"] for _, row in section.rows):
-        controls = ",".join(dict.fromkeys(probing.controls for probing, _ in section.rows))
-        return [f"no control was measured beside these models: add `--model ...,{controls}`"]
-    told: list[str] = []
+    labels, told = evidence.labels, []
     for kind in dict.fromkeys(probing.type for probing, _ in section.rows):
+        if not any(row["best_floor"] for probing, row in section.rows if probing.type == kind):
+            told.append(_without(kind, evidence))
+            continue
         found: dict[Probing, dict[str, str]] = {}
         for probing, row in section.rows:
             if probing.type == kind:
@@ -180,7 +183,7 @@ def _controls(section: Section, labels: Labels) -> list[str]:
                 )
         (first, tasks), *others = found.items()
         for sentence, named in (
-            (f"with the {first}", [f"{task} ({control})" for task, control in tasks.items()]),
+            (first.adverb, [f"{task} ({control})" for task, control in tasks.items()]),
             ("by other probes and protocols", _counted([*dict(others).values()])),
         ):
             if named:
@@ -189,6 +192,17 @@ def _controls(section: Section, labels: Labels) -> list[str]:
                     f"{', '.join(named)}"
                 )
     return told
+
+
+def _without(kind: str, evidence: Evidence) -> str:
+    """What is missing where no encoder stands beside a control."""
+    mine = {probing: found for probing, found in evidence.main.items() if probing.type == kind}
+    models = {model for found in mine.values() for one in found.values() for model in one.models}
+    where = "" if kind == CLASSES else f" on {tasks_of_kind(kind)}"
+    if models <= evidence.labels.floors:
+        return f"all models{where} are controls or have random weights: add an encoder"
+    floors = next(iter(mine)).controls
+    return f"no control was measured beside these models{where}: add `--model ...,{floors}`"
 
 
 def _counted(found: Sequence[Mapping[str, str]]) -> list[str]:

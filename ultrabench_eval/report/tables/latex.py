@@ -32,7 +32,8 @@ def latex(
 
 def _table(table: Wide) -> str:
     unit = f" ({table.metric.unit})" if table.metric.unit else ""
-    notes = [f"{capitalised(table.metric.title)}{unit}, mean ± sd over seeds; {table.condition}."]
+    title = f"{capitalised(table.metric.title)}{unit}{table.metric.direction}"
+    notes = [f"{title}, mean ± sd over seeds; {table.condition}."]
     if table.letters:
         notes.append(table.letters)
     if table.without:

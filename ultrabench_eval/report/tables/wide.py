@@ -69,7 +69,8 @@ def _wide(board: Board, labels: Labels, reading: str) -> Wide:
     table = Table(
         ["model", *map(labels.task, tasks), *([title] if title else [])],
         rows,
-        f"{capitalised(board.metric.in_unit)}, mean ± sd over seeds: {board.probing}",
+        f"{capitalised(board.metric.in_unit)}{board.metric.direction}, mean ± sd over seeds: "
+        f"{board.probing}",
         label=board.probing.in_files,
         rules=[above] if above < len(rows) else [],
     )

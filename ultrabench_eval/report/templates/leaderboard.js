@@ -39,7 +39,8 @@
       button.type = "button";
       button.append(...head.childNodes);
       head.append(button);
-      const first = head.classList.contains("right") ? "descending" : "ascending";
+      const errors = table.closest("[data-rising]") && !["parameters", "images/s"].includes(button.textContent);
+      const first = head.classList.contains("right") && !errors ? "descending" : "ascending";
       button.addEventListener("click", () => sort(table, head, first));
     });
   });
