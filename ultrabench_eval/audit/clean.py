@@ -49,7 +49,7 @@ class Rescored(NamedTuple):
     """Probe, protocol, fraction, corruption and severity, as the cell's file is named."""
     metric: str
     full: float
-    """Mean over seeds; percent for scores, nats for the loss."""
+    """Mean over seeds, in the unit that tables show it in."""
     clean: float
     """The same on the clean images; NaN where it is not defined."""
     n_full: int
@@ -57,6 +57,8 @@ class Rescored(NamedTuple):
     chance: float
     """Standard deviation of the difference if as many test images are left out at random; for the
     main metric only, else NaN."""
+    in_unit: str
+    """The metric and its unit in words."""
 
     @property
     def difference(self) -> float:
@@ -128,6 +130,7 @@ def rescore(
                     len(test),
                     int(keep.sum()),
                     chance if metric == cell.main else math.nan,
+                    cell.metrics[metric].in_unit,
                 )
             )
     return rows, list(dict.fromkeys(notes))

@@ -58,6 +58,17 @@ def score_rows(scores: Iterable[Rescored]) -> list[tuple[str, ...]]:
     ]
 
 
+def scores_are(scores: Iterable[Rescored]) -> str:
+    """What the numbers of `score_rows` are, task by task where they differ."""
+    tasks: dict[str, dict[str, None]] = {}
+    for one in scores:
+        if not math.isnan(one.chance):
+            tasks.setdefault(one.in_unit, {})[one.task] = None
+    if len(tasks) < 2:
+        return "".join(title[:1].upper() + title[1:] for title in tasks)
+    return "; ".join(f"{', '.join(named)}: {title}" for title, named in tasks.items())
+
+
 def summary(audit: Audit) -> list[str]:
     """What the audit found, a sentence each."""
     lines = []
@@ -99,7 +110,7 @@ def write(
 
 
 _SCORES = (
-    "Macro F1 in percent. By chance: standard deviation of the difference if as many test images "
+    "{}. By chance: standard deviation of the difference if as many test images "
     "are left out at random. Images that are seen may be easier or harder for other reasons, too.\n"
 )
 
@@ -205,7 +216,8 @@ def _markdown(audit: Audit, scores: Sequence[Rescored], notes: Sequence[str]) ->
     )
     parts += ["## Groups by content\n", _table(("", "count"), _spans(audit)), ""]
     if scores:
-        parts += ["## Scores without the seen test images\n", _SCORES]
+        words = _SCORES.format(scores_are(scores))
+        parts += ["## Scores without the seen test images\n", words]
         parts += [_table(SCORE_HEADER, score_rows(scores)), ""]
     if audit.unreadable:
         parts += ["## Not readable\n", *(f"- {reason}" for _, reason in audit.unreadable), ""]

@@ -68,7 +68,7 @@ def audit(
         print("SYNTHETIC images: says nothing about real ultrasound")
     show.table(report.COUNT_HEADER, report.count_rows(found))
     if scores:
-        print("Macro F1 in percent, on all test images and on those that were not seen")
+        print(f"{report.scores_are(scores)}, on all test images and on those that were not seen")
         show.table(report.SCORE_HEADER, report.score_rows(scores))
     for line in report.summary(found):
         print(line)
