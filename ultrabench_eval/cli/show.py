@@ -255,6 +255,11 @@ def worth(found: Worth) -> None:
                 for one in found.scores
             ],
         )
+    else:
+        print(
+            "whether masks or numbers can be told without looking at tissue was not checked: run "
+            "the controls beside your encoder"
+        )
     for problem in found.problems:
         print(f"problem: {problem}", file=sys.stderr)
     if not found.problems:

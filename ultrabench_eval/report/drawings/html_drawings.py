@@ -229,7 +229,7 @@ def _round_range(values: Sequence[float], metric: Metric) -> tuple[float, float,
     a point of a percentage, and of other numbers a hundredth of the largest."""
     least = 0.5 if metric.scale == 100 else max(max(map(abs, values)) / 100, 1e-9)
     wanted = max(least, (max(values) - min(values)) / 5)
-    power = math.floor(math.log10(wanted))
+    power = math.log10(wanted) // 1
     step = next(one for k in (1, 2, 5, 10) if (one := k * 10.0**power) >= wanted * (1 - 1e-9))
     low = math.floor(min(values) / step - 0.1) * step
     high = math.ceil(max(values) / step + 0.1) * step

@@ -350,7 +350,7 @@ def informative(evidence: Evidence) -> Section:
         "Answers whether a task can show anything about encoders: the best model minus the best "
         f"floor (controls and random weights), in {unit} and corrected for having "
         "picked the best model, and how many independent images its test set is worth (N_eff)."
-        + (f" Of {' and '.join(errors)} it is the floor minus the model." if errors else ""),
+        + (f" Of {' and '.join(errors)} it is the control minus the model." if errors else ""),
         "informativeness.csv",
     )
     for probing, comparisons in evidence.main.items():

@@ -201,8 +201,8 @@ def _without(kind: str, evidence: Evidence) -> str:
     where = "" if kind == CLASSES else f" on {tasks_of_kind(kind)}"
     if models <= evidence.labels.floors:
         return f"all models{where} are controls or have random weights: add an encoder"
-    floors = next(iter(mine)).controls
-    return f"no control was measured beside these models{where}: add `--model ...,{floors}`"
+    controls = next(iter(mine)).controls
+    return f"no control was measured beside these models{where}: add `--model ...,{controls}`"
 
 
 def _counted(found: Sequence[Mapping[str, str]]) -> list[str]:
