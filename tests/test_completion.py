@@ -41,7 +41,7 @@ def completed(line: str) -> list[str]:
     [
         ("ubench pl", ["plan"]),
         ("ubench run --fewshot", ["--fewshot-validation"]),
-        ("ubench run --model pix", ["pixels"]),
+        ("ubench run --model pix", ["pixel-grid", "pixels"]),
         ("ubench run --model pixels,bor", ["pixels,border"]),
         ("ubench plan --model tim", ["timm/"]),
         ("ubench plan --task aul,mm", ["aul,mmotu", "aul,mmotu-seg"]),
