@@ -195,14 +195,14 @@ def _controls(section: Section, evidence: Evidence) -> list[str]:
 
 
 def _without(kind: str, evidence: Evidence) -> str:
-    """What is missing where no encoder stands beside a control."""
+    """What is missing where no encoder is listed next to a control."""
     mine = {probing: found for probing, found in evidence.main.items() if probing.type == kind}
     models = {model for found in mine.values() for one in found.values() for model in one.models}
     where = "" if kind == CLASSES else f" on {tasks_of_kind(kind)}"
     if models <= evidence.labels.floors:
         return f"all models{where} are controls or have random weights: add an encoder"
-    floors = next(iter(mine)).controls
-    return f"no control was measured beside these models{where}: add `--model ...,{floors}`"
+    controls = next(iter(mine)).controls
+    return f"no control was measured beside these models{where}: add `--model ...,{controls}`"
 
 
 def _counted(found: Sequence[Mapping[str, str]]) -> list[str]:
