@@ -41,11 +41,11 @@ def completed(line: str) -> list[str]:
     [
         ("ubench pl", ["plan"]),
         ("ubench run --fewshot", ["--fewshot-validation"]),
-        ("ubench run --model pix", ["pixels"]),
+        ("ubench run --model pix", ["pixel-grid", "pixels"]),
         ("ubench run --model pixels,bor", ["pixels,border"]),
         ("ubench plan --model tim", ["timm/"]),
-        ("ubench plan --task aul,mm", ["aul,mmotu"]),
-        ("ubench tasks bus", ["busbra"]),
+        ("ubench plan --task aul,mm", ["aul,mmotu", "aul,mmotu-seg"]),
+        ("ubench tasks busb", ["busbra", "busbra-seg"]),
     ],
 )
 def test_names_are_completed_without_heavy_imports(line: str, offered: list[str]) -> None:

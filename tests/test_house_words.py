@@ -21,7 +21,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 STORED = Path(__file__).with_name("house_words.json")
 OTHERS = {"tests/test_house_words.py", "CHANGELOG.md"}
-WRITTEN_BY_US = re.compile(r"results/(real|nano)/(?!README)")  # whose words are in our code
+# Pages whose words are in our code.
+WRITTEN_BY_US = re.compile(r"results/(real|nano|regression|segmentation)/(?!README)")
 PROSE = (".md", ".j2")
 PATTERNS = [f"*{suffix}" for suffix in PROSE]
 

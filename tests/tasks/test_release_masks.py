@@ -183,10 +183,10 @@ def test_psfhs_without_a_mask_or_an_image(copy: Copy) -> None:
 def test_hc18_as_its_record_unpacks(copy: Copy) -> None:
     """The table lies beside the archive of the images."""
     root = copy("hc18")
-    plain = tasks.load("hc18", root)
+    plain = tasks.load("hc18", root).fingerprint
     (root / "hc18/unpacked").mkdir()
     (root / "hc18/training_set").rename(root / "hc18/unpacked/training_set")
-    assert tasks.load("hc18", root).fingerprint == plain.fingerprint
+    assert tasks.load("hc18", root).fingerprint == plain
 
 
 def test_hc18_is_told_in_millimetres(copy: Copy) -> None:

@@ -195,7 +195,7 @@ def _controls(section: Section, evidence: Evidence) -> list[str]:
 
 
 def _without(kind: str, evidence: Evidence) -> str:
-    """What is missing where no encoder stands beside a control."""
+    """What is missing where no encoder is listed next to a control."""
     mine = {probing: found for probing, found in evidence.main.items() if probing.type == kind}
     models = {model for found in mine.values() for one in found.values() for model in one.models}
     where = "" if kind == CLASSES else f" on {tasks_of_kind(kind)}"
