@@ -235,6 +235,7 @@ def test_run_with_other_splits(root: Path, tmp_path: Path) -> None:
     file = tmp_path / "mine.csv"
     ubench("data", "splits", "gbcu", "--data", root, "--out", file)
     common = ("--model", "image-stats", "--data", root, "--seeds", "1", "--cache", tmp_path / "c")
+    common = (*common, "--partial")
     done = ubench("run", *common, "--task", f"gbcu,gbcu@{file}", "--out", tmp_path / "out")
     assert done.exit_code == 0, done.output
     rows = list(csv.DictReader((tmp_path / "out/leaderboard.csv").open()))

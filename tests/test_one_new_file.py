@@ -352,7 +352,7 @@ def test_a_kind_of_task_is_one_file(tmp_path: Path, manifest: Path, plugin: Path
         (low, high), scores = cell.intervals["steps"], cell.scores["steps"]
         assert 0 <= low <= np.mean(scores) <= high <= 2  # type: ignore[arg-type]
     board = page(tmp_path)
-    assert "Mean error in steps, mean ± sd over seeds: ordinal tasks, ridge probe" in board
+    assert "Mean error in steps (lower is better), mean ± sd over seeds: ordinal" in board
     assert "Macro F1 in percent, mean ± sd over seeds: ridge probe" in board
     assert "Details of ordinal tasks" in board
     assert "mean of" not in board.split("## Errors")[0].split("## Details")[0]

@@ -46,7 +46,12 @@ def made_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def finished(data: Path, tmp_path: Path, **options: object) -> dict[int, Cell]:
     """Of `pixels`, by percent of the training images."""
     pipeline.run(
-        *("pixels", "hc18-hc"), data=data, out=tmp_path / "out", cache=tmp_path / "cache", **options
+        *("pixels", "hc18-hc"),
+        data=data,
+        out=tmp_path / "out",
+        cache=tmp_path / "cache",
+        partial=True,
+        **options,
     )
     found = {cell.coordinates.fraction: cell for cell in Cells(tmp_path / "out").gather()}
     assert all(isinstance(cell, Cell) for cell in found.values()), found

@@ -312,9 +312,9 @@ def test_an_ellipse_is_found_again(
     seen = line & (columns < x + 0.5 * min(width, height)) if cut else line
     found = ellipses.through(seen)
     assert found is not None
-    assert found.perimeter == pytest.approx(drawn.perimeter, rel=0.04 if cut else 0.01)
+    assert found.perimeter == pytest.approx(drawn.perimeter, rel=0.1 if cut else 0.01)
     both = found.filled((160, 200)), drawn.filled((160, 200))
-    assert (both[0] ^ both[1]).sum() < (0.05 if cut else 0.03) * both[1].sum()
+    assert (both[0] ^ both[1]).sum() < (0.15 if cut else 0.03) * both[1].sum()
 
 
 def test_what_is_no_ellipse() -> None:

@@ -14,7 +14,7 @@ import pandas as pd
 from ultrabench_eval.cells import Cells
 from ultrabench_eval.core.errors import UserError, did_you_mean
 from ultrabench_eval.report import html
-from ultrabench_eval.report.drawings import figures, overlays
+from ultrabench_eval.report.drawings import figures
 from ultrabench_eval.report.results import degenerate, kept, standing
 from ultrabench_eval.report.results.degenerate import Finding
 from ultrabench_eval.report.results.entries import (
@@ -137,6 +137,8 @@ def _files(
         )
     drawn = figures.figures(evidence, corrupted)
     if pictures is not None:
+        from ultrabench_eval.report.drawings import overlays  # here, because it imports torch
+
         made |= overlays.overlays(evidence, pictures)
         if masks := [name for name in made if name.startswith("figures/masks-")]:
             shown = [f"[{Path(name).stem}]({name})" for name in masks if name.endswith(".png")]
