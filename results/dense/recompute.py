@@ -48,7 +48,7 @@ def main() -> None:
     for name, split in task.splits.items():
         maps = []
         for image in split.images:
-            pixels = torch.from_numpy(image.read()).permute(2, 0, 1)[None].float() / 255
+            pixels = torch.from_numpy(image.read().copy()).permute(2, 0, 1)[None].float() / 255
             (one,) = encoder.maps(pixels)
             maps.append(one.half().float())
         x[name] = torch.cat(maps)

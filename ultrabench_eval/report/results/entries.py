@@ -9,7 +9,7 @@ import numpy as np
 
 import tasks as task_zoo
 from tasks.task import DOWNSCALED
-from ultrabench_eval import task_types
+from ultrabench_eval import protocol, task_types
 from ultrabench_eval.cells import CLASSES, Cell, Coordinates, Failure
 from ultrabench_eval.metrics import Metric
 from ultrabench_eval.report.look import look
@@ -28,6 +28,7 @@ CONTROLS = {
 is predicted."""
 
 
+_USUAL = frozenset(probe for probe, _ in protocol.USUAL.values())
 _IN = " in "  # between a kind of task and its unit
 
 
@@ -42,14 +43,14 @@ class Probing:
     """What kind of task; of numbers with their unit, which no mean is taken over either."""
 
     def __lt__(self, other: Probing) -> bool:
-        """The paper's probe comes first on every page."""
+        """The usual probe comes first on every page."""
         return self._place < other._place
 
     @property
     def _place(self) -> tuple[bool, str, bool, str, str]:
         return (
             *(self.type != CLASSES, self.type),
-            *(self.probe != "linear", self.probe, self.protocol),
+            *(self.probe not in _USUAL, self.probe, self.protocol),
         )
 
     def __str__(self) -> str:
