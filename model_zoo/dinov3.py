@@ -20,7 +20,7 @@ _PERIODS = 100.0 ** (2 * torch.arange(16) / 32)
 
 
 class RotaryViT(nn.Module):
-    """ViT-B/16 whose patches are told apart by rotation of queries and keys alone.
+    """ViT-B/16 whose only position embedding is the rotation of queries and keys.
 
     Prefix tokens: the class token, then four registers, which are not rotated.
     """

@@ -205,7 +205,7 @@ def test_a_broken_image_costs_its_own_task_only(tmp_path: Path) -> None:
     steps.clear()
     frame = run(tmp_path / "out", f"{other},{manifest}", "pixels,image-stats", report=steps.append)
     assert set(frame.status) == {"ok"}
-    assert sum(s.new for s in steps) == 2  # the mended image, once a model
+    assert sum(s.new for s in steps) == 2  # the corrected image, once a model
 
 
 PLUGIN = """

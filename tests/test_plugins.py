@@ -126,7 +126,7 @@ def test_a_plugin_that_fails_is_told_and_undone(tmp_path: Path, text: str, messa
         plugins.load_file(path)
     assert model_zoo.registry.registered() == before
     assert plugins.module_name(path) not in sys.modules
-    write(path, MODEL.format(name="half", factor=1))  # mended, in the same session
+    write(path, MODEL.format(name="half", factor=1))  # corrected, in the same session
     assert plugins.load_file(path) == ["half"]
 
 

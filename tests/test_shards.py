@@ -139,7 +139,7 @@ def test_what_failed_elsewhere_since_the_start_is_not_tried_again(
     Cells(out).fail(failure)
     assert failure.coordinates in later
 
-    # The same within a run: what stands there counts as failed, although it could be mended.
+    # The same within a run: what stands there counts as failed, although it could be fixed.
     monkeypatch.setattr("ultrabench_eval.pipeline.Failures", lambda out: later)
     make_manifest(tmp_path / "again" / "a.csv", count=30, seed=0)
     victim.write_bytes((tmp_path / "again" / "a_images" / "3.png").read_bytes())

@@ -273,8 +273,8 @@ def _data(root: str | None) -> Iterator[Check]:
             continue  # nobody expects to have all the others
         good = one.state == "there"
         if good:
-            mend = f"`ubench data prepare {one.name} --data {root}` checks every image"
-            state = "there, prepared" if one.prepared else f"there, not prepared: {mend}"
+            how = f"`ubench data prepare {one.name} --data {root}` checks every image"
+            state = "there, prepared" if one.prepared else f"there, not prepared: {how}"
         else:
             state = one.state if one.state.startswith("packed") else "not here"
         yield _check("data", one.name, good, state, remedies.for_data(one.name, folder))

@@ -40,7 +40,7 @@ def installed(package: str) -> str | None:
 
 
 def for_data(name: str, root: Path | None, reason: str = "") -> str:
-    """How the images of a task are had, or mended where some are there.
+    """How the images of a task are obtained, or completed where some are there.
 
     Args:
         name: a task's name, with splits or without.

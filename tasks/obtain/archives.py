@@ -90,7 +90,7 @@ def unpack(
     try:
         with files.atomic_folder(folder) as temporary:
             _fill(temporary, archives, nested, progress)
-    except OSError as error:  # those of single members are told apart in `_add`
+    except OSError as error:  # `_add` tells those of single members
         if error.errno in TAKEN and _is_unpacked(folder, archives, nested):
             return  # another process has just unpacked the same
         raise not_written(error, folder) from error

@@ -78,7 +78,7 @@ class _HostRefused(UserError):
 
 
 class _Again(Exception):
-    """A try failed in a way that another may mend.
+    """A try failed in a way that another may not.
 
     Args:
         reason: the end of a sentence that begins with the host's name.

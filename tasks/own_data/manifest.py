@@ -443,7 +443,7 @@ def _quoted(cell: str) -> str:
 
 
 def _shown(word: str) -> str:
-    """A word with escapes for what cannot be told apart by eye, of a length that can be read."""
+    """A word with escapes for what looks the same, of a length that can be read."""
     text = ascii(word)
     return text if len(text) <= 80 else f"{text[:60]}...{text[-15:]}"
 

@@ -23,9 +23,9 @@ class UserError(Exception):
         super().__init__(printable(sentence))
 
 
-def not_found(what: str, path: Path | str, mend: str) -> UserError:
-    """The commonest sentence: `what` is not at `path`; do `mend`."""
-    return UserError(f"{what} not found: {path}; {mend}")
+def not_found(what: str, path: Path | str, how: str) -> UserError:
+    """The commonest sentence: `what` is not at `path`; do `how`."""
+    return UserError(f"{what} not found: {path}; {how}")
 
 
 class NotInstalled(UserError):

@@ -33,7 +33,7 @@ Advance = Callable[[str], None]
 def load(
     root: Path, names: Sequence[str] | None = None, run: Path | None = None
 ) -> tuple[list[Task], list[str]]:
-    """Tasks of a data root, and sentences on those that cannot be had from there.
+    """Tasks of a data root, and sentences on those that are not available there.
 
     Args:
         root: with one sub-folder a task, or own data of the run.

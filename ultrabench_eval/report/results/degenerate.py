@@ -153,7 +153,9 @@ def _few(test: TestSet, unit: str) -> list[str]:
     if test.kind != "class":
         (count,) = _patients(test)
         one = f"{count} {unit if count == 1 else _plural(unit)}, fewer than {FEWEST}"
-        return [f"the test split has {one}; {_NOT_RANKED}; get more"] if count < FEWEST else []
+        return (
+            [f"the test split has {one}; {_NOT_RANKED}; get more of them"] if count < FEWEST else []
+        )
     few = {
         name: count
         for name, count in zip(test.classes, _patients(test), strict=True)

@@ -36,7 +36,7 @@ class Change:
     """[M, R] each, percent."""
     metric: Metric
     apart: np.ndarray
-    """Whether a pair is told apart by one of the protocols at least, [M, M]; none for a mean."""
+    """Whether a pair differs significantly by one protocol at least, [M, M]; none for a mean."""
 
     def only(self, models: Sequence[str]) -> Change:
         """For some of the models."""
