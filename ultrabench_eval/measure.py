@@ -25,6 +25,7 @@ from torch import Tensor
 import tasks as task_zoo
 from model_zoo import behaviour, code_identity, executed
 from tasks.samples.images import Image
+from tasks.samples.label_masks import size_of
 from tasks.task import Split, Task
 from ultrabench_eval import (
     corrupt,
@@ -440,7 +441,7 @@ class Bench:
             split = self.task.splits[name]
             extents = None
             if split.masks:
-                sizes = [mask.read().shape for mask in split.masks]
+                sizes = [size_of(image) for image in split.images]  # which are those of the masks
                 extents = np.array([self.model.extent(*size) for size in sizes])
             self._truths[name] = self.type.truth(split, extents)
         return self._truths[name]

@@ -12,6 +12,7 @@ from made_cells import cell, control, failure, made_of, marked
 
 from ultrabench_eval.cells import Coordinates
 from ultrabench_eval.report import write
+from ultrabench_eval.report.results.entries import seen
 from ultrabench_eval.report.tables.table import Table
 from ultrabench_eval.report.write import Entry
 
@@ -232,3 +233,18 @@ def test_settings_of_a_protocol_are_readable() -> None:
     settings = {"probe": "linear", "standardize": True, "rates": [1e-4, 0.1], "deep": {"a_b": [1]}}
     page = write.markdown([cell("a", "aul", 0.5, protocol=settings)])
     assert "standardize yes; rates one of 0.0001, 0.1; deep (a b 1)" in page
+
+
+@pytest.mark.parametrize(
+    ("saw", "task", "expected"),
+    [
+        ("aul, ddti", "ddti-seg", "yes"),  # a data set of several tasks
+        ("aul, ddti", "aul-liver", "yes"),
+        ("aul, ddti", "aul@mine", "yes"),
+        ("aul, ddti", "busbra-seg", "no"),
+        ("not known", "ddti-seg", "not known"),
+    ],
+)
+def test_what_a_model_saw_goes_by_data_set(saw: str, task: str, expected: str) -> None:
+    one = cell("m", task, 0.5, 0.6)
+    assert seen(one.model_copy(update={"model": {**one.model, "saw": saw}})) == expected
