@@ -60,13 +60,7 @@ def wheels() -> None:
     target = HERE / "wheels"
     shutil.rmtree(target, ignore_errors=True)
     for package in PACKAGES:
-        shown = subprocess.run(
-            [sys.executable, "-m", "pip", "show", package],
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        version = shown.stdout.split("Version: ")[1].split()[0]
+        version = importlib.metadata.version(package)
         for python in PYTHONS:
             subprocess.run(
                 [
