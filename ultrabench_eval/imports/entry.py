@@ -396,6 +396,7 @@ class _Predictions:
             scores={
                 name: [None if np.isnan(value) else float(value) for value in values]
                 for name, values in scored.scores.items()
+                if not np.isnan(values).all()  # calibrated on validation samples, of which are none
             },
             intervals=kind.intervals(kind.answers(scored.stored), test),
             images={"train": 0, "validation": 0, "test": len(test)},

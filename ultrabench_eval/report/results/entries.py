@@ -10,7 +10,7 @@ import numpy as np
 import tasks as task_zoo
 from tasks.task import DOWNSCALED
 from ultrabench_eval import protocol, task_types
-from ultrabench_eval.cells import CLASSES, Cell, Coordinates, Failure
+from ultrabench_eval.cells import CLASSES, IMPORTED, Cell, Coordinates, Failure
 from ultrabench_eval.metrics import Metric
 from ultrabench_eval.report.look import look
 from ultrabench_eval.report.tables.table import plain
@@ -56,17 +56,23 @@ class Probing:
         )
 
     def __str__(self) -> str:
+        if self.probe == IMPORTED:
+            return f"{self.of_probe}: no probe was trained here"
         return f"{self.of_probe}, protocol {self.protocol}"
 
     @property
     def of_probe(self) -> str:
         """Kind of task and probe in words."""
         kind = "" if self.type == CLASSES else f"{tasks_of_kind(self.type)}, "
-        return f"{kind}{self.probe} probe"
+        return (
+            f"{kind}imported predictions" if self.probe == IMPORTED else f"{kind}{self.probe} probe"
+        )
 
     @property
     def adverb(self) -> str:
         """Before the name of a task: "with the linear probe, protocol paper-1"."""
+        if self.probe == IMPORTED:
+            return "by imported predictions"
         return f"with the {self.probe} probe, protocol {self.protocol}"
 
     @property

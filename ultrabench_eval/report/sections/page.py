@@ -229,7 +229,7 @@ def model_rows(cells: Iterable[Cell], labels: Labels) -> list[list[str]]:
             str(info["title"]),
             str(info["pooling"]),
             f"{size} x {size}" if size else ("" if is_unsure(cell) else "as it is"),
-            str(info["dim"]),
+            "" if info["dim"] is None else str(info["dim"]),
             "" if count is None else f"{count:,}",
             str(cell.identity["dtype"]),
             _weights(cell),
@@ -246,7 +246,8 @@ def model_notes(cells: Iterable[Cell], labels: Labels) -> list[str]:
     for cell in cells:
         name = labels.model(cell.coordinates.model)
         if cell.model.get("rows"):
-            notes[f"{name}: imported from a file, {cell.model['rows']}"] = None
+            words = "" if is_unsure(cell) else f", {cell.model['rows']}"
+            notes[f"{name}: imported from a file{words}"] = None
         if cell.model.get("rounding"):
             notes[f"{name}: {cell.model['rounding']}"] = None
         if cell.model.get("dropped"):
