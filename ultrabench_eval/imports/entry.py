@@ -106,9 +106,11 @@ def import_file(
         seen={name: lists[model]} if lists else {},
     )
     if held.held == "features":
-        job: _Features | _Predictions = _Features.of(name, held, task, request, setting, report)
+        job: FeatureEntry | PredictionEntry = FeatureEntry.of(
+            name, held, task, setting, lambda: at_hand(model, request), report
+        )
     else:
-        job = _Predictions.of(name, held, task, request, setting)
+        job = PredictionEntry.of(name, held, task, request, setting)
     files.check_writable(out, "the results folder (--out)")
     files.check_writable(cache, "the cache (--cache or UBENCH_CACHE)")
     report(Step("begin"))
@@ -213,7 +215,7 @@ class ImportedModel(Model):
 
 
 @dataclass
-class _Features:
+class FeatureEntry:
     """Features of a file, on their way to the usual probes."""
 
     done: Imported
@@ -228,11 +230,19 @@ class _Features:
         name: str,
         held: Given,
         task: Task,
-        request: Request,
         setting: Setting,
-        report: Callable[[Step], None],
-    ) -> _Features:
-        """What the file holds, once it is known to be right.
+        load: Callable[[], tuple[Model | None, list[str]]],
+        report: Callable[[Step], None] = lambda step: None,
+    ) -> FeatureEntry:
+        """What the file holds, once it is known to be right; nothing but the cache is written.
+
+        Args:
+            name: of the entry.
+            held: by the file.
+            task: whose images the rows are of.
+            setting: of the run.
+            load: the model that is said to have made them, see `at_hand`.
+            report: see `import_file`.
 
         Raises:
             UserError: it is refused.
@@ -256,11 +266,10 @@ class _Features:
         joined.check_maker(held, model, task)
         table = joined.features_of(held, images)
         report(Step("audit", "verifying rows"))
-        known, notes = _at_hand(model, request)
+        known, notes = load()
         if known is not None:
             count = rows.of_model(table, images.images, known, held.path)
             words = f"rows verified by {count} images that were encoded again"
-            known.release()
         elif table.odd:
             raise UserError(table.oddity)
         else:
@@ -295,8 +304,8 @@ class _Features:
         return list(measure(self.model.name, self.model, self.task.name, self.task, self.setting))
 
 
-def _at_hand(model: str, request: Request) -> tuple[Model | None, list[str]]:
-    """The model of this name, if it can be loaded, else why not.
+def at_hand(model: str, request: Request) -> tuple[Model | None, list[str]]:
+    """The model of this name if it can be loaded, else None and why not.
 
     Raises:
         Problems: it cannot, although its weights were named.
@@ -327,7 +336,7 @@ def _at_hand(model: str, request: Request) -> tuple[Model | None, list[str]]:
 
 
 @dataclass
-class _Predictions:
+class PredictionEntry:
     """Predictions of a file, on their way to their score."""
 
     done: Imported
@@ -339,7 +348,7 @@ class _Predictions:
     @classmethod
     def of(
         cls, name: str, held: Given, task: Task, request: Request, setting: Setting
-    ) -> _Predictions:
+    ) -> PredictionEntry:
         """What the file holds, once its rows have their images.
 
         Raises:

@@ -78,6 +78,8 @@ def of_model(table: FeatureTable, images: Mapping[str, Image], model: Model, pat
     wrong, swapped = _wrong(wanted, given)
     if not wrong.any():
         return len(chosen)
+    if {table.digests[row] for row in np.array(chosen)[wrong].tolist()} <= {*table.odd}:
+        raise UserError(table.oddity)
     names = [images[table.digests[row]].name for row in np.array(chosen)[wrong][:SHOWN].tolist()]
     told = (
         f"{path}: for {wrong.sum()} of {len(chosen)} images that were encoded again model "
