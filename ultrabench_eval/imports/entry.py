@@ -313,7 +313,7 @@ def at_hand(model: str, request: Request) -> tuple[Model | None, list[str]]:
     weights = {name: str(path) for name, path in (request.weights or {}).items()}
     if wrong := model_zoo.problem(model):
         if weights:
-            raise UserError(f"--weights are given, but {wrong}")
+            raise UserError(f"--weights are given for a model that cannot be loaded: {wrong}")
         return None, [f"no model '{model}' is known here to encode some images again"]
     planned = loading.make(
         [model],
@@ -342,14 +342,20 @@ class PredictionEntry:
     done: Imported
     held: Given
     order: list[list[int]]
+    """Of each seed the rows of the test images."""
     task: Task
     setting: Setting
+    test: TestSet = field(init=False)
+    scored: Scored = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.test, self.scored = self._scored()
 
     @classmethod
     def of(
         cls, name: str, held: Given, task: Task, request: Request, setting: Setting
     ) -> PredictionEntry:
-        """What the file holds, once its rows have their images.
+        """What the file holds and what it is worth; nothing is written.
 
         Raises:
             UserError: it is refused.
@@ -371,11 +377,7 @@ class PredictionEntry:
         return cls(done, held, order, task, setting)
 
     def measure(self) -> list[Stage]:
-        """Score them, and write the cell.
-
-        Raises:
-            UserError: a prediction is none.
-        """
+        """Write the cell."""
         kind, task, cells = task_types.get(self.task.card.type), self.task, self.setting.cells
         at = Coordinates(self.done.name, task.name, IMPORTED, IMPORTED)
         file = hashing.digest_file(self.held.path)
@@ -397,7 +399,7 @@ class PredictionEntry:
         )
         if cells.get(at, made) is not None:
             return ["kept"]
-        test, scored = self._scored()
+        test, scored = self.test, self.scored
         cells.put_task(task, identifiers=self.setting.identifiers)
         cell = Cell(
             coordinates=at,

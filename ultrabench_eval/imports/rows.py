@@ -28,6 +28,7 @@ CLOSE = 0.2
 """How far a canary may be from its row, in parts of the usual distance between two images ..."""
 ROUNDED = 0.05
 """... or of its own length, which is what bfloat16 may change (`behaviour.TOLERANCES`)."""
+_SEVERAL, _FOLLOWS = 5, 0.5  # wrong canaries, and the correlation of their distances, for a cause
 CONTROL = "pixels"
 """Whose neighbourhoods are compared, where the model is not at hand."""
 PERMUTATIONS = 999
@@ -75,7 +76,7 @@ def of_model(table: FeatureTable, images: Mapping[str, Image], model: Model, pat
             f"{path} has {given.shape[1]} features per image, and model '{model.name}' gives "
             f"{wanted.shape[1]}; {_another(model)}"
         )
-    wrong, swapped = _wrong(wanted, given)
+    wrong = _wrong(wanted, given)
     if not wrong.any():
         return len(chosen)
     if {table.digests[row] for row in np.array(chosen)[wrong].tolist()} <= {*table.odd}:
@@ -85,7 +86,7 @@ def of_model(table: FeatureTable, images: Mapping[str, Image], model: Model, pat
         f"{path}: for {wrong.sum()} of {len(chosen)} images that were encoded again model "
         f"'{model.name}' gives other features than their rows hold ({', '.join(names)})"
     )
-    if 2 * swapped.sum() >= wrong.sum():
+    if not _follow(wanted[wrong], given[wrong]):
         raise UserError(
             f"{told}; the rows belong to other images (wrong order, or wrong keys): write keys and "
             "rows in one go, image by image"
@@ -101,18 +102,33 @@ def _another(model: Model) -> str:
     )
 
 
-def _wrong(wanted: np.ndarray, given: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Which rows [K, D] are not what is wanted, and which look like those of another image."""
-    between = np.linalg.norm(wanted[:, None] - wanted, axis=-1)
+def _wrong(wanted: np.ndarray, given: np.ndarray) -> np.ndarray:
+    """Which rows [K, D] are not what is wanted, bool [K]."""
+    between = _distances(wanted, wanted)
     apart = np.median(between[~np.eye(len(wanted), dtype=bool)]) if len(wanted) > 1 else 0.0
-    across = np.linalg.norm(given[:, None] - wanted, axis=-1)  # [K given, K wanted]
+    across = _distances(given, wanted)  # [K given, K wanted]
     own, length = across.diagonal(), np.linalg.norm(wanted, axis=-1)
-    another = own > across.min(1) + 1e-9 * (1 + length)  # some canary is likelier than its own
+    another = own > across.min(1) + 1e-9 * (1 + length)  # the canary of another image is nearer
     far = own > np.maximum(CLOSE * apart, 1e-4 * length)
     beyond = own > np.maximum(CLOSE * apart, ROUNDED * length)
-    # A row of an image that is no canary is about as far from all of them.
-    lost = own > 0.5 * apart
-    return beyond | (far & another), another | lost
+    return np.asarray(beyond | (far & another))
+
+
+def _follow(wanted: np.ndarray, given: np.ndarray) -> bool:
+    """Whether rows [K, D] are as far from each other as the wanted ones, whatever their scale: then
+    they are of the right images, and something else made them."""
+    upper = np.triu_indices(len(wanted), 1)
+    if len(wanted) < _SEVERAL:
+        return False
+    pairs = [_distances(one, one)[upper] for one in (wanted, given)]
+    if min(map(np.ptp, pairs)) == 0:
+        return False
+    return float(np.corrcoef(*pairs)[0, 1]) > _FOLLOWS
+
+
+def _distances(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Between rows [K, D] and [L, D]: [K, L]."""
+    return np.asarray(np.linalg.norm(one[:, None] - other, axis=-1))
 
 
 def like_control(
