@@ -304,7 +304,7 @@ def test_test_images_that_a_model_has_seen_are_counted_and_marked(
         "no (0 of 12 test images)"
     }
     hashes.write_text("busbar\n")
-    with pytest.raises(UserError, match=r"line 1: 'busbar' is no SHA-256.*'busbra'"):
+    with pytest.raises(UserError, match=r"line 1: 'busbar' is not a SHA-256.*'busbra'"):
         world.run(tmp_path, seen={"pixels": hashes})
     with pytest.raises(UserError, match="which is not among the models of this run"):
         world.run(tmp_path, seen={"pixel": training})

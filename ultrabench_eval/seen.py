@@ -145,8 +145,8 @@ def read(source: Path, cache: Path, advance: Advance = lambda words, done, total
         else:
             near = did_you_mean(text, _datasets())
             raise UserError(
-                f"{source}, {where}: '{text[:80]}' is no SHA-256, no data set of `ubench tasks` and"
-                f" no file beside the list{near} correct or remove it"
+                f"{source}, {where}: '{text[:80]}' is not a SHA-256, a data set of `ubench tasks`"
+                f" nor a file beside the list{near} correct or remove it"
             )
     if not (hashes or datasets or images):
         raise UserError(f"{source} names nothing that was seen; list hashes, files or data sets")

@@ -209,7 +209,7 @@ class ImportedModel(Model):
             UserError: always.
         """
         raise UserError(
-            f"the features of {self.name} were imported, and there is no model to encode an image "
+            f"the features of {self.name} were imported, without a model to encode an image "
             "again; import the file again if the cache was emptied"
         )
 

@@ -170,7 +170,7 @@ def _safetensors(path: Path, most: int) -> Given:
                     return None
                 values = json.loads(metadata[name])
                 if not isinstance(values, list):
-                    raise ValueError(f"its metadata '{name}' is no list")
+                    raise ValueError(f"its metadata '{name}' is not a list")
                 return list(map(str, values))
 
             return _of_arrays(path, shapes, get, listed, most, _made_by(metadata))
@@ -344,7 +344,7 @@ def _parsed(path: Path, plan: _Plan, number: int, cells: list[str]) -> Any:
     except ValueError:
         wrong = next(place for place, cell in enumerate(cells) if not _is_number(cell))
         raise UserError(
-            f"{path}, line {number}: {cells[wrong]!r} in column '{plan.columns[wrong]}' is no "
+            f"{path}, line {number}: {cells[wrong]!r} in column '{plan.columns[wrong]}' is not a "
             "number; correct it"
         ) from None
 

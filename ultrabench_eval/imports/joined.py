@@ -105,7 +105,7 @@ def joined(given: Given, images: Images) -> Joined:
             digest = hashes[row].lower()
             if not re.fullmatch(r"[0-9a-f]{64}", digest):
                 raise UserError(
-                    f"{path}, row {row + 1}: '{hashes[row][:80]}' is no SHA-256; write the 64 "
+                    f"{path}, row {row + 1}: '{hashes[row][:80]}' is not a SHA-256; write the 64 "
                     "hexadecimal digits of the image file's, as `ubench embed` does"
                 )
             known = images.by_digest.get(digest)
@@ -116,7 +116,7 @@ def joined(given: Given, images: Images) -> Joined:
             if meant and digest not in contents:
                 raise UserError(
                     f"{path}, row {row + 1}: '{name}' is not the image with the sha256 "
-                    f"{digest[:12]}..., which is '{known[0][0]}'; names or hashes stand in the "
+                    f"{digest[:12]}..., which is '{known[0][0]}'; names or hashes are in the "
                     "wrong rows: write the file again"
                 )
             name = name if name in {one for one, _ in known} else known[0][0]
@@ -140,7 +140,7 @@ def joined(given: Given, images: Images) -> Joined:
         )
     if foreign:
         unused = {item.image.name for item in images.task.unused}
-        more = " which stand in no split" if {*foreign} <= unused else ""
+        more = ", but unused ones," if {*foreign} <= unused else ""
         raise UserError(
             f"{path}: {_counted(len(foreign), 'row is', 'rows are')} foreign, of no image of the "
             f"three splits of task '{task}'{more} ({_first(foreign)}); remove them, or name the "

@@ -1,4 +1,4 @@
-"""Are they the rows of those images? By encoding some anew, or by which images are alike.
+"""Are they the rows of those images? By encoding some again, or by which images are alike.
 
 K is the number of canaries, N of images, D the feature width.
 """
@@ -20,7 +20,7 @@ from ultrabench_eval.imports.joined import SHOWN, FeatureTable
 from ultrabench_eval.loading import Model
 
 CANARIES = 24
-"""Images that are encoded anew. Where a part a of the rows is wrong, all canaries miss it with a
+"""Images that are encoded again. Where a part a of the rows is wrong, all canaries miss it with a
 probability of (1 - a)^K at most: for a = 40 %, 8 would miss 1.7 % of the files, 19 less than 1 in
 10,000. 24 leave room for wrong rows that cannot be seen, such as those of a neighbouring frame: the
 bound of 1 in 10,000 holds even if a fifth of the wrong rows are so."""
@@ -64,13 +64,13 @@ def of_model(table: FeatureTable, images: Mapping[str, Image], model: Model, pat
         for digest in (table.digests[row] for row in chosen)
     ]
     size = encoder.batch_size
-    anew = torch.cat(
+    again = torch.cat(
         [
             features.encode_batch(encoder, inputs[start : start + size])
             for start in range(0, len(inputs), size)
         ]
     )
-    wanted, given = anew.double().numpy(), table.rows[chosen].astype(np.float64)
+    wanted, given = again.double().numpy(), table.rows[chosen].astype(np.float64)
     if wanted.shape != given.shape:
         raise UserError(
             f"{path} has {given.shape[1]} features per image, and model '{model.name}' gives "
