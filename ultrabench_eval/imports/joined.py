@@ -16,6 +16,7 @@ import numpy as np
 
 from tasks.samples.images import Image
 from tasks.task import SPLITS, Task
+from ultrabench_eval.core import hashing
 from ultrabench_eval.core.errors import UserError
 from ultrabench_eval.imports.given import Given
 
@@ -246,9 +247,10 @@ def _odd(
         )
     if rows.shape[1] < 2:  # one number may well be that of another image
         return [], ""
-    same: dict[bytes, list[int]] = {}
+    same: dict[str, list[int]] = {}
     for row in range(len(rows)):
-        same.setdefault(rows[row].tobytes(), []).append(row)
+        content = np.ascontiguousarray(rows[row]).data.cast("B")
+        same.setdefault(hashing.digest_parts([content]), []).append(row)
     wrong_rows: list[int] = []
     for members in same.values():
         first, *others = members
