@@ -123,7 +123,7 @@ def _follow(wanted: np.ndarray, given: np.ndarray) -> bool:
     pairs = [_distances(one, one)[upper] for one in (wanted, given)]
     if min(map(np.ptp, pairs)) == 0:
         return False
-    return float(np.corrcoef(*pairs)[0, 1]) > _FOLLOWS
+    return float(np.corrcoef(pairs[0], pairs[1])[0, 1]) > _FOLLOWS
 
 
 def _distances(one: np.ndarray, other: np.ndarray) -> np.ndarray:

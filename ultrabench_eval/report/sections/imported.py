@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
+
 from ultrabench_eval.cells import IMPORTED
 from ultrabench_eval.report.results.degenerate import can_rank
 from ultrabench_eval.report.results.entries import (
@@ -56,7 +58,7 @@ def _compare(
     probing: Probing,
     model: str,
     mine: Comparison,
-    others: dict[_Against, object],
+    others: dict[_Against, np.ndarray],
     labels: Labels,
 ) -> None:
     """Add the tests of one imported entry on one task."""
