@@ -140,6 +140,19 @@ COMMANDS: dict[str, Run | Parse] = {
     "ubench embed efficientnet-lite0 my_scans.csv --out features.parquet": Run(
         {"efficientnet-lite0": "pixels"}
     ),
+    # ---- made elsewhere
+    "ubench import features.parquet --model efficientnet-lite0 --task my_scans.csv "
+    "--out runs/imported": Run({"--model": "pixels"}),
+    "ubench import features.npz --model mine --task my_scans.csv --fractions 50,100 "
+    "--out runs/imported": Run({"--fractions": "100"}),
+    "ubench import predictions.csv --model closed --task my_scans.csv --out runs/imported": Run(),
+    "ubench run --plugin their_model.py --model theirs --task my_scans.csv "
+    "--seen theirs=PRETRAINING_IMAGES --out runs/seen": Run(
+        {"--model": "pixels", "--seen": "pixels=PRETRAINING_IMAGES", "--plugin": "my_model.py"}
+    ),
+    "ubench data hashes PRETRAINING_IMAGES --out hashes.csv": Run(),
+    "ubench import features.npz --model mine --task my_scans.csv --seen mine=hashes.csv "
+    "--out runs/seen": Run(),
     # ---- for programs
     "ubench run --model random-vit-tiny,pixels --task my_scans.csv --out runs/json --json": Run(),
     "ubench report runs/json --json": Run(),
@@ -259,6 +272,7 @@ CODE: dict[str, tuple[Code, ...]] = {
     "docs/add_your_data.md": (Code({}, "my_task.py"),),
     "docs/from_a_checkpoint.md": (Code(TINY_VIT, "as_shown.py"),),
     "docs/how_a_score_is_made.md": (Code({}, "my_metric.py"), Code({}, "salt.py")),
+    "docs/import.md": (Code({}), Code({})),
     "docs/score_a_checkpoint_during_training.md": (Code({}),),
     "docs/use_a_trained_probe.md": (Code({"seeds=5": "seeds=1"}),),
 }

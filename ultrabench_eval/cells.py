@@ -41,6 +41,9 @@ from ultrabench_eval.test_set import TestSet
 
 FORMAT = 3  # raised when cells on disk must be computed again
 CLASSES = "classification"  # the kind of all tasks in cells of earlier versions
+IMPORTED = "imported"
+"""Before the name of an entry whose features or predictions were made elsewhere; and the probe and
+protocol of predictions, for which nothing was trained here."""
 
 
 @dataclass(frozen=True, order=True)
@@ -158,7 +161,8 @@ class Cell(Sealed):
         known = self.type in task_types.registry
         kind = task_types.get(self.type) if known else None
         own = {metric.name for metric in kind.metrics} if kind else set()
-        shown = {name for name, _ in kind.details} if kind else set()
+        trained = self.coordinates.probe != IMPORTED
+        shown = {name for name, _ in kind.details} if kind and trained else set()
         unknown = self.scores.keys() - own - self.described.keys()
         missing = [
             *(({self.main} | shown) - self.scores.keys()),
@@ -170,7 +174,8 @@ class Cell(Sealed):
         ]
         if unknown or missing:
             raise ValueError(f"unknown: {sorted(unknown)}, missing: {sorted(missing)}")
-        if len({len(self.heads), *map(len, self.scores.values())}) > 1:
+        counts = {*map(len, self.scores.values())}
+        if len(counts | {len(self.heads)} if trained else counts) > 1:
             raise ValueError("its scores and probes are not one for each seed")
         if not all(isinstance(head.get("validation_loss"), float | int) for head in self.heads):
             raise ValueError("a probe has no validation loss")
@@ -487,6 +492,7 @@ def identity(
     corruption: str,
     masks: str,
     scoring: str = "",
+    seen: str = "",
 ) -> dict[str, str | int]:
     """What a cell's numbers depend on.
 
@@ -501,6 +507,7 @@ def identity(
         corruption: name and version (of a plugin's, SHA-256 of its code), or "none".
         masks: fingerprint of the test images' scan masks if the corruption looks at them.
         scoring: digest of a plugin's code that scores it; "" if all of that is ours.
+        seen: digest of what `--seen` told of the test images; "" without it.
     """
     return {
         "format": FORMAT,
@@ -516,6 +523,7 @@ def identity(
         "masks": masks,
         "intervals": intervals.VERSION,
         **({"scoring": scoring} if scoring else {}),
+        **({"seen": seen} if seen else {}),
     }
 
 

@@ -199,6 +199,23 @@ class Store:
             more = f" (and {len(broken) - 1} more images cannot be read)" if broken[1:] else ""
             raise UserError(f"{broken[0]}{more}")
 
+    def put(self, digests: Sequence[str], rows: Tensor, made_by: str) -> None:
+        """Keep features that were not encoded here, float32 [N, D], of images without a row yet.
+
+        Args:
+            digests: of the N images, each once.
+            rows: their features.
+            made_by: what made them.
+        """
+        lock = self.folder / "locks" / "put"
+        with files.locked(lock, files.PATIENCE):
+            self._look()
+            known = {*self.missing(digests)}
+            wanted = [row for row, digest in enumerate(digests) if digest in known]
+            for some in _batched(wanted, SHARD):
+                told = json.dumps({"device": made_by, **versions()}, sort_keys=True)
+                self._write([digests[row] for row in some], rows[[*some]], told)
+
     # ---- inside -----------------------------------------------------------------------------
 
     def _encode(

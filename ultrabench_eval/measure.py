@@ -12,7 +12,7 @@ import time
 import traceback
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -36,6 +36,7 @@ from ultrabench_eval import (
     metrics,
     precision,
     probes,
+    seen,
     task_types,
 )
 from ultrabench_eval.cells import (
@@ -58,6 +59,7 @@ from ultrabench_eval.metrics import Metric
 from ultrabench_eval.probe_files import Inputs, ProbeFiles
 from ultrabench_eval.probes.heads import DataOf, Head, Probes, at_an_edge, streams
 from ultrabench_eval.protocol import Protocol
+from ultrabench_eval.seen import Seen
 from ultrabench_eval.task_types.calibration import temperature
 from ultrabench_eval.task_types.task_type import Predicts, TaskType
 from ultrabench_eval.test_set import TestSet
@@ -84,6 +86,7 @@ class Setting:
         identifiers: whether names of images and groups of people's own data are kept.
         given_up: cells that failed in another process and are not tried again in this run.
         keep_probes: whether trained probes are kept (`probe_files`).
+        seen: what models were trained on, by their names.
     """
 
     cells: Cells
@@ -95,6 +98,7 @@ class Setting:
     given_up: Container[Coordinates] = ()
     identifiers: bool = True
     keep_probes: bool = False
+    seen: Mapping[str, Seen] = field(default_factory=dict)
 
 
 def measure(
@@ -464,6 +468,7 @@ class Bench:
             corruption=_versioned(at.corruption),
             masks=self.task.test.mask_fingerprint if masked else "none",
             scoring=self.scoring,
+            seen=seen.identity(self._seen),
         )
 
     @property
@@ -516,7 +521,11 @@ class Bench:
             warnings=self._warnings(trained, at.fraction) if clean else [],
             synthetic=self.task.synthetic,
             random_weights=self.model.random_weights,
-            model={**self.model.info, "dim": test_x.shape[1 if place.kind == "maps" else -1]},
+            model={
+                **self.model.info,
+                "dim": test_x.shape[1 if place.kind == "maps" else -1],
+                **self._seen,
+            },
             task={
                 "title": self.task.card.title,
                 "groups": self.task.card.groups,
@@ -564,7 +573,12 @@ class Bench:
         if self.task.targets == "class":
             bent = fewshot.bent(self.task.train.labels, self.task.classes, fraction)
         edges = at_an_edge(trained.tried, trained.chosen.heads)
-        return [*([bent] if bent else []), *edges, *self._of_data]
+        of_seen = [seen.sentence(self._seen)] if self._seen.get("seen_images") else []
+        return [*([bent] if bent else []), *edges, *of_seen, *self._of_data]
+
+    @cached_property
+    def _seen(self) -> dict[str, str | int]:
+        return seen.facts(self.setting.seen.get(self.model.name), self.task)
 
     @cached_property
     def _inputs(self) -> Inputs:

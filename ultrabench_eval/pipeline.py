@@ -17,7 +17,7 @@ from model_zoo import guests
 from tasks import prepare as prepared
 from tasks.own_data.reading import Reading, unused
 from tasks.task import Task
-from ultrabench_eval import executors, loading, plugins, precision, remedies
+from ultrabench_eval import executors, loading, plugins, precision, remedies, seen
 from ultrabench_eval.cells import Cells, Coordinates, Failure
 from ultrabench_eval.core import files, memory
 from ultrabench_eval.core.errors import UserError
@@ -263,6 +263,9 @@ def prepare(request: Request, report: Report = lambda step: None) -> Ready:
         given_up,
         keep_probes=request.keep_probes,
         identifiers=request.identifiers,
+        seen=seen.read_all(
+            request.seen, model_names, cache, lambda *at: report(Step("audit", at[0], "", *at[1:]))
+        ),
     )
     units = [Unit(model, task_zoo.label(task)) for model, task in pairs]
     return Ready(
@@ -595,6 +598,7 @@ def _job(ready: Ready, unit: Unit, request: Request) -> Job:
     setting = ready.setting
     names = (unit.model, model_zoo.split(unit.model)[0], "all")
     weights = {name: path for name, path in (request.weights or {}).items() if name in names}
+    lists = {name: path for name, path in (request.seen or {}).items() if name == unit.model}
     log = executors.log_path(setting.cells.out, unit)
     log.unlink(missing_ok=True)
     own = replace(
@@ -602,6 +606,7 @@ def _job(ready: Ready, unit: Unit, request: Request) -> Job:
         models=(unit.model,),
         tasks=(ready.asked[unit.task],),
         weights=weights,
+        seen=lists or None,
         data=request.data or ready.root,
         cache=setting.cache,
         shard=None,

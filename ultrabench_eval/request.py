@@ -77,6 +77,11 @@ def weights_of(pairs: Iterable[str]) -> dict[str, str]:
     return _of_pairs("--weights", "MODEL=PATH or MODEL=random")(pairs)
 
 
+def seen_of(pairs: Iterable[str]) -> dict[str, str]:
+    """MODEL=FILE options of --seen as a mapping."""
+    return _of_pairs("--seen", "MODEL=FILE")(pairs)
+
+
 def columns_of(pairs: Iterable[str]) -> dict[str, str]:
     """--columns options as a mapping from roles to names."""
     from tasks.own_data import reading
@@ -228,6 +233,16 @@ class Request:
     )
     """Checkpoint by model name; "random" for an untrained network. The name "all" stands for every
     model."""
+    seen: dict[str, Path | str] | None = _asked(
+        None,
+        "--seen",
+        "MODEL=FILE, what it was trained on: a folder of images, or a list of hashes, files or "
+        "data sets; may be repeated.",
+        kind=list[str] | None,
+        parse=seen_of,
+        group="What is measured",
+    )
+    """By model name, what it was trained on (see `seen`): test images among it are counted."""
     device: str = _asked(
         "auto", "--device", "auto, cpu, cuda, cuda:1, mps.", kind=str, group="How models run"
     )

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from model_zoo import Encoder
 from ultrabench_eval import features, loading, plugins
-from ultrabench_eval.cells import Cell
+from ultrabench_eval.cells import IMPORTED, Cell
 from ultrabench_eval.core import files, memory
 from ultrabench_eval.core.errors import UserError
 from ultrabench_eval.loading import Model
@@ -73,7 +73,11 @@ def measure(
         plugins.load_file(Path(file))
     chosen = {name: str(path) for name, path in (weights or {}).items()}
     used = {cell.coordinates.model: cell for cell in cells}
-    plain = [name for name, cell in used.items() if not cell.model.get("parameters")]
+    plain = [
+        name
+        for name, cell in used.items()
+        if not cell.model.get("parameters") or name.startswith(f"{IMPORTED}/")
+    ]
     turns: dict[str, list[float]] = {}
     loaded: dict[str, Model] = {}
     problems: list[str] = []

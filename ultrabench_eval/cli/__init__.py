@@ -21,6 +21,7 @@ from ultrabench_eval.cli import (
     data,
     doctor,
     embed,
+    importing,
     merge,
     options,
     plan,
@@ -37,7 +38,7 @@ from ultrabench_eval.request import Request
 _ORDER = {
     "Start": ("demo", "doctor"),
     "Choose": ("tasks", "data", "models", "verify"),
-    "Measure": ("plan", "run", "merge"),
+    "Measure": ("plan", "run", "import", "merge"),
     "Read": ("report", "audit", "speed"),
     "Use": ("predict", "embed"),
 }
@@ -68,6 +69,7 @@ app = typer.Typer(
 app.add_typer(data.app, name="data")
 app.command()(audit.audit)
 app.command()(report.report)
+app.command("import")(importing.import_)
 
 
 def _version(wanted: bool) -> None:

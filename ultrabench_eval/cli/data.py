@@ -307,6 +307,41 @@ def export(
 
 
 @app.command()
+def hashes(
+    folder: Annotated[Path, typer.Argument(help="Folder of images and videos, or a list of them.")],
+    out: Annotated[Path, typer.Option(help="CSV file to write.")],
+    cache: options.Cache = None,
+    as_json: options.Json = False,
+) -> None:
+    """Write the hashes of images that a model was trained on, for `ubench run --seen`.
+
+    The list finds equal files and equal pixels, and can be passed on without the images. To find
+    near-duplicates as well, give --seen the folder itself. Exit code 1: some cannot be read.
+    """
+    import sys
+
+    from ultrabench_eval import seen
+    from ultrabench_eval.pipeline import Step, default_cache
+    from ultrabench_eval.progress import Progress
+
+    with Progress() as progress:
+        count, notes = seen.write_hashes(
+            folder,
+            out,
+            cache or default_cache(),
+            lambda words, done, total: progress(Step("audit", words, "", done, total)),
+        )
+    if as_json:
+        show.json({"images": count, "notes": notes, "files": [out]})
+    else:
+        for note in notes:
+            print(f"note: {note}", file=sys.stderr)
+        print(f"{count} images")
+        print(out)
+    raise typer.Exit(options.SOME_FAILED if notes else 0)
+
+
+@app.command()
 @options.reads_own_data
 def masks(
     request: Request,

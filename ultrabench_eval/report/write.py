@@ -31,6 +31,7 @@ from ultrabench_eval.report.results.notes import doubts
 from ultrabench_eval.report.sections import (
     choose,
     fewshot,
+    imported,
     protocols,
     robustness,
     significance,
@@ -95,8 +96,9 @@ def write(
     letters = standing.letters(evidence)
     table = frame(entries, found)
     sections = {one.csv: one for one in significance.sections(evidence)}
-    if changed := protocols.section(evidence):
-        sections[changed.csv] = changed
+    for more in (protocols.section(evidence), imported.section(evidence)):
+        if more is not None:
+            sections[more.csv] = more
     told = verdict.verdict(evidence, sections)
     made = _files(evidence, sections, told, table, letters, found, pictures)
     kept.replace(out, made, key, kept.Told(found, letters, letters.reading, tuple(told)))

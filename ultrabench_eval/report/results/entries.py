@@ -10,7 +10,7 @@ import numpy as np
 import tasks as task_zoo
 from tasks.task import DOWNSCALED
 from ultrabench_eval import protocol, task_types
-from ultrabench_eval.cells import CLASSES, Cell, Coordinates, Failure
+from ultrabench_eval.cells import CLASSES, IMPORTED, Cell, Coordinates, Failure
 from ultrabench_eval.metrics import Metric
 from ultrabench_eval.report.look import look
 from ultrabench_eval.report.tables.table import plain
@@ -19,6 +19,8 @@ Entry = Cell | Failure
 HOLE, ABSENT = "error", "no data"
 SYNTHETIC = "ok (synthetic)"
 NOT_VERIFIED = "not verified"
+ROWS_NOT_VERIFIED = "rows not verified"
+"""Of an imported entry: nobody knows that its rows are those of their images."""
 CONTROLS = {
     "classes": "random-vit-tiny,pixels,image-stats,fan-mask,border",
     "masks": "random-vit-tiny,mean-mask,pixel-grid,position-pixels,fan-mask",
@@ -54,17 +56,23 @@ class Probing:
         )
 
     def __str__(self) -> str:
+        if self.probe == IMPORTED:
+            return f"{self.of_probe}: no probe was trained here"
         return f"{self.of_probe}, protocol {self.protocol}"
 
     @property
     def of_probe(self) -> str:
         """Kind of task and probe in words."""
         kind = "" if self.type == CLASSES else f"{tasks_of_kind(self.type)}, "
-        return f"{kind}{self.probe} probe"
+        return (
+            f"{kind}imported predictions" if self.probe == IMPORTED else f"{kind}{self.probe} probe"
+        )
 
     @property
     def adverb(self) -> str:
         """Before the name of a task: "with the linear probe, protocol paper-1"."""
+        if self.probe == IMPORTED:
+            return "by imported predictions"
         return f"with the {self.probe} probe, protocol {self.protocol}"
 
     @property
@@ -147,9 +155,17 @@ def is_doubted(entry: Entry | None) -> bool:
     return isinstance(entry, Cell) and bool(entry.doubt)
 
 
+def is_unsure(entry: Entry | None) -> bool:
+    """Whether it was imported, and nothing shows that its rows are those of their images."""
+    return isinstance(entry, Cell) and entry.model.get("rows") == ROWS_NOT_VERIFIED
+
+
 def seen(entry: Entry) -> str:
-    """Whether the model was trained on images of the task, as its authors state: "yes", "no" or
-    "not known". Nobody was trained on what is simulated here under a task's name."""
+    """Whether the model was trained on images of the task, as its authors or `--seen` state:
+    "yes", "no" or "not known". Nobody was trained on what is simulated here under a task's name,
+    but who says so."""
+    if isinstance(entry, Cell) and entry.model.get("seen_images"):
+        return "yes"
     if not isinstance(entry, Cell) or entry.synthetic or entry.random_weights:
         return "no" if isinstance(entry, Cell) else "not known"
     saw = {name.strip() for name in str(entry.model.get("saw") or "not known").split(",")}
@@ -157,7 +173,16 @@ def seen(entry: Entry) -> str:
     dataset = task_zoo.card(base).dataset if base in task_zoo.registry else ""
     if {base, dataset} & saw:
         return "yes"
+    if "seen_images" in entry.model:
+        return "no"
     return "not known" if "not known" in saw else "no"
+
+
+def seen_told(entry: Entry) -> str:
+    """The same, with the number of test images where `--seen` told it."""
+    if isinstance(entry, Cell) and (count := entry.model.get("seen_images")) is not None:
+        return f"{seen(entry)} ({count} of {entry.model.get('seen_of')} test images)"
+    return seen(entry)
 
 
 def is_downscaled(entry: Entry) -> bool:
@@ -181,11 +206,13 @@ class Labels:
         random: models with random weights.
         floors: models that are controls or have random weights.
         synthetic: tasks of simulated images.
+        unsure: imported entries whose rows are not verified.
     """
 
     random: frozenset[str]
     floors: frozenset[str]
     synthetic: frozenset[str]
+    unsure: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, entries: Sequence[Entry]) -> Labels:
@@ -194,11 +221,14 @@ class Labels:
         random = {c.coordinates.model for c in cells if c.random_weights}
         controls = {c.coordinates.model for c in cells if c.model.get("status") == "control"}
         synthetic = {e.coordinates.task for e in entries if e.synthetic}
-        return cls(frozenset(random), frozenset(random | controls), frozenset(synthetic))
+        unsure = {c.coordinates.model for c in cells if is_unsure(c)}
+        marked = random, random | controls, synthetic, unsure
+        return cls(*map(frozenset, marked))
 
     def model(self, name: str) -> str:
         """With its marks."""
         random = " [random weights]" if name in self.random else ""
+        random += f" [{ROWS_NOT_VERIFIED}]" if name in self.unsure else ""
         return printed(name) + random + (" (floor)" if name in self.floors else "")
 
     def task(self, name: str) -> str:
@@ -275,11 +305,12 @@ def score_text(entry: Entry | None) -> str:
 
 
 def status(entry: Entry) -> str:
-    """For a CSV file: "ok", `SYNTHETIC`, either with `NOT_VERIFIED` behind it, or "error: " or
-    "no data: " and the reason on one line."""
+    """For a CSV file: "ok", `SYNTHETIC`, either with `NOT_VERIFIED` or `ROWS_NOT_VERIFIED` behind
+    it, or "error: " or "no data: " and the reason on one line."""
     if isinstance(entry, Failure):
         return f"{score_text(entry)}: {entry.reason}".replace("\n", " ")
     text = SYNTHETIC if entry.synthetic else "ok"
+    text += f" ({ROWS_NOT_VERIFIED})" if is_unsure(entry) else ""
     return f"{text} ({NOT_VERIFIED})" if is_doubted(entry) else text
 
 

@@ -17,6 +17,7 @@ from ultrabench_eval.report.results.entries import (
     Probing,
     bullets,
     is_main,
+    is_unsure,
     main_score,
     mean_sd,
     number,
@@ -106,10 +107,14 @@ def markdown(
 def how_to_read(tables: Sequence[Wide], labels: Labels, mains: Sequence[Cell]) -> list[str]:
     """What a reader must know of the tables above."""
     told = [BOLD] if mains else []
+    listed = any(cell.model.get("seen_images") for cell in mains)
     if any(one.letters for one in tables):
         told.append(next(one.letters for one in tables if one.letters))
     if any(one.seen for one in tables):
-        told.append(f"{SEEN}: the model was trained on images of this task, as its authors state.")
+        told.append(
+            f"{SEEN}: the model was trained on images of this task, as its authors state"
+            + (", or as --seen told of its test images (see Warnings)." if listed else ".")
+        )
     if without := dict.fromkeys(task for one in tables for task in one.without):
         told.append(
             f"Without bold, letters and part in the mean: {', '.join(without)} (why: see "
@@ -184,6 +189,8 @@ def _detail(cell: Cell, labels: Labels) -> list[str]:
             number(
                 cell.metrics[name].scale * mean_sd(cell.scores[name])[0], cell.metrics[name].places
             )
+            if name in cell.scores  # a grid's are not known of masks that were imported
+            else ""
             for name, _ in _further(cell)
         ),
         str(len(cell.scores[metric.name])),
@@ -216,14 +223,14 @@ def model_rows(cells: Iterable[Cell], labels: Labels) -> list[list[str]]:
     rows = {}
     for cell in cells:
         info, fingerprint = cell.model, str(cell.identity["model"])
-        size = info["input_size"]
+        size, count = info["input_size"], info["parameters"]
         rows[cell.coordinates.model, fingerprint] = [
             labels.model(cell.coordinates.model),
             str(info["title"]),
             str(info["pooling"]),
-            f"{size} x {size}" if size else "as it is",
-            str(info["dim"]),
-            f"{info['parameters']:,}",
+            f"{size} x {size}" if size else ("" if is_unsure(cell) else "as it is"),
+            "" if info["dim"] is None else str(info["dim"]),
+            "" if count is None else f"{count:,}",
             str(cell.identity["dtype"]),
             _weights(cell),
             str(info.get("status") or ""),
@@ -238,6 +245,9 @@ def model_notes(cells: Iterable[Cell], labels: Labels) -> list[str]:
     notes: dict[str, None] = {}
     for cell in cells:
         name = labels.model(cell.coordinates.model)
+        if cell.model.get("rows"):
+            words = "" if is_unsure(cell) else f", {cell.model['rows']}"
+            notes[f"{name}: imported from a file{words}"] = None
         if cell.model.get("rounding"):
             notes[f"{name}: {cell.model['rounding']}"] = None
         if cell.model.get("dropped"):

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from ultrabench_eval.cells import CLASSES
+from ultrabench_eval.cells import CLASSES, IMPORTED
 from ultrabench_eval.metrics import Metric
 from ultrabench_eval.report.results.degenerate import can_rank
 from ultrabench_eval.report.results.entries import (
@@ -250,7 +250,8 @@ def rankings(evidence: Evidence) -> Section:
             continue
         _rank(section, probing, found, evidence.labels)
         kind = (probing.probe, probing.type)
-        if sum((other.probe, other.type) == kind for other in evidence.main) == 1:
+        alone = sum((other.probe, other.type) == kind for other in evidence.main) == 1
+        if alone and probing.probe != IMPORTED:
             more = " Add `--protocol paper,tuned`." if probing.type == CLASSES else ""
             section.parts.append(
                 "This is an order under one protocol, not yet a ranking: another protocol may turn "

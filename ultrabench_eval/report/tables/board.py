@@ -13,6 +13,7 @@ from ultrabench_eval.cells import Cell, Coordinates, Failure
 from ultrabench_eval.metrics import Metric
 from ultrabench_eval.report.results.entries import (
     NOT_VERIFIED,
+    ROWS_NOT_VERIFIED,
     Entry,
     Labels,
     Probing,
@@ -55,7 +56,8 @@ class BoardScore:
     letters: str = ""
     """Shared with its ties."""
     seen: bool = False
-    """Whether the model's statement says that it was trained on images of this task."""
+    """Whether the model's statement, or `--seen`, says that it was trained on images of this
+    task."""
     why: str = ""
     """The reason of a failure."""
 
@@ -66,7 +68,7 @@ class BoardRow:
 
     model: str
     marks: tuple[str, ...]
-    """"floor", "random weights"."""
+    """"floor", "random weights", "rows not verified"."""
     scores: tuple[BoardScore, ...]
     """One a task, then the mean over tasks if there are several."""
     saw: str
@@ -260,7 +262,11 @@ def _at(model: str, task: str, probing: Probing, condition: Condition) -> Coordi
 
 def marks(model: str, labels: Labels) -> tuple[str, ...]:
     """What must be said wherever a model's numbers show."""
-    every = (("random weights", labels.random), ("floor", labels.floors))
+    every = (
+        ("random weights", labels.random),
+        (ROWS_NOT_VERIFIED, labels.unsure),
+        ("floor", labels.floors),
+    )
     return tuple(word for word, models in every if model in models)
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from ultrabench_eval.cells import Failure
 from ultrabench_eval.report.results.degenerate import Finding, warnings_of
-from ultrabench_eval.report.results.entries import Entry, main_metric, mean_sd, seen, status
+from ultrabench_eval.report.results.entries import Entry, main_metric, mean_sd, seen_told, status
 
 COLUMNS = [
     *("model", "task", "probe", "protocol", "fraction", "corruption", "severity"),
@@ -27,14 +27,15 @@ def frame(entries: Iterable[Entry], found: Sequence[Finding] = ()) -> pd.DataFra
     the cross-entropy (nats) by which a protocol chose its probes: with it a pooling or checkpoint
     is chosen without looking at test images; one row for all corruptions. A failed cell is one row
     of the main metric without numbers, whose status is "error: " and the reason. `seen` tells
-    whether the model was trained on images of the task. `warnings` has the
+    whether the model was trained on images of the task, with their number where `--seen` told it.
+    `warnings` has the
     sentences of `found` (`degenerate.find`) that are about the row; empty if there are none.
     """
     rows: list[dict[str, object]] = []
     for entry in entries:
         where = {
             **asdict(entry.coordinates),
-            "seen": seen(entry),
+            "seen": seen_told(entry),
             "warnings": warnings_of(entry, found),
         }
         if isinstance(entry, Failure):
@@ -56,7 +57,7 @@ def frame(entries: Iterable[Entry], found: Sequence[Finding] = ()) -> pd.DataFra
                     "status": status(entry),
                 }
             )
-        if entry.coordinates.corruption == "none":
+        if entry.coordinates.corruption == "none" and entry.heads:
             mean, sd = mean_sd([float(head["validation_loss"]) for head in entry.heads])
             rows.append(
                 {
