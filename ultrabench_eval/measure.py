@@ -39,6 +39,7 @@ from ultrabench_eval import (
     task_types,
 )
 from ultrabench_eval.cells import (
+    TRANSFER,
     Cell,
     Cells,
     Coordinates,
@@ -208,7 +209,7 @@ def predicts_of(task_name: str, task: Task | str) -> Predicts:
     """What is to be predicted for a task; of one that cannot be had, what its card says."""
     if isinstance(task, Task):
         return task_types.predicts(task.card.type)
-    base = task_zoo.split_name(task_name)[0]
+    base = task_zoo.split_name(task_zoo.parts(task_name)[0])[0]
     return task_types.predicts(task_zoo.card(base).type if base in task_zoo.registry else "")
 
 
@@ -521,6 +522,7 @@ class Bench:
                 "title": self.task.card.title,
                 "groups": self.task.card.groups,
                 **({"unit": self.task.card.unit} if self.task.card.unit else {}),
+                **dict(zip(TRANSFER, self.task.card.transfer or (), strict=False)),
             },
             remarks=self.type.remarks(self.test),
             type=self.task.card.type,

@@ -121,6 +121,24 @@ class Request:
     """Names of `tasks.names()`, "all", or own data: tables of images (CSV, Excel, Parquet) and
     folders with a sub-folder per class (see `tasks.own_data.manifest`). "aul@rule" and
     "aul@mine.csv" are the task aul with other splits (see `tasks.load`)."""
+    transfer: _Words | None = _asked(
+        None,
+        "--transfer",
+        "Train on one task, test on another: busbra:busi; both by themselves are measured along.",
+        group="What is measured",
+    )
+    """Pairs of tasks, a list or comma-separated: "busbra:busi" trains and tunes on busbra and tests
+    on busi (see `tasks.derived`). Measured along: each of the two by itself, with the classes that
+    they share. Where `tasks` is "all", nothing else is measured."""
+    labels: Path | str | None = _asked(
+        None,
+        "--labels",
+        "File that says which class of the tested set is which of the trained one (.yaml, .csv).",
+        kind=Path | None,
+        group="What is measured",
+    )
+    """For `transfer` between tasks whose classes have different names: YAML with a line `class of
+    the tested set: class of the trained one` for each, or a CSV file of two such columns."""
     seeds: _Seeds = _asked(
         5,
         "--seeds",

@@ -35,6 +35,8 @@ from ultrabench_eval.report.sections import (
     robustness,
     significance,
     speeds,
+    subgroups,
+    transfer,
     verdict,
 )
 from ultrabench_eval.report.sections.page import markdown
@@ -95,8 +97,9 @@ def write(
     letters = standing.letters(evidence)
     table = frame(entries, found)
     sections = {one.csv: one for one in significance.sections(evidence)}
-    if changed := protocols.section(evidence):
-        sections[changed.csv] = changed
+    for optional in (protocols, transfer, subgroups):
+        if one := optional.section(evidence):
+            sections[one.csv] = one
     told = verdict.verdict(evidence, sections)
     made = _files(evidence, sections, told, table, letters, found, pictures)
     kept.replace(out, made, key, kept.Told(found, letters, letters.reading, tuple(told)))
