@@ -136,8 +136,9 @@ def _shared(trained: TaskCard, tested: TaskCard, labels: Mapping[str, str]) -> C
         count = "one class" if found else "no class"
         raise UserError(
             f"{trained.name} and {tested.name} share {count} ({trained.name}: "
-            f"{', '.join(trained.classes)}; {tested.name}: {', '.join(tested.classes)}), and two are needed; say with --labels FILE which class "
-            f"of {tested.name} is which of {trained.name}"
+            f"{', '.join(trained.classes)}; {tested.name}: {', '.join(tested.classes)}), "
+            f"and two are needed; say with --labels FILE which class of {tested.name} "
+            f"is which of {trained.name}"
         )
     return found
 

@@ -215,6 +215,13 @@ class Request:
     )
     """Of own masks: names of values (0 to 255) or colours (#ff0000), the background first. Default:
     masks hold the codes 0, 1, 2 ..., or 0 and 255."""
+    subgroups: _Words | None = _asked(
+        None,
+        "--subgroups",
+        "Columns of your own table by whose values scores are also shown: device,sex.",
+        group="Your own data",
+    )
+    """Columns of own tables: the section on subgroups shows scores by their values."""
     out: Path | str = _asked(
         Path("runs/latest"), "--out", "Results folder.", kind=Path, group="Where things are"
     )
@@ -457,7 +464,7 @@ class Request:
         return Path(FOLDER) / f"{hashing.short(hashing.digest_bytes(self.yaml().encode()), 8)}.yaml"
 
 
-OWN_DATA = ("columns", "sheet", "images", "groups", "frames", "window", "classes")
+OWN_DATA = ("columns", "sheet", "images", "groups", "frames", "window", "classes", "subgroups")
 """Fields that say how own data are read."""
 OPTIONS: dict[str, Field[Any]] = {one.name: one for one in fields(Request)}  # type: ignore[arg-type]
 _LISTED = ", ".join(OPTIONS)

@@ -55,6 +55,11 @@ class Probing:
             *(self.probe not in _USUAL, self.probe, self.protocol),
         )
 
+    @property
+    def derived(self) -> bool:
+        """Whether it is of one task that is made of others, which counts in nothing over tasks."""
+        return task_zoo.is_derived(self.type.partition(_IN)[2])
+
     def __str__(self) -> str:
         return f"{self.of_probe}, protocol {self.protocol}"
 

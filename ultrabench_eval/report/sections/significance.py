@@ -250,6 +250,8 @@ def rankings(evidence: Evidence) -> Section:
         "ranks.csv",
     )
     for probing, comparisons in evidence.main.items():
+        if probing.derived:
+            continue
         section.parts.append(f"### {probing}\n")
         found = ranking(comparisons)
         if found is None or len(found.models) < 2:
