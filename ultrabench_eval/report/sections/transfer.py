@@ -29,7 +29,8 @@ from ultrabench_eval.report.results.entries import (
 from ultrabench_eval.report.results.evidence import Comparison, Evidence
 from ultrabench_eval.report.sections.significance import Row, Section
 from ultrabench_eval.report.tables.table import Table
-from ultrabench_eval.stats import paired, unpaired
+from ultrabench_eval.stats import contrasts, paired
+from ultrabench_eval.stats.contrasts import Side
 from ultrabench_eval.stats.permutation import Contest
 from ultrabench_eval.task_types.classification import METRICS
 from ultrabench_eval.test_set import TestSet
@@ -165,12 +166,11 @@ def _moved(
                 f"{away.task}; run both again with one command"
             )
         else:
-            found = unpaired.difference(
-                (home.statistics[place], home.clusters),
-                (away.statistics[mine], away.clusters),
-                away.of,
+            found = contrasts.between_sets(
+                Side.of(home.statistics[place], home.clusters, away.of),
+                Side.of(away.statistics[mine], away.clusters, away.of),
             )
-            lost = _worse(metric, found.difference, found.low, found.high)
+            lost = _worse(metric, found.value, found.low, found.high)
             ece = {name: _calibration(cell_at_home, cell, name) for name in _ECE}
             ece = {name: values for name, values in ece.items() if not np.isnan(values[0])}
     natively, missed = _NAN, Difference()
