@@ -97,8 +97,8 @@ def write(
     letters = standing.letters(evidence)
     table = frame(entries, found)
     sections = {one.csv: one for one in significance.sections(evidence)}
-    for optional in (protocols, transfer, subgroups):
-        if one := optional.section(evidence):
+    for optional in (protocols.section, protocols.places, transfer.section, subgroups.section):
+        if one := optional(evidence):
             sections[one.csv] = one
     told = verdict.verdict(evidence, sections)
     made = _files(evidence, sections, told, table, letters, found, pictures)

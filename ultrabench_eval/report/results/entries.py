@@ -100,8 +100,10 @@ class Probing:
 
 
 def tasks_of_kind(kind: str) -> str:
-    """A `Probing.type` in words: "regression tasks in mm"."""
+    """A `Probing.type` in words: "regression tasks in mm", "classification of busbra:busi"."""
     name, _, unit = kind.partition(_IN)
+    if task_zoo.is_derived(unit):
+        return f"{name} of {unit}"
     return f"{name} tasks{unit and _IN + unit}"
 
 

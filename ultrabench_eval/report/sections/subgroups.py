@@ -56,6 +56,8 @@ def section(evidence: Evidence) -> Section | None:
         for one in comparisons.values():
             for name in one.test.subgroups:
                 _add(made, probing, one, name, evidence.labels)
+    if made.rows and not made.parts:
+        made.parts.append("Left out: no test set has two subgroups of so many patients.\n")
     return made if made.rows else None
 
 
@@ -103,8 +105,8 @@ def _add(made: Section, probing: Probing, one: Comparison, name: str, labels: La
                 "lowest": worst.get(model) == place,
             }
             made.rows.append((probing, row))
-    if not told:
-        return
+    if len(told) < 2:
+        return  # nothing to compare
     worse = "lowest" if metric.sign > 0 else "highest"
     heads = [
         f"{group.value} ({group.patients}{'' if group.enough else ', too few'})" for group in groups

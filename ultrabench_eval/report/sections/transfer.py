@@ -259,9 +259,9 @@ def _tables(one: Moves, labels: Labels) -> list[Table]:
             labels.model(m.model),
             number(m.home, places),
             number(m.away, places),
-            between(m.lost.value, m.lost.low, m.lost.high, places),
+            _text(m.lost, places),
             number(m.native, places),
-            between(m.missed.value, m.missed.low, m.missed.high, places),
+            _text(m.missed, places),
             "" if np.isnan(m.missed.p) else probability(m.missed.p).removeprefix("= "),
         ]
         for m in models
@@ -295,6 +295,12 @@ def _tables(one: Moves, labels: Labels) -> list[Table]:
         header += [f"calibrated on {first}: {home}", away, "change ± sd"]
         tables.append(Table(header, rows, f"Calibration error (%) ↓: {where}", rules=rules))
     return tables
+
+
+def _text(one: Difference, places: int) -> str:
+    """With its interval; nothing is written as -0.0."""
+    value, low, high = (round(value, places) + 0.0 for value in one[:3])
+    return between(value, low, high, places)
 
 
 def _changed(home: float, away: float, sd: float) -> str:
