@@ -36,7 +36,7 @@ def load(
         name: of a pair or a selection.
         of: reads a task by its name.
         labels: file that says which class of the tested task is which of the trained one.
-        store: where signatures of images are kept, to find those that stand in both.
+        store: where signatures of images are kept, to find those that both have.
 
     Raises:
         UserError: the two do not fit, or what `of` raises.
@@ -104,7 +104,7 @@ def read_labels(path: Path | None) -> dict[str, str]:
     keys = [row[0] for row in rows]
     twice = next((key for key in keys if keys.count(key) > 1), None)
     if wrong or twice is not None:
-        what = f"row {wrong} has not two columns" if wrong else f"class '{twice}' stands twice"
+        what = f"row {wrong} has not two columns" if wrong else f"class '{twice}' is there twice"
         raise UserError(f"cannot read file of labels {path} ({what}); write class of B,class of A")
     return dict(rows)
 
@@ -123,8 +123,8 @@ def _shared(trained: TaskCard, tested: TaskCard, labels: Mapping[str, str]) -> C
         if key not in tested.classes or (name and name not in trained.classes):
             lacking, card = (key, tested) if key not in tested.classes else (name, trained)
             raise UserError(
-                f"the file of labels names '{lacking}', which is no class of {card.name}; it has "
-                f"{', '.join(card.classes)}"
+                f"the file of labels names '{lacking}', a class that {card.name} does not have; "
+                f"it has {', '.join(card.classes)}"
             )
     shared: dict[str, list[str]] = {name: [] for name in trained.classes}
     for name in tested.classes:

@@ -118,8 +118,11 @@ def test_labels_say_which_class_is_which(tmp_path: Path, suffix: str) -> None:
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ('"2": benign\n"9": malignant\n', "names '9', which is no class of there; it has 2, 3"),
-        ('"2": bad\n', "names 'bad', which is no class of here"),
+        (
+            '"2": benign\n"9": malignant\n',
+            "names '9', a class that there does not have; it has 2, 3",
+        ),
+        ('"2": bad\n', "names 'bad', a class that here does not have"),
         ('"2": benign\n', "share one class"),
     ],
 )

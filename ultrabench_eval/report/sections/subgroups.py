@@ -73,7 +73,7 @@ def _add(made: Section, probing: Probing, one: Comparison, name: str, labels: La
     metric = one.metric
     order = sorted(
         range(len(one.models)),
-        key=lambda m: (one.models[m] in labels.floors, -metric.sign * one.scores[m], one.models[m]),
+        key=lambda m: (one.models[m] in one.controls, -metric.sign * one.scores[m], one.models[m]),
     )
     rows, worst = [], {}
     for model in (one.models[m] for m in order):
@@ -94,7 +94,7 @@ def _add(made: Section, probing: Probing, one: Comparison, name: str, labels: La
                 "task": one.task,
                 "synthetic": one.task in labels.synthetic,
                 "model": model,
-                "control": model in labels.floors,
+                "control": model in one.controls,
                 "by": name,
                 "subgroup": group.value,
                 "images": len(group.rows),

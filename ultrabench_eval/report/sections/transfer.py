@@ -1,4 +1,4 @@
-"""Does it hold on another set? Trained on A and tested on B, beside each of the two alone.
+"""Does it hold on another set? Trained on A and tested on B, compared with each alone.
 
 Of a pair A:B three results of a model are looked at, with the classes that the sets share: A to A
 and A to B, which are scores of the same probes on two test sets of different patients, and B to B,
@@ -83,6 +83,8 @@ class Moves:
     models: list[Moved]
     why: list[str]
     """What is not given, a sentence each."""
+    controls: frozenset[str]
+    """Those of the models that learned nothing about ultrasound."""
 
 
 def section(evidence: Evidence) -> Section | None:
@@ -92,7 +94,7 @@ def section(evidence: Evidence) -> Section | None:
         return None
     made = Section(
         "Does it hold on another set?",
-        "Answers what is left of a score when probes that were trained and tuned on one set are "
+        "Answers how much a score keeps when probes that were trained and tuned on one set are "
         "tested on another one, of which nothing but test images and their labels is used. `Lost`: "
         "how much worse the same probes are there than on the test set of their own; the two test "
         "sets are of different patients, so it also holds how much harder the other set is. "
@@ -132,7 +134,16 @@ def _all(evidence: Evidence) -> Iterator[Moves]:
             for cell in mine
             if cell.coordinates.model in away.models
         ]
-        yield Moves(probing, task, trained, tested, away.metric, models, list(dict.fromkeys(why)))
+        yield Moves(
+            probing,
+            task,
+            trained,
+            tested,
+            away.metric,
+            models,
+            list(dict.fromkeys(why)),
+            away.controls,
+        )
 
 
 def _comparison(evidence: Evidence, probing: Probing, task: str) -> Comparison | None:
@@ -231,7 +242,7 @@ def _calibration(home: Cell, away: Cell, name: str) -> tuple[float, float, float
 
 
 def _rows(whole: TestSet, part: TestSet) -> list[int] | None:
-    """Where the images of one test set stand in another one; None where that cannot be told."""
+    """The rows of another test set that hold the images of one; None where that cannot be told."""
     places = {name: row for row, name in enumerate(whole.names)}
     # Numbers instead of names say nothing where some images are left out.
     nameless = all(map(_NAMELESS.fullmatch, part.names)) and len(whole) != len(part)
@@ -251,7 +262,7 @@ def _tables(one: Moves, labels: Labels) -> list[Table]:
     )
     metric, places = one.metric, one.metric.places
     models = sorted(
-        one.models, key=lambda m: (m.model in labels.floors, -metric.sign * m.away, m.model)
+        one.models, key=lambda m: (m.model in one.controls, -metric.sign * m.away, m.model)
     )
     synthetic = " (SYNTHETIC)" if one.task in labels.synthetic else ""
     rows = [
@@ -266,7 +277,7 @@ def _tables(one: Moves, labels: Labels) -> list[Table]:
         ]
         for m in models
     ]
-    above = sum(m.model not in labels.floors for m in models)
+    above = sum(m.model not in one.controls for m in models)
     rules = [above] if 0 < above < len(models) else []
     arrow = "to"
     header = ["model", f"{first} {arrow} {first}", f"{first} {arrow} {second}", "lost (95 %)"]
@@ -318,7 +329,7 @@ def _row(one: Moves, m: Moved, labels: Labels) -> Row:
         "tested": one.tested,
         "synthetic": one.task in labels.synthetic,
         "model": m.model,
-        "control": m.model in labels.floors,
+        "control": m.model in one.controls,
         "metric": one.metric.name,
         "home": m.home,
         "away": m.away,
