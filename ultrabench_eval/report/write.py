@@ -151,6 +151,7 @@ def _files(
         links.append(f"figures, also as .png and .pdf: {', '.join(shown)}")
 
     mains = boards(entries, letters, evidence.speeds, degenerate.unranked(found), only_main=True)
+    mains = [one for one in mains if not one.probing.derived]
     if some := choose.tables(mains, entries, evidence.labels):
         made["choose.md"] = choose.page(some).encode()
         links.append(f"{_link('choose.md')}: which encoder? Score, speed, size and licence")

@@ -89,7 +89,7 @@ class Probing:
         """Of the names of files."""
         kind = "" if self.type == CLASSES else f"{self.type}-"
         name = f"{kind}{self.probe}-{self.protocol}".replace(" ", "-").replace("%", "percent")
-        return re.sub(r"[^\w.-]+", "-", name)
+        return re.sub(r"[^\w.]+", "-", name)
 
     @classmethod
     def of(cls, entry: Entry) -> Probing:
