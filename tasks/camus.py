@@ -46,7 +46,7 @@ CARD = TaskCard(
         },
     },
 )
-AGES = ((50, "under 50"), (65, "50 to 64"), (80, "65 to 79"), (999, "80 and over"))
+AGES = ((50, "0 to 49"), (65, "50 to 64"), (80, "65 to 79"), (999, "80 and over"))
 """Years below which a patient is of a group by age."""
 QUALITIES = ("Poor", "Medium", "Good")  # the position is UltraBench's code
 CARDS = {

@@ -383,14 +383,15 @@ def check_labels(tasks: Sequence[str]) -> list[str]:
     seen: dict[str, str] = {}
     for task in tasks:
         label = task_zoo.label(task)
-        if task_zoo.is_manifest(task) and label in task_zoo.registry:
-            problems.append(
-                f"manifest {task} has the name of the built-in task '{label}'; rename the file"
-            )
+        for part in task_zoo.parts(task):
+            if task_zoo.is_manifest(part) and (called := task_zoo.label(part)) in task_zoo.registry:
+                problems.append(
+                    f"manifest {part} has the name of the built-in task '{called}'; rename the file"
+                )
         if label in seen:
             problems.append(f"{seen[label]} and {task} are both called '{label}'; rename one file")
         seen[label] = task
-    return problems
+    return list(dict.fromkeys(problems))
 
 
 # What somebody's code may raise. A `KeyboardInterrupt` is the user's own.

@@ -470,7 +470,8 @@ class Bench:
     @property
     def _notes(self) -> list[str]:
         """Of the task; without names of files where those are not kept."""
-        if self.setting.identifiers or not TestSet.of(self.task).own:
+        bases = [task_zoo.split_name(part)[0] for part in task_zoo.parts(self.task.name)]
+        if self.setting.identifiers or {*bases} <= {*task_zoo.BUILT_IN}:
             return list(self.task.notes)
         return [re.sub(r" \(first: [^)]*\)", "", note) for note in self.task.notes]
 
