@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tasks.derived_names import is_derived, pair, parts, selected
 from tasks.release import SYNTHETIC_MARKER
 from ultrabench_eval.core.errors import UserError, not_found
 from ultrabench_eval.core.names import printable
@@ -25,6 +26,7 @@ __all__ = [
     "file_label",
     "folder_of",
     "home",
+    "is_derived",
     "is_folder",
     "is_manifest",
     "is_table",
@@ -32,10 +34,13 @@ __all__ = [
     "load",
     "names",
     "names_at",
+    "pair",
+    "parts",
     "problem",
     "read_release",
     "register",
     "registry",
+    "selected",
     "split_name",
     "ways_to_split",
     "with_splits",
@@ -51,8 +56,10 @@ _READERS = {
     "aul-mass": "tasks.aul:read_mass",
     "mmotu-seg": "tasks.mmotu:read_tumour",
     "busbra-seg": "tasks.busbra:read_tumour",
-    "busi-seg": "tasks.busi:read",
-    "ddti-seg": "tasks.ddti:read",
+    "busi": "tasks.busi:read",
+    "ddti": "tasks.ddti:read",
+    "busi-seg": "tasks.busi:read_lesions",
+    "ddti-seg": "tasks.ddti:read_nodules",
     "psfhs": "tasks.psfhs:read",
     "hc18": "tasks.hc18:read",
     "hc18-hc": "tasks.hc18:read_circumference",
@@ -183,19 +190,30 @@ def describe(name: str) -> dict[str, Any]:
 def split_name(name: str) -> tuple[str, str | None]:
     """A task's name and how it is to be split: "aul@rule" is the task "aul" split by "rule".
 
-    A name without "@", or whose first part is no task, comes back as it is.
+    A name without "@", or whose first part is no task, comes back as it is, and so does that of a
+    task which is made of others.
     """
     base, _, how = name.partition("@")
+    if how and is_derived(name):
+        return name, None
     return (base, how) if how and base in registry else (name, None)
 
 
 def with_splits(name: str, how: str) -> str:
     """The task `name` split by `how`, if it names no splits itself and is no manifest."""
+    if both := pair(name):
+        return str(type(both)(*(with_splits(one, how) for one in both)))
+    if some := selected(name):
+        return str(some._replace(task=with_splits(some.task, how)))
     return name if is_manifest(name) or split_name(name)[1] else f"{name}@{how}"
 
 
 def label(name: str) -> str:
     """What a task is called in tables: its name, of files the name without folder and suffix."""
+    if both := pair(name):
+        return ":".join(map(label, both))
+    if some := selected(name):
+        return str(some._replace(task=label(some.task)))
     base, how = split_name(name)
     if how is None:
         return file_label(name) if is_manifest(name) else name
@@ -213,13 +231,19 @@ def file_label(path: str) -> str:
 
 def is_manifest(name: str) -> bool:
     """True if a task is data of the user's own: a table of images, or a folder of classes."""
+    if is_derived(name):
+        return False
     return (is_table(name) and split_name(name)[1] is None) or is_folder(name)
 
 
 def is_folder(name: str) -> bool:
     """True if a task is given as a folder, which is written with a slash: "./scans", "scans/"."""
     return (
-        "/" in name and name not in registry and split_name(name)[1] is None and not is_table(name)
+        "/" in name
+        and name not in registry
+        and split_name(name)[1] is None
+        and not is_table(name)
+        and not is_derived(name)
     )
 
 
@@ -242,6 +266,8 @@ def _is_file(name: str) -> bool:
 
 def problem(name: str) -> str | None:
     """What is wrong with a task's name, in a sentence; None if nothing is. Files are not opened."""
+    if is_derived(name):
+        return _problem_of_derived(name)
     called = label(name)
     if called in ("", ".", "..") or not called.isprintable():
         where = f"manifest {name!a}" if is_manifest(name) else f"task {name!a}"
@@ -260,6 +286,13 @@ def problem(name: str) -> str | None:
     )
 
 
+def _problem_of_derived(name: str) -> str | None:
+    both = pair(name)
+    if both and (both.trained == both.tested or any(map(pair, both))):
+        return f"task {name!a} is not understood; write TRAINED:TESTED, two tasks, as busbra:busi"
+    return next((wrong for one in both or parts(name) if (wrong := problem(one))), None)
+
+
 def ways_to_split(name: str) -> dict[str, str]:
     """The ways to split a task of this name, and what each is; the first is the default."""
     ways = dict(card(name).splits) or {"published": "as published"}
@@ -272,7 +305,8 @@ def load(name: str, root: Path | str | None = None, reading: Reading | None = No
     Args:
         name: a name of `names()`, or the path of a table of images (columns
             image,label,split[,group]) or of a folder of classes. With "@" behind a name, one of its
-            `ways_to_split`, or a split file (`tasks.split_files`): "aul@rule", "aul@mine.csv".
+            `ways_to_split`, or a split file (`tasks.split_files`): "aul@rule", "aul@mine.csv". Or
+            one that is made of others: "busbra:busi", "busi[benign+malignant]" (`tasks.derived`).
         root: data root with one sub-folder a task (`ROOT/aul` ...); not needed for a manifest.
         reading: how a manifest is to be read: names of columns, frames, window.
 
@@ -281,6 +315,10 @@ def load(name: str, root: Path | str | None = None, reading: Reading | None = No
     """
     if wrong := problem(name):
         raise UserError(wrong)
+    if is_derived(name):
+        from tasks import derived
+
+        return derived.load(name, lambda one: load(one, root, reading))
     if is_manifest(name):
         from tasks.own_data import manifest
 

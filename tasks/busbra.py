@@ -149,5 +149,9 @@ def _rows(base: Path) -> list[Item]:
                 "malignant) is not there; copy the file again from the release"
             )
         file = release.image(images / f"{image}.png", f"Images/{image}.png")
-        items.append(Item(file, CARD.classes.index(pathology), group=patient))
+        device, category = ((row.get(key) or "").strip() for key in ("Device", "BIRADS"))
+        # "GE Logiq 7 @10-14MHz"; of a device the frequencies are always the same.
+        known = (("device", device.partition(" @")[0]), ("BI-RADS", category))
+        code = CARD.classes.index(pathology)
+        items.append(Item(file, code, patient, subgroups=tuple(one for one in known if one[1])))
     return items

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from tasks import release, splits
 from tasks.samples.label_masks import CodeImage
 from tasks.targets import LabelMask
 from tasks.task import Item, Rule, Task, TaskCard
 
+FOLDERS = {"normal": 133, "benign": 437, "malignant": 210}
+"""Images of each class, by which the draw is stratified; of normal images the masks are empty."""
 CARD = TaskCard(
-    name="busi-seg",
-    title="BUSI lesions",
+    name="busi",
+    title="BUSI",
     organ="breast",
-    target="lesion region",
-    classes=("background", "lesion"),
-    type="segmentation",
-    dataset="busi",
+    target="normal breast, benign or malignant lesion",
+    classes=tuple(FOLDERS),
     paper="Al-Dhabyani et al., Data in Brief 2020, doi 10.1016/j.dib.2019.104863",
     source="https://scholar.cu.edu.eg/?q=afahmy/pages/dataset (Dataset_BUSI_with_GT)",
     licence="not stated in the release; the paper asks for a citation",
@@ -30,7 +32,6 @@ CARD = TaskCard(
         "Duplicates: by `ubench audit` over two thirds of the release (519 images), 30 of the 110 "
         "test images show the same as a training or validation image.",
         "Text, calipers and arrows are burnt into many images.",
-        "Several lesions of one image have a mask file each, and are united here.",
     ),
     images=780,
     patients=600,
@@ -40,9 +41,21 @@ CARD = TaskCard(
         "validation, seed 42",
     },
 )
+_LESIONS = dataclasses.replace(
+    CARD,
+    name="busi-seg",
+    title="BUSI lesions",
+    target="lesion region",
+    classes=("background", "lesion"),
+    type="segmentation",
+    dataset="busi",
+    defects=(
+        *CARD.defects,
+        "Several lesions of one image have a mask file each, and are united here.",
+    ),
+)
+CARDS = {card.name: card for card in (CARD, _LESIONS)}
 
-FOLDERS = {"normal": 133, "benign": 437, "malignant": 210}
-"""Images of each class, by which the draw is stratified; of normal images the masks are empty."""
 OURS = (
     "no split is published: ours is stratified by class, 20 % for test and 10 % for validation, "
     "seed 42; the release has no patient ids and holds many duplicates, so that training images "
@@ -50,15 +63,51 @@ OURS = (
 )
 
 
+class _Drawn(NamedTuple):
+    """The images of a release in splits, with their classes."""
+
+    train: list[Item]
+    validation: list[Item]
+    test: list[Item]
+    notes: list[str]
+
+
 def read(folder: Path) -> Task:
-    """Read BUSI's masks of lesions.
+    """Read BUSI's classes.
 
     Raises:
         UserError: release not found, or too few images of a class.
     """
-    base = release.find(folder, *FOLDERS, source="Dataset_BUSI_with_GT (benign/, malignant/ ...)")
-    places = [release.Folder(release.inside(base, name)) for name in FOLDERS]
-    masks = [_masks(place.path) for place in places]
+    return splits.assemble(CARD, folder, **_drawn(_base(folder), folder)._asdict())
+
+
+def read_lesions(folder: Path) -> Task:
+    """Read BUSI's masks of lesions, in the splits of `read`.
+
+    Raises:
+        UserError: release not found, or too few images of a class.
+    """
+    base = _base(folder)
+    masks = [_masks(place.path) for place in _places(base)]
+
+    def mask_of(item: Item) -> LabelMask | None:
+        paths = masks[item.label].get(splits.file_of(item).stem.casefold())
+        return CodeImage(item.image, tuple(paths)) if paths else None
+
+    drawn = _drawn(base, folder)._asdict()
+    return splits.assemble_masks(_LESIONS, folder, mask_of, what="mask", **drawn)
+
+
+def _base(folder: Path) -> Path:
+    return release.find(folder, *FOLDERS, source="Dataset_BUSI_with_GT (benign/, malignant/ ...)")
+
+
+def _places(base: Path) -> list[release.Folder]:
+    return [release.Folder(release.inside(base, name)) for name in FOLDERS]
+
+
+def _drawn(base: Path, folder: Path) -> _Drawn:
+    places = _places(base)
     there = {(label, number) for label, place in enumerate(places) for number in _numbers(place)}
     whole = {(label, n) for label, most in enumerate(FOLDERS.values()) for n in range(1, most + 1)}
     # Over all names of the release, so that an image that is missing moves no other one.
@@ -68,23 +117,9 @@ def read(folder: Path) -> Task:
         name = list(FOLDERS)[label]
         file = f"{name} ({number}).png"
         items.append(Item(release.image(places[label] / file, f"{name}/{file}"), label))
-
-    def mask_of(item: Item) -> LabelMask | None:
-        paths = masks[item.label].get(splits.file_of(item).stem.casefold())
-        return CodeImage(item.image, tuple(paths)) if paths else None
-
-    train, validation, test = splits.draw(items, CARD.rule, folder)
     few = f"{len(there)} images here of {len(whole)} in the release: the draw is over those"
-    return splits.assemble_masks(
-        CARD,
-        folder,
-        mask_of,
-        what="mask",
-        train=train,
-        validation=validation,
-        test=test,
-        notes=[OURS, *([] if most else [few])],
-    )
+    parts = splits.draw(items, CARD.rule, folder)
+    return _Drawn(*parts, [OURS, *([] if most else [few])])
 
 
 def _numbers(place: release.Folder) -> Iterator[int]:

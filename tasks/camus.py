@@ -46,6 +46,8 @@ CARD = TaskCard(
         },
     },
 )
+AGES = ((50, "0 to 49"), (65, "50 to 64"), (80, "65 to 79"), (999, "80 and over"))
+"""Years below which a patient is of a group by age."""
 QUALITIES = ("Poor", "Medium", "Good")  # the position is UltraBench's code
 CARDS = {
     "camus": CARD,
@@ -149,7 +151,9 @@ def _task(
     untold: list[_Frame] = []
     for frame, target in zip(copy.frames, targets, strict=True):
         if frame.patient in side and target is not None:
-            parts[side[frame.patient]].append(Item(frame.image, target, frame.patient))
+            of = side[frame.patient]
+            known = _subgroups(frame) if of == "test" else ()  # the only split that is scored
+            parts[of].append(Item(frame.image, target, frame.patient, subgroups=known))
         elif frame.patient in side:
             untold.append(frame)
     learnt = [frame for frame in untold if side[frame.patient] != "test"]
@@ -287,12 +291,34 @@ def _stated(copy: _Copy, key: str, parse: Callable[[str], Target]) -> list[Targe
     return [told[f.image.path.parent / f"Info_{f.view}.cfg"] for f in copy.frames]
 
 
+def _subgroups(frame: _Frame) -> tuple[tuple[str, str], ...]:
+    """View, sex, age and image quality of a frame; the view alone without an Info file."""
+    folder = frame.image.path.parent
+    path = release.inside(folder, f"Info_{frame.view}.cfg")
+    if not path.is_file():
+        return (("view", frame.view),)
+    values = _info(path)
+    age = values.get("Age", "")
+    known = {
+        "view": frame.view,
+        "sex": values.get("Sex", ""),
+        "age": next(name for limit, name in AGES if int(age) < limit) if age.isdecimal() else "",
+        "image quality": values.get("ImageQuality", "").lower(),
+    }
+    return tuple((name, value) for name, value in known.items() if value)
+
+
+def _info(path: Path) -> dict[str, str]:
+    """The lines "key: value" of an Info file."""
+    lines = (line.partition(":") for line in release.read_text(path).splitlines())
+    return {name.strip(): value.strip() for name, _, value in lines}
+
+
 def _of_info(path: Path, key: str, parse: Callable[[str], Target]) -> Target | None:
     """A value of an Info file, whose lines are "key: value"; None if there is no such file."""
     if not path.is_file():
         return None
-    lines = (line.partition(":") for line in release.read_text(path).splitlines())
-    values = {name.strip(): value.strip() for name, _, value in lines}
+    values = _info(path)
     try:
         return parse(values[key])
     except (KeyError, ValueError) as error:

@@ -1,34 +1,59 @@
-"""DDTI: thyroid ultrasound from Colombia with outlines of nodules, drawn by hand."""
+"""DDTI: thyroid ultrasound from Colombia: TI-RADS of nodules, and their outlines drawn by hand."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 from xml.etree import ElementTree
 
 import numpy as np
 
 from tasks import release, splits
 from tasks.samples import polygons
-from tasks.samples.images import ImageFile
+from tasks.samples.images import Image
 from tasks.samples.label_masks import PolygonMask, size_of
 from tasks.task import Item, Rule, Task, TaskCard
 from ultrabench_eval.core.errors import UserError
 
 CARD = TaskCard(
-    name="ddti-seg",
-    title="DDTI nodules",
+    name="ddti",
+    title="DDTI",
     organ="thyroid",
-    target="nodule region",
-    classes=("background", "nodule"),
-    type="segmentation",
-    dataset="ddti",
+    target="TI-RADS of the nodule: 2, 3 (benign) or 4a, 4b, 4c, 5 (malignant)",
+    classes=("benign", "malignant"),
     paper="Pedraza et al., Proc. SPIE 9287, 2015, doi 10.1117/12.2073532",
     source="http://cimalab.intec.co/applications/thyroid/",
     licence="not stated; the paper calls it an open access database",
     short_side=360,
     groups="case",
+    defects=(
+        "Not biopsy truth: benign and malignant are what a reader's TI-RADS category is usually "
+        "taken for.",
+        "75 of the 312 cases that were looked at have no TI-RADS category: their images are left "
+        "out.",
+        "Some files are equal but have different names and cases (1_1 and 1_2; 233_2, 323_1, 326_1 "
+        "and 349_1; and others); they are kept in one split.",
+        "Many images are two views side by side; text is burnt in, of some images the TI-RADS "
+        "category itself.",
+    ),
+    rule=Rule("group", seed=42, validation=0.25, test=0.2),
+    splits={
+        "rule": "ours, because none is published: whole cases, 20 % for test and 20 % for "
+        "validation, seed 42; cases that share an equal file count as one",
+    },
+)
+_NODULES = dataclasses.replace(
+    CARD,
+    name="ddti-seg",
+    title="DDTI nodules",
+    target="nodule region",
+    classes=("background", "nodule"),
+    type="segmentation",
+    dataset="ddti",
     defects=(
         "Some files are equal but have different names, cases and outlines (1_1 and 1_2; 233_2, "
         "323_1, 326_1 and 349_1; and others); they are kept in one split.",
@@ -37,13 +62,11 @@ CARD = TaskCard(
         "Many images are two views side by side; text is burnt in, of some images the TI-RADS "
         "category.",
     ),
-    rule=Rule("group", seed=42, validation=0.25, test=0.2),
-    splits={
-        "rule": "ours, because none is published: whole cases, 20 % for test and 20 % for "
-        "validation, seed 42; cases that share an equal file count as one",
-    },
 )
+CARDS = {card.name: card for card in (CARD, _NODULES)}
 
+_CODES = {"2": 0, "3": 0, "4a": 1, "4b": 1, "4c": 1, "5": 1}
+"""The class of each TI-RADS category."""
 OURS = (
     "no split is published: ours is over whole cases, 20 % for test and 20 % for validation, seed "
     "42; cases that share an equal file count as one"
@@ -53,44 +76,99 @@ OURS = (
 _CUT_OFF = 2500  # characters of an outline that the release holds at most
 
 
+class _Case(NamedTuple):
+    """What an XML file tells."""
+
+    path: Path
+    category: str
+    """TI-RADS, or ""."""
+    outlines: dict[str, list[np.ndarray] | None]
+    """The nodules of its images by their numbers; None where the release cuts them off."""
+
+
+class _Drawn(NamedTuple):
+    """The images of a release in splits."""
+
+    train: list[Item]
+    validation: list[Item]
+    test: list[Item]
+
+
 def read(folder: Path) -> Task:
+    """Read DDTI's TI-RADS categories as two classes, in the splits of `read_nodules`.
+
+    Raises:
+        UserError: release not found, or a case's XML file is damaged.
+    """
+    cases = _cases(folder)
+    parts = _drawn(cases, folder)
+    categories = {item.image.name: cases[_case(item)].category for part in parts for item in part}
+    without = [name for name, category in categories.items() if not category]
+    told = {
+        name: [
+            item._replace(target=_CODES[category])
+            for item in part
+            if (category := categories[item.image.name])
+        ]
+        for name, part in parts._asdict().items()
+    }
+    left_out = f"left out: {len(without)} of {len(categories)} images, whose case has no TI-RADS"
+    coded = "benign is TI-RADS 2 and 3, malignant 4a, 4b, 4c and 5; it is not biopsy truth"
+    notes = [coded, *([left_out] if without else []), OURS]
+    return splits.assemble(CARD, folder, **told, notes=notes)
+
+
+def read_nodules(folder: Path) -> Task:
     """Read DDTI's outlines of nodules.
 
     Raises:
         UserError: release not found, or a case's XML file is damaged.
     """
-    base = _find(folder)
-    images = release.Folder(base)
-    outlines: dict[str, list[np.ndarray] | None] = {}
-    cases: dict[str, str] = {}
-    files_of_cases = {path.stem: path for path in release.files_in(base, (".xml",))}
-    for path in sorted(files_of_cases.values(), key=_numbers):
-        for number, points in _outlines(path).items():
-            name = f"{path.stem}_{number}.jpg"
-            outlines[name], cases[name] = points, path.stem
-    names = sorted(outlines, key=_numbers)
-    files = [release.image(images / name, name) for name in names]
-    groups = _joined({image: cases[image.name] for image in files if image.path.is_file()})
-    items = [Item(image, 0, groups.get(cases[image.name], cases[image.name])) for image in files]
+    cases = _cases(folder)
 
     def mask_of(item: Item) -> PolygonMask | None:
-        points = outlines[item.image.name]
+        case = cases[_case(item)]
+        points = case.outlines[_number(item)]
         size = size_of(item.image)
         if not points or not all(polygons.within(one, size) for one in points):
             return None
-        return PolygonMask(item.image, points, files_of_cases[cases[item.image.name]])
+        return PolygonMask(item.image, points, case.path)
 
-    train, validation, test = splits.draw(items, CARD.rule, folder)
     return splits.assemble_masks(
-        CARD,
+        _NODULES,
         folder,
         mask_of,
         what="complete outline within the image",
-        train=train,
-        validation=validation,
-        test=test,
+        **_drawn(cases, folder)._asdict(),
         notes=[OURS],
     )
+
+
+def _cases(folder: Path) -> dict[str, _Case]:
+    """All cases of a release by their numbers."""
+    paths = sorted(release.files_in(_find(folder), (".xml",)), key=_numbers)
+    return {path.stem: _read(path) for path in paths}
+
+
+def _drawn(cases: Mapping[str, _Case], folder: Path) -> _Drawn:
+    """All images of a release, of class 0, the group being the case or the first of joined ones."""
+    images = release.Folder(_find(folder))
+    names = [f"{case}_{number}.jpg" for case, one in cases.items() for number in one.outlines]
+    files = [release.image(images / name, name) for name in sorted(names, key=_numbers)]
+    items = [Item(image, 0) for image in files]
+    groups = _joined({item.image: _case(item) for item in items if not splits.is_missing(item)})
+    grouped = [item._replace(group=groups.get(_case(item), _case(item))) for item in items]
+    return _Drawn(*splits.draw(grouped, CARD.rule, folder))
+
+
+def _case(item: Item) -> str:
+    """12 of 12_3.jpg."""
+    return item.image.name.rpartition("_")[0]
+
+
+def _number(item: Item) -> str:
+    """3 of 12_3.jpg."""
+    return item.image.name.rpartition("_")[2].removesuffix(".jpg")
 
 
 def _find(folder: Path) -> Path:
@@ -106,15 +184,23 @@ def _find(folder: Path) -> Path:
     )
 
 
-def _outlines(path: Path) -> dict[str, list[np.ndarray] | None]:
-    """The nodules of a case's images by image number; None where the release cuts them off."""
+def _read(path: Path) -> _Case:
+    """A case."""
     try:
-        marks = ElementTree.fromstring(release.read_text(path)).findall("mark")
-        return {mark.findtext("image", ""): _nodules(mark.findtext("svg", "")) for mark in marks}
+        case = ElementTree.fromstring(release.read_text(path))
+        marks = case.findall("mark")
+        outlines = {m.findtext("image", ""): _nodules(m.findtext("svg", "")) for m in marks}
     except (ElementTree.ParseError, ValueError, TypeError, KeyError) as error:
         raise UserError(
             f"cannot read the outlines in {path} ({error}); copy it again from the release"
         ) from error
+    category = (case.findtext("tirads") or "").strip().lower()
+    if category and category not in _CODES:
+        raise UserError(
+            f"{path} states the TI-RADS category '{category}', which is not one of "
+            f"{', '.join(_CODES)}; copy it again from the release"
+        )
+    return _Case(path, category, outlines)
 
 
 def _nodules(svg: str) -> list[np.ndarray] | None:
@@ -134,7 +220,7 @@ def _nodules(svg: str) -> list[np.ndarray] | None:
     ]
 
 
-def _joined(cases: dict[ImageFile, str]) -> dict[str, str]:
+def _joined(cases: Mapping[Image, str]) -> dict[str, str]:
     """The first case of those that are joined by equal files, for each case."""
     group = {case: case for case in cases.values()}
     holder: dict[str, str] = {}

@@ -16,8 +16,8 @@ SYNTHETIC_MARKER = "SYNTHETIC.json"  # the phantom suite writes it beside every 
 MARKS = {
     "aul": ("Normal/image", "Benign/image", "Malignant/image"),
     "busbra": ("bus_data.csv", "Images"),
-    "busi-seg": ("Dataset_BUSI_with_GT",),
-    "ddti-seg": ("1.xml", "1_1.jpg", "2.xml", "2_1.jpg"),
+    "busi": ("Dataset_BUSI_with_GT",),
+    "ddti": ("1.xml", "1_1.jpg", "2.xml", "2_1.jpg"),
     "fatty_liver": ("dataset_liver_bmodes_steatosis_assessment_IJCARS.mat",),
     "gbcu": ("imgs", "train.txt", "test.txt"),
     "mmotu": ("images", "train_cls.txt", "val_cls.txt"),

@@ -105,6 +105,9 @@ class TaskCard:
     splits: Mapping[str, str] = field(default_factory=dict)
     """Ways to split, besides an own file, and what each is; the first is the default. Without
     any, "published" and "rule" are the same."""
+    transfer: tuple[str, str] | None = None
+    """Where training and test images are of two sets (`tasks.derived`): the tasks that it is
+    compared with, trained and tested on the first of them, and on the second."""
 
 
 class Item(NamedTuple):
@@ -118,6 +121,8 @@ class Item(NamedTuple):
     factor: float = 1.0
     """Of a number: what a prediction is multiplied by, because the image does not show it. A length
     in mm is predicted in parts of the image's width, whose mm this is."""
+    subgroups: tuple[tuple[str, str], ...] = ()
+    """What else the release says of it, by which scores are also shown: ("sex", "F") ..."""
 
     @property
     def number(self) -> int | float | None:
@@ -147,6 +152,8 @@ class Split:
         scan_masks: N masks of the ultrasound region (bool [H, W] when read); not part of the
             fingerprint, for encoders do not see them.
         factors: float64 [N], see `Item.factor`; None is all 1.
+        subgroups: N values of each thing that the release says ("device", "sex"), "" where it does
+            not; scores are also shown by these. Not part of the fingerprint.
     """
 
     images: Sequence[Image]
@@ -154,6 +161,7 @@ class Split:
     groups: tuple[str, ...] | None = None
     scan_masks: Sequence[ScanMask] | None = None
     factors: np.ndarray | None = None
+    subgroups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, items: Sequence[Item]) -> Split:
@@ -165,6 +173,7 @@ class Split:
             groups=groups if len(groups) == len(items) > 0 else None,
             scan_masks=tuple(item.scan_mask or EstimatedMask(item.image) for item in items),
             factors=_factors(items),
+            subgroups=_subgroups(items),
         )
 
     def __post_init__(self) -> None:
@@ -192,7 +201,11 @@ class Split:
         groups = self.groups or (None,) * len(self)
         masks = self.scan_masks or (None,) * len(self)
         factors = [1.0] * len(self) if self.factors is None else self.factors.tolist()
-        rows = zip(self.images, every, groups, masks, factors, strict=True)
+        known = [
+            tuple((name, every[row]) for name, every in self.subgroups.items() if every[row])
+            for row in range(len(self))
+        ]
+        rows = zip(self.images, every, groups, masks, factors, known, strict=True)
         return [Item(*row) for row in rows]
 
     @property
@@ -320,7 +333,8 @@ class Task:
     def _check_split(self, name: str, split: Split) -> None:
         if len(split) == 0:
             raise UserError(f"task '{self.name}' has no {name} images in {self.origin}; add some")
-        for what in (split.targets, split.groups, split.scan_masks, split.factors):
+        lists = (split.targets, split.groups, split.scan_masks, split.factors)
+        for what in (*lists, *split.subgroups.values()):
             if what is not None and len(what) != len(split):
                 raise ValueError(
                     f"{self.name}/{name}: targets, groups or scan masks differ in length from "
@@ -370,6 +384,13 @@ class Task:
                 f"{' and '.join(places[shared[0]])}), so the test is not independent; "
                 "keep each group within one split"
             )
+
+
+def _subgroups(items: Sequence[Item]) -> Mapping[str, tuple[str, ...]]:
+    """What items say of themselves, by what it is."""
+    known = [dict(item.subgroups) for item in items]
+    every = dict.fromkeys(name for one in known for name in one)
+    return {name: tuple(names.printable(one.get(name, "")) for one in known) for name in every}
 
 
 def _factors(items: Sequence[Item]) -> np.ndarray | None:

@@ -51,6 +51,7 @@ def small(**swaps: str) -> Run:
 
 INSTALLS = Parse("installs packages from a network")
 CLUSTER = Parse("wants a cluster; test_executors_slurm and test_executors_ray run the like")
+TRANSFER = Parse("wants two sets of different images; test_transfer_run runs the like")
 TRAINED_HERE = ("--workers", "0", "--device", "cpu")
 
 COMMANDS: dict[str, Run | Parse] = {
@@ -105,6 +106,10 @@ COMMANDS: dict[str, Run | Parse] = {
     "ubench run --model usrc-jepa --task all --seeds 5": Run(
         {"--seeds": "1"}, ("--data", "DATA", "--probe", "ridge")
     ),
+    "ubench run --model efficientnet-lite0,usrc-jepa-nano,random-vit-tiny,pixels,image-stats "
+    "--data DATA --transfer busbra:busi,busi:busbra --out runs/transfer": TRANSFER,
+    "ubench run --model efficientnet-lite0,pixels --transfer my_scans.csv:their_scans.csv --labels "
+    "labels.yaml --subgroups device,sex --out runs/elsewhere": TRANSFER,
     # ---- models
     "ubench run --plugin my_model.py --model mine,efficientnet-lite0,random-vit-tiny,pixels,"
     "fan-mask --weights mine=checkpoint.pt --task aul,busbra --data DATA --out runs/mine": small(

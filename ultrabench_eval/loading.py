@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,7 +18,8 @@ import tasks as task_zoo
 from model_zoo import Card, Encoder, guests
 from model_zoo.behaviour import Behaviour
 from model_zoo.checkpoints import files as checkpoints
-from tasks import prepare
+from tasks import derived, prepare
+from tasks.near_duplicates import signatures
 from tasks.own_data.reading import Reading
 from tasks.task import Task
 from ultrabench_eval import data_warnings, task_types
@@ -202,6 +204,8 @@ def make(
     accept_license: bool = False,
     compile: bool = False,
     partial: bool = False,
+    labels: Path | None = None,
+    cache: Path | None = None,
 ) -> Plan:
     """Load and check every model and every task once.
 
@@ -219,8 +223,18 @@ def make(
         accept_license: see `model_zoo.load`.
         compile: see `model_zoo.load`.
         partial: whether a task may lack more than half of its release's images.
+        labels: see `tasks.derived.load`.
+        cache: where signatures of images are kept, which tell those that two sets have in common.
     """
     alone = len(models) == 1
+    store = signatures.store(cache) if cache else None
+
+    @functools.cache  # a task may be asked for by itself and as a part of others
+    def read(name: str) -> Task:
+        if task_zoo.is_derived(name):
+            return _checked(derived.load(name, read, labels, store))
+        return _load_task(name, data, reading, partial)
+
     return Plan(
         models={
             name: _attempt(
@@ -236,12 +250,7 @@ def make(
             )
             for name in models
         },
-        tasks={
-            task_zoo.label(name): _attempt(
-                f"task '{name}'", _load_task, name, data, reading, partial
-            )
-            for name in tasks
-        },
+        tasks={task_zoo.label(name): _attempt(f"task '{name}'", read, name) for name in tasks},
     )
 
 
@@ -321,11 +330,16 @@ def _load_task(name: str, data: Path | None, reading: Reading | None, partial: b
             f"{task.origin} has {there} of the {task.card.images:,} images of task '{task.name}', "
             "less than half; get the others, or measure what is there with --partial"
         )
-    _ = task_types.get(task.card.type).every  # or two metrics have one name
-    _ = task.fingerprint  # reads every file once, so an unreadable one shows now
+    _checked(task)
     changed = prepare.differences(task, data) if data is not None else []
     notes = (*task.notes, *data_warnings.changed(changed), *changed)
     return dataclasses.replace(task, notes=notes) if changed else task
+
+
+def _checked(task: Task) -> Task:
+    _ = task_types.get(task.card.type).every  # or two metrics have one name
+    _ = task.fingerprint  # reads every file once, so an unreadable one shows now
+    return task
 
 
 def resolve_names(asked: str | Path | Iterable[str | Path], known: Iterable[str]) -> list[str]:
@@ -369,14 +383,15 @@ def check_labels(tasks: Sequence[str]) -> list[str]:
     seen: dict[str, str] = {}
     for task in tasks:
         label = task_zoo.label(task)
-        if task_zoo.is_manifest(task) and label in task_zoo.registry:
-            problems.append(
-                f"manifest {task} has the name of the built-in task '{label}'; rename the file"
-            )
+        for part in task_zoo.parts(task):
+            if task_zoo.is_manifest(part) and (called := task_zoo.label(part)) in task_zoo.registry:
+                problems.append(
+                    f"manifest {part} has the name of the built-in task '{called}'; rename the file"
+                )
         if label in seen:
             problems.append(f"{seen[label]} and {task} are both called '{label}'; rename one file")
         seen[label] = task
-    return problems
+    return list(dict.fromkeys(problems))
 
 
 # What somebody's code may raise. A `KeyboardInterrupt` is the user's own.

@@ -40,6 +40,7 @@ from ultrabench_eval import (
     task_types,
 )
 from ultrabench_eval.cells import (
+    TRANSFER,
     Cell,
     Cells,
     Coordinates,
@@ -212,7 +213,7 @@ def predicts_of(task_name: str, task: Task | str) -> Predicts:
     """What is to be predicted for a task; of one that cannot be had, what its card says."""
     if isinstance(task, Task):
         return task_types.predicts(task.card.type)
-    base = task_zoo.split_name(task_name)[0]
+    base = task_zoo.split_name(task_zoo.parts(task_name)[0])[0]
     return task_types.predicts(task_zoo.card(base).type if base in task_zoo.registry else "")
 
 
@@ -474,7 +475,8 @@ class Bench:
     @property
     def _notes(self) -> list[str]:
         """Of the task; without names of files where those are not kept."""
-        if self.setting.identifiers or not TestSet.of(self.task).own:
+        bases = [task_zoo.split_name(part)[0] for part in task_zoo.parts(self.task.name)]
+        if self.setting.identifiers or {*bases} <= {*task_zoo.BUILT_IN}:
             return list(self.task.notes)
         return [re.sub(r" \(first: [^)]*\)", "", note) for note in self.task.notes]
 
@@ -530,6 +532,7 @@ class Bench:
                 "title": self.task.card.title,
                 "groups": self.task.card.groups,
                 **({"unit": self.task.card.unit} if self.task.card.unit else {}),
+                **dict(zip(TRANSFER, self.task.card.transfer or (), strict=False)),
             },
             remarks=self.type.remarks(self.test),
             type=self.task.card.type,

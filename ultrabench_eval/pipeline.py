@@ -14,6 +14,7 @@ import pandas as pd
 import model_zoo
 import tasks as task_zoo
 from model_zoo import guests
+from tasks import derived
 from tasks import prepare as prepared
 from tasks.own_data.reading import Reading, unused
 from tasks.task import Task
@@ -205,14 +206,16 @@ def prepare(request: Request, report: Report = lambda step: None) -> Ready:
         model_names = [
             n if model_zoo.split(n)[1] else f"{n}/{request.pooling}" for n in model_names
         ]
+    root = None if request.data == PHANTOM else data_root(request.data)
+    reading = request.reading
+    if request.transfer:
+        request = _with_pairs(request, root, reading)
     task_names = loading.resolve_names(request.tasks, task_zoo.names())
     if request.splits:
         task_names = [task_zoo.with_splits(name, str(request.splits)) for name in task_names]
-    reading = request.reading
     _check_names(model_names, task_names, weights, reading)
     given_up = Failures(out)  # from now on: to load all that takes a while
 
-    root = None if request.data == PHANTOM else data_root(request.data)
     if root is not None and not (request.data or os.environ.get("UBENCH_DATA")):
         notes.append(f"no data folder is named, so data are taken from {root}")
     task_names = _served(request, task_names, grid, notes)
@@ -231,7 +234,8 @@ def prepare(request: Request, report: Report = lambda step: None) -> Ready:
     pairs = share.part(list(product(model_names, task_names)))
     task_names = list(dict.fromkeys(task for _, task in pairs))
     if request.data == PHANTOM:
-        bases = dict.fromkeys(task_zoo.split_name(name)[0] for name in task_names)
+        plain = (part for name in task_names for part in task_zoo.parts(name))
+        bases = dict.fromkeys(task_zoo.split_name(name)[0] for name in plain)
         wanted = [task_zoo.home(name) for name in bases if name in task_zoo.BUILT_IN]
         root = phantom_root(cache, wanted, report)
     report(Step("plan"))
@@ -246,6 +250,8 @@ def prepare(request: Request, report: Report = lambda step: None) -> Ready:
         accept_license=request.accept_license,
         compile=request.compile,
         partial=request.partial,
+        labels=None if request.labels is None else Path(request.labels),
+        cache=cache,
     )
     named = loading.resolve_names(request.tasks, ())
     for label, task in list(planned.tasks.items()):
@@ -273,6 +279,34 @@ def prepare(request: Request, report: Report = lambda step: None) -> Ready:
         {task_zoo.label(name): how for name, how in absent.items()},
         notes,
     )
+
+
+def _with_pairs(request: Request, root: Path | None, reading: Reading) -> Request:
+    """The request with `transfer` as tasks: the pairs, and what each is compared with.
+
+    Raises:
+        UserError: something else than pairs, or two tasks that do not fit.
+    """
+    labels = derived.read_labels(None if request.labels is None else Path(request.labels))
+    named = loading.resolve_names(request.transfer or (), ())
+    wanted = [] if request.tasks == "all" else loading.resolve_names(request.tasks, ())
+    for name in named:
+        both = task_zoo.pair(name)
+        if both is None:
+            raise UserError(f"--transfer {name} is not understood; write TRAINED:TESTED")
+        if wrong := task_zoo.problem(name):
+            raise UserError(wrong)
+        if request.splits:
+            both = type(both)(*(task_zoo.with_splits(one, str(request.splits)) for one in both))
+        # The classes of own data are known when they are read.
+        cards = [
+            task_zoo.load(one, root, reading).card
+            if task_zoo.is_manifest(one)
+            else replace(task_zoo.card(task_zoo.split_name(one)[0]), name=one)
+            for one in both
+        ]
+        wanted += [*derived.references(both, cards[0], cards[1], labels), str(both)]
+    return replace(request, tasks=tuple(dict.fromkeys(wanted)), transfer=None)
 
 
 def data_root(named: Path | str | None) -> Path | None:
@@ -410,7 +444,8 @@ def _check_names(
     reading: Reading,
 ) -> None:
     """Everything that is wrong with the names as such, at once and before anything is loaded."""
-    problems = [*loading.check_labels(task_names), *unused(task_names, reading)]
+    plain = [part for name in task_names for part in task_zoo.parts(name)]
+    problems = [*loading.check_labels(task_names), *unused(plain, reading)]
     if not model_names:
         problems.append("no model is asked for; `ubench models` lists all")
     if not task_names:
@@ -605,6 +640,7 @@ def _job(ready: Ready, unit: Unit, request: Request) -> Job:
         request,
         models=(unit.model,),
         tasks=(ready.asked[unit.task],),
+        transfer=None,
         weights=weights,
         seen=lists or None,
         data=request.data or ready.root,

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import torch
 
 import model_zoo
+import tasks as task_zoo
 from model_zoo import Encoder
 from tasks.samples.images import Image
 from tasks.task import Task
@@ -187,8 +188,8 @@ def _licences(ready: Ready) -> list[Terms]:
                 found.append(licences.of_weights(name))
     for label, task in ready.planned.tasks.items():
         if not (isinstance(task, Task) and task.synthetic):
-            found.append(licences.of_data(label))
-    return [terms for terms in found if terms.kind != "open"]
+            found += map(licences.of_data, task_zoo.parts(label))
+    return [terms for terms in dict.fromkeys(found) if terms.kind != "open"]
 
 
 def _missing(ready: Ready) -> list[Missing]:

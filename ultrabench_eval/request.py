@@ -126,6 +126,24 @@ class Request:
     """Names of `tasks.names()`, "all", or own data: tables of images (CSV, Excel, Parquet) and
     folders with a sub-folder per class (see `tasks.own_data.manifest`). "aul@rule" and
     "aul@mine.csv" are the task aul with other splits (see `tasks.load`)."""
+    transfer: _Words | None = _asked(
+        None,
+        "--transfer",
+        "Train on one task, test on another: busbra:busi; both by themselves are measured along.",
+        group="What is measured",
+    )
+    """Pairs of tasks, a list or comma-separated: "busbra:busi" trains and tunes on busbra and tests
+    on busi (see `tasks.derived`). Measured along: each of the two by itself, with the classes that
+    they share. Where `tasks` is "all", nothing else is measured."""
+    labels: Path | str | None = _asked(
+        None,
+        "--labels",
+        "File that says which class of the tested set is which of the trained one (.yaml, .csv).",
+        kind=Path | None,
+        group="What is measured",
+    )
+    """For `transfer` between tasks whose classes have different names: YAML with a line `class of
+    the tested set: class of the trained one` for each, or a CSV file of two such columns."""
     seeds: _Seeds = _asked(
         5,
         "--seeds",
@@ -202,6 +220,13 @@ class Request:
     )
     """Of own masks: names of values (0 to 255) or colours (#ff0000), the background first. Default:
     masks hold the codes 0, 1, 2 ..., or 0 and 255."""
+    subgroups: _Words | None = _asked(
+        None,
+        "--subgroups",
+        "Columns of your own table by whose values scores are also shown: device,sex.",
+        group="Your own data",
+    )
+    """Columns of own tables: the section on subgroups shows scores by their values."""
     out: Path | str = _asked(
         Path("runs/latest"), "--out", "Results folder.", kind=Path, group="Where things are"
     )
@@ -454,7 +479,7 @@ class Request:
         return Path(FOLDER) / f"{hashing.short(hashing.digest_bytes(self.yaml().encode()), 8)}.yaml"
 
 
-OWN_DATA = ("columns", "sheet", "images", "groups", "frames", "window", "classes")
+OWN_DATA = ("columns", "sheet", "images", "groups", "frames", "window", "classes", "subgroups")
 """Fields that say how own data are read."""
 OPTIONS: dict[str, Field[Any]] = {one.name: one for one in fields(Request)}  # type: ignore[arg-type]
 _LISTED = ", ".join(OPTIONS)

@@ -19,7 +19,7 @@ class TestSet(Sealed):
     """N test samples, of C classes where the task has any."""
 
     __test__ = False  # for pytest, which takes the name for that of a test
-    later = frozenset({"type", "kind", "values", "unit"})
+    later = frozenset({"type", "kind", "values", "unit", "subgroups"})
 
     fingerprint: str
     """Of the task."""
@@ -38,6 +38,8 @@ class TestSet(Sealed):
     unit: str = ""
     """Of these."""
     groups: tuple[str, ...] | None
+    subgroups: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    """What else is known of the samples, see `tasks.task.Split`."""
     doubt: str = Field(default="", exclude=True)
     """Why it is not verified; "" if it is."""
     truth: Any = Field(default=None, exclude=True)
@@ -61,6 +63,7 @@ class TestSet(Sealed):
             values=tuple(listed if kind == "number" else ()),
             unit=task.card.unit,
             groups=test.groups,
+            subgroups=dict(test.subgroups),
             truth=truth,
         )
 
@@ -82,7 +85,8 @@ class TestSet(Sealed):
     @property
     def own(self) -> bool:
         """Whether it is of people's own data, not of a published release."""
-        return task_zoo.split_name(self.task)[0] not in task_zoo.BUILT_IN
+        tested = task_zoo.parts(self.task)[-1]
+        return task_zoo.split_name(tested)[0] not in task_zoo.BUILT_IN
 
     def anonymous(self) -> TestSet:
         """With numbers in place of the names of images and of groups.
@@ -113,7 +117,8 @@ class TestSet(Sealed):
         """Whether its parts go together."""
         count = len(self)
         held = {"class": (count, 0), "number": (0, count), "mask": (0, 0)}[self.kind]
-        whole = held == (len(self.labels), len(self.values)) and len(self.groups or self) == count
+        lengths = {len(one) for one in (self.groups or self, *self.subgroups.values())}
+        whole = held == (len(self.labels), len(self.values)) and lengths == {count}
         return whole and all(0 <= code < len(self.classes) for code in self.labels)
 
     def only(self, rows: Sequence[int] | np.ndarray) -> TestSet:
@@ -123,6 +128,9 @@ class TestSet(Sealed):
             name: every and tuple(every[n] for n in places)
             for name in ("names", "labels", "values", "groups")
             for every in [getattr(self, name)]
+        }
+        parts["subgroups"] = {
+            name: tuple(every[n] for n in places) for name, every in self.subgroups.items()
         }
         truth = None if self.truth is None else self.truth[np.asarray(places)]
         return TestSet(**{**self.model_dump(), **parts, "truth": truth})

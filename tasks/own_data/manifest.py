@@ -94,7 +94,9 @@ def read(path: Path, reading: Reading | None = None) -> Task:
     own = listed(path, reading)
     rows: dict[str, list[Item]] = {name: [] for name in SPLITS}
     for sample, target in zip(own.samples, own.targets, strict=True):
-        rows[sample.split].append(Item(sample.image, target, sample.group))
+        rows[sample.split].append(
+            Item(sample.image, target, sample.group, subgroups=sample.subgroups)
+        )
     for name, items in rows.items():
         if not items:
             raise UserError(
@@ -133,7 +135,12 @@ def listed(path: Path, reading: Reading | None = None, *, split: bool = True) ->
     reading = reading or Reading()
     is_folder = not tasks.is_table(str(path))
     if is_folder:
-        for option, value in (("--columns", reading.columns), ("--sheet", reading.sheet)):
+        of_tables = {
+            "--columns": reading.columns,
+            "--sheet": reading.sheet,
+            "--subgroups": reading.subgroups,
+        }
+        for option, value in of_tables.items():
             if value:
                 raise UserError(f"{option} is for tables, and {path} is a folder; leave it out")
         listing = class_folders.listing(path)
@@ -141,15 +148,18 @@ def listed(path: Path, reading: Reading | None = None, *, split: bool = True) ->
         listing = tables.read(path, lambda cells: _fits(cells, reading), reading.sheet)
     places = _places(path, listing.columns, reading, split)
     (told,) = TARGETS.keys() & places.keys()
+    by = {column: _subgroup(path, listing.columns, column) for column in reading.subgroups}
     if reading.classes and told != "mask":
         raise UserError(f"--classes is for masks, and {path} has none; leave it out")
     table = _Rows(path if is_folder else path.parent, reading, told)
     for where, cells in listing.rows:
         if len(cells) == len(listing.columns):
-            table.add(where, {role: cells[at] for role, at in places.items()})
+            known = tuple((name, cells[at]) for name, at in by.items() if cells[at])
+            table.add(where, {role: cells[at] for role, at in places.items()}, known)
         else:
             table.complain(where, f"{len(cells)} cells where the header has {len(listing.columns)}")
     table.check(path)
+    table.check_subgroups(path)
     groups = table.groups(reading.column("group") if "group" in places else "")
     samples, notes = tuple(table.samples), [*listing.notes, *table.notes(is_folder)]
     classes: tuple[str, ...] = ()
@@ -227,6 +237,17 @@ def _places(path: Path, columns: tuple[str, ...], reading: Reading, split: bool)
     return found
 
 
+def _subgroup(path: Path, columns: tuple[str, ...], column: str) -> int:
+    """Where a column of subgroups is."""
+    at = tables.place_of(column, columns, exact=True)
+    if len(at) != 1:
+        what = "has twice" if at else "lacks"
+        raise UserError(
+            f"{path} {what} the column {column} of --subgroups; it has {_named(columns)}"
+        )
+    return at[0]
+
+
 def _one_target(
     path: Path, columns: tuple[str, ...], reading: Reading, found: dict[str, int]
 ) -> dict[str, int]:
@@ -254,6 +275,9 @@ def _named(columns: tuple[str, ...]) -> str:
     return f"{', '.join(filled[:12])}{more}" if filled else "none"
 
 
+MOST_SUBGROUPS = 20  # more would be a name or a measure of each patient
+
+
 @dataclass
 class _Rows:
     """Good rows, and what is wrong with the others."""
@@ -273,10 +297,16 @@ class _Rows:
     _labels: dict[str, str] = field(default_factory=dict)  # label -> the first line that has it
     _groups: dict[str, str] = field(default_factory=dict)
 
-    def add(self, where: str, row: dict[str, str]) -> None:
-        """Take a row, or note what is wrong with it."""
+    def add(self, where: str, row: dict[str, str], by: tuple[tuple[str, str], ...]) -> None:
+        """Take a row, or note what is wrong with it.
+
+        Args:
+            where: it is, in words.
+            row: its cells by role.
+            by: what else it says, by column (`OwnSample.subgroups`).
+        """
         try:
-            self._take(where, row)
+            self._take(where, row, by)
         except NotInstalled:
             raise
         except Undecided as error:
@@ -288,7 +318,7 @@ class _Rows:
         """Note what is wrong with a row."""
         self.problems.append(f"{where}: {problem}")
 
-    def _take(self, where: str, row: dict[str, str]) -> None:
+    def _take(self, where: str, row: dict[str, str], by: tuple[tuple[str, str], ...]) -> None:
         for role, cell in row.items():
             if isinstance(cell, OddCell):
                 raise UserError(f"{role} {_quoted(cell)}{cell.why}")
@@ -332,7 +362,9 @@ class _Rows:
         self._remarks.update(held.remarks)
         for image, number in zip(held.images, numbers, strict=True):
             label = row[self.told]
-            self.samples.append(OwnSample(image, path, number, label, split, group, where, mask))
+            self.samples.append(
+                OwnSample(image, path, number, label, split, group, where, mask, by)
+            )
 
     def _file(self, what: str, written: str) -> tuple[str, Path]:
         """The name and path of a file that a row names."""
@@ -390,6 +422,16 @@ class _Rows:
             raise UserError(f"{len(about)} image(s) of {path} (first: {about[0]}) {question}")
         self._check_spelling(path, "label", self._labels, names.key)
         self._check_spelling(path, "group", self._groups, names.group_key)
+
+    def check_subgroups(self, path: Path) -> None:
+        """Refuse columns of names or measures: their values are no subgroups, and are kept."""
+        for column in self.reading.subgroups:
+            values = {dict(sample.subgroups).get(column, "") for sample in self.samples}
+            if len(values) > MOST_SUBGROUPS:
+                raise UserError(
+                    f"column {column} of {path} has {len(values)} different values, and "
+                    f"--subgroups takes at most {MOST_SUBGROUPS}; make groups of them"
+                )
 
     def _check_spelling(
         self, path: Path, column: str, lines: dict[str, str], key: Callable[[str], str]

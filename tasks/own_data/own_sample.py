@@ -24,3 +24,5 @@ class OwnSample(NamedTuple):
     """Where its row is, in words: "line 7"."""
     mask: Path | None = None
     """The file of its mask."""
+    subgroups: tuple[tuple[str, str], ...] = ()
+    """Columns by which scores are also shown, and what its row has there."""

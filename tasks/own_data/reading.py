@@ -55,6 +55,7 @@ class Reading:
         levels: how values of more than 8 bits become grey levels.
         classes: of masks, what their values or colours stand for, the background first: "0" or
             "#ff0000" to a name. Values of one name are one class.
+        subgroups: columns of tables by whose values scores are also shown.
     """
 
     columns: Mapping[str, str] = field(default_factory=dict)
@@ -64,6 +65,7 @@ class Reading:
     frames: str | None = None
     levels: GreyLevels = field(default_factory=GreyLevels)
     classes: Mapping[str, str] = field(default_factory=dict)
+    subgroups: tuple[str, ...] = ()
 
     @classmethod
     def of(
@@ -75,6 +77,7 @@ class Reading:
         frames: str | int | None = None,
         window: str | None = None,
         classes: Mapping[str, str] | None = None,
+        subgroups: str | Iterable[str] | None = None,
     ) -> Reading:
         """The reading of these words.
 
@@ -101,6 +104,7 @@ class Reading:
             None if frames is None else str(frames),
             GreyLevels.parse(window),
             _checked_classes(classes or {}),
+            tuple(subgroups.split(",") if isinstance(subgroups, str) else subgroups or ()),
         )
 
     def column(self, role: str) -> str:
@@ -113,8 +117,9 @@ def unused(names: Iterable[str], reading: Reading) -> list[str]:
     if reading == Reading() or any(map(tasks.is_manifest, names)):
         return []
     return [
-        "--columns, --sheet, --images, --groups, --frames, --window and --classes are for tables "
-        "and folders of your own, and no task is one; leave them out, or give the path as the task"
+        "--columns, --sheet, --images, --groups, --frames, --window, --classes and --subgroups are "
+        "for tables and folders of your own, and no task is one; leave them out, or give the path "
+        "as the task"
     ]
 
 

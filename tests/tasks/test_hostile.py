@@ -97,7 +97,9 @@ def test_the_order_of_the_file_system_does_not_matter(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [n for n in tasks.BUILT_IN if n not in ("pocus", "ddti-seg")])
+@pytest.mark.parametrize(
+    "name", [n for n in tasks.BUILT_IN if n not in ("pocus", "ddti", "ddti-seg")]
+)
 def test_names_in_capitals_are_the_same_release(
     copy: Callable[[str], Path], plain: dict[str, Task], name: str
 ) -> None:
@@ -112,7 +114,7 @@ def test_names_in_capitals_are_the_same_release(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [n for n in tasks.BUILT_IN if n != "busi-seg"])
+@pytest.mark.parametrize("name", [n for n in tasks.BUILT_IN if n not in ("busi", "busi-seg")])
 def test_leftovers_and_masks_beside_images_are_no_images(
     copy: Callable[[str], Path], phantom_root: Path, name: str
 ) -> None:

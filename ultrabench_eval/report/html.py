@@ -87,6 +87,7 @@ def page(
         ],
         chart_size=(html_drawings.WIDTH, html_drawings.HEIGHT),
         drawings=drawings,
+        further=[one for one in sections.values() if one.tables],
         agreements=html_origin.agreements(sections.get("protocols.csv"), evidence.labels),
         cards=html_cards.cards(evidence, sections["informativeness.csv"]),
         confusions=_by_task(html_confusion.confusions(evidence)),

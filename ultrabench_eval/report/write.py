@@ -36,6 +36,8 @@ from ultrabench_eval.report.sections import (
     robustness,
     significance,
     speeds,
+    subgroups,
+    transfer,
     verdict,
 )
 from ultrabench_eval.report.sections.page import markdown
@@ -96,9 +98,12 @@ def write(
     letters = standing.letters(evidence)
     table = frame(entries, found)
     sections = {one.csv: one for one in significance.sections(evidence)}
-    for more in (protocols.section(evidence), imported.section(evidence)):
-        if more is not None:
-            sections[more.csv] = more
+    for optional in (
+        *(protocols.section, protocols.places, transfer.section, subgroups.section),
+        imported.section,
+    ):
+        if one := optional(evidence):
+            sections[one.csv] = one
     told = verdict.verdict(evidence, sections)
     made = _files(evidence, sections, told, table, letters, found, pictures)
     kept.replace(out, made, key, kept.Told(found, letters, letters.reading, tuple(told)))
@@ -150,6 +155,7 @@ def _files(
         links.append(f"figures, also as .png and .pdf: {', '.join(shown)}")
 
     mains = boards(entries, letters, evidence.speeds, degenerate.unranked(found), only_main=True)
+    mains = [one for one in mains if not one.probing.derived]
     if some := choose.tables(mains, entries, evidence.labels):
         made["choose.md"] = choose.page(some).encode()
         links.append(f"{_link('choose.md')}: which encoder? Score, speed, size and licence")

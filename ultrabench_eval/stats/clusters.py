@@ -22,6 +22,12 @@ class Clusters:
     held: np.ndarray
     """Which strata (classes, where a task has any) have samples in which cluster, bool [G, S]."""
 
+    @property
+    def stratum(self) -> np.ndarray:
+        """Of each cluster its stratum, [G]; of one with several that which the fewest hold."""
+        rank = np.argsort(np.argsort(self.held.sum(0), kind="stable"))
+        return np.asarray(np.where(self.held, rank, self.held.shape[1]).argmin(1))
+
     @classmethod
     def of(
         cls, groups: Sequence[str] | None, strata: np.ndarray, count: int | None = None

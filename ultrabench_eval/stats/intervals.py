@@ -64,7 +64,7 @@ def intervals(
     """
     parts = statistics.by_cluster(clusters)
     total = parts.sum(0)
-    stratum = _strata(clusters.held)
+    stratum = clusters.stratum
     found = {}
     for metric in metrics:
         if metric.of is None:
@@ -99,7 +99,7 @@ def of_influence(
         level: coverage.
     """
     none = np.zeros(clusters.held.shape[1])
-    half = _half_width(scores, moves, none, 0.0, _strata(clusters.held), level)
+    half = _half_width(scores, moves, none, 0.0, clusters.stratum, level)
     mean = scores.mean()
     return float(max(within[0], mean - half)), float(min(within[1], mean + half))
 
@@ -137,9 +137,3 @@ def _half_width(
     spread = (np.square(by_stratum) / spare).sum() + of_seeds**2 / max(seeds - 1, 1)
     degrees = max(1.0, variance**2 / spread)
     return float(stats.t.ppf((1 + level) / 2, degrees) * np.sqrt(variance))
-
-
-def _strata(held: np.ndarray) -> np.ndarray:
-    """Of each cluster its stratum, [G]; of one with several that which the fewest clusters hold."""
-    rank = np.argsort(np.argsort(held.sum(0), kind="stable"))
-    return np.asarray(np.where(held, rank, held.shape[1]).argmin(1))

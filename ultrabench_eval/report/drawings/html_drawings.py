@@ -62,7 +62,8 @@ def drawings(
         scores: titles of what is drawn.
     """
     found: dict[str, list[Drawing]] = {kind: [] for kind in (*KINDS, "")}
-    ends = {f"-{one.in_files}": one for one in probings}
+    # The longest first: "-linear-paper-1" is the end of "-classification-in-a-b-linear-paper-1".
+    ends = {f"-{one.in_files}": one for one in sorted(probings, key=lambda one: -len(one.in_files))}
     for name, data in files.items():
         path = PurePosixPath(name)
         if path.suffix == ".svg":

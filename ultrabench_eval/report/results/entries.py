@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -42,7 +43,8 @@ class Probing:
     probe: str
     protocol: str
     type: str = CLASSES
-    """What kind of task; of numbers with their unit, which no mean is taken over either."""
+    """What kind of task; of numbers with their unit, which no mean is taken over either; of a task
+    that is made of others (`tasks.derived`) with its name, so that it is in no mean over tasks."""
 
     def __lt__(self, other: Probing) -> bool:
         """The usual probe comes first on every page."""
@@ -54,6 +56,11 @@ class Probing:
             *(self.type != CLASSES, self.type),
             *(self.probe not in _USUAL, self.probe, self.protocol),
         )
+
+    @property
+    def derived(self) -> bool:
+        """Whether it is of one task that is made of others, which counts in nothing over tasks."""
+        return task_zoo.is_derived(self.type.partition(_IN)[2])
 
     def __str__(self) -> str:
         if self.probe == IMPORTED:
@@ -89,22 +96,22 @@ class Probing:
     def in_files(self) -> str:
         """Of the names of files."""
         kind = "" if self.type == CLASSES else f"{self.type}-"
-        return f"{kind}{self.probe}-{self.protocol}".replace(" ", "-").replace("%", "percent")
+        name = f"{kind}{self.probe}-{self.protocol}".replace(" ", "-").replace("%", "percent")
+        return re.sub(r"[^\w.]+", "-", name)
 
     @classmethod
     def of(cls, entry: Entry) -> Probing:
         """That of an entry."""
         at = entry.coordinates
-        return cls(
-            at.probe,
-            at.protocol,
-            f"{entry.type}{_IN}{unit}" if (unit := _unit(entry)) else entry.type,
-        )
+        apart = at.task if task_zoo.is_derived(at.task) else _unit(entry)
+        return cls(at.probe, at.protocol, f"{entry.type}{_IN}{apart}" if apart else entry.type)
 
 
 def tasks_of_kind(kind: str) -> str:
-    """A `Probing.type` in words: "regression tasks in mm"."""
+    """A `Probing.type` in words: "regression tasks in mm", "classification of busbra:busi"."""
     name, _, unit = kind.partition(_IN)
+    if task_zoo.is_derived(unit):
+        return f"{name} of {unit}"
     return f"{name} tasks{unit and _IN + unit}"
 
 
@@ -168,10 +175,10 @@ def seen(entry: Entry) -> str:
         return "yes"
     if not isinstance(entry, Cell) or entry.synthetic or entry.random_weights:
         return "no" if isinstance(entry, Cell) else "not known"
+    tasks = [task_zoo.split_name(part)[0] for part in task_zoo.parts(entry.coordinates.task)]
+    datasets = {task_zoo.card(task).dataset for task in tasks if task in task_zoo.registry}
     saw = {name.strip() for name in str(entry.model.get("saw") or "not known").split(",")}
-    base = task_zoo.split_name(entry.coordinates.task)[0]
-    dataset = task_zoo.card(base).dataset if base in task_zoo.registry else ""
-    if {base, dataset} & saw:
+    if {*tasks, *datasets} & saw:
         return "yes"
     if "seen_images" in entry.model:
         return "no"

@@ -29,7 +29,8 @@ _LETTERS = TypeAdapter(list[tuple[Coordinates, str]])
 # All that a report consists of, or consisted of in an earlier version.
 _OURS = re.compile(
     r"leaderboard\.(md|html|csv|tex)|(statistics|choose|fewshot|robustness)\.md|fewshot\.tex"
-    r"|(pairs|ranks|informativeness|protocols|robustness|imported)\.csv|figures/[\w.-]+\.(svg|png|pdf)"
+    r"|(pairs|ranks|informativeness|protocols|places|transfer|subgroups|robustness|imported)\.csv"
+    r"|figures/[\w.-]+\.(svg|png|pdf)"
 )
 _PACKAGE = Path(__file__).parents[2]
 # What decides how a page looks, besides the cells.

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from ultrabench_eval.cells import FORMAT, Cell
 from ultrabench_eval.metrics import Metric
 from ultrabench_eval.report.results.entries import Entry, Labels, Probing, between, number
+from ultrabench_eval.report.sections import protocols
 from ultrabench_eval.report.sections.page import MODELS, model_rows, settings
 from ultrabench_eval.report.sections.significance import MEAN, Row, Section, mean_of
 from ultrabench_eval.report.tables.table import Table
@@ -59,7 +61,9 @@ def agreements(section: Section | None, labels: Labels) -> Table | None:
     for probing, row in section.rows:
         tau, low, high = (_float(row[name]) for name in ("tau", "low", "high"))
         mark = " (SYNTHETIC)" if row["synthetic"] else ""
-        both = f"{probing.of_probe}: {row['protocol_a']} and {row['protocol_b']}"
+        other = str(row["probe"]).rpartition("; ")[2]
+        a = replace(probing, protocol=str(row["protocol_a"]))
+        both = protocols.words(a, other, str(row["protocol_b"]))
         models = int(str(row["n_models"]))
         changed = f"{row['n_changed']} of {models * (models - 1) // 2}"
         swapped = f": {row['changed']}" if row["changed"] else ""

@@ -1,7 +1,7 @@
 """Would another protocol have ranked the models differently?
 
-Only where one probe was trained by two protocols or more. M is the number of models, R of
-resamples.
+Only where one probe was trained by two protocols or more, or networks were fine-tuned beside probes
+on frozen ones. M is the number of models, R of resamples.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ import numpy as np
 from ultrabench_eval.cells import CLASSES
 from ultrabench_eval.metrics import Metric
 from ultrabench_eval.report.results.degenerate import can_rank
-from ultrabench_eval.report.results.entries import Labels, Probing, number
+from ultrabench_eval.report.results.entries import Labels, Probing, between, number
 from ultrabench_eval.report.results.evidence import Comparison, Evidence
 from ultrabench_eval.report.sections.significance import LEVEL, Row, Section, mean_of
 from ultrabench_eval.report.tables.table import Table
-from ultrabench_eval.stats import ranks
+from ultrabench_eval.stats import contrasts, ranks
 
 _SHOWN = 6  # pairs that change order are listed up to so many a row of the page
 
@@ -71,7 +71,7 @@ class Change:
 
 
 def section(evidence: Evidence) -> Section | None:
-    """The section; None if no probe has two protocols."""
+    """The section; None if no probe has two protocols, and nothing is fine-tuned."""
     both = pairs_of_protocols(evidence)
     if not both:
         return None
@@ -84,7 +84,7 @@ def section(evidence: Evidence) -> Section | None:
         "protocols.csv",
     )
     for a, b in both:
-        made.parts.append(f"### {a.of_probe}: {a.protocol} and {b.protocol}\n")
+        made.parts.append(f"### {words(a, b.probe, b.protocol)}\n")
         found = changes(evidence.main[a], evidence.main[b], a.type)
         if not found:
             made.parts.append("Left out: no two models were measured with both on one task.\n")
@@ -103,15 +103,38 @@ def section(evidence: Evidence) -> Section | None:
 
 
 def pairs_of_protocols(evidence: Evidence) -> list[tuple[Probing, Probing]]:
-    """Every two protocols of one probe."""
+    """Every two protocols of one probe, and of fine-tuning with each probe on frozen networks."""
     return [
-        (a, b) for a, b in combinations(evidence.main, 2) if (a.probe, a.type) == (b.probe, b.type)
+        (a, b)
+        for a, b in combinations(evidence.main, 2)
+        if a.type == b.type and (a.probe == b.probe or fine_tuned(a) != fine_tuned(b))
     ]
 
 
+def fine_tuned(probing: Probing) -> bool:
+    """Whether the networks were trained as well: the probe is finetune, finetune_masks ..."""
+    return probing.probe.partition("_")[0] == "finetune"
+
+
+def words(a: Probing, probe: str, protocol: str) -> str:
+    """Two protocols in words.
+
+    Args:
+        a: the first.
+        probe: of the second.
+        protocol: of the second.
+    """
+    if a.probe == probe:
+        return f"{a.of_probe}: {a.protocol} and {protocol}"
+    return f"{a.of_probe} ({a.protocol}) and {probe} ({protocol})"
+
+
 def short(both: tuple[Probing, Probing]) -> tuple[str, str]:
-    """Names of two protocols, without the digits of their settings where they differ anyway."""
+    """Names of two protocols, without the digits of their settings where they differ anyway; with
+    the probes where these are two."""
     a, b = (one.protocol.rsplit("-", 1)[0] for one in both)
+    if both[0].probe != both[1].probe:
+        return f"{both[0].probe}, {a}", f"{both[1].probe}, {b}"
     return (a, b) if a != b else (both[0].protocol, both[1].protocol)
 
 
@@ -208,7 +231,7 @@ def _taus(
                 else f"{agreement.tau:.2f} ({agreement.low:.2f} to {agreement.high:.2f})"
             )
             row: Row = {
-                "probe": both[0].probe,
+                "probe": "; ".join(dict.fromkeys(probing.probe for probing in both)),
                 "protocol_a": both[0].protocol,
                 "protocol_b": both[1].protocol,
                 "task": change.task,
@@ -244,3 +267,135 @@ def _taus(
     header = ["task", "tau of all models (95 %)", "tau without floors (95 %)"]
     header += ["pairs that change order", f"order by {first}, turned round by the other"]
     return Table(header, rows).markdown()
+
+
+# ---- pairs that change places -------------------------------------------------------------------
+
+
+def places(evidence: Evidence) -> Section | None:
+    """Which two models change places between two protocols, and whether that is more than chance.
+
+    None if there are no two protocols.
+    """
+    both = pairs_of_protocols(evidence)
+    made = Section(
+        "Which models change places?",
+        "Answers whether two models that stand one way round under one protocol and the other way "
+        "under another are shown to do so. `Change` is how much further the first is ahead of the "
+        "second under the first protocol than under the second, on the same test patients (95 % "
+        "over patients and seeds, not corrected for the number of pairs). It is marked * where its "
+        "interval excludes 0: the two protocols then treat these models differently. An order is "
+        "shown to turn round only if, besides, each protocol by itself tells the two apart "
+        "(pairs.csv); for the others either order may be the true one.",
+        "places.csv",
+    )
+    for a, b in both:
+        rows = []
+        for task, first in evidence.main[a].items():
+            if task not in evidence.main[b]:
+                continue
+            second = evidence.main[b][task]
+            for one in _turned(first, second):
+                rows.append(_place_text(one, first.metric, evidence.labels))
+                made.rows.append((a, _place_row(one, (a, b), evidence.labels)))
+        if rows:
+            name, other = short((a, b))
+            header = ["task", "models", f"ahead by {name}", f"ahead by {other}", "change (95 %)"]
+            table = Table(header, rows, words(a, b.probe, b.protocol), right=range(2, 5))
+            made.parts += table.section(3)
+            made.tables.append(table)
+    if both and not made.parts:
+        made.parts.append("None: every pair of models stands the same way round in both.\n")
+    return made if both else None
+
+
+@dataclass(frozen=True)
+class _Turned:
+    """Two models on one task that stand the other way round under another protocol."""
+
+    task: str
+    models: tuple[str, str]
+    """The first is the better one under the first protocol."""
+    ahead: tuple[float, float]
+    """How much better the first is under either protocol, as tables show it."""
+    change: contrasts.Contrast
+    """The first of these minus the second."""
+    apart: tuple[bool, bool]
+    """Whether each protocol by itself tells the two apart."""
+
+    @property
+    def sure(self) -> bool:
+        """Whether the change is more than chance explains."""
+        return self.change.low > 0 or self.change.high < 0
+
+
+def _turned(first: Comparison, second: Comparison) -> list[_Turned]:
+    models = [model for model in first.models if model in second.models]
+    one, other = _sides(first, models), _sides(second, models)
+    unit = first.metric.sign * first.metric.scale
+    found = []
+    for x, y in combinations(models, 2):
+        ahead = [unit * float(s[x].scores.mean() - s[y].scores.mean()) for s in (one, other)]
+        if ahead[0] * ahead[1] >= 0:
+            continue
+        a, b = (x, y) if ahead[0] > 0 else (y, x)
+        change = contrasts.interaction((one[a], one[b]), (other[a], other[b]))
+        low, high = sorted((unit * change.low, unit * change.high))
+        found.append(
+            _Turned(
+                first.task,
+                (a, b),
+                (abs(ahead[0]), -abs(ahead[1])),
+                contrasts.Contrast(unit * change.value, low, high),
+                (_apart(first, a, b), _apart(second, a, b)),
+            )
+        )
+    return found
+
+
+def _sides(one: Comparison, models: Sequence[str]) -> dict[str, contrasts.Side]:
+    return {
+        model: contrasts.Side.of(
+            one.type.statistics(one.answers[one.models.index(model)], one.test),
+            one.clusters,
+            one.of,
+        )
+        for model in models
+    }
+
+
+def _apart(one: Comparison, a: str, b: str) -> bool:
+    return bool(one.pairs.p_holm[one.models.index(a), one.models.index(b)] < 1 - LEVEL)
+
+
+def _place_text(one: _Turned, metric: Metric, labels: Labels) -> list[str]:
+    digits = metric.places
+    marks = ["*" if apart else "" for apart in one.apart]
+    change = between(one.change.value, one.change.low, one.change.high, digits)
+    return [
+        labels.task(one.task),
+        " and ".join(map(labels.model, one.models)),
+        *(f"{ahead:+.{digits}f}{mark}" for ahead, mark in zip(one.ahead, marks, strict=True)),
+        change + ("*" if one.sure else ""),
+    ]
+
+
+def _place_row(one: _Turned, both: tuple[Probing, Probing], labels: Labels) -> Row:
+    return {
+        "task": one.task,
+        "synthetic": one.task in labels.synthetic,
+        "probe_a": both[0].probe,
+        "protocol_a": both[0].protocol,
+        "probe_b": both[1].probe,
+        "protocol_b": both[1].protocol,
+        "model_1": one.models[0],
+        "model_2": one.models[1],
+        "ahead_a": one.ahead[0],
+        "ahead_b": one.ahead[1],
+        "change": one.change.value,
+        "low": one.change.low,
+        "high": one.change.high,
+        "sure": one.sure,
+        "apart_a": one.apart[0],
+        "apart_b": one.apart[1],
+    }

@@ -55,6 +55,13 @@ class Section:
     csv: str
     parts: list[str] = field(default_factory=list)
     rows: list[tuple[Probing, Row]] = field(default_factory=list)
+    tables: list[Table] = field(default_factory=list)
+    """Of the parts, for the HTML page; only of sections that it shows as they are."""
+
+    @property
+    def anchor(self) -> str:
+        """Of links to it."""
+        return self.csv.removesuffix(".csv")
 
     def table(self) -> pd.DataFrame:
         """The rows of the CSV file; what kind of task each is of, where not all are of classes."""
@@ -243,6 +250,8 @@ def rankings(evidence: Evidence) -> Section:
         "ranks.csv",
     )
     for probing, comparisons in evidence.main.items():
+        if probing.derived:
+            continue
         section.parts.append(f"### {probing}\n")
         found = ranking(comparisons)
         if found is None or len(found.models) < 2:
