@@ -120,7 +120,7 @@ class Model:
             )
         return self._encoder
 
-    def extent(self, height: int, width: int) -> tuple[float, float]:
+    def extent(self, height: int, width: int) -> tuple[float, ...]:
         """See `Encoder.extent`."""
         return self.encoder().extent(height, width)
 
