@@ -59,6 +59,7 @@ for _name, _target in {
     "sam": "model_zoo.sam:SAM",
     "samus": "model_zoo.samus:SAMUS",
     "timm/": "model_zoo.timm_models:TimmModel",
+    "tinyusfm": "model_zoo.tinyusfm:TinyUSFM",
     "ultrasam": "model_zoo.ultrasam:UltraSam",
     "urfm": "model_zoo.urfm:URFM",
     "us-jepa": "model_zoo.us_jepa:USJEPA",
