@@ -60,6 +60,7 @@ for _name, _target in {
     "samus": "model_zoo.samus:SAMUS",
     "timm/": "model_zoo.timm_models:TimmModel",
     "tinyusfm": "model_zoo.tinyusfm:TinyUSFM",
+    "ultrafedfm": "model_zoo.ultrafedfm:UltraFedFM",
     "ultrasam": "model_zoo.ultrasam:UltraSam",
     "urfm": "model_zoo.urfm:URFM",
     "us-jepa": "model_zoo.us_jepa:USJEPA",
