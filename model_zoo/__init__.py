@@ -53,6 +53,7 @@ for _name, _target in {
     "image-stats": "model_zoo.controls:ImageStats",
     "mean-mask": "model_zoo.controls:MeanMask",
     "open_clip/": "model_zoo.open_clip:OpenCLIPModel",
+    "panecho": "model_zoo.panecho:PanEcho",
     "pixel-grid": "model_zoo.controls:PixelGrid",
     "pixels": "model_zoo.controls:Pixels",
     "position-pixels": "model_zoo.controls:PositionPixels",
