@@ -42,6 +42,7 @@ for _name, _target in {
     "constant": "model_zoo.controls:Constant",
     "dinov3": "model_zoo.dinov3:DINOv3",
     "echocare": "model_zoo.echocare:EchoCare",
+    "echoclip": "model_zoo.echoclip:EchoCLIP",
     "efficientnet-lite0": "model_zoo.efficientnet_lite:Lite0",
     "efficientnet-lite1": "model_zoo.efficientnet_lite:Lite1",
     "efficientnet-lite2": "model_zoo.efficientnet_lite:Lite2",
