@@ -53,6 +53,7 @@ for _name, _target in {
     "ijepa-vitb16": "model_zoo.ijepa:IJEPAViTB16",
     "image-stats": "model_zoo.controls:ImageStats",
     "mean-mask": "model_zoo.controls:MeanMask",
+    "mobile-fetalclip": "model_zoo.mobile_fetalclip:MobileFetalCLIP",
     "open_clip/": "model_zoo.open_clip:OpenCLIPModel",
     "panecho": "model_zoo.panecho:PanEcho",
     "pixel-grid": "model_zoo.controls:PixelGrid",
