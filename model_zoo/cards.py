@@ -76,6 +76,8 @@ class Card:
     """The code that gave the reference numbers."""
     inferred: tuple[str, ...] = ()
     """Choices that no statement of the authors settles."""
+    unavailable: str = ""
+    """Why the model cannot be run here, though its card is kept; "" if it can."""
     note: str = ""
     """What a reader of a table must know, e.g. that it is a control."""
 

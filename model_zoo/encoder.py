@@ -67,6 +67,11 @@ class Encoder(nn.Module):
     """Which part of that file was used, and by what layout, where that is known."""
     dropped: tuple[str, ...] = ()
     """Parts of that file that the network does not use, such as "head (2 tensors)"."""
+    assumed: tuple[str, ...] = ()
+    """What decides the features and was not in the file of weights, a part of a sentence each, such
+    as "12 attention heads"; of models whose wrapper is general."""
+    used: int | None = None
+    """How many of the network's tensors are from the file, where `assumed` is told."""
     behaviour: Behaviour | None = None
     """What it gave for the probe images when it was loaded."""
     executed_from: ClassVar[str | None] = None

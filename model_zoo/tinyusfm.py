@@ -5,7 +5,6 @@ from __future__ import annotations
 from torch import nn
 
 from model_zoo.cards import Card
-from model_zoo.checkpoints.layouts import Layout
 from model_zoo.released import ViTEncoder
 from model_zoo.transforms import InputRule
 from model_zoo.vit import VisionTransformer
@@ -19,7 +18,6 @@ class TinyUSFM(ViTEncoder):
     """
 
     input_rule = InputRule(224, interpolation="bilinear")
-    layouts = (Layout(leftovers=("head.*", "head_dist.*")),)
     # Of the class that holds the network, as the authors' and a third party's loaders know it.
     prefixes = ("module.", "model.", "backbone.")
     card = Card(

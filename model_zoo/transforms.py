@@ -73,6 +73,14 @@ class InputRule:
             return (self._padded(pixels) - mean) / std
         return self._padded((pixels - mean) / std)
 
+    def told(self, stated_by: str) -> str:
+        """How images are prepared, in words, and who states it."""
+        mean, std = (" ".join(f"{x:.4g}" for x in values) for values in (self.mean, self.std))
+        return (
+            f"input {self.size} x {self.size} ({self.fit}, {self.interpolation}), mean {mean}, "
+            f"std {std}, as {stated_by} has it"
+        )
+
     def extent(self, height: int, width: int) -> tuple[float, ...]:
         """Which part of the input an image of `height` x `width` pixels takes.
 

@@ -13,7 +13,7 @@ import hashlib
 import json
 import math
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,7 +24,9 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 import model_zoo
+from model_zoo.checkpoints import files
 from model_zoo.checkpoints.files import matches
+from model_zoo.checkpoints.parts import dictionaries
 from model_zoo.encoder import Encoder
 from ultrabench_eval.core.errors import UserError
 
@@ -127,7 +129,10 @@ def replay(
             file = Path(temporary) / "checkpoint.pth"
             write_checkpoint(vectors, file)
             encoder = model_zoo.load(wrapper or name, file, device, dtype)
-        found = compare(encoder, vectors)
+            found = compare(encoder, vectors)
+            if wrapper and not all(one.agrees or one.mistake for one in found):
+                why = not_filled(encoder, files.read(file))
+                found = [one._replace(mistake=one.mistake or why) for one in found]
         if second:
             found = [one._replace(array=f"{one.array}, second") for one in found]
         results += found
@@ -184,6 +189,32 @@ def mistake(given: Tensor, array: str, vectors: Vectors) -> str:
             if apart <= NEAR * numbers.abs().max().item():
                 near.append((apart, known["sentence"]))
     return min(near)[1] if near else ""
+
+
+def not_filled(encoder: Encoder, content: Mapping[str, Any]) -> str:
+    """Which parameters of a network hold no number of a checkpoint, as a sentence; "" if none.
+
+    By the first number of each: that of a tensor of the file, also where tensors were joined.
+
+    Args:
+        encoder: filled from `content` by somebody else's code.
+        content: a checkpoint, as `files.read` gives it, in which no two numbers are alike.
+    """
+    known = {
+        tensor.flatten()[0].item()
+        for _, tensors in dictionaries(content)
+        for tensor in tensors.values()
+        if tensor.numel()
+    }
+    own = {key: one for key, one in encoder.network.named_parameters() if one.numel()}
+    left = [key for key, one in own.items() if one.flatten()[0].item() not in known]
+    if not left:
+        return ""
+    return (
+        f"{len(left)} of {len(own)} parameters of the network hold no number of the file "
+        f"({files.shortened(left)}): they keep their initial values, as strict=False leaves them "
+        "where names differ."
+    )
 
 
 def _of_shape(given: Tensor, wanted: Tensor) -> str:

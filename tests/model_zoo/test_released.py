@@ -88,6 +88,8 @@ def test_the_file_of_another_model_is_refused(
     # The nearest relative: the same network under other names or with other parts.
     other = {
         "dinov3": "usfm", "echocare": "sam", "ijepa": "ijepa-vitb16", "ijepa-vitb16": "usf-mae",
+        "echoclip": "fetalclip", "fetalclip": "echoclip", "mobile-fetalclip": "echoclip",
+        "panecho": "echoclip", "tinyusfm": "usf-mae", "ultrafedfm": "urfm",
         "sam": "samus", "samus": "sam", "ultrasam": "sam", "urfm": "ijepa-vitb16",
         "us-jepa": "usf-mae", "usf-mae": "usfm", "usfm": "usf-mae", "usrc-jepa": "dinov3",
     }[name]  # fmt: skip
