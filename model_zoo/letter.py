@@ -6,6 +6,7 @@ from typing import Any
 
 import model_zoo
 from model_zoo import verify
+from model_zoo.checkpoints.files import matches
 from ultrabench_eval.core.errors import UserError
 
 _SHOWN = 4  # numbers of each feature
@@ -17,7 +18,7 @@ Dear authors of {title}
 ({paper}),
 
 ultrabench-eval measures frozen encoders on ultrasound tasks, and your model is among them as
-`{name}`. We would like you to confirm what we do with it before its numbers stand in a table.
+`{name}`. We would like you to confirm what we do with it before its numbers appear in a table.
 At present it is confirmed by: {verified}{verified_with}.
 
 What we load: {weights_from}.
@@ -69,7 +70,7 @@ def letter(name: str) -> str:
     layout = model.layouts[0]
     given = vectors.described["input"]
     keys = [key for key, _ in vectors.described["keys"]]
-    used = [key for key in keys if not verify.matches(key, layout.leftovers)]
+    used = [key for key in keys if not matches(key, layout.leftovers)]
     leftovers = (*layout.leftovers, *("a classifier",) * bool(model.heads))
     inferred = known["inferred"] or ["nothing"]
     return _LETTER.format(

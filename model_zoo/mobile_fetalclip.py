@@ -17,7 +17,7 @@ from model_zoo.released import ReleasedEncoder
 from model_zoo.side_by_side import side_by_side
 from model_zoo.transforms import InputRule
 
-# Of timm's names and Apple's, whose stages stand in one row with the steps between them.
+# Of timm's names and Apple's, whose stages and the steps between them are numbered together.
 _WORDS = {
     **{"stem": "patch_embed", "final_conv": "conv_exp", "head.fc": "head"},
     **{"conv_kxk": "rbr_conv", "conv_scale": "rbr_scale", "identity": "rbr_skip"},

@@ -122,7 +122,7 @@ SENTENCES = {
     "after it.",
     "max": "The maximum over the map is given: it is the mean, then the norm.",
     "alt_bgr": "The channels are blue, green, red, as the authors' video loader gives them; they "
-    "are red, green, blue here. For grey images there is no difference.",
+    "are red, green, blue here. For grey images it makes no difference.",
 }
 
 

@@ -292,7 +292,8 @@ def verify(
     from ultrabench_eval.loading import resolve_names
 
     options.load_plugins(plugin)
-    rows, mistakes, failed = [], {}, False
+    rows, failed = [], False
+    mistakes: dict[str, None] = {}
     for name in resolve_names(model, replay.names()):
         for one in replay.replay(name, device=device, dtype=dtype, wrapper=wrapper):
             failed |= not one.agrees
