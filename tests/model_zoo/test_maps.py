@@ -72,7 +72,8 @@ def test_maps_of_the_zoo(load: Callable[..., Encoder], name: str) -> None:  # no
     assert torch.isfinite(found).all()
     assert not found.requires_grad
     torch.testing.assert_close(encoder.maps(images[1:])[0], found[1:], rtol=1e-3, atol=1e-3)
-    stages = name.startswith(("efficientnet", "echocare", "timm/test_resnet"))
+    convolutions = ("efficientnet", "echocare", "timm/test_resnet", "echoclip", "panecho", "mobile")
+    stages = name.startswith(convolutions)
     if not stages and encoder.patch_size:
         assert torch.equal(found.flatten(2).mT, encoder.tokens(images))
     if name not in ("fan-mask", "border", "mean-mask"):  # which don't see what is inside the scan
