@@ -163,6 +163,8 @@ def light(
     from model_zoo import echocare, echoclip, sam, verify
 
     def one_number(part: dict[str, Any], key: str, shape: list[int]) -> Tensor:
+        if key.endswith("num_batches_tracked"):
+            return torch.zeros((), dtype=torch.int64)
         return torch.tensor([zlib.crc32(key.encode()) / 2**32]).expand(shape)
 
     monkeypatch.setattr(verify, "_filled", one_number)
