@@ -20,6 +20,7 @@ Status = Literal[
     "control",
     "unverified",
 ]
+Verified = Literal["authors", "authors' code", "nobody"]
 NOT_STATED = "not stated"
 _SILENT = ("licence_kind", "package")
 """Fields for programs; `weights_licence` and `weights_from` tell a person."""
@@ -68,10 +69,15 @@ class Card:
     statement does not tell."""
     status: Status = "unverified"
     """Whether and how the wrapper's numbers were proved."""
+    verified: Verified = "nobody"
+    """Who confirmed what the wrapper gives: its authors, by running it beside their own code; their
+    code, run by this project on a fixed input; or nobody."""
     verified_with: str = ""
     """The code that gave the reference numbers."""
     inferred: tuple[str, ...] = ()
     """Choices that no statement of the authors settles."""
+    unavailable: str = ""
+    """Why the model cannot be run here, though its card is kept; "" if it can."""
     note: str = ""
     """What a reader of a table must know, e.g. that it is a control."""
 

@@ -177,6 +177,7 @@ class DINOv3(ViTEncoder):
         dim=768,
         saw=(),
         status="verified by the authors' code",
+        verified="authors' code",
         verified_with="facebookresearch/dinov3 at 6876159",
         inferred=("that the US-JEPA paper's DINOv3 is this size and this token",),
         note="224 pixels, as the US-JEPA paper states for all models (README of DINOv3: 256)",

@@ -255,6 +255,7 @@ class EchoCare(ReleasedEncoder):
         parameters=120_221_688,
         dim=2048,
         status="verified by the authors' code",
+        verified="authors' code",
         verified_with="MONAI 1.6.1's SwinTransformer as the authors' README builds it",
         inferred=("256 squares in [0, 1] without mean and std", "bilinear", "pooling"),
     )

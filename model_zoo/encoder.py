@@ -67,6 +67,11 @@ class Encoder(nn.Module):
     """Which part of that file was used, and by what layout, where that is known."""
     dropped: tuple[str, ...] = ()
     """Parts of that file that the network does not use, such as "head (2 tensors)"."""
+    assumed: tuple[str, ...] = ()
+    """What decides the features and was not in the file of weights, a part of a sentence each, such
+    as "12 attention heads"; of models whose wrapper is general."""
+    used: int | None = None
+    """How many of the network's tensors are from the file, where `assumed` is told."""
     behaviour: Behaviour | None = None
     """What it gave for the probe images when it was loaded."""
     executed_from: ClassVar[str | None] = None
@@ -254,11 +259,12 @@ class Encoder(nn.Module):
         own, plain = type(self), Encoder
         return own._maps is not plain._maps or own._tokens is not plain._tokens
 
-    def extent(self, height: int, width: int) -> tuple[float, float]:
+    def extent(self, height: int, width: int) -> tuple[float, ...]:
         """Which part of the prepared input shows an image of `height` x `width` pixels.
 
-        It is at the top left. (1, 1) is all of it; (0.75, 1) the upper three quarters, and the rest
-        is padding. By the input rule; a model that pads in its own `_prepare` overrides it.
+        (1, 1) is all of it; (0.75, 1) the upper three quarters, and the rest is padding. Two more
+        numbers say how far down and to the right it begins: (0.5, 1, 0.25, 0) is the middle half.
+        By the input rule; a model that pads in its own `_prepare` overrides it.
         """
         return self.input_rule.extent(height, width) if self.input_rule else (1.0, 1.0)
 
@@ -271,9 +277,13 @@ class Encoder(nn.Module):
             width: of the image in pixels.
             grid: h and w of the map.
         """
+        found = self.extent(height, width)
         down, right = (
-            (part * places - torch.arange(places)).clamp(0, 1)
-            for part, places in zip(self.extent(height, width), grid, strict=True)
+            (
+                ((start + part) * places - torch.arange(places)).clamp(0, 1)
+                - (start * places - torch.arange(places)).clamp(0, 1)
+            )
+            for part, start, places in zip(found[:2], found[2:] or (0, 0), grid, strict=True)
         )
         return down[:, None] * right
 

@@ -63,6 +63,8 @@ class HFModel(Encoder):
 
     flips: bool = False
     """Whether the network wants blue first and red last."""
+    missing: tuple[str, ...] = ()
+    """Tensors that the file lacks and the pooling does without, such as a pooler's."""
     unmasked: bool = False
     """Whether it hides patches at random unless it is told not to (ViTMAE)."""
 
@@ -78,6 +80,9 @@ class HFModel(Encoder):
             else:
                 whole = self._filled(config, source)
         network: nn.Module = getattr(whole, "vision_model", whole).float()
+        if source is not None:
+            start = "" if network is whole else "vision_model."
+            self.used = sum(start + key not in self.missing for key in network.state_dict())
         vision = getattr(config, "vision_config", None) or config
         if getattr(vision, "num_channels", 3) != 3:
             raise UserError(
@@ -103,6 +108,9 @@ class HFModel(Encoder):
                 "not known; put that file there"
             )
         self.input_rule, self.flips = hf_input.read(place, file, image_size)
+        order = "; blue first" if self.flips else ""
+        without = ("its pooler, which the file lacks, is not used",) if self.missing else ()
+        self.assumed = (self.input_rule.told(file.name) + order, *without)
         hf_input.check(place, file, self._prepare, self.input_rule)
 
     def _find(self, weights: Path | str | None) -> tuple[str, WeightsSource | None]:
@@ -208,7 +216,8 @@ class HFModel(Encoder):
                     f"{parts.told(content, source.path)}"
                 ) from None
         source = WeightsSource(source.path, part.entry or None)
-        model, _ = _load(type(empty), config, part.tensors)
+        model, found = _load(type(empty), config, part.tensors)
+        self.missing = tuple(found.missing)
         _check(model, part.tensors, source)
         own = empty.state_dict()
         unused = [key for key in part.tensors if _is_leftover(key) and key not in own]

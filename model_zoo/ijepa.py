@@ -70,6 +70,7 @@ class IJEPA(ViTEncoder):
         dim=1280,
         saw=(),
         status="verified by the authors' code",
+        verified="authors' code",
         verified_with="facebookresearch/ijepa at 52c1ae9",
         inferred=("bilinear resampling",),
         note="the hub's image processor states mean and std 0.5, which is wrong for these "
@@ -98,6 +99,7 @@ class IJEPAViTB16(IJEPA):
         parameters=85_797_120,
         dim=768,
         status="verified by the authors' code",
+        verified="authors' code",
         verified_with="facebookresearch/ijepa at 52c1ae9",
         note="no released weights: for checkpoints of the official training code",
     )

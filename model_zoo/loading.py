@@ -45,6 +45,8 @@ def load_encoder(
         raise UserError(
             f"model '{name}' is {model!r}, not a subclass of model_zoo.Encoder; make it one"
         )
+    if model.card.unavailable:
+        raise UserError(f"model '{base}' cannot be run: {model.card.unavailable}")
     if weights is None and model.card.hub and checkpoints.find(base, None) is None:
         weights = hub.fetch(base, model.card, accept_license)
     with guests.contained(f"model '{name}'"):

@@ -83,7 +83,10 @@ class OpenCLIPModel(Encoder):
         if saved is not None and saved.is_file():
             given |= self._saved(architecture, saved)
         self._describe(architecture, tag, model.visual, given)
-        if source is not None:
+        if source is not None and self.input_rule is not None:
+            stated = saved is not None and saved.is_file()
+            self.assumed = (self.input_rule.told(f"{saved}" if stated else "open_clip"),)
+            self.used = len(tower.state_dict())
             self._fill(tower, model, source)
         return tower
 

@@ -213,6 +213,7 @@ class SAM(SAMEncoder):
         dim=768,
         saw=(),
         status="verified by the authors' code",
+        verified="authors' code",
         verified_with="facebookresearch/segment-anything at dca509f",
         inferred=("pooling before the neck, over the places that hold the image",),
     )

@@ -186,6 +186,7 @@ class SAMUS(sam.SAMEncoder):
         parameters=129_259_008,
         dim=768,
         status="verified by the authors' code",
+        verified="authors' code",
         verified_with="xianlin7/SAMUS at 030ed07",
         inferred=("pooling before the neck",),
     )

@@ -78,6 +78,9 @@ class TimmModel(Encoder):
         if weights == RANDOM:
             return network
 
+        stated = saved is not None and _is_timms(saved)
+        self.used = len(network.state_dict())
+        self.assumed = _assumed(network, self.input_rule, f"{saved}" if stated else "timm")
         leftovers = _classifier_keys(config)
         if source is not None:
             self.weights_file = source.path
@@ -252,6 +255,14 @@ def _patch_size(network: nn.Module) -> int | None:
     if not _has_tokens(network) or size is None or size[0] != size[1]:
         return None
     return int(size[0])
+
+
+def _assumed(network: nn.Module, rule: InputRule, stated_by: str) -> tuple[str, ...]:
+    """What tensors do not tell of a network: its heads, and how images are prepared."""
+    blocks: Any = getattr(network, "blocks", None) or [None]
+    heads = getattr(getattr(blocks[0], "attn", None), "num_heads", None)
+    told = (f"{heads} attention heads per block, as {stated_by} has it",) if heads else ()
+    return (*told, rule.told(stated_by))
 
 
 def _has_tokens(network: nn.Module) -> bool:

@@ -11,7 +11,7 @@ import PIL.Image
 import torch
 
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
-Fit = Literal["squash", "pad"]
+Fit = Literal["squash", "pad", "square"]
 Padding = Literal["mean", "black"]
 Resizer = Literal["pillow", "torchvision", "opencv"]
 
@@ -31,7 +31,8 @@ class InputRule:
     would cut tissue away.
 
     The aspect is not kept, as UltraBench's users and most ultrasound models do, unless `fit` says
-    "pad". Resizing is done on 8-bit values by the library of the pipeline the model comes from.
+    "pad" or "square". Resizing is done on 8-bit values by the library of the pipeline the model
+    comes from.
     """
 
     size: int
@@ -48,7 +49,8 @@ class InputRule:
     outside are clipped, and an image without contrast becomes black."""
     fit: Fit = "squash"
     """"squash": both sides to `size`. "pad": the longer side to `size`, the aspect kept, and the
-    rest filled at the right and at the bottom."""
+    rest filled at the right and at the bottom. "square": black is put on both sides of the shorter
+    side until the image is a square, which is then resized."""
     padding: Padding = "mean"
     """What "pad" fills with: "mean" is zero after the normalisation, "black" before it."""
     resizer: Resizer = "pillow"
@@ -71,11 +73,25 @@ class InputRule:
             return (self._padded(pixels) - mean) / std
         return self._padded((pixels - mean) / std)
 
-    def extent(self, height: int, width: int) -> tuple[float, float]:
-        """Which part of the input an image of `height` x `width` pixels takes, at its top left.
+    def told(self, stated_by: str) -> str:
+        """How images are prepared, in words, and who states it."""
+        mean, std = (" ".join(f"{x:.4g}" for x in values) for values in (self.mean, self.std))
+        return (
+            f"input {self.size} x {self.size} ({self.fit}, {self.interpolation}), mean {mean}, "
+            f"std {std}, as {stated_by} has it"
+        )
 
-        Of the input's height and width; (1, 1) unless `fit` pads.
+    def extent(self, height: int, width: int) -> tuple[float, ...]:
+        """Which part of the input an image of `height` x `width` pixels takes.
+
+        Two numbers, its height and width in parts of the input's, for an image at the top left;
+        four where `fit` is "square": these, and how far down and to the right it begins. (1, 1)
+        for an image that fills the input.
         """
+        if self.fit == "square" and height != width:
+            side = max(height, width)
+            down, right = (side - height) // 2, (side - width) // 2
+            return height / side, width / side, down / side, right / side
         rows, columns = self._target(height, width)
         return rows / self.size, columns / self.size
 
@@ -95,6 +111,8 @@ class InputRule:
             image = np.repeat(luma[:, :, None], 3, axis=2)
         if self.stretch is not None:
             image = _stretched(image, *self.stretch)
+        if self.fit == "square":
+            image = _squared(image)
         height, width = self._target(*image.shape[:2])
         if image.shape[:2] == (height, width):
             return to_float(image)
@@ -106,13 +124,21 @@ class InputRule:
         return to_float(np.asarray(resized))
 
     def _target(self, height: int, width: int) -> tuple[int, int]:
-        if self.fit == "squash":
+        if self.fit != "pad":
             return self.size, self.size
         scale = self.size / max(height, width)
         # Rounded as by SAM, but cut as by mmdet, so that 239 rows become 1023 of 1024.
         more = 0.0 if self.resizer == "opencv" else 0.5
         # An image a thousand times as long as high keeps one row.
         return max(1, int(height * scale + more)), max(1, int(width * scale + more))
+
+
+def _squared(image: np.ndarray) -> np.ndarray:
+    """uint8 [H, W, 3] in the middle of a black square; of an odd rest, the top or left is less."""
+    side = max(image.shape[:2])
+    before = [(side - length) // 2 for length in image.shape[:2]]
+    after = [side - length - less for length, less in zip(image.shape[:2], before, strict=True)]
+    return np.pad(image, (*zip(before, after, strict=True), (0, 0)))
 
 
 def _resized_by_torchvision(image: np.ndarray, height: int, width: int) -> np.ndarray:

@@ -67,6 +67,7 @@ class UltraSam(sam.SAMEncoder):
         parameters=89_670_912,
         dim=768,
         status="verified by the authors' code",
+        verified="authors' code",
         verified_with="mmpretrain 1.2.0's ViTSAM as CAMMA-public/UltraSam configures it (458ec79)",
         note="whether BUS-BRA and MMOTU-2D, the authors' downstream sets, were held out of US-43d "
         "is not said there",

@@ -40,6 +40,7 @@ class USFMAE(ViTEncoder):
         dim=768,
         saw=("aul", "pocus"),
         status="verified by the authors' code",
+        verified="authors' code",
         verified_with="FAIR's MAE class, which the authors train, with timm 0.3.2 as they pin it",
         inferred=("pooling", "nearest resampling downstream, as in pretraining"),
     )

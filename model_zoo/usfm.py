@@ -96,6 +96,7 @@ class USFM(ViTEncoder):
         parameters=85_674_576,
         dim=768,
         status="verified by the authors' code",
+        verified="authors' code",
         verified_with="openmedlab/USFM at 960a1e1",
         inferred=("pooling",),
         note="chosen: mean of patch tokens after the released norm (the authors fine-tune on the "

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import tempfile
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,11 +24,17 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 import model_zoo
+from model_zoo.checkpoints import files
+from model_zoo.checkpoints.files import matches
+from model_zoo.checkpoints.parts import dictionaries
 from model_zoo.encoder import Encoder
 from ultrabench_eval.core.errors import UserError
 
 TOLERANCE = 1e-4  # in float32 on a GPU, where sums run in another order; features are of order 1
 COSINE = 0.999  # in anything shorter
+SCALE = 0.02  # of the fill rule, where a description has no other
+NEAR = 2e-3  # of the largest number: features as near to those of a known mistake have it
+MISTAKES = "mistakes"  # the array of what known mistakes give
 
 
 class Difference(NamedTuple):
@@ -39,6 +46,8 @@ class Difference(NamedTuple):
     """The least one over the array's vectors."""
     allowed: float | None
     """The largest difference that agrees; None: the cosine decides, `COSINE`."""
+    mistake: str = ""
+    """The known mistake that gives these numbers, as a sentence; "" if none does."""
 
     @property
     def agrees(self) -> bool:
@@ -54,6 +63,9 @@ class Vectors(NamedTuple):
     model: str
     described: dict[str, Any]
     expected: dict[str, Tensor]
+    mistakes: Tensor | None = None
+    """What each of the description's `mistakes` gives for the first image: [mistakes, 64], the
+    first numbers of the feature; None where no such numbers are kept."""
 
     @property
     def images(self) -> Tensor:
@@ -93,16 +105,19 @@ def read(name: str, second: bool = False) -> Vectors:
         described |= json.loads((folder / f"{name}.json").read_text())  # the keys are the same
     with np.load(folder / f"{name}.npz") as arrays:
         expected = {key: torch.from_numpy(value) for key, value in arrays.items()}
-    return Vectors(name, described, expected)
+    return Vectors(name, described, expected, expected.pop(MISTAKES, None))
 
 
-def replay(name: str, *, device: str = "auto", dtype: str = "float32") -> list[Difference]:
+def replay(
+    name: str, *, device: str = "auto", dtype: str = "float32", wrapper: str | None = None
+) -> list[Difference]:
     """Compare a model's features and tokens with both references.
 
     Args:
         name: one of `names()`.
         device: see `model_zoo.load`.
         dtype: "float32" is held to the reference's tolerance, the others to `COSINE`.
+        wrapper: another model, a plugin's, that claims to be this one and reads its released file.
 
     Raises:
         UserError: no vectors for this model.
@@ -113,8 +128,11 @@ def replay(name: str, *, device: str = "auto", dtype: str = "float32") -> list[D
         with tempfile.TemporaryDirectory() as temporary:
             file = Path(temporary) / "checkpoint.pth"
             write_checkpoint(vectors, file)
-            encoder = model_zoo.load(name, file, device, dtype)
-        found = compare(encoder, vectors)
+            encoder = model_zoo.load(wrapper or name, file, device, dtype)
+            found = compare(encoder, vectors)
+            if wrapper and not all(one.agrees or one.mistake for one in found):
+                why = not_filled(encoder, files.read(file))
+                found = [one._replace(mistake=one.mistake or why) for one in found]
         if second:
             found = [one._replace(array=f"{one.array}, second") for one in found]
         results += found
@@ -133,15 +151,77 @@ def compare(encoder: Encoder, vectors: Vectors) -> list[Difference]:
     if encoder.dtype == torch.float32:
         on_cpu = encoder.device.type == "cpu"
         allowed = vectors.described["tolerance"] if on_cpu else TOLERANCE
+    outputs = vectors.described["outputs"]
+    # A wrapper of somebody else has poolings of its own: its default is compared with ours.
+    own = encoder.name == vectors.model
     results = []
-    with one_pass(encoder):
-        for output in vectors.described["outputs"]:
+    with one_pass(encoder) if own else nullcontext():
+        for output in outputs if own else outputs[:1]:
             wanted = vectors.expected[output["array"]]
-            given = _output(encoder, images, output, vectors)[: len(wanted)]
+            given = _output(encoder, images, output, vectors, own)[: len(wanted)]
+            if given.shape != wanted.shape:
+                results.append(Difference(output["array"], math.inf, 0.0, allowed,
+                                          _of_shape(given, wanted)))  # fmt: skip
+                continue
             cosine = cosine_similarity(given, wanted, dim=-1).min().item()
             largest = (given - wanted).abs().max().item()
-            results.append(Difference(output["array"], largest, cosine, allowed))
+            one = Difference(output["array"], largest, cosine, allowed)
+            if not one.agrees and output["of"] == "features":
+                one = one._replace(mistake=mistake(given[0], output["array"], vectors))
+            results.append(one)
     return results
+
+
+def mistake(given: Tensor, array: str, vectors: Vectors) -> str:
+    """The known mistake that gives these features of the first image; "" if none does.
+
+    Args:
+        given: [D], of a wrapper that was filled by `write_checkpoint`.
+        array: name of the reference that they differ from.
+        vectors: the reference.
+    """
+    if vectors.mistakes is None:
+        return ""
+    near = []
+    for known, numbers in zip(vectors.described["mistakes"], vectors.mistakes, strict=True):
+        if known["of"] == array:
+            apart = (given[: len(numbers)] - numbers).abs().max().item()
+            if apart <= NEAR * numbers.abs().max().item():
+                near.append((apart, known["sentence"]))
+    return min(near)[1] if near else ""
+
+
+def not_filled(encoder: Encoder, content: Mapping[str, Any]) -> str:
+    """Which parameters of a network hold no number of a checkpoint, as a sentence; "" if none.
+
+    By the first number of each: that of a tensor of the file, also where tensors were joined.
+
+    Args:
+        encoder: filled from `content` by somebody else's code.
+        content: a checkpoint, as `files.read` gives it, in which no two numbers are alike.
+    """
+    known = {
+        tensor.flatten()[0].item()
+        for _, tensors in dictionaries(content)
+        for tensor in tensors.values()
+        if tensor.numel()
+    }
+    own = {key: one for key, one in encoder.network.named_parameters() if one.numel()}
+    left = [key for key, one in own.items() if one.flatten()[0].item() not in known]
+    if not left:
+        return ""
+    return (
+        f"{len(left)} of {len(own)} parameters of the network hold no number of the file "
+        f"({files.shortened(left)}): they keep their initial values, as strict=False leaves them "
+        "where names differ."
+    )
+
+
+def _of_shape(given: Tensor, wanted: Tensor) -> str:
+    return (
+        f"The features have the shape {list(given.shape)}, and those of the authors' code "
+        f"{list(wanted.shape)}: another part of the network is given out."
+    )
 
 
 @contextmanager
@@ -181,17 +261,27 @@ def write_checkpoint(vectors: Vectors, path: Path) -> None:
 
 def _filled(part: dict[str, Any], key: str, shape: list[int]) -> Tensor:
     # What must not be read is one zero, repeated: it takes no room in the file.
-    return by_rule(part["rule"] + key, shape) if part["filled"] else torch.zeros(1).expand(shape)
+    if not part["filled"] or matches(key, part.get("unread", ())):
+        return torch.zeros(1).expand(shape)
+    return by_rule(part["rule"] + key, shape, part.get("scale", SCALE))
 
 
-def by_rule(key: str, shape: list[int]) -> Tensor:
-    """The fill rule: numbers, float32, that follow from the key's text and the shape."""
+def by_rule(key: str, shape: list[int], scale: float = SCALE) -> Tensor:
+    """The fill rule: numbers, float32, that follow from the key's text and the shape.
+
+    `scale` is the spread of tensors of two or more dimensions. Counters of BatchNorm are 0, int64.
+    """
+    last = key.rpartition(".")[2]
+    if last == "num_batches_tracked":
+        return torch.zeros((), dtype=torch.int64)
     seed = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "little")
     x = np.random.Generator(np.random.PCG64(seed)).standard_normal(shape).astype(np.float32)
     if len(shape) > 1:
-        x = x * np.float32(0.02)
-    elif key.endswith("weight") or key.rpartition(".")[2].startswith("gamma"):
+        x = x * np.float32(scale)
+    elif key.endswith("weight") or last.startswith("gamma"):
         x = np.float32(1) + np.float32(0.1) * x
+    elif last == "running_var":
+        x = np.float32(1) + np.float32(0.1) * np.abs(x)
     else:
         x = np.float32(0.02) * x
     return torch.from_numpy(x)
@@ -203,9 +293,12 @@ def _constants(name: str) -> dict[str, Tensor]:
     return {key: value for layout in layouts for key, value in layout.constants.items()}
 
 
-def _output(encoder: Encoder, images: Tensor, output: dict[str, Any], vectors: Vectors) -> Tensor:
-    """Features [B, D] or tokens [B, places, D] at one of the model's poolings."""
-    encoder.pooling = output["pooling"]
+def _output(
+    encoder: Encoder, images: Tensor, output: dict[str, Any], vectors: Vectors, own: bool
+) -> Tensor:
+    """Features [B, D] or tokens [B, places, D] at one of the model's poolings, if it is `own`."""
+    if own:
+        encoder.pooling = output["pooling"]
     if output["of"] == "tokens":
         return encoder.tokens(images).cpu()[:, torch.tensor(output["places"])]
     if not vectors.described["input"]["prepared"]:

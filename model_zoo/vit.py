@@ -101,9 +101,9 @@ class Block(nn.Module):
 class PatchEmbed(nn.Module):
     """Cut the image into patches and project each, in raster order."""
 
-    def __init__(self, patch_size: int, width: int) -> None:
+    def __init__(self, patch_size: int, width: int, bias: bool = True) -> None:
         super().__init__()
-        self.proj = nn.Conv2d(3, width, kernel_size=patch_size, stride=patch_size)
+        self.proj = nn.Conv2d(3, width, kernel_size=patch_size, stride=patch_size, bias=bias)
 
     def forward(self, images: Tensor) -> Tensor:
         """[B, 3, S, S] -> [B, N, D]."""

@@ -101,7 +101,7 @@ def phantom_root(tiny: Size, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def shallow(monkeypatch: pytest.MonkeyPatch) -> None:
     """Vision transformers of two blocks: the reference vectors are there for the depth."""
-    from model_zoo import dinov3, usfm, vit  # here, for they import torch
+    from model_zoo import dinov3, fetalclip, usfm, vit  # here, for they import torch
 
     plain = vit.VisionTransformer.__init__
 
@@ -114,6 +114,7 @@ def shallow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vit.VisionTransformer, "__init__", two_blocks)
     monkeypatch.setattr(dinov3, "_DEPTH", 2)
     monkeypatch.setattr(usfm, "_DEPTH", 2)
+    monkeypatch.setattr(fetalclip, "_DEPTH", 2)
 
 
 @pytest.fixture
@@ -159,14 +160,17 @@ def light(
     import torch  # here, for fast tests do without
 
     import model_zoo
-    from model_zoo import echocare, sam, verify
+    from model_zoo import echocare, echoclip, sam, verify
 
     def one_number(part: dict[str, Any], key: str, shape: list[int]) -> Tensor:
+        if key.endswith("num_batches_tracked"):
+            return torch.zeros((), dtype=torch.int64)
         return torch.tensor([zlib.crc32(key.encode()) / 2**32]).expand(shape)
 
     monkeypatch.setattr(verify, "_filled", one_number)
     monkeypatch.setattr(sam, "DEPTH", 3)  # the third has global attention
     monkeypatch.setattr(echocare, "_DEPTHS", (2, 2, 2, 2))
+    monkeypatch.setattr(echoclip, "_DEPTHS", (2, 2, 2, 2))
     for name in ("dinov3", "echocare"):
         model = model_zoo.registry.get(name)
         (first, *others) = model.layouts
@@ -189,7 +193,8 @@ def light(
 
 def _is_deep(key: str, depth: int) -> bool:
     """Whether a key of a released file belongs to an encoder's block behind the first `depth`."""
-    start = r"(module\.|image_encoder\.|backbone\.|layers\d\.0\.)?"
+    start = r"(module\.|model\.|image_encoder\.|backbone\.|layers\d\.0\.|"
+    start += r"visual\.transformer\.res|visual\.trunk\.stages\.\d\.)?"
     found = re.match(rf"{start}(blocks|layers)\.(\d+)\.", key)
     return found is not None and int(found[3]) >= depth
 

@@ -202,7 +202,7 @@ def _memory() -> int | None:
 def _weights() -> Iterator[Check]:
     """Whether each model of the zoo could be loaded now; families are as good as their names."""
     for name in model_zoo.names():
-        if name.endswith("<name>"):
+        if name.endswith("<name>") or model_zoo.describe(name).get("unavailable"):
             continue
         try:
             found = _weights_of(name)

@@ -91,6 +91,7 @@ class Model:
             "input_size": encoder.input_size,
             "parameters": encoder.parameter_count,
             "status": encoder.card.status,
+            **_confirmed(encoder),
             "saw": encoder.card.contamination,
             **_weights_info(encoder),
         }
@@ -122,7 +123,7 @@ class Model:
             )
         return self._encoder
 
-    def extent(self, height: int, width: int) -> tuple[float, float]:
+    def extent(self, height: int, width: int) -> tuple[float, ...]:
         """See `Encoder.extent`."""
         return self.encoder().extent(height, width)
 
@@ -305,7 +306,15 @@ def _weights_info(encoder: Encoder) -> dict[str, str | int | None]:
         "weights_entry": entry,
         "weights_layout": layout,
         **({"dropped": ", ".join(encoder.dropped)} if encoder.dropped else {}),
+        **({"used": encoder.used} if encoder.used else {}),
+        **({"assumed": "; ".join(encoder.assumed)} if encoder.assumed else {}),
     }
+
+
+def _confirmed(encoder: Encoder) -> dict[str, str]:
+    """Who confirmed what the wrapper gives; of a control there is nothing to confirm."""
+    control = encoder.card.status == "control"
+    return {} if control else {"verified": encoder.card.verified}
 
 
 def _load_model(keep: bool, name: str, *options: Any) -> Model:

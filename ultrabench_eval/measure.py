@@ -447,7 +447,9 @@ class Bench:
             extents = None
             if split.masks:
                 sizes = [size_of(image) for image in split.images]  # which are those of the masks
-                extents = np.array([self.model.extent(*size) for size in sizes])
+                found = [self.model.extent(*size) for size in sizes]
+                most = max(map(len, found), default=2)  # 4 if any begins elsewhere than at the top
+                extents = np.array([(*one, 0.0, 0.0)[:most] for one in found])
             self._truths[name] = self.type.truth(split, extents)
         return self._truths[name]
 

@@ -146,10 +146,11 @@ class _Filling:
         return {key: layout.recipe(key) for key in self.own}
 
     @property
-    def names(self) -> frozenset[str]:
-        """Of all tensors that any layout takes from a file."""
+    def names(self) -> tuple[str, ...]:
+        """Of all tensors that any layout takes from a file, in the network's order."""
         recipes = (self.recipes(layout).values() for layout in self.layouts)
-        return frozenset(key for of_one in recipes for recipe in of_one for key in recipe.keys)
+        keys = (key for of_one in recipes for recipe in of_one for key in recipe.keys)
+        return tuple(dict.fromkeys(keys))
 
     def without(self, prefixes: tuple[str, ...], tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         """The tensors without those prefixes that all have, but for leftovers."""
@@ -161,7 +162,7 @@ class _Filling:
 
     def knows(self, tensors: Mapping[str, Tensor]) -> bool:
         """Whether any of them has a name that is wanted."""
-        return not self.names.isdisjoint(tensors)
+        return not set(self.names).isdisjoint(tensors)
 
     def layout(self, tensors: Mapping[str, Tensor]) -> Layout:
         """The layout that tensors are in."""

@@ -173,7 +173,7 @@ def found(
     parts = list(all_of(content, frozenset(wanted)))
     asked = [part for part in parts if _answers(part.entry, source.entry)]
     if not asked:
-        raise _nothing(content, parts, name, source)
+        raise _nothing(content, parts, name, source, wanted)
     return asked
 
 
@@ -204,9 +204,18 @@ def usual(entries: Sequence[str]) -> tuple[str, str]:
 
 
 def _nothing(
-    content: Mapping[str, Any], parts: list[Part], name: str, source: WeightsSource
+    content: Mapping[str, Any],
+    parts: list[Part],
+    name: str,
+    source: WeightsSource,
+    wanted: Iterable[str],
 ) -> UserError:
     top = files.shortened(list(content), 8) or "nothing"
+    held = [key for _, tensors in dictionaries(content) for key in tensors]
+    instead = ""
+    if held and not source.entry:
+        instead = f", but {files.shortened(held, 2)}, where the model has "
+        instead += files.shortened(list(wanted), 2)
     entries = [part.entry for part in parts if part.entry]
     remedy = (
         f"name one of its parts: {files.shortened([f'{source.path}#{e}' for e in entries], 3)}"
@@ -215,7 +224,7 @@ def _nothing(
     )
     return UserError(
         f"{source} does not fit model '{name}': it holds no {source.entry or 'tensors of it'} (at "
-        f"the top: {top}); {remedy}{told(content, source.path)}"
+        f"the top: {top}){instead}; {remedy}{told(content, source.path)}"
     )
 
 

@@ -34,13 +34,16 @@ def test_a_card_of_another_shape_is_refused(wrong: dict[str, Any]) -> None:
 
 def test_every_released_model_has_a_full_card() -> None:
     for name in ("usfm", "urfm", "usf-mae", "echocare", "samus", "ultrasam", "dinov3", "ijepa",
-                 "us-jepa", "usrc-jepa", "sam", "biomedclip"):  # fmt: skip
+                 "us-jepa", "usrc-jepa", "sam", "biomedclip", "tinyusfm", "ultrafedfm", "fetalclip",
+                 "mobile-fetalclip", "echoclip", "panecho"):  # fmt: skip
         card = model_zoo.card(name)
         assert card.parameters
         assert card.dim
         assert card.paper != "not stated"
         assert card.weights_from != "not stated"
         assert card.status.startswith("verified by ")
+        proved = card.verified == "authors' code"
+        assert proved == (card.status == "verified by the authors' code")
         for task in card.saw or ():
             assert task in {*BUILT_IN, *(tasks.card(name).dataset for name in BUILT_IN)}
         told = model_zoo.describe(name)
@@ -101,4 +104,4 @@ def test_hub_files_of_cards_are_whole() -> None:
         if hub is not None:
             assert isinstance(hub, HubFile)
             assert hub.repository.count("/") == 1
-            assert hub.file.endswith((".pth", ".bin", ".safetensors"))
+            assert hub.file.endswith((".pth", ".pt", ".bin", ".safetensors"))

@@ -19,13 +19,29 @@ import torch
 from torch import nn
 
 import model_zoo
-from model_zoo import biomedclip, dinov3, echocare, released, sam, samus, usfm, vit
+from model_zoo import (
+    biomedclip,
+    dinov3,
+    echocare,
+    echoclip,
+    fetalclip,
+    panecho,
+    released,
+    sam,
+    samus,
+    usfm,
+    vit,
+)
 from model_zoo.encoder import Encoder
 from model_zoo.transforms import to_float
 from ultrabench_eval.core.errors import UserError
 from ultrabench_eval.features import encode_batch
 
-NAMES = [name for name in model_zoo.names() if not name.endswith("<name>")] + [
+NAMES = [
+    name
+    for name in model_zoo.names()
+    if not (name.endswith("<name>") or model_zoo.card(name).unavailable)
+] + [
     "timm/test_vit",
     "timm/test_resnet",
     "usfm/cls",
@@ -45,7 +61,11 @@ def load(monkeypatch: pytest.MonkeyPatch, shallow: None) -> Callable[..., Encode
     monkeypatch.setattr(sam, "DEPTH", 3)  # the third has global attention
     monkeypatch.setattr(sam.SAMNetwork, "grid", 16)
     monkeypatch.setattr(echocare, "_DEPTHS", (2, 2, 2, 2))
-    for model in (Encoder, samus.SAMUS, echocare.EchoCare):
+    monkeypatch.setattr(echoclip, "_DEPTHS", (1, 1, 1, 1))
+    monkeypatch.setattr(panecho, "_DEPTHS", (1, 1, 1, 1))
+    for model in (
+        *(Encoder, samus.SAMUS, echocare.EchoCare, echoclip.EchoCLIP, fetalclip.FetalCLIP),
+    ):
         monkeypatch.setattr(model, "batch_size", 2)
     for name, size in (("sam", 256), ("ultrasam", 256), ("echocare", 64)):
         model = model_zoo.registry.get(name)
@@ -72,7 +92,8 @@ def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(vit.VisionTransformer, "__init__", two_heads)
     for module, width, heads in ((dinov3, "_WIDTH", "_HEADS"), (sam, "WIDTH", "HEADS"),
-                                 (usfm.RelativePositionViT, "width", "heads")):  # fmt: skip
+                                 (usfm.RelativePositionViT, "width", "heads"),
+                                 (fetalclip.CLIPViT, "width", "heads")):  # fmt: skip
         monkeypatch.setattr(module, width, 128)
         monkeypatch.setattr(module, heads, 2)
     cnn = samus.CNN

@@ -40,9 +40,13 @@ def place_of_change(encoder: Encoder, row: float, column: float, height: int, wi
     (found,) = encoder.maps_prepared(torch.stack([*map(encoder.prepare, (image, spotted))]))
     change = (found[1] - found[0]).square().sum(0)
     rows, columns = change.shape
-    down, right = encoder.extent(height, width)
+    down, right, *begins = encoder.extent(height, width)
+    top, left = begins or (0, 0)
     at = int(change.argmax())
-    where = ((at // columns + 0.5) / rows / down, (at % columns + 0.5) / columns / right)
+    where = (
+        ((at // columns + 0.5) / rows - top) / down,
+        ((at % columns + 0.5) / columns - left) / right,
+    )
     return where, (1 / rows / down, 1 / columns / right)
 
 
@@ -68,7 +72,8 @@ def test_maps_of_the_zoo(load: Callable[..., Encoder], name: str) -> None:  # no
     assert torch.isfinite(found).all()
     assert not found.requires_grad
     torch.testing.assert_close(encoder.maps(images[1:])[0], found[1:], rtol=1e-3, atol=1e-3)
-    stages = name.startswith(("efficientnet", "echocare", "timm/test_resnet"))
+    convolutions = ("efficientnet", "echocare", "timm/test_resnet", "echoclip", "panecho", "mobile")
+    stages = name.startswith(convolutions)
     if not stages and encoder.patch_size:
         assert torch.equal(found.flatten(2).mT, encoder.tokens(images))
     if name not in ("fan-mask", "border", "mean-mask"):  # which don't see what is inside the scan
@@ -239,6 +244,21 @@ def test_the_extent_is_where_the_rule_puts_the_image(height: int, width: int, re
     encoder.input_rule = rule
     shown = encoder.shown(height, width, (8, 4))
     torch.testing.assert_close(shown, nn.functional.avg_pool2d(white[None], (8, 16))[0])
+
+
+@given(st.integers(1, 200), st.integers(1, 200))
+def test_the_extent_in_a_black_square(height: int, width: int) -> None:
+    side = max(height, width)
+    rule = InputRule(side, (0,) * 3, (1,) * 3, fit="square")
+    white = rule.apply(np.full((height, width, 3), 255, np.uint8))[0]
+    down, right, *begins = rule.extent(height, width)
+    top, left = (round(part * side) for part in begins or (0, 0))
+    assert white.sum() == height * width
+    assert white[top : top + height, left : left + width].min() == 1
+    assert (round(down * side), round(right * side)) == (height, width)
+    encoder = Tiny(name="tiny")
+    encoder.input_rule = rule
+    torch.testing.assert_close(encoder.shown(height, width, (side, side)), white)
 
 
 def test_the_share_of_a_padded_map() -> None:

@@ -91,3 +91,29 @@ def test_coarsening_is_a_mean_of_what_is_shown() -> None:
     assert not found[:, 8:].any()
     uneven = coarsened(np.ones((1, 31, 17)), 14, (0.61, 0.83))
     assert uneven[:, :9, :12] == pytest.approx(1)
+
+
+@given(st.integers(1, 12), st.integers(1, 40), st.integers(1, 40), st.integers(0, 99))
+def test_an_image_in_the_middle_of_a_square(grid, height, width, seed) -> None:
+    """Its extent has four numbers; the same mask with ignored bars fills a square."""
+    side = max(height, width)
+    top, left = (side - height) // 2, (side - width) // 2
+    extent = (height / side, width / side, top / side, left / side)
+    mask = np.random.default_rng(seed).integers(0, 3, (height, width), np.uint8)
+    whole = np.full((side, side), 255, np.uint8)
+    whole[top : top + height, left : left + width] = mask
+    found = shares(mask, 3, (grid, grid), extent)
+    np.testing.assert_allclose(found, shares(whole, 3, (grid, grid), (1, 1)), atol=1e-5)
+    shown = found.sum(0)
+    back = upsampled(np.where(shown > 1e-5, 1.0, -1e6), (height, width), extent)
+    np.testing.assert_allclose(back, 1, atol=1e-4)  # bars are never looked at
+    np.testing.assert_allclose(coarsened(shown * 0 + 1, grid, extent), shown > 1e-5, atol=1e-5)
+    # Values that grow evenly are read at the place where a pixel lies in the square.
+    rows, columns = np.indices((grid, grid))
+    ramp = upsampled(rows + 100.0 * columns, (height, width), extent)
+    all_of_it = upsampled(rows + 100.0 * columns, (side, side), (1, 1))
+    inner = all_of_it[top : top + height, left : left + width]
+    place = side / grid
+    y, x = (np.arange(n) for n in (height, width))
+    clear = np.outer((y > place) & (y < height - place), (x > place) & (x < width - place))
+    np.testing.assert_allclose(ramp[clear], inner[clear], atol=1e-2)

@@ -190,6 +190,14 @@ def models(
         Path | None,
         typer.Option("--out", help="Of a checkpoint file: write the lines that run it here (.py)."),
     ] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(help="Load the model from this file, and tell what of it is used."),
+    ] = None,
+    ask_author: Annotated[
+        bool,
+        typer.Option("--ask-author", help="Print a letter that asks its authors to confirm it."),
+    ] = False,
 ) -> None:
     """List the models, or tell what is known of one, or what a checkpoint file holds.
 
@@ -206,8 +214,17 @@ def models(
         raise UserError(wrong)
     if out is not None:
         raise UserError("--out is for the lines of a checkpoint file; name one: ubench models FILE")
+    if name is None and (weights or ask_author):
+        raise UserError("name a model: ubench models NAME")
+    if name is not None and ask_author:
+        from model_zoo.letter import letter
+
+        print(letter(name))
+        return
     known = [name] if name is not None else model_zoo.names()
     described = [model_zoo.describe(one) for one in known]
+    if name is not None and weights:
+        described = [_loaded(name, weights)]
     if as_json:
         show.json(described if name is None else described[0])
         return
@@ -226,11 +243,34 @@ def models(
                 str(size),
                 ", ".join(one["poolings"]),
                 one["status"],
+                one["verified"],
                 one["weights_licence"],
             )
         )
-    header = ("model", "title", "parameters", "dim", "input", "poolings", "status", "licence")
+    header = (
+        *("model", "title", "parameters", "dim", "input", "poolings", "status", "verified"),
+        "licence",
+    )
     show.table(header, rows)
+
+
+def _loaded(name: str, weights: str) -> dict[str, Any]:
+    """What is known of a model that was filled from a file: its card, and what was used of it."""
+    import model_zoo
+    from model_zoo import cards
+
+    encoder = model_zoo.load(name, weights, "cpu", "float32")
+    found = cards.describe(name, encoder)
+    found |= {"parameters": encoder.parameter_count, "dim": encoder.dim}
+    total = len(encoder.network.state_dict())
+    entry = encoder.filled[0] if encoder.filled else None
+    return {
+        **found,
+        "weights": f"{encoder.weights_file}{f'#{entry}' if entry else ''}",
+        "tensors used": f"{encoder.used or total} of the network's {total}",
+        "not used of the file": list(encoder.dropped),
+        "assumed, as the file does not tell": list(encoder.assumed),
+    }
 
 
 @app.command()
@@ -238,20 +278,29 @@ def verify(
     model: Annotated[str, typer.Argument(help="Models, comma-separated, or 'all'.")] = "all",
     device: options.Device = "auto",
     dtype: Annotated[str, typer.Option(help="float32, bfloat16, float16.")] = "float32",
+    wrapper: Annotated[
+        str | None,
+        typer.Option(help="Your own wrapper of that model (from --plugin), compared with it."),
+    ] = None,
+    plugin: options.Plugins = None,
 ) -> None:
     """Replay the reference vectors of the encoders on this machine, device and dtype.
 
     A checkpoint in the released layout is written by the vectors' fill rule, loaded as a user's
-    would be, and the features are compared with those of the authors' code. Exit code 1: some
-    differ by more than the tolerance.
+    would be, and the features are compared with those of the authors' code. Where the numbers are
+    those of a known mistake, it is named. Exit code 1: some differ by more than the tolerance.
     """
     from model_zoo import verify as replay
     from ultrabench_eval.loading import resolve_names
 
+    options.load_plugins(plugin)
     rows, failed = [], False
+    mistakes: dict[str, None] = {}
     for name in resolve_names(model, replay.names()):
-        for one in replay.replay(name, device=device, dtype=dtype):
+        for one in replay.replay(name, device=device, dtype=dtype, wrapper=wrapper):
             failed |= not one.agrees
+            if one.mistake:
+                mistakes[f"{wrapper or name}: {one.mistake}"] = None
             rows.append(
                 (
                     name,
@@ -264,6 +313,8 @@ def verify(
             )
     header = ("model", "array", "largest difference", "least cosine", "asked for", "")
     show.table(header, rows)
+    for sentence in mistakes:
+        show.say(sentence)
     raise typer.Exit(options.SOME_FAILED if failed else 0)
 
 

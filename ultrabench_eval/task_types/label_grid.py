@@ -1,7 +1,7 @@
 """How a mask lies on the places of a feature map, and what a map says of a mask's pixels.
 
-A map of h x w places lies over an encoder's whole input; the image fills the top left `extent` of
-it (`Encoder.extent`), parts of its height and width, and the rest is padding. H and W are the sides
+A map of h x w places lies over an encoder's whole input; the image fills the `extent` of it
+(`Encoder.extent`), parts of its height and width, and the rest is padding. H and W are the sides
 of the mask in pixels, C the number of classes. Rows and columns are apart in all of this, so each
 step is a product with one small matrix for the rows and one for the columns.
 """
@@ -12,8 +12,9 @@ from functools import lru_cache
 
 import numpy as np
 
-Extent = tuple[float, float]
-"""How far down and to the right the image reaches in the input, each in (0, 1]."""
+Extent = tuple[float, ...]
+"""Height and width of the image in the input, each in (0, 1]; then, unless it is at the top left,
+how far down and to the right it begins."""
 Size = tuple[int, int]
 """Rows and columns."""
 
@@ -31,8 +32,8 @@ def shares(mask: np.ndarray, classes: int, grid: Size, extent: Extent) -> np.nda
         extent: of the image in the input.
     """
     (rows, columns), (height, width) = grid, mask.shape
-    down = _areas(rows, height, extent[0])
-    right = _areas(columns, width, extent[1])
+    down = _areas(rows, height, *_along(extent, 0))
+    right = _areas(columns, width, *_along(extent, 1))
     each = mask == np.arange(classes, dtype=np.uint8)[:, None, None]
     return np.asarray(down @ each.astype(np.float32) @ right.T)
 
@@ -50,8 +51,8 @@ def upsampled(values: np.ndarray, size: Size, extent: Extent) -> np.ndarray:
         extent: of the image in the input.
     """
     rows, columns = values.shape[-2:]
-    down = _weights(rows, size[0], extent[0])
-    right = _weights(columns, size[1], extent[1])
+    down = _weights(rows, size[0], *_along(extent, 0))
+    right = _weights(columns, size[1], *_along(extent, 1))
     return np.asarray(down @ values.astype(np.float32) @ right.T)
 
 
@@ -67,32 +68,38 @@ def coarsened(values: np.ndarray, side: int, extent: Extent) -> np.ndarray:
         extent: of the image in the input.
     """
     rows, columns = values.shape[-2:]
-    down = _means(rows, min(side, rows), extent[0])
-    right = _means(columns, min(side, columns), extent[1])
+    down = _means(rows, min(side, rows), *_along(extent, 0))
+    right = _means(columns, min(side, columns), *_along(extent, 1))
     return np.asarray(down @ values.astype(np.float32) @ right.T)
 
 
+def _along(extent: Extent, axis: int) -> tuple[float, float]:
+    """The part of an axis that shows the image, and where it begins."""
+    return extent[axis], extent[2 + axis] if len(extent) > 2 else 0.0
+
+
 @lru_cache(maxsize=64)
-def _areas(places: int, pixels: int, part: float) -> np.ndarray:
+def _areas(places: int, pixels: int, part: float, start: float) -> np.ndarray:
     """How much of each place each pixel covers, in parts of the place: float32 [places, pixels]."""
-    edges = np.arange(pixels + 1) * (part * places / pixels)  # of the pixels, in places
+    edges = np.arange(pixels + 1) * (part * places / pixels) + start * places  # in places
     return _overlap(np.arange(places + 1.0), edges)
 
 
 @lru_cache(maxsize=64)
-def _weights(places: int, pixels: int, part: float) -> np.ndarray:
+def _weights(places: int, pixels: int, part: float, start: float) -> np.ndarray:
     """What each place weighs at the centre of each pixel: float32 [pixels, places]."""
-    last = _last(places, part)
-    centres = (np.arange(pixels) + 0.5) * (part * places / pixels) - 0.5
-    at = np.clip(centres, 0, last)[:, None]
+    first, last = int(start * places + 1e-6), _last(places, start + part)
+    centres = (np.arange(pixels) + 0.5) * (part * places / pixels) + start * places - 0.5
+    at = np.clip(centres, first, last)[:, None]
     found = np.clip(1 - np.abs(at - np.arange(places)), 0, 1)
     return _fixed(found)
 
 
 @lru_cache(maxsize=64)
-def _means(places: int, coarse: int, part: float) -> np.ndarray:
+def _means(places: int, coarse: int, part: float, start: float) -> np.ndarray:
     """What each place weighs in the mean over a coarser one: float32 [coarse, places]."""
-    shown = np.clip(part * places - np.arange(places), 0, 1)
+    shown = np.clip((start + part) * places - np.arange(places), 0, 1)
+    shown -= np.clip(start * places - np.arange(places), 0, 1)
     edges = np.arange(places + 1) * (coarse / places)
     found = _overlap(np.arange(coarse + 1.0), edges).astype(np.float64) * shown
     total = found.sum(1, keepdims=True)

@@ -157,7 +157,7 @@ class GridMasks:
 
     Args:
         masks: of N images.
-        extents: float64 [N, 2], `Encoder.extent` of each.
+        extents: float64 [N, 2] or [N, 4], `Encoder.extent` of each.
 
     Raises:
         ValueError: as many masks as extents are needed.
@@ -167,10 +167,10 @@ class GridMasks:
     extents: np.ndarray
 
     def __post_init__(self) -> None:
-        if self.extents.shape != (len(self.masks), 2):
+        if self.extents.shape not in ((len(self.masks), 2), (len(self.masks), 4)):
             raise ValueError(
                 f"{len(self.masks)} masks, but extents of shape {self.extents.shape}; "
-                f"give [{len(self.masks)}, 2]"
+                f"give [{len(self.masks)}, 2] or [{len(self.masks)}, 4]"
             )
 
     def __len__(self) -> int:
@@ -186,7 +186,7 @@ class GridMasks:
         """How many masks are background throughout."""
         return sum(not np.any(mask.read() % IGNORED) for mask in self.masks)
 
-    def read(self, place: int, classes: int) -> tuple[np.ndarray, tuple[float, float]]:
+    def read(self, place: int, classes: int) -> tuple[np.ndarray, Extent]:
         """The codes of a mask, uint8 [H, W], and its extent.
 
         Args:
@@ -204,8 +204,7 @@ class GridMasks:
                 f"mask {mask.name} has the code {wrong.max()}, but the task has the classes 0 to "
                 f"{classes - 1}; {IGNORED} marks pixels to be ignored"
             )
-        down, right = self.extents[place].tolist()
-        return codes, (down, right)
+        return codes, tuple(self.extents[place].tolist())
 
 
 def bound(threshold: float) -> float:

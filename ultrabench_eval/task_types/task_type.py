@@ -63,6 +63,7 @@ class TaskType(ABC):
         Args:
             split: of a task.
             extents: for masks: which part of the model's input shows each image, float64 [N, 2]
+                or [N, 4]
                 (`Encoder.extent`).
         """
         return split.targets

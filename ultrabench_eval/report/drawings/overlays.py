@@ -88,8 +88,8 @@ def _tile(place: int, stored: dict[str, np.ndarray], task: Task, dice: float) ->
     """A test image, its mask, and what the first seed calls it."""
     split = task.test
     pixels, mask = split.images[place].read(split.digests[place]), split.masks[place].read()
-    down, right = stored["extents"][place].tolist()
-    called = segmentation.called(stored["logits"][0, place], mask.shape, (down, right))
+    extent = tuple(stored["extents"][place].tolist())
+    called = segmentation.called(stored["logits"][0, place], mask.shape, extent)
     structures = range(1, len(task.classes))
     outlines = [(mask == code, TRUTH) for code in structures if (mask == code).any()]
     outlines += [

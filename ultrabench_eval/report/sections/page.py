@@ -233,7 +233,7 @@ def model_rows(cells: Iterable[Cell], labels: Labels) -> list[list[str]]:
             "" if count is None else f"{count:,}",
             str(cell.identity["dtype"]),
             _weights(cell),
-            str(info.get("status") or ""),
+            _wrapper(info),
             "none: random" if cell.random_weights else str(info.get("saw") or ""),
             hashing.short(fingerprint),
         ]
@@ -252,7 +252,18 @@ def model_notes(cells: Iterable[Cell], labels: Labels) -> list[str]:
             notes[f"{name}: {cell.model['rounding']}"] = None
         if cell.model.get("dropped"):
             notes[f"{name}: not used of its weights file: {cell.model['dropped']}"] = None
+        if cell.model.get("used") and cell.model.get("assumed"):
+            notes[
+                f"{name}: {cell.model['used']} tensors are from its weights file; assumed, because "
+                f"it does not tell: {cell.model['assumed']}"
+            ] = None
     return list(notes)
+
+
+def _wrapper(info: Mapping[str, Any]) -> str:
+    """How its numbers were proved, and who confirmed them, where that is known."""
+    status, verified = str(info.get("status") or ""), info.get("verified")
+    return f"{status} (confirmed by: {verified})" if verified else status
 
 
 def _weights(cell: Cell) -> str:
