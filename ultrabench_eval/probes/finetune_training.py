@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import affine_grid, grid_sample
+from torch.optim.adamw import adamw
 
 from model_zoo.unfrozen import Unfrozen
 from ultrabench_eval import features, finetune
@@ -29,7 +30,7 @@ from ultrabench_eval.core.errors import UserError
 from ultrabench_eval.finetune import Kept, PreparedImages, Tunable
 from ultrabench_eval.probes.early_stopping import EarlyStopping
 from ultrabench_eval.probes.heads import DataOf, Head, Probes, Scaler, Stream
-from ultrabench_eval.probes.linear import initial
+from ultrabench_eval.probes.linear import ADAM, initial
 from ultrabench_eval.protocol import FineTuning, Protocol
 from ultrabench_eval.versions import versions
 
@@ -170,28 +171,23 @@ class Network(nn.Module):
         every = {*named, *(one for one in self.trunk.modules() if isinstance(one, kinds))}
         return any(one.training for one in every)
 
-    def groups(self, rate: float, decay: float) -> list[dict[str, Any]]:
-        """Parameters for the optimiser, with their highest learning rate and weight decay."""
-        head = self.settings.head_learning_rate, self.settings.head_weight_decay
-        found: dict[tuple[float, float], list[nn.Parameter]] = {head: [self.table]}
+    def rates(self, rate: float, decay: float) -> dict[str, tuple[float, float]]:
+        """Of every parameter that is trained, the highest learning rate and the weight decay."""
+        found = {"table": (self.settings.head_learning_rate, self.settings.head_weight_decay)}
         depths = self.trunk.depths()
         deepest = max((depth for *_, depth in depths), default=0)
-        for _, parameter, depth in depths:
+        for name, parameter, depth in depths:
             if parameter.requires_grad:
                 own = rate * self.settings.layer_decay ** (deepest - depth)
-                kept = decay if parameter.ndim > 1 else 0.0
-                found.setdefault((own, kept), []).append(parameter)
-        return [
-            {"params": members, "lr": own, "highest": own, "weight_decay": kept}
-            for (own, kept), members in found.items()
-        ]
+                found[f"trunk.wrapper.network.{name}"] = own, decay if parameter.ndim > 1 else 0.0
+        return found
 
     def state(self) -> dict[str, Tensor]:
         """All that training changes, by name."""
-        found = {name: p for name, p in self.trunk.named_parameters() if p.requires_grad}
+        found = {name: p for name, p in self.named_parameters() if p.requires_grad}
         if not self.settings.freeze_norm:
-            found |= dict(self.trunk.named_buffers())
-        return {"table": self.table.detach(), **{n: one.detach() for n, one in found.items()}}
+            found |= dict(self.named_buffers())
+        return {name: one.detach() for name, one in found.items()}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Take in a `state`."""
@@ -238,6 +234,48 @@ class Network(nn.Module):
         if settings.freeze_norm:
             for norm in self._norms:
                 norm.requires_grad_(False)
+
+
+class AdamW:
+    """`torch.optim.AdamW` as a function of its state, which is in files between two epochs.
+
+    Args:
+        network: whose parameters are stepped.
+        rates: by name, the highest learning rate and the weight decay.
+    """
+
+    def __init__(self, network: nn.Module, rates: Mapping[str, tuple[float, float]]) -> None:
+        parameters = dict(network.named_parameters())
+        self._groups: dict[tuple[float, float], list[str]] = {}
+        for name, how in rates.items():
+            self._groups.setdefault(how, []).append(name)
+        self._parameters = {name: parameters[name] for name in rates}
+        self.state: dict[str, Tensor] = {}
+        """By name of the parameter: its moments and its number of steps."""
+
+    def clear(self) -> None:
+        """Forget the gradients."""
+        for parameter in self._parameters.values():
+            parameter.grad = None
+
+    def step(self, part: float) -> None:
+        """Step every parameter that has a gradient, at a part of its highest learning rate."""
+        for (rate, decay), names in self._groups.items():
+            names = [name for name in names if self._parameters[name].grad is not None]
+            for name in names:
+                if f"step.{name}" not in self.state:
+                    one = self._parameters[name].detach()
+                    self.state |= {f"first.{name}": torch.zeros_like(one)}
+                    self.state |= {f"second.{name}": torch.zeros_like(one)}
+                    self.state |= {f"step.{name}": torch.zeros((), device=one.device)}
+            if names:
+                held = [[self.state[f"{k}.{n}"] for n in names] for k in ("first", "second", "step")]
+                own = [self._parameters[name] for name in names]
+                with torch.no_grad():
+                    adamw(
+                        *(own, [p.grad for p in own], *held[:2], [], held[2]),
+                        **{"fused": True, "lr": rate * part, "weight_decay": decay, **ADAM},
+                    )
 
 
 def precision_of(settings: FineTuning, device: torch.device) -> str:
@@ -478,21 +516,23 @@ class _Trainer:
         start = initial(stream.seed, aim.outputs(data), len(scaler.mean))
         network.set_head(start[:, :-1], start[:, -1], scaler)
         rate, decay = settings.settings[setting]
-        optimizer = torch.optim.AdamW(network.groups(rate, decay), fused=True)
+        optimizer = AdamW(network, network.rates(rate, decay))
         one = replace(settings, learning_rates=(rate,), weight_decays=(decay,))
         steps = ceil(len(stream.rows) / settings.batch_size)
         epochs = ceil(settings.max_steps / steps) if settings.max_steps else settings.max_epochs
         stopping = EarlyStopping([stream], replace(one, max_epochs=epochs))
         losses: list[float] = []  # on validation, after each epoch
+        batches: list[float] = []  # on each batch
         batch = min(settings.batch_size, len(stream.rows))
         size = self._size(batch)  # images that go through the network at once
         told: list[str] = []
         best = {name: tensor.clone() for name, tensor in network.state().items()}
         if kept is not None:
-            losses, size, told = kept.facts["losses"], kept.facts["size"], kept.facts["told"]
+            losses, batches = kept.facts["losses"], kept.facts["batches"]
+            size, told = kept.facts["size"], kept.facts["told"]
             network.restore(_named(kept.tensors, "now"))
             best = _named(kept.tensors, "best")
-            _restore(optimizer, kept.tensors)
+            optimizer.state = _named(kept.tensors, "optimizer")
         order = torch.Generator().manual_seed(hashing.seed_for(stream.seed, "probe/order"))
         targets, validation_y = aim.targets(data, stream)
         goes_on = True
@@ -512,14 +552,14 @@ class _Trainer:
                     if settings.max_steps and done >= settings.max_steps:
                         break
                     warm = min(1.0, (done + 1) / max(1, settings.warmup_epochs * steps))
-                    for group in optimizer.param_groups:
-                        group["lr"] = group["highest"] * annealed * warm
                     x, y = data.train_x.rows(rows), targets[rows]
                     if settings.augmentation == "light":
                         x, y = augmented(x, y, aim, generator)
-                    loss, size = self._step(network, optimizer, x, y, size, told)
+                    loss, size = self._gradient(network, optimizer, x, y, size, told)
                     if not torch.isfinite(torch.tensor(loss)):
                         return self._diverged(path, stream, rate, loss, epoch)
+                    optimizer.step(annealed * warm)
+                    batches.append(loss)
                     self.tunable.advance(len(rows), epochs * len(stream.rows))
             losses.append(self._validation_loss(network, stream, validation_y))
             if losses[-1] != losses[-1] or abs(losses[-1]) == float("inf"):
@@ -527,10 +567,11 @@ class _Trainer:
             better, goes_on = self._take(stopping, epoch, losses[-1])
             if better:
                 best = {name: tensor.clone() for name, tensor in network.state().items()}
-            now = {"done": False, "losses": losses, "size": size, "told": told}
+            progress = {"losses": losses, "batches": batches, "size": size, "told": told}
             tensors = {f"now.{n}": one for n, one in network.state().items()}
             tensors |= {f"best.{n}": one for n, one in best.items()}
-            finetune.write(path, Kept(now, tensors | _held(optimizer)))
+            tensors |= {f"optimizer.{n}": one for n, one in optimizer.state.items()}
+            finetune.write(path, Kept({"done": False, **progress}, tensors))
 
         (head,) = stopping.heads(0)
         network.restore(best)
@@ -539,7 +580,8 @@ class _Trainer:
         sides = torch.tensor(data.train_y.shape[2:], dtype=torch.int64)
         changed = {n: one for n, one in network.state().items() if n != "table"}
         facts = {
-            **{"done": True, "diverged": "", "losses": losses, "size": size, "told": told},
+            **{"done": True, "diverged": ""},
+            **{"losses": losses, "batches": batches, "size": size, "told": told},
             **{"validation_loss": head.validation_loss, "best_epoch": head.best_epoch},
             **{"remark": network.told, "made_by": self._made_by()},
         }
@@ -558,21 +600,21 @@ class _Trainer:
             return ceil(batch / self.settings.accumulate)
         return min(batch, _AT_ONCE) if self.tunable.encoder.device.type == "cpu" else batch
 
-    def _step(
+    def _gradient(
         self,
         network: Network,
-        optimizer: torch.optim.Optimizer,
+        optimizer: AdamW,
         x: Tensor,
         y: Tensor,
         size: int,
         told: list[str],
     ) -> tuple[float, int]:
-        """One step of the optimiser; the batch's loss, and how many images went through at once.
+        """Gradients of a batch's loss; that loss, and how many images went through at once.
 
         Where memory is not enough these are halved: the gradients of the parts add up to the same.
         """
         while True:
-            optimizer.zero_grad()
+            optimizer.clear()
             try:
                 loss = self._backward(network, x, y, size)
                 break
@@ -594,7 +636,6 @@ class _Trainer:
             size //= 2
             if _IN_PARTS not in told:
                 told.append(_IN_PARTS)
-        optimizer.step()
         return loss, size
 
     def _backward(self, network: Network, x: Tensor, y: Tensor, size: int) -> float:
@@ -615,7 +656,7 @@ class _Trainer:
                     outputs.detach(), target.to(outputs.device), len(x), self.settings
                 )
                 total += float(loss)
-            outputs.backward(known)
+            (outputs * known).sum().backward()  # `outputs.backward(known)` would import sympy
         return total
 
     def _validation_loss(self, network: Network, stream: Stream, y: Tensor) -> float:
@@ -684,20 +725,6 @@ def _out_of_memory(error: BaseException) -> bool:
 def _named(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     start = f"{prefix}."
     return {n.removeprefix(start): one for n, one in tensors.items() if n.startswith(start)}
-
-
-def _held(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """What an optimiser keeps, by name."""
-    state = optimizer.state_dict()["state"]
-    return {f"optimizer.{n}.{key}": one for n, held in state.items() for key, one in held.items()}
-
-
-def _restore(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    state: dict[int, dict[str, Tensor]] = {}
-    for name, one in _named(tensors, "optimizer").items():
-        number, _, key = name.partition(".")
-        state.setdefault(int(number), {})[key] = one
-    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
 
 
 __all__ = ["Aim", "FineTuned", "ImageData", "augmented", "slope_of", "train"]

@@ -1,0 +1,174 @@
+"""Fine-tuning: against plain PyTorch and the frozen probe, killed, short of memory, by workers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from copy import deepcopy
+from dataclasses import replace
+from math import cos, pi
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import forget_plugins, make_manifest
+from tiny_network import plugin
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+import model_zoo
+import tasks
+import ultrabench_eval
+from ultrabench_eval import finetune, plugins
+from ultrabench_eval.cells import Cell, Cells, Failure
+from ultrabench_eval.core import hashing
+from ultrabench_eval.finetune import PreparedImages, Tunable
+from ultrabench_eval.loading import Model
+from ultrabench_eval.probes import finetune as classes
+from ultrabench_eval.probes.heads import DataOf, streams
+from ultrabench_eval.probes.linear import initial
+from ultrabench_eval.protocol import PAPER, FineTuning, Protocol
+
+SMALL = FineTuning(
+    learning_rates=(1e-2,), max_epochs=3, batch_size=8, augmentation="none", head_learning_rate=1e-2
+)
+"""Short, and far enough from the released weights that a slip shows."""
+AS_PAPER = FineTuning(
+    max_epochs=PAPER.gradient.max_epochs,
+    patience=PAPER.gradient.patience,
+    warmup_epochs=0,
+    augmentation="none",
+)
+"""The head is trained as the paper's linear probe."""
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder with the plugin and a task of 30 images."""
+    monkeypatch.chdir(tmp_path)
+    make_manifest(tmp_path / "a.csv", count=30)
+    plugins.load_file(plugin(tmp_path))
+    yield tmp_path
+    forget_plugins()
+
+
+def run(out: str, *protocols: Protocol | str, models: str = "tiny", **more: Any) -> list[Cell]:
+    more = {"seeds": 2, "device": "cpu", "cache": "cache", "task": "a.csv", **more}
+    task = more.pop("task")
+    ultrabench_eval.run(models, task, protocol=list(protocols), out=out, **more)
+    found = Cells(Path(out).absolute()).gather()
+    assert all(isinstance(one, Cell) for one in found), found
+    return found  # type: ignore[return-value]
+
+
+def probabilities(out: str, cell: Cell) -> np.ndarray:
+    return Cells(Path(out).absolute()).predictions(cell)["probabilities"]
+
+
+def tuning(name: str = "mine", **settings: Any) -> Protocol:
+    return Protocol(name=name, finetune=replace(SMALL, **settings))
+
+
+# ---- the same by plain PyTorch ------------------------------------------------------------------
+
+
+def plain(seed: int, rate: float, settings: FineTuning) -> tuple[list[float], Tensor]:
+    """Losses of all batches and probabilities of the test images, by PyTorch alone."""
+    task = tasks.load("a.csv")
+    encoder = model_zoo.load("tiny", device="cpu")
+    network: Any = deepcopy(encoder.network).eval()
+
+    def inputs(split: Any) -> Tensor:
+        return torch.stack([encoder.prepare(image.read()) for image in split.images])
+
+    x, x_validation, x_test = map(inputs, (task.train, task.validation, task.test))
+    y, y_validation = map(torch.tensor, (task.train.labels, task.validation.labels))
+    head = nn.Linear(8, 2)
+    start = initial(seed, 2, 8)
+    head.load_state_dict({"weight": start[:, :-1], "bias": start[:, -1]})
+    stem = [network.stem.weight, network.stem.bias]
+    blocks = [list(block.parameters()) for block in network.blocks]
+    network.requires_grad_(True)
+    network.norm.requires_grad_(False)
+    network.last.requires_grad_(False)
+    groups: list[dict[str, Any]] = [
+        {"params": list(head.parameters()), "top": settings.head_learning_rate, "weight_decay": 1e-4}
+    ]
+    for depth, (weight, bias) in enumerate([stem, *blocks]):
+        top = rate * 0.75 ** (4 - depth)
+        groups += [
+            {"params": [weight], "top": top, "weight_decay": 0.05},
+            {"params": [bias], "top": top, "weight_decay": 0.0},
+        ]
+    optimizer = torch.optim.AdamW(groups)
+
+    def logits(x: Tensor) -> Tensor:
+        return head(3 * network.maps(x).mean((2, 3)))
+
+    order = torch.Generator().manual_seed(hashing.seed_for(seed, "probe/order"))
+    losses, best, least, step = [], None, float("inf"), 0
+    batches = -(-len(x) // settings.batch_size)
+    for epoch in range(settings.max_epochs):
+        for rows in torch.split(torch.randperm(len(x), generator=order), settings.batch_size):
+            step += 1
+            for group in optimizer.param_groups:
+                group["lr"] = group["top"] * min(1, step / batches)
+                group["lr"] *= (1 + cos(pi * epoch / settings.max_epochs)) / 2
+            loss = cross_entropy(logits(x[rows]), y[rows])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+        with torch.no_grad():
+            now = cross_entropy(logits(x_validation), y_validation).item()
+            if now < least:
+                least, best = now, logits(x_test).softmax(1)
+    assert best is not None
+    return losses, best
+
+
+def test_losses_and_predictions_are_those_of_plain_pytorch(place: Path) -> None:
+    settings = replace(SMALL, max_epochs=20, patience=20)
+    protocol = Protocol(finetune=settings)
+    task, model = tasks.load("a.csv"), Model("tiny", None, "cpu", "float32")
+    tunable = Tunable(model, place / "kept")
+    train, validation, test = (
+        PreparedImages(split.images, split.digests, tunable) for split in task.splits.values()
+    )
+    y, y_validation = map(torch.tensor, (task.train.labels, task.validation.labels))
+    data = DataOf(train, y, validation, y_validation, 2)
+    draws = streams(len(train), len(validation), range(2), None, None)
+    before = model.encoder().weights_digest, hashing.digest_tensors(model.encoder().state_dict())
+    trained = classes.train(data, draws, protocol)
+    found = trained.predict(test)
+    for seed in range(2):
+        losses, expected = plain(seed, 1e-2, settings)
+        assert isinstance(trained.weights[seed].source, Path)
+        kept = finetune.read(trained.weights[seed].source)
+        assert kept is not None and len(losses) == 60
+        np.testing.assert_allclose(kept.facts["batches"][:50], losses[:50], rtol=0, atol=1e-5)
+        torch.testing.assert_close(found[seed], expected, rtol=0, atol=1e-4)
+        assert losses[-1] < losses[0] / 2  # it learns
+    # the sealed encoder is what it was
+    assert hashing.digest_tensors(model.encoder().state_dict()) == before[1]
+    assert model.encoder().fingerprint == model.fingerprint
+    assert not any(parameter.requires_grad for parameter in model.encoder().parameters())
+
+
+# ---- the frozen probe within --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "still", [{"learning_rates": (0.0,)}, {"scope": "last", "blocks": 0}], ids=["rate 0", "last 0"]
+)
+def test_a_network_that_does_not_move_gives_the_frozen_cell(still: dict[str, Any]) -> None:
+    still_one = Protocol(name="still", finetune=replace(AS_PAPER, **still))
+    frozen, tuned = sorted(run("out", PAPER, still_one), key=lambda c: c.coordinates.probe != "linear")
+    assert (frozen.coordinates.probe, tuned.coordinates.probe) == ("linear", "finetune")
+    np.testing.assert_allclose(
+        probabilities("out", tuned), probabilities("out", frozen), rtol=0, atol=1e-6
+    )
+    epochs = [[head["best_epoch"] for head in one.heads] for one in (frozen, tuned)]
+    assert epochs[0] == epochs[1] and max(epochs[0]) > 20
