@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import json
+import os
+import shutil
+import signal
 from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import replace
@@ -94,7 +96,11 @@ def plain(seed: int, rate: float, settings: FineTuning) -> tuple[list[float], Te
     network.norm.requires_grad_(False)
     network.last.requires_grad_(False)
     groups: list[dict[str, Any]] = [
-        {"params": list(head.parameters()), "top": settings.head_learning_rate, "weight_decay": 1e-4}
+        {
+            "params": list(head.parameters()),
+            "top": settings.head_learning_rate,
+            "weight_decay": 1e-4,
+        }
     ]
     for depth, (weight, bias) in enumerate([stem, *blocks]):
         top = rate * 0.75 ** (4 - depth)
@@ -165,10 +171,47 @@ def test_losses_and_predictions_are_those_of_plain_pytorch(place: Path) -> None:
 )
 def test_a_network_that_does_not_move_gives_the_frozen_cell(still: dict[str, Any]) -> None:
     still_one = Protocol(name="still", finetune=replace(AS_PAPER, **still))
-    frozen, tuned = sorted(run("out", PAPER, still_one), key=lambda c: c.coordinates.probe != "linear")
+    frozen, tuned = sorted(
+        run("out", PAPER, still_one), key=lambda c: c.coordinates.probe != "linear"
+    )
     assert (frozen.coordinates.probe, tuned.coordinates.probe) == ("linear", "finetune")
     np.testing.assert_allclose(
         probabilities("out", tuned), probabilities("out", frozen), rtol=0, atol=1e-6
     )
     epochs = [[head["best_epoch"] for head in one.heads] for one in (frozen, tuned)]
     assert epochs[0] == epochs[1] and max(epochs[0]) > 20
+
+
+# ---- killed -------------------------------------------------------------------------------------
+
+
+def killed(pass_number: int, *protocols: Protocol) -> None:
+    """A run in a process that kills itself at a pass through the network in training."""
+    Path("passes").write_text(str(pass_number))
+    child = os.fork()
+    if child == 0:
+        run("out", *protocols, models="stops")
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    Path("passes").write_text("-1")
+
+
+def test_a_killed_run_ends_in_the_same_bytes(place: Path) -> None:
+    """18 training images are 5 passes an epoch, after one that looks for gradients: at the start of
+    the third epoch, in the midst of the second, and in the second setting of seed 0."""
+    protocol = tuning(learning_rates=(1e-2, 1e-3), augmentation="light", dropout=True)
+    (whole,) = run("whole", protocol, models="stops")
+    passes = -int(Path("passes").read_text())
+    assert not list((place / "whole" / ".finetuned").iterdir())
+    for number in (12, 8, 18):
+        killed(number, protocol)
+        assert list((place / "out" / ".finetuned").glob("*/*.safetensors"))
+        (again,) = run("out", protocol, models="stops")
+        assert -int(Path("passes").read_text()) < passes  # it went on from where it was
+        assert again.predictions == whole.predictions
+        assert (again.heads, again.sweep) == (whole.heads, whole.sweep)
+        assert not list((place / "out" / ".finetuned").iterdir())
+        shutil.rmtree("out")
+    assert [(one["seed"], one["setting"]["learning_rate"]) for one in whole.sweep] == [
+        *((0, 1e-2), (0, 1e-3), (1, whole.heads[0]["setting"]["learning_rate"]))
+    ]

@@ -105,9 +105,7 @@ class Grid:
         if not self.protocols and len(frozen) < len(named):
             tuning = [protocol.FINETUNE]
         return [
-            *product(
-                loaded if self.protocols else [one], frozen if self.probes else [probe]
-            ),
+            *product(loaded if self.protocols else [one], frozen if self.probes else [probe]),
             *product(tuning, [protocol.FINE_TUNING[predicts]]),
         ]
 

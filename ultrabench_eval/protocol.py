@@ -85,15 +85,15 @@ class FineTuning(Gradient):
     """
 
     learning_rates: Annotated[tuple[_NotNegative, ...], Field(min_length=1, max_length=100)] = (
-        *(1e-4, 1e-3),
+        *(2e-4, 1e-3),
     )
     """Of the network's last layers; 0 leaves the network as it is."""
     weight_decays: Annotated[tuple[_NotNegative, ...], Field(min_length=1, max_length=100)] = (
         0.05,
     )
     """Of the network's matrices and kernels."""
-    max_epochs: Count = 10
-    patience: Count = 5
+    max_epochs: Count = 8
+    patience: Count = 4
     max_steps: Annotated[int, _NUMBER, Field(ge=0, le=10**9)] = 0
     """With a number, as many epochs as have so many steps; `max_epochs` is not looked at."""
     warmup_epochs: Annotated[int, _NUMBER, Field(ge=0, le=10**6)] = 1

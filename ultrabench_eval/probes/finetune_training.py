@@ -269,7 +269,9 @@ class AdamW:
                     self.state |= {f"second.{name}": torch.zeros_like(one)}
                     self.state |= {f"step.{name}": torch.zeros((), device=one.device)}
             if names:
-                held = [[self.state[f"{k}.{n}"] for n in names] for k in ("first", "second", "step")]
+                held = [
+                    [self.state[f"{k}.{n}"] for n in names] for k in ("first", "second", "step")
+                ]
                 own = [self._parameters[name] for name in names]
                 with torch.no_grad():
                     adamw(
@@ -440,9 +442,7 @@ class _Trainer:
         UserError: the model gives no gradients, or does not take the settings.
     """
 
-    def __init__(
-        self, data: ImageData, settings: FineTuning, standardize: bool, aim: Aim
-    ) -> None:
+    def __init__(self, data: ImageData, settings: FineTuning, standardize: bool, aim: Aim) -> None:
         self.data, self.settings, self.aim = data, settings, aim
         self._standardize = standardize
         self._scalers: dict[int, Scaler] = {}
@@ -678,9 +678,7 @@ class _Trainer:
         return {"device": device, "threads": str(torch.get_num_threads()), **versions()}
 
 
-def augmented(
-    x: Tensor, y: Tensor, aim: Aim, generator: torch.Generator
-) -> tuple[Tensor, Tensor]:
+def augmented(x: Tensor, y: Tensor, aim: Aim, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Prepared images [B, 3, S, S] and targets, changed a little; see `FineTuning.augmentation`.
 
     What belongs to a mask is flipped with it; a number may depend on the scale, which stays.
