@@ -26,6 +26,7 @@ import ultrabench_eval
 from ultrabench_eval import finetune, plugins
 from ultrabench_eval.cells import Cell, Cells, Failure
 from ultrabench_eval.core import hashing
+from ultrabench_eval.pipeline import Step
 from ultrabench_eval.finetune import PreparedImages, Tunable
 from ultrabench_eval.loading import Model
 from ultrabench_eval.probes import finetune as classes
@@ -61,7 +62,8 @@ def run(out: str, *protocols: Protocol | str, models: str = "tiny", **more: Any)
     task = more.pop("task")
     ultrabench_eval.run(models, task, protocol=list(protocols), out=out, **more)
     found = Cells(Path(out).absolute()).gather()
-    assert all(isinstance(one, Cell) for one in found), found
+    reasons = [one.reason for one in found if isinstance(one, Failure)]
+    assert not reasons, reasons
     return found  # type: ignore[return-value]
 
 
@@ -215,3 +217,78 @@ def test_a_killed_run_ends_in_the_same_bytes(place: Path) -> None:
     assert [(one["seed"], one["setting"]["learning_rate"]) for one in whole.sweep] == [
         *((0, 1e-2), (0, 1e-3), (1, whole.heads[0]["setting"]["learning_rate"]))
     ]
+
+
+# ---- workers, memory, losses --------------------------------------------------------------------
+
+
+def test_workers_take_a_seed_each_and_give_the_same_bytes(place: Path) -> None:
+    protocol = Protocol(name="mine", finetune=SMALL)
+    Path("mine.yaml").write_text(
+        "finetune: {learning_rates: [0.01], max_epochs: 3, batch_size: 8, augmentation: none, "
+        "head_learning_rate: 0.01}\n"
+    )
+    alone = run("alone", protocol, fractions="50,100")
+    steps: list[Step] = []
+    shared = run(
+        "shared",
+        "mine.yaml",
+        fractions="50,100",
+        workers=1,
+        plugin_files=["tiny_plugin.py"],
+        report=steps.append,
+    )
+    assert [one.predictions for one in shared] == [one.predictions for one in alone]
+    logs = {path.name for path in Path("shared/.workers/tiny").iterdir()}
+    assert logs == {"a.log", "a+seed-0.log", "a+seed-1.log"}
+    assert [s.total for s in steps if s.stage == "units"][-1] == 3
+
+
+def test_without_memory_for_a_batch_parts_of_it_give_the_same(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Memory is simulated: a pass with a gradient may take two images at most."""
+    protocol = tuning(accumulate=1)
+    (enough,) = run("enough", protocol)
+    forward = type(model_zoo.load("tiny"))._forward
+
+    def short(room: int) -> Any:
+        def passed(self: Any, x: Tensor) -> Tensor:
+            if torch.is_grad_enabled() and len(x) > room:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return forward(self, x)
+
+        return passed
+
+    monkeypatch.setattr(type(model_zoo.load("tiny")), "_forward", short(2))
+    (less,) = run("less", protocol, cache="other")
+    np.testing.assert_allclose(
+        probabilities("less", less), probabilities("enough", enough), rtol=0, atol=1e-5
+    )
+    assert [word for word in less.warnings if "memory ran out" in word]
+    assert enough.warnings == []
+    monkeypatch.setattr(type(model_zoo.load("tiny")), "_forward", short(0))
+    with pytest.raises(AssertionError, match="not enough memory to fine-tune model 'tiny'"):
+        run("none", protocol, cache="third")
+
+
+@pytest.mark.parametrize(
+    ("model", "sentence"),
+    [("no-gradient", "gives no gradients"), ("explodes", "the loss became NaN in epoch 1")],
+)
+def test_what_cannot_be_trained_is_told_in_a_sentence(model: str, sentence: str) -> None:
+    with pytest.raises(AssertionError, match=sentence):
+        run("out", PAPER, tuning(), models=model)
+    frozen, tuned = sorted(
+        Cells(Path("out").absolute()).gather(), key=lambda one: one.coordinates.probe != "linear"
+    )
+    assert isinstance(frozen, Cell)
+    assert isinstance(tuned, Failure)
+    assert not tuned.traceback
+
+
+def test_a_setting_that_diverges_is_left_out_and_told() -> None:
+    """With 1e12 the first step leads out of all numbers."""
+    (cell,) = run("out", tuning(learning_rates=(1e-2, 1e12)))
+    assert {one["setting"]["learning_rate"] for one in cell.sweep} == {1e-2}
+    assert [word for word in cell.warnings if "learning rate 1e+12" in word]

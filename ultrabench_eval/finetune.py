@@ -44,7 +44,7 @@ class Tunable:
         model: the frozen one.
         folder: where its trainings are kept.
         seed: the only one that is trained; None for all.
-        advance: called with the number of images that were trained on, and how many at most.
+        advance: called with how many images went through training, of how many at most.
     """
 
     model: Model

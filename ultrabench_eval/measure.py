@@ -86,6 +86,8 @@ class Setting:
         grid: the conditions.
         encoding: called with (model, task, images done, of how many, new) while images are encoded.
         probing: called with (model, task) when probes are trained.
+        tuning: called with (model, task, images done, of how many at most) while networks are
+            fine-tuned, of all trainings of a protocol.
         identifiers: whether names of images and groups of people's own data are kept.
         given_up: cells that failed in another process and are not tried again in this run.
         keep_probes: whether trained probes are kept (`probe_files`).
@@ -99,6 +101,7 @@ class Setting:
     probing: Callable[[str, str], None]
     given_up: Container[Coordinates] = ()
     identifiers: bool = True
+    tuning: Callable[[str, str, int, int], None] = lambda *at: None
     keep_probes: bool = False
 
 
@@ -135,6 +138,29 @@ def measure(
         _measure(bench, [place for place in places if guard.is_open(place)], guard)
     for place in places:
         yield guard.stage(place)
+
+
+def tune(
+    model_name: str, model: Model, task_name: str, task: Task, setting: Setting, seed: int
+) -> None:
+    """Fine-tune the networks of one seed, which wait on disk for `measure`; arguments as its.
+
+    The first seed's come first, for they choose the setting; what is on disk is not done again.
+    """
+    precision.settle(model, task.test.images, setting.cache)
+    recognise(model, setting.cache, setting.cells.out)
+    bench = Bench(model, task, setting)
+    places = places_of(model_name, task_name, task, setting.grid)
+    tuned = [
+        place
+        for place in places
+        if place.kind == "images"
+        and not bench.is_whole(setting.cells.finished(place.at, bench.identity(place)))
+    ]
+    bench.tunable.seed = seed
+    for (probe, protocol), members in _grouped(tuned, lambda p: (p.at.probe, p.protocol)):
+        fractions = sorted({place.at.fraction for place in members})
+        bench.train(probe, protocol, fractions, bench.features("images"))
 
 
 def is_finished(
@@ -335,6 +361,7 @@ class Bench:
         """Of the three splits as they are."""
         start = time.perf_counter()
         if kind == "images":
+            self.seconds = 0.0
             splits = self.task.splits.items()
             return {name: self._images(split.images, split.digests) for name, split in splits}
         images = self.images("none", 0)
@@ -366,7 +393,11 @@ class Bench:
     @cached_property
     def tunable(self) -> Tunable:
         """The model, for fine-tuning on this task."""
-        return Tunable(self.model, self.setting.cells.out / finetune.FOLDER)
+        folder = self.setting.cells.out / finetune.FOLDER
+        report = self.setting.tuning
+        return Tunable(
+            self.model, folder, advance=lambda *at: report(self.model.name, self.task.name, *at)
+        )
 
     def trainings(self, probe: str, protocol: Protocol) -> Path:
         """Where networks that are fine-tuned are kept until their cells are written."""

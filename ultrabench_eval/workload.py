@@ -86,7 +86,9 @@ class Workload:
             settle: whether to encode images where what dtype="auto" means is not known yet;
                 without, such a model counts as new.
         """
-        found = UnitForecast(*unit, self.setting.grid.count(predicts_of(unit.task, task)))
+        found = UnitForecast(
+            unit.model, unit.task, self.setting.grid.count(predicts_of(unit.task, task))
+        )
         model = self.model
         if isinstance(task, str) or isinstance(model, str):
             found.problem = task if isinstance(task, str) else str(model)

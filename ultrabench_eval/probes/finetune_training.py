@@ -387,6 +387,7 @@ def train(data: ImageData, draws: Sequence[Stream], protocol: Protocol, aim: Aim
     settings = protocol.finetune or FineTuning()
     trainer = _Trainer(data, settings, protocol.standardize, aim)
     only = data.train_x.tunable.seed
+    trainer.total = _images(draws, settings, only)
     found: list[_Trained] = []
     for subset in dict.fromkeys(stream.subset for stream in draws):
         first, *others = (stream for stream in draws if stream.subset == subset)
@@ -412,6 +413,16 @@ def train(data: ImageData, draws: Sequence[Stream], protocol: Protocol, aim: Aim
         *(tuple(one.remark for one in found), tuple(one.told for one in found)),
         tuple(one.made_by for one in found),
     )
+
+
+def _images(draws: Sequence[Stream], settings: FineTuning, only: int | None) -> int:
+    """How many images all trainings see at most."""
+    total = 0
+    for subset in {stream.subset for stream in draws}:
+        first, *others = (len(s.rows) for s in draws if s.subset == subset)
+        others = others if only is None else others[: int(only > 0)]
+        total += first * len(settings.settings) + sum(others)
+    return total * settings.max_epochs
 
 
 _IN_PARTS = (
@@ -447,6 +458,7 @@ class _Trainer:
         self._standardize = standardize
         self._scalers: dict[int, Scaler] = {}
         self._checked = False
+        self.done, self.total = 0, 0  # images that went through training, of how many at most
         self.tunable = data.train_x.tunable
 
     def trained(self, stream: Stream, setting: int) -> _Trained:
@@ -504,7 +516,10 @@ class _Trainer:
 
     def _check(self, network: Network) -> None:
         if not self._checked:
-            self.tunable.unfrozen().check_gradients(self.data.train_x.rows(torch.arange(1)))
+            try:
+                self.tunable.unfrozen().check_gradients(self.data.train_x.rows(torch.arange(1)))
+            except torch.OutOfMemoryError as error:
+                raise _no_memory(network.trunk.name, "one image at a time") from error
             self._checked = True
 
     def _train(self, stream: Stream, setting: int, path: Path, kept: Kept | None) -> Kept:
@@ -560,7 +575,7 @@ class _Trainer:
                         return self._diverged(path, stream, rate, loss, epoch)
                     optimizer.step(annealed * warm)
                     batches.append(loss)
-                    self.tunable.advance(len(rows), epochs * len(stream.rows))
+                    self._advance(len(rows))
             losses.append(self._validation_loss(network, stream, validation_y))
             if losses[-1] != losses[-1] or abs(losses[-1]) == float("inf"):
                 return self._diverged(path, stream, rate, losses[-1], epoch)
@@ -588,6 +603,10 @@ class _Trainer:
         finished = Kept(facts, {"head.weight": weight, "head.bias": bias, "sides": sides} | changed)
         finetune.write(path, finished)
         return finished
+
+    def _advance(self, count: int) -> None:
+        self.done += count
+        self.tunable.advance(self.done, max(self.done, self.total))
 
     def _take(self, stopping: EarlyStopping, epoch: int, loss: float) -> tuple[bool, bool]:
         """Whether an epoch is the best so far, and whether training goes on."""
@@ -627,10 +646,7 @@ class _Trainer:
                 elif network.depends_on_batch:
                     reason = "which is not halved, for batch norm or dropout would see another"
             if reason:
-                raise UserError(
-                    f"there is not enough memory to fine-tune model '{network.trunk.name}' "
-                    f"({reason}); take a smaller batch_size in the protocol, or another --device"
-                )
+                raise _no_memory(network.trunk.name, reason)
             if network.trunk.device.type == "cuda":
                 torch.cuda.empty_cache()
             size //= 2
@@ -711,6 +727,13 @@ def _drawn(seed: int, epoch: int) -> Iterator[torch.Generator]:
     with torch.random.fork_rng(), cudnn:
         torch.manual_seed(hashing.seed_for(seed, f"finetune/dropout/{epoch}"))
         yield own
+
+
+def _no_memory(model: str, reason: str) -> UserError:
+    return UserError(
+        f"there is not enough memory to fine-tune model '{model}' ({reason}); take a smaller "
+        "batch_size in the protocol, or another --device"
+    )
 
 
 def _out_of_memory(error: BaseException) -> bool:
