@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import shutil
 import signal
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL.Image
 import pytest
 import torch
 from conftest import forget_plugins, make_manifest
@@ -26,10 +28,14 @@ import ultrabench_eval
 from ultrabench_eval import finetune, plugins
 from ultrabench_eval.cells import Cell, Cells, Failure
 from ultrabench_eval.core import hashing
+from ultrabench_eval.core.errors import UserError
 from ultrabench_eval.pipeline import Step
 from ultrabench_eval.finetune import PreparedImages, Tunable
 from ultrabench_eval.loading import Model
+from ultrabench_eval.predict import predict
 from ultrabench_eval.probes import finetune as classes
+from ultrabench_eval.probes import finetune_numbers, linear_regression
+from ultrabench_eval.probes.finetune_training import TunedNetwork
 from ultrabench_eval.probes.heads import DataOf, streams
 from ultrabench_eval.probes.linear import initial
 from ultrabench_eval.protocol import PAPER, FineTuning, Protocol
@@ -292,3 +298,142 @@ def test_a_setting_that_diverges_is_left_out_and_told() -> None:
     (cell,) = run("out", tuning(learning_rates=(1e-2, 1e12)))
     assert {one["setting"]["learning_rate"] for one in cell.sweep} == {1e-2}
     assert [word for word in cell.warnings if "learning rate 1e+12" in word]
+
+
+# ---- masks, numbers, and what a run can ask for besides -----------------------------------------
+
+
+def test_masks_are_fine_tuned_and_flipped_with_their_images(place: Path) -> None:
+    """SYNTHETIC bright squares. A batch in parts has the loss of the whole one, Dice and all."""
+    generator = np.random.default_rng(0)
+    lines = ["image,mask,split,group"]
+    for n in range(24):
+        mask = np.zeros((16, 16), np.uint8)
+        top, left = generator.integers(0, 8, 2)
+        mask[top : top + 8, left : left + 8] = 1
+        pixels = (generator.normal(60, 20, (16, 16)) + 120 * mask).clip(0, 255).astype(np.uint8)
+        for kind, array in (("image", pixels), ("mask", mask)):
+            PIL.Image.fromarray(array).save(f"{kind}{n}.png")
+        part = "train" if n < 12 else "val" if n < 18 else "test"
+        lines.append(f"image{n}.png,mask{n}.png,{part},patient {n}")
+    Path("squares.csv").write_text("\n".join(lines) + "\n")
+    more = {"task": "squares.csv", "seeds": 1}
+    (frozen,) = run("frozen", Protocol(name="d", standardize=True, predicts="masks"), **more)
+    settings = {"max_epochs": 10, "patience": 10, "augmentation": "light"}
+    (parts,) = run("parts", tuning(**settings, accumulate=4), **more)
+    (whole,) = run("whole", tuning(**settings, accumulate=1), **more)
+    assert whole.coordinates.probe == "finetune_masks"
+    assert whole.scores["dice"][0] > frozen.scores["dice"][0] - 0.02
+    losses = [one.heads[0]["validation_loss"] for one in (whole, parts)]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+    assert losses[0] < frozen.heads[0]["validation_loss"]
+
+
+def test_numbers_that_do_not_move_the_network_are_those_of_linear_regression(place: Path) -> None:
+    task, model = tasks.load("a.csv"), Model("tiny", None, "cpu", "float32")
+    tunable = Tunable(model, place / "kept")
+    splits = task.splits.values()
+    train, validation, test = (PreparedImages(s.images, s.digests, tunable) for s in splits)
+    y, y_validation = (
+        torch.tensor([image.read().mean() for image in s.images], dtype=torch.float64)
+        for s in (task.train, task.validation)
+    )
+    data = DataOf(train, y, validation, y_validation, 1)
+    draws = streams(len(train), len(validation), range(2), None, None)
+    gradient = replace(PAPER.gradient, learning_rates=(0.03,))
+    settings = replace(AS_PAPER, learning_rates=(0.0,), head_learning_rate=0.03)
+    still = Protocol(standardize=True, gradient=gradient, finetune=settings)
+    encode = tunable.encoder.encode_prepared
+    x = [encode(one.whole()) for one in (train, validation, test)]
+    frozen = linear_regression.train(DataOf(x[0], y, x[1], y_validation, 1), draws, still)
+    tuned = finetune_numbers.train(data, draws, still).chosen()
+    torch.testing.assert_close(tuned.predict(test), frozen.predict(x[2]), rtol=1e-5, atol=1e-3)
+
+
+def test_corrupted_images_are_predicted_by_the_same_networks_and_probes_can_be_kept(
+    place: Path,
+) -> None:
+    protocol = tuning()
+    clean, *worse = sorted(
+        run("out", protocol, corruptions="blur", keep_probes=True),
+        key=lambda one: (one.coordinates.corruption != "none", one.coordinates.severity),
+    )
+    assert len(worse) == 3
+    assert all(one.heads == clean.heads for one in worse)
+    assert probabilities("out", worse[2]).tolist() != probabilities("out", clean).tolist()
+    test = tasks.load("a.csv").test
+    names = [str(place / "a_images" / image.name.rpartition("/")[2]) for image in test.images]
+    found = predict("out", "tiny", names, seed=1, calibrated=False, device="cpu", cache="cache")
+    np.testing.assert_allclose(
+        found.probabilities, probabilities("out", clean)[1], rtol=0, atol=1e-6
+    )
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"scope": "last", "blocks": 4}, "3 are found"),
+        ({"input_size": 1024}, None),
+        ({"scope": "lora"}, "no linear layers of attention"),
+    ],
+)
+def test_parts_that_a_model_lacks(settings: dict[str, Any], sentence: str | None) -> None:
+    """Of a network of convolutions any size can be asked for."""
+    if sentence:
+        with pytest.raises(AssertionError, match=sentence):
+            run("out", tuning(**settings))
+        return
+    tunable = Tunable(Model("tiny", None, "cpu", "float32"), Path("kept"))
+    split = tasks.load("a.csv").test
+    images = PreparedImages(split.images, split.digests, tunable)
+    assert images.at(64).shape[1:] == (3, 64, 64)
+    with pytest.raises(UserError, match=r"vit.*cannot be given images of 1024 pixels"):
+        vit = Model("vit-tiny", None, "cpu", "float32")
+        PreparedImages(split.images, split.digests, Tunable(vit, Path("kept")), 1024)
+
+
+def test_the_last_blocks_alone_change(place: Path) -> None:
+    """A stem that moved would be seen in features of blocks that are cut off."""
+    tunable = Tunable(Model("tiny", None, "cpu", "float32"), place / "kept")
+    network = TunedNetwork(tunable, FineTuning(scope="last", blocks=1), finetune_numbers._Numbers())
+    moved = [name for name, one in network.trunk.network.named_parameters() if one.requires_grad]
+    assert moved == ["blocks.2.0.weight", "blocks.2.0.bias"]
+    open_norms = FineTuning(scope="last", blocks=1, freeze_norm=False)
+    network = TunedNetwork(tunable, open_norms, finetune_numbers._Numbers())
+    moved = [name for name, one in network.trunk.network.named_parameters() if one.requires_grad]
+    assert moved == ["blocks.2.0.weight", "blocks.2.0.bias", "last.weight", "last.bias"]
+    assert network.train().trunk.network.norm.training
+    assert not network.trunk.network.drop.training
+
+
+def test_a_fine_tuned_number_is_never_taken_for_a_frozen_one(place: Path) -> None:
+    """Pages show both, each under its own probe: in means, letters, pairs, figures, advice."""
+    make_manifest(place / "b.csv", count=30, seed=1)
+    out = place / "out"
+    ultrabench_eval.run(
+        *("tiny,pixels", ["a.csv", "b.csv"]),
+        **{"protocol": [PAPER, tuning()], "out": out, "cache": "cache", "seeds": 2},
+        **{"fractions": "50,100", "keep_going": True, "device": "cpu"},
+    )
+    with (out / "leaderboard.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["metric"] == "macro_f1"]
+    assert {(r["probe"], r["protocol"].split("-")[0]) for r in rows} == {
+        *(("linear", "paper"), ("finetune", "mine"))
+    }
+    for name in ("pairs.csv", "ranks.csv", "protocols.csv"):
+        path = out / name
+        if path.exists():
+            for row in csv.DictReader(path.open()):
+                named = [v.split("-")[0] for k, v in row.items() if k.startswith("protocol")]
+                right = {"linear": "paper", "finetune": "mine"}[row["probe"]]
+                assert set(named) == {right}, (name, row)
+    # of two models with networks one only is fine-tuned, so that a mixed mean would show
+    by_probe: dict[tuple[str, str], list[float]] = {}
+    for row in rows:
+        if row["fraction"] == "100" and row["status"] == "ok" and not row["task"].startswith("mean"):
+            by_probe.setdefault((row["model"], row["probe"]), []).append(float(row["mean"]))
+    page = (out / "leaderboard.md").read_text()
+    for (model, probe), values in by_probe.items():
+        part = next(p for p in page.split("\n## ") if p.startswith(f"{probe.capitalize()} probe"))
+        (line,) = [one for one in part.splitlines() if one.startswith(f"| {model} ")]
+        assert f"{np.mean(values):.1f}" in line

@@ -162,7 +162,7 @@ class PreparedImages(Features):
 
 
 @dataclass(frozen=True)
-class Kept:
+class KeptTraining:
     """What is known of a training, with its tensors.
 
     Args:
@@ -187,7 +187,7 @@ def key(model: Model, task: str, settings: dict[str, Any]) -> str:
     return hashing.short(hashing.digest(parts), 32)
 
 
-def write(path: Path, kept: Kept) -> None:
+def write(path: Path, kept: KeptTraining) -> None:
     """Keep a training, whole or not at all."""
     tensors = {name: one.detach().cpu().contiguous() for name, one in kept.tensors.items()}
     metadata = {"place": _place(path), "facts": json.dumps(kept.facts, sort_keys=True)}
@@ -196,7 +196,7 @@ def write(path: Path, kept: Kept) -> None:
         save_file(tensors, temporary, metadata)
 
 
-def read(path: Path) -> Kept | None:
+def read(path: Path) -> KeptTraining | None:
     """A training that was kept; None if there is none. One that is damaged is removed."""
     try:
         with safe_open(path, framework="pt") as file:
@@ -205,7 +205,7 @@ def read(path: Path) -> Kept | None:
         sha256 = metadata.pop("sha256", "")
         if metadata.get("place") != _place(path) or sha256 != _checksum(metadata, tensors):
             raise ValueError("its checksum is wrong")
-        return Kept(json.loads(metadata["facts"]), tensors)
+        return KeptTraining(json.loads(metadata["facts"]), tensors)
     except FileNotFoundError:
         return None
     except (SafetensorError, OSError, ValueError, KeyError):

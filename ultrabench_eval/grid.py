@@ -83,6 +83,12 @@ class Grid:
         by_name = {one.name: one for one in loaded}
         if len(by_name) < len(dict.fromkeys(loaded)):
             raise UserError("two protocols have the same name; rename one")
+        frozen = [name for name in names if probe_zoo.get(name).reads != "images"]
+        if frozen and loaded and all(one.finetune for one in loaded):
+            raise UserError(
+                f"--probe {','.join(frozen)} is of frozen features and every --protocol "
+                "fine-tunes; add a protocol such as paper, or leave --probe out"
+            )
         percents = sorted({_percent(part) for part in _parts(fractions)})
         text = corruptions if isinstance(corruptions, str) else ",".join(corruptions)
         worse = tuple(corrupt.names(text))

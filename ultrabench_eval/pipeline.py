@@ -492,6 +492,7 @@ def _work(ready: Ready) -> list[UnitForecast]:
             share = counted.share(unit, ready.planned.tasks[unit.task], settle=settled)
             if isinstance(model, Model):
                 share.encode_seconds = rough_seconds(model, share.images)
+                share.probe_seconds += rough_seconds(model, share.passes)
             shares.append(share)
     return shares
 

@@ -44,9 +44,15 @@ class _Classes(Aim):
         return outputs.softmax(-1)
 
 
+class ClassNetworks(FineTuned):
+    """Networks that predict classes."""
+
+    aim = _Classes()
+
+
 def train(data: ImageData, draws: Sequence[Stream], protocol: Protocol) -> FineTuned:
     """Fine-tune networks for classes; see `finetune_training.train`."""
-    return finetune_training.train(data, draws, protocol, _Classes())
+    return finetune_training.train(data, draws, protocol, ClassNetworks)
 
 
 def settings_of(protocol: Protocol) -> dict[str, object]:
@@ -54,4 +60,4 @@ def settings_of(protocol: Protocol) -> dict[str, object]:
     return asdict(protocol.finetune or FineTuning())
 
 
-PROBE = Probe(train, uses=settings_of, reads="images", gives=FineTuned)
+PROBE = Probe(train, uses=settings_of, reads="images", gives=ClassNetworks)

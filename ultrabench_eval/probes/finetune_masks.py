@@ -53,9 +53,15 @@ class _Masks(Aim):
         return outputs.half().view(*outputs.shape[:2], *sides)
 
 
+class MaskNetworks(FineTuned):
+    """Networks that predict masks."""
+
+    aim = _Masks()
+
+
 def train(data: ImageData, draws: Sequence[Stream], protocol: Protocol) -> FineTuned:
     """Fine-tune networks for masks; see `finetune_training.train`."""
-    return finetune_training.train(data, draws, protocol, _Masks())
+    return finetune_training.train(data, draws, protocol, MaskNetworks)
 
 
-PROBE = Probe(train, uses=settings_of, predicts="masks", reads="images", gives=FineTuned)
+PROBE = Probe(train, uses=settings_of, predicts="masks", reads="images", gives=MaskNetworks)

@@ -49,9 +49,15 @@ class _Numbers(Aim):
         return outputs.squeeze(-1).double()
 
 
+class NumberNetworks(FineTuned):
+    """Networks that predict numbers."""
+
+    aim = _Numbers()
+
+
 def train(data: ImageData, draws: Sequence[Stream], protocol: Protocol) -> FineTuned:
     """Fine-tune networks for numbers; see `finetune_training.train`."""
-    return finetune_training.train(data, draws, protocol, _Numbers())
+    return finetune_training.train(data, draws, protocol, NumberNetworks)
 
 
-PROBE = Probe(train, uses=settings_of, predicts="numbers", reads="images", gives=FineTuned)
+PROBE = Probe(train, uses=settings_of, predicts="numbers", reads="images", gives=NumberNetworks)

@@ -9,14 +9,15 @@ map.
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from math import ceil, cos, pi
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +28,7 @@ from model_zoo.unfrozen import Unfrozen
 from ultrabench_eval import features, finetune
 from ultrabench_eval.core import hashing, processor
 from ultrabench_eval.core.errors import UserError
-from ultrabench_eval.finetune import Kept, PreparedImages, Tunable
+from ultrabench_eval.finetune import KeptTraining, PreparedImages, Tunable
 from ultrabench_eval.probes.early_stopping import EarlyStopping
 from ultrabench_eval.probes.heads import DataOf, Head, Probes, Scaler, Stream
 from ultrabench_eval.probes.linear import ADAM, initial
@@ -107,7 +108,7 @@ def slope_of(losses: Any, outputs: Tensor, y: Tensor, count: int) -> tuple[Tenso
 # ---- what is trained ----------------------------------------------------------------------------
 
 
-class Network(nn.Module):
+class TunedNetwork(nn.Module):
     """A trainable encoder with its linear head.
 
     Args:
@@ -156,7 +157,7 @@ class Network(nn.Module):
             with torch.no_grad():
                 yield self(x.rows(filled))[: len(part)].cpu()
 
-    def train(self, mode: bool = True) -> Network:
+    def train(self, mode: bool = True) -> TunedNetwork:
         """Training mode is for dropout, if it is wanted, and for norm layers that are trained."""
         super().train(mode and self.settings.dropout)
         for norm in self._norms:
@@ -319,11 +320,10 @@ def _add_lora(trunk: Unfrozen, rank: int) -> None:
 
 
 @dataclass(frozen=True)
-class Weights:
+class TunedWeights:
     """A trained network's numbers, on disk or in memory, and how they are used."""
 
     settings: FineTuning
-    aim: Aim
     source: Path | Mapping[str, Tensor]
 
     def read(self) -> Mapping[str, Tensor]:
@@ -351,41 +351,60 @@ class FineTuned(Probes):
         made_by: device and versions.
     """
 
-    weights: tuple[Weights, ...]
-    remarks: tuple[str, ...]
-    told: tuple[tuple[str, ...], ...]
-    made_by: tuple[dict[str, str], ...]
+    aim: ClassVar[Aim]
+    """What they are trained for."""
+    weights: tuple[TunedWeights, ...]
+    remarks: tuple[str, ...] = ()
+    told: tuple[tuple[str, ...], ...] = ()
+    made_by: tuple[dict[str, str], ...] = ()
 
     def predict(self, x: PreparedImages) -> Tensor:
         """See `Probes.predict`; `x` brings the model as it was released."""
-        return torch.stack([_answers(weights, x) for weights in self.weights])
+        return torch.stack([_answers(weights, self.aim, x) for weights in self.weights])
+
+    def tensors(self) -> dict[str, Tensor]:
+        """See `Probes.tensors`: what training has changed of each, and the settings as JSON."""
+        every = [one.read() for one in self.weights]
+        settings = json.dumps(asdict(self.weights[0].settings)).encode()
+        stacked = {name: torch.stack([one[name] for one in every]) for name in every[0]}
+        return {**stacked, "settings": torch.frombuffer(bytearray(settings), dtype=torch.uint8)}
+
+    @classmethod
+    def restored(cls, heads: tuple[Head, ...], tensors: Mapping[str, Tensor]) -> Self:
+        """See `Probes.restored`."""
+        settings = FineTuning(**json.loads(tensors["settings"].numpy().tobytes()))
+        rest = {name: one for name, one in tensors.items() if name != "settings"}
+        each = [{name: one[place] for name, one in rest.items()} for place in range(len(heads))]
+        return cls(heads, tuple(TunedWeights(settings, one) for one in each))
 
 
-def _answers(weights: Weights, x: PreparedImages) -> Tensor:
+def _answers(weights: TunedWeights, aim: Aim, x: PreparedImages) -> Tensor:
     x, state = x.at(weights.settings.input_size), weights.read()
-    network = Network(x.tunable, weights.settings, weights.aim)
+    network = TunedNetwork(x.tunable, weights.settings, aim)
     network.set_head(state["head.weight"], state["head.bias"])
     network.restore({**state, "table": network.table.detach()})
     sides = tuple(state["sides"].tolist())
     rows = torch.arange(len(x))
-    return torch.cat([weights.aim.answers(one, sides) for one in network.of_rows(x, rows)])
+    return torch.cat([aim.answers(one, sides) for one in network.of_rows(x, rows)])
 
 
-def train(data: ImageData, draws: Sequence[Stream], protocol: Protocol, aim: Aim) -> FineTuned:
+def train(
+    data: ImageData, draws: Sequence[Stream], protocol: Protocol, kind: type[FineTuned]
+) -> FineTuned:
     """Fine-tune a network for each stream; those of the first seed with every setting.
 
     Args:
         data: prepared images and their targets.
         draws: subsets x seeds.
         protocol: standardisation of the head's features, and `finetune`.
-        aim: what is to be predicted.
+        kind: what is to be predicted.
 
     Raises:
         UserError: the model cannot be fine-tuned so; memory is not enough for one image; or the
             loss was not finite, of the first seed with every setting.
     """
     settings = protocol.finetune or FineTuning()
-    trainer = _Trainer(data, settings, protocol.standardize, aim)
+    trainer = _Trainer(data, settings, protocol.standardize, kind.aim)
     only = data.train_x.tunable.seed
     trainer.total = _images(draws, settings, only)
     found: list[_Trained] = []
@@ -408,7 +427,7 @@ def train(data: ImageData, draws: Sequence[Stream], protocol: Protocol, aim: Aim
                     found.append(trainer.trained(stream, best.setting))
                 except _Diverged as error:
                     raise UserError(f"{error}; {_LOWER}") from error
-    return FineTuned(
+    return kind(
         *(tuple(one.head for one in found), tuple(one.weights for one in found)),
         *(tuple(one.remark for one in found), tuple(one.told for one in found)),
         tuple(one.made_by for one in found),
@@ -440,7 +459,7 @@ class _Diverged(Exception):
 class _Trained:
     head: Head
     setting: int
-    weights: Weights
+    weights: TunedWeights
     remark: str
     told: tuple[str, ...]
     made_by: dict[str, str]
@@ -480,7 +499,7 @@ class _Trainer:
             *(facts["validation_loss"], facts["best_epoch"]),
         )
         return _Trained(
-            *(head, setting, Weights(self.settings, self.aim, path)),
+            *(head, setting, TunedWeights(self.settings, path)),
             *(facts["remark"], tuple(facts["told"]), facts["made_by"]),
         )
 
@@ -490,7 +509,7 @@ class _Trainer:
         name = hashing.short(hashing.digest_parts(rows), 16)
         return self.tunable.folder / f"{name}-{stream.seed}-{setting}.safetensors"
 
-    def _scaler(self, stream: Stream, network: Network) -> Scaler:
+    def _scaler(self, stream: Stream, network: TunedNetwork) -> Scaler:
         """Mean and deviation of the released network's features of the training images in use."""
         if id(stream.rows) not in self._scalers:
             first = second = torch.zeros((), dtype=torch.float64)
@@ -514,7 +533,7 @@ class _Trainer:
             self._scalers[id(stream.rows)] = made
         return self._scalers[id(stream.rows)]
 
-    def _check(self, network: Network) -> None:
+    def _check(self, network: TunedNetwork) -> None:
         if not self._checked:
             try:
                 self.tunable.unfrozen().check_gradients(self.data.train_x.rows(torch.arange(1)))
@@ -522,10 +541,10 @@ class _Trainer:
                 raise _no_memory(network.trunk.name, "one image at a time") from error
             self._checked = True
 
-    def _train(self, stream: Stream, setting: int, path: Path, kept: Kept | None) -> Kept:
+    def _train(self, stream: Stream, setting: int, path: Path, kept: KeptTraining | None) -> KeptTraining:
         """One training, from where it stopped; the finished one is on disk afterwards."""
         settings, aim, data = self.settings, self.aim, self.data
-        network = Network(self.tunable, settings, aim).eval()
+        network = TunedNetwork(self.tunable, settings, aim).eval()
         self._check(network)
         scaler = self._scaler(stream, network)
         start = initial(stream.seed, aim.outputs(data), len(scaler.mean))
@@ -586,7 +605,7 @@ class _Trainer:
             tensors = {f"now.{n}": one for n, one in network.state().items()}
             tensors |= {f"best.{n}": one for n, one in best.items()}
             tensors |= {f"optimizer.{n}": one for n, one in optimizer.state.items()}
-            finetune.write(path, Kept({"done": False, **progress}, tensors))
+            finetune.write(path, KeptTraining({"done": False, **progress}, tensors))
 
         (head,) = stopping.heads(0)
         network.restore(best)
@@ -600,7 +619,7 @@ class _Trainer:
             **{"validation_loss": head.validation_loss, "best_epoch": head.best_epoch},
             **{"remark": network.told, "made_by": self._made_by()},
         }
-        finished = Kept(facts, {"head.weight": weight, "head.bias": bias, "sides": sides} | changed)
+        finished = KeptTraining(facts, {"head.weight": weight, "head.bias": bias, "sides": sides} | changed)
         finetune.write(path, finished)
         return finished
 
@@ -621,7 +640,7 @@ class _Trainer:
 
     def _gradient(
         self,
-        network: Network,
+        network: TunedNetwork,
         optimizer: AdamW,
         x: Tensor,
         y: Tensor,
@@ -654,7 +673,7 @@ class _Trainer:
                 told.append(_IN_PARTS)
         return loss, size
 
-    def _backward(self, network: Network, x: Tensor, y: Tensor, size: int) -> float:
+    def _backward(self, network: TunedNetwork, x: Tensor, y: Tensor, size: int) -> float:
         """Gradients of a batch's loss, `size` images at a time; the loss."""
         pairs = list(zip(torch.split(x, size), torch.split(y, size), strict=True))
         slopes: Sequence[Tensor | None] = [None] * len(pairs)
@@ -675,17 +694,17 @@ class _Trainer:
             (outputs * known).sum().backward()  # `outputs.backward(known)` would import sympy
         return total
 
-    def _validation_loss(self, network: Network, stream: Stream, y: Tensor) -> float:
+    def _validation_loss(self, network: TunedNetwork, stream: Stream, y: Tensor) -> float:
         rows = stream.validation_rows
         outputs = list(network.of_rows(self.data.validation_x, rows))
         return self.aim.loss(outputs, torch.split(y[rows], [len(one) for one in outputs]))
 
-    def _diverged(self, path: Path, stream: Stream, rate: float, loss: float, epoch: int) -> Kept:
+    def _diverged(self, path: Path, stream: Stream, rate: float, loss: float, epoch: int) -> KeptTraining:
         sentence = (
             f"fine-tuning with learning rate {rate:g} and seed {stream.seed} failed, for the loss "
             f"became {'NaN' if loss != loss else 'infinite'} in epoch {epoch + 1}"
         )
-        kept = Kept({"done": True, "diverged": sentence}, {"sides": torch.zeros(0)})
+        kept = KeptTraining({"done": True, "diverged": sentence}, {"sides": torch.zeros(0)})
         finetune.write(path, kept)
         return kept
 
