@@ -319,11 +319,11 @@ def test_masks_are_fine_tuned_and_flipped_with_their_images(place: Path) -> None
     Path("squares.csv").write_text("\n".join(lines) + "\n")
     more = {"task": "squares.csv", "seeds": 1}
     (frozen,) = run("frozen", Protocol(name="d", standardize=True, predicts="masks"), **more)
-    settings = {"max_epochs": 10, "patience": 10, "augmentation": "light"}
+    settings = {"max_epochs": 30, "patience": 30, "augmentation": "light", "batch_size": 4}
     (parts,) = run("parts", tuning(**settings, accumulate=4), **more)
     (whole,) = run("whole", tuning(**settings, accumulate=1), **more)
     assert whole.coordinates.probe == "finetune_masks"
-    assert whole.scores["dice"][0] > frozen.scores["dice"][0] - 0.02
+    assert whole.scores["dice"][0] > frozen.scores["dice"][0]
     losses = [one.heads[0]["validation_loss"] for one in (whole, parts)]
     assert losses[0] == pytest.approx(losses[1], abs=1e-5)
     assert losses[0] < frozen.heads[0]["validation_loss"]
@@ -388,7 +388,7 @@ def test_parts_that_a_model_lacks(settings: dict[str, Any], sentence: str | None
     images = PreparedImages(split.images, split.digests, tunable)
     assert images.at(64).shape[1:] == (3, 64, 64)
     with pytest.raises(UserError, match=r"vit.*cannot be given images of 1024 pixels"):
-        vit = Model("vit-tiny", None, "cpu", "float32")
+        vit = Model("random-vit-tiny", None, "cpu", "float32")
         PreparedImages(split.images, split.digests, Tunable(vit, Path("kept")), 1024)
 
 
@@ -407,33 +407,58 @@ def test_the_last_blocks_alone_change(place: Path) -> None:
 
 
 def test_a_fine_tuned_number_is_never_taken_for_a_frozen_one(place: Path) -> None:
-    """Pages show both, each under its own probe: in means, letters, pairs, figures, advice."""
-    make_manifest(place / "b.csv", count=30, seed=1)
-    out = place / "out"
-    ultrabench_eval.run(
-        *("tiny,pixels", ["a.csv", "b.csv"]),
-        **{"protocol": [PAPER, tuning()], "out": out, "cache": "cache", "seeds": 2},
-        **{"fractions": "50,100", "keep_going": True, "device": "cpu"},
+    """Means, letters, pairs, ranks, few-shot, advice and verdict: each is of one probe alone."""
+    for seed, name in enumerate(("b.csv", "c.csv")):
+        make_manifest(place / name, count=150, seed=seed)
+    more = {"cache": "cache", "seeds": 2, "fractions": "50,100", "device": "cpu"}
+    tuned = tuning(max_epochs=2)
+
+    def pages(out: str, *protocols: Protocol) -> Path:
+        wanted = {"protocol": list(protocols), "out": out, **more}
+        ultrabench_eval.run("tiny,other", ["b.csv", "c.csv"], **wanted)
+        return place / out
+
+    both, frozen_alone, tuned_alone = (
+        *(pages("both", PAPER, tuned), pages("frozen", PAPER), pages("tuned", tuned)),
     )
-    with (out / "leaderboard.csv").open() as file:
-        rows = [row for row in csv.DictReader(file) if row["metric"] == "macro_f1"]
-    assert {(r["probe"], r["protocol"].split("-")[0]) for r in rows} == {
-        *(("linear", "paper"), ("finetune", "mine"))
-    }
-    for name in ("pairs.csv", "ranks.csv", "protocols.csv"):
-        path = out / name
-        if path.exists():
-            for row in csv.DictReader(path.open()):
-                named = [v.split("-")[0] for k, v in row.items() if k.startswith("protocol")]
-                right = {"linear": "paper", "finetune": "mine"}[row["probe"]]
-                assert set(named) == {right}, (name, row)
-    # of two models with networks one only is fine-tuned, so that a mixed mean would show
-    by_probe: dict[tuple[str, str], list[float]] = {}
-    for row in rows:
-        if row["fraction"] == "100" and row["status"] == "ok" and not row["task"].startswith("mean"):
-            by_probe.setdefault((row["model"], row["probe"]), []).append(float(row["mean"]))
-    page = (out / "leaderboard.md").read_text()
-    for (model, probe), values in by_probe.items():
-        part = next(p for p in page.split("\n## ") if p.startswith(f"{probe.capitalize()} probe"))
-        (line,) = [one for one in part.splitlines() if one.startswith(f"| {model} ")]
-        assert f"{np.mean(values):.1f}" in line
+    for name, columns in (
+        ("leaderboard.csv", ()),
+        ("pairs.csv", ("significant", "p", "difference")),
+        ("ranks.csv", ()),
+        ("informativeness.csv", ()),
+    ):
+        every = rows_of(both / name)
+        apart = rows_of(frozen_alone / name) + rows_of(tuned_alone / name)
+        assert {row["probe"] for row in every} == {"linear", "finetune"}, name
+        assert sorted(map(str, every)) == sorted(map(str, apart)), name
+    assert not (both / "protocols.csv").exists()  # which sets two protocols of one probe apart
+    for name in ("leaderboard.md", "fewshot.md"):
+        tables = tables_of(both / name)
+        alone = tables_of(frozen_alone / name) | tables_of(tuned_alone / name)
+        named = [title for title in alone if " probe, protocol " in title]
+        assert len(named) == 2, (name, list(alone))
+        for title in named:
+            assert tables[title] == alone[title], (name, title)
+    page = (both / "leaderboard.md").read_text()
+    assert "- other on b: fine-tuned: the whole network (2,144 of 2,176 parameters)" in page
+    advice = (both / "choose.md").read_text()
+    assert "linear probe" in advice
+    assert "finetune" not in advice
+    (first,) = [one for one in Path(both / "figures").glob("fewshot-*finetune*.svg")]
+    assert "linear" not in first.name
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+def tables_of(path: Path) -> dict[str, list[str]]:
+    """Rows of tables by the heading above them."""
+    found: dict[str, list[str]] = {}
+    title = ""
+    for line in path.read_text().splitlines():
+        title = line if line.startswith("#") else title
+        if line.startswith("|"):
+            found.setdefault(title, []).append(line)
+    return found

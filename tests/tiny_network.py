@@ -45,6 +45,12 @@ class Tiny(model_zoo.Encoder):
     def _forward(self, x):
         return 3 * self.network.maps(x).mean((2, 3))
 
+@model_zoo.register("other")
+class Other(Tiny):
+    """The same weights, and the largest value of each map."""
+    def _forward(self, x):
+        return self.network.maps(x).amax((2, 3))
+
 @model_zoo.register("no-gradient")
 class NoGradient(Tiny):
     """Its features come back from numpy."""

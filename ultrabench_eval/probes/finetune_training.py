@@ -541,7 +541,9 @@ class _Trainer:
                 raise _no_memory(network.trunk.name, "one image at a time") from error
             self._checked = True
 
-    def _train(self, stream: Stream, setting: int, path: Path, kept: KeptTraining | None) -> KeptTraining:
+    def _train(
+        self, stream: Stream, setting: int, path: Path, kept: KeptTraining | None
+    ) -> KeptTraining:
         """One training, from where it stopped; the finished one is on disk afterwards."""
         settings, aim, data = self.settings, self.aim, self.data
         network = TunedNetwork(self.tunable, settings, aim).eval()
@@ -619,7 +621,9 @@ class _Trainer:
             **{"validation_loss": head.validation_loss, "best_epoch": head.best_epoch},
             **{"remark": network.told, "made_by": self._made_by()},
         }
-        finished = KeptTraining(facts, {"head.weight": weight, "head.bias": bias, "sides": sides} | changed)
+        finished = KeptTraining(
+            facts, {"head.weight": weight, "head.bias": bias, "sides": sides} | changed
+        )
         finetune.write(path, finished)
         return finished
 
@@ -699,7 +703,9 @@ class _Trainer:
         outputs = list(network.of_rows(self.data.validation_x, rows))
         return self.aim.loss(outputs, torch.split(y[rows], [len(one) for one in outputs]))
 
-    def _diverged(self, path: Path, stream: Stream, rate: float, loss: float, epoch: int) -> KeptTraining:
+    def _diverged(
+        self, path: Path, stream: Stream, rate: float, loss: float, epoch: int
+    ) -> KeptTraining:
         sentence = (
             f"fine-tuning with learning rate {rate:g} and seed {stream.seed} failed, for the loss "
             f"became {'NaN' if loss != loss else 'infinite'} in epoch {epoch + 1}"
