@@ -14,7 +14,7 @@ from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from types import FunctionType
-from typing import Any, ClassVar, Self, final
+from typing import TYPE_CHECKING, Any, ClassVar, Self, final
 
 import numpy as np
 import torch
@@ -28,8 +28,12 @@ from model_zoo.transforms import InputRule
 from ultrabench_eval.core import hashing
 from ultrabench_eval.core.errors import UserError
 
+if TYPE_CHECKING:
+    from model_zoo.unfrozen import Unfrozen
+
 _SEALED = (
     *("encode", "tokens", "maps", "prepare", "encode_prepared", "shown", "fingerprint", "train"),
+    "unfrozen",
 )
 RANDOM = "random"  # what `weights` must say, in so many words, to get an untrained network
 
@@ -252,6 +256,16 @@ class Encoder(nn.Module):
                 f"it must give at least one map, each [{len(x)}, D, h, w]"
             )
         return maps
+
+    def unfrozen(self) -> Unfrozen:
+        """A copy that can be trained (`model_zoo.unfrozen`); this encoder stays as it is.
+
+        Raises:
+            UserError: the network cannot be copied.
+        """
+        from model_zoo.unfrozen import Unfrozen
+
+        return Unfrozen(self)
 
     @property
     def has_maps(self) -> bool:

@@ -93,6 +93,11 @@ class ProbeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """
         if (kind := probes.get(self.probe).predicts) != "classes":
             raise UserError(f"the probe '{self.probe}' predicts {kind}; name one for classes")
+        if probes.get(self.probe).reads == "images":
+            raise UserError(
+                f"the probe '{self.probe}' trains a network, which features are no input of; name "
+                "another, or use ubench run --protocol finetune"
+            )
         x, labels = self._checked(X, y)
         check_classification_targets(labels)
         self.classes_, codes = np.unique(labels, return_inverse=True)

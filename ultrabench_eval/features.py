@@ -373,7 +373,7 @@ def encode_batch(encoder: Encoder, inputs: Sequence[Tensor], kind: Kind = "poole
         return encoder.encode_prepared(filled)[: len(inputs)].cpu()
     try:
         if kind == "maps":
-            return _joined(encoder.maps_prepared(filled))[: len(inputs)].half().cpu()
+            return joined(encoder.maps_prepared(filled))[: len(inputs)].half().cpu()
         tokens = encoder.tokens_prepared(filled)[: len(inputs)]
     except NotImplementedError as error:
         what = "feature maps" if kind == "maps" else "patch tokens"
@@ -384,7 +384,7 @@ def encode_batch(encoder: Encoder, inputs: Sequence[Tensor], kind: Kind = "poole
     return _few(tokens).half().cpu()
 
 
-def _joined(maps: Sequence[Tensor]) -> Tensor:
+def joined(maps: Sequence[Tensor]) -> Tensor:
     """Maps [B, D, h, w] side by side on the grid of the first, of at most `PLACES` a side."""
     sides = min(maps[0].shape[-2], PLACES), min(maps[0].shape[-1], PLACES)
     down = [adaptive_avg_pool2d(one, sides) if one.shape[-1] > PLACES else one for one in maps]

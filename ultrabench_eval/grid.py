@@ -83,6 +83,12 @@ class Grid:
         by_name = {one.name: one for one in loaded}
         if len(by_name) < len(dict.fromkeys(loaded)):
             raise UserError("two protocols have the same name; rename one")
+        frozen = [name for name in names if probe_zoo.get(name).reads != "images"]
+        if frozen and loaded and all(one.finetune for one in loaded):
+            raise UserError(
+                f"--probe {','.join(frozen)} is of frozen features and every --protocol "
+                "fine-tunes; add a protocol such as paper, or leave --probe out"
+            )
         percents = sorted({_percent(part) for part in _parts(fractions)})
         text = corruptions if isinstance(corruptions, str) else ",".join(corruptions)
         worse = tuple(corrupt.names(text))
@@ -91,11 +97,23 @@ class Grid:
         return cls(names, tuple(by_name.values()), tuple(percents), worse)
 
     def ways(self, predicts: Predicts) -> list[tuple[Protocol, str]]:
-        """Protocols and probes for tasks of a kind; none if those that are named are for others."""
+        """Protocols and probes for tasks of a kind; none if those that are named are for others.
+
+        A protocol that fine-tunes goes with the one probe of the kind that does, and no other.
+        """
         probe, one = protocol.USUAL[predicts]
         named = [name for name in self.probes if probe_zoo.get(name).predicts == predicts]
-        loaded = [one for one in self.protocols if one.predicts == predicts]
-        return list(product(loaded if self.protocols else [one], named if self.probes else [probe]))
+        frozen = [name for name in named if probe_zoo.get(name).reads != "images"]
+        loaded = [
+            one for one in self.protocols if one.predicts == predicts and one.finetune is None
+        ]
+        tuning = [one for one in self.protocols if one.finetune is not None]
+        if not self.protocols and len(frozen) < len(named):
+            tuning = [protocol.FINETUNE]
+        return [
+            *product(loaded if self.protocols else [one], frozen if self.probes else [probe]),
+            *product(tuning, [protocol.FINE_TUNING[predicts]]),
+        ]
 
     def lacks(self, predicts: Predicts) -> str:
         """Why `ways` are none, as a sentence ends; "" if there are some."""

@@ -123,6 +123,21 @@ class Model:
             )
         return self._encoder
 
+    def exact(self) -> Encoder:
+        """The network in float32 and not compiled, for fine-tuning.
+
+        Raises:
+            UserError: see `encoder`.
+        """
+        if self.encoder().dtype == torch.float32 and not self.compile:
+            return self.encoder()
+        found = model_zoo.load(
+            *(self.name, self.weights, self.device, "float32"), accept_license=self.accept_license
+        )
+        if found.fingerprint != self.fingerprint:
+            raise UserError(f"model '{self.name}' changed during the run; run again")
+        return found
+
     def extent(self, height: int, width: int) -> tuple[float, ...]:
         """See `Encoder.extent`."""
         return self.encoder().extent(height, width)

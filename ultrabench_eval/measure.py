@@ -7,6 +7,7 @@ test set is encoded once for all probes. A failure spoils the cells that depend 
 from __future__ import annotations
 
 import re
+import shutil
 import socket
 import time
 import traceback
@@ -32,6 +33,7 @@ from ultrabench_eval import (
     data_warnings,
     features,
     fewshot,
+    finetune,
     loading,
     metrics,
     precision,
@@ -54,10 +56,12 @@ from ultrabench_eval.core.errors import UserError
 from ultrabench_eval.corrupt import CorruptedImage
 from ultrabench_eval.feature_rows import Features, InMemory
 from ultrabench_eval.features import Kind, Store
+from ultrabench_eval.finetune import PreparedImages, Tunable
 from ultrabench_eval.grid import Grid
 from ultrabench_eval.loading import Model
 from ultrabench_eval.metrics import Metric
 from ultrabench_eval.probe_files import Inputs, ProbeFiles
+from ultrabench_eval.probes.finetune_training import FineTuned, precision_of
 from ultrabench_eval.probes.heads import DataOf, Head, Probes, at_an_edge, streams
 from ultrabench_eval.protocol import Protocol
 from ultrabench_eval.seen import Seen
@@ -67,9 +71,10 @@ from ultrabench_eval.test_set import TestSet
 from ultrabench_eval.versions import versions
 
 Stage = Literal["done", "kept", "failed"]
+Reads = Kind | Literal["images"]
 Read = Tensor | Features
-"""What a probe reads of N images: pooled features [N, D], tokens [N, T, D], or maps
-[N, D, h, w]."""
+"""What a probe reads of N images: pooled features [N, D], tokens [N, T, D], maps [N, D, h, w], or
+prepared images [N, 3, S, S]."""
 CORRUPTION_SEED = 0  # there is one corrupted test set, the same for all seeds of the probe
 
 
@@ -84,6 +89,8 @@ class Setting:
         grid: the conditions.
         encoding: called with (model, task, images done, of how many, new) while images are encoded.
         probing: called with (model, task) when probes are trained.
+        tuning: called with (model, task, images done, of how many at most) while networks are
+            fine-tuned, of all trainings of a protocol.
         identifiers: whether names of images and groups of people's own data are kept.
         given_up: cells that failed in another process and are not tried again in this run.
         keep_probes: whether trained probes are kept (`probe_files`).
@@ -98,6 +105,7 @@ class Setting:
     probing: Callable[[str, str], None]
     given_up: Container[Coordinates] = ()
     identifiers: bool = True
+    tuning: Callable[[str, str, int, int], None] = lambda *at: None
     keep_probes: bool = False
     seen: Mapping[str, Seen] = field(default_factory=dict)
 
@@ -135,6 +143,29 @@ def measure(
         _measure(bench, [place for place in places if guard.is_open(place)], guard)
     for place in places:
         yield guard.stage(place)
+
+
+def tune(
+    model_name: str, model: Model, task_name: str, task: Task, setting: Setting, seed: int
+) -> None:
+    """Fine-tune the networks of one seed, which wait on disk for `measure`; arguments as its.
+
+    The first seed's come first, for they choose the setting; what is on disk is not done again.
+    """
+    precision.settle(model, task.test.images, setting.cache)
+    recognise(model, setting.cache, setting.cells.out)
+    bench = Bench(model, task, setting)
+    places = places_of(model_name, task_name, task, setting.grid)
+    tuned = [
+        place
+        for place in places
+        if place.kind == "images"
+        and not bench.is_whole(setting.cells.finished(place.at, bench.identity(place)))
+    ]
+    bench.tunable.seed = seed
+    for (probe, protocol), members in _grouped(tuned, lambda p: (p.at.probe, p.protocol)):
+        fractions = sorted({place.at.fraction for place in members})
+        bench.train(probe, protocol, fractions, bench.features("images"))
 
 
 def is_finished(
@@ -191,7 +222,7 @@ class Place:
         return self.at.corruption, self.at.severity
 
     @property
-    def kind(self) -> Kind:
+    def kind(self) -> Reads:
         """What its probe is trained on."""
         return probes.get(self.at.probe).reads
 
@@ -258,13 +289,16 @@ class _FailureGuard:
 
 
 def _measure(bench: Bench, places: Sequence[Place], guard: _FailureGuard) -> None:
-    """Probes on pooled features, then those on tokens."""
+    """Probes on pooled features, then those on tokens; networks that are fine-tuned last."""
     for kind, members in _grouped(places, lambda p: p.kind):
         with guard(members):
             _measure_kind(bench, kind, members, guard)
+        if kind == "images" and not any(place in guard.failed for place in members):
+            for folder in {bench.trainings(p.at.probe, p.protocol) for p in members}:
+                shutil.rmtree(folder, ignore_errors=True)  # their cells are written
 
 
-def _measure_kind(bench: Bench, kind: Kind, places: Sequence[Place], guard: _FailureGuard) -> None:
+def _measure_kind(bench: Bench, kind: Reads, places: Sequence[Place], guard: _FailureGuard) -> None:
     """Features, then probes, then one test set after the other."""
     x = bench.features(kind)
     trained: dict[tuple[str, Protocol, int], _Trained] = {}
@@ -296,6 +330,13 @@ class _Trained:
     validation_rows: list[Tensor]
     seconds: float
     """Of training the stack."""
+    _of_validation: np.ndarray | None = None
+
+    def of_validation(self, x: Read) -> np.ndarray:
+        """What the chosen ones say of the validation images."""
+        if self._of_validation is None:
+            self._of_validation = self.chosen.predict(x).numpy()
+        return self._of_validation
 
     @property
     def tried(self) -> tuple[Head, ...]:
@@ -321,9 +362,13 @@ class Bench:
 
     # ---- features -------------------------------------------------------------------------------
 
-    def features(self, kind: Kind) -> dict[str, Read]:
+    def features(self, kind: Reads) -> dict[str, Read]:
         """Of the three splits as they are."""
         start = time.perf_counter()
+        if kind == "images":
+            self.seconds = 0.0
+            splits = self.task.splits.items()
+            return {name: self._images(split.images, split.digests) for name, split in splits}
         images = self.images("none", 0)
         store = self.store("none", 0, kind)
         x = {
@@ -334,16 +379,36 @@ class Bench:
         self.seconds = time.perf_counter() - start
         return x
 
-    def corrupted(self, name: str, severity: int, kind: Kind) -> Read:
+    def corrupted(self, name: str, severity: int, kind: Reads) -> Read:
         """Of the corrupted test images."""
         images = self._corrupted(name, severity)
         digests = [image.digest() for image in images]
+        if kind == "images":
+            return self._images(images, digests)
         by_digest: dict[str, Image] = dict(zip(digests, images, strict=True))
         if kind == "maps":  # large, and read once
             with TemporaryDirectory(prefix="ubench-") as folder:
                 read = self._obtained(Store(Path(folder), kind), by_digest, digests)
                 return InMemory(read.whole()) if isinstance(read, Features) else read
         return self._obtained(self.store(name, severity, kind), by_digest, digests)
+
+    def _images(self, images: Sequence[Image], digests: Sequence[str]) -> PreparedImages:
+        return PreparedImages(images, digests, self.tunable)
+
+    @cached_property
+    def tunable(self) -> Tunable:
+        """The model, for fine-tuning on this task."""
+        folder = self.setting.cells.out / finetune.FOLDER
+        report = self.setting.tuning
+        return Tunable(
+            self.model, folder, advance=lambda *at: report(self.model.name, self.task.name, *at)
+        )
+
+    def trainings(self, probe: str, protocol: Protocol) -> Path:
+        """Where networks that are fine-tuned are kept until their cells are written."""
+        settings = protocol.settings(probe)
+        key = finetune.key(self.model, self.task.fingerprint, settings)
+        return self.setting.cells.out / finetune.FOLDER / key
 
     def images(self, corruption: str, severity: int) -> dict[str, Image]:
         """What a condition's features are made of, by digest: the corrupted test images, or those
@@ -404,6 +469,10 @@ class Bench:
         train, validation = self.task.train, self.task.validation
         rows = [self._rows(train, "train", fraction) for fraction in fractions]
         known = probes.get(probe)
+        if protocol.finetune is not None and known.reads == "images":
+            size = protocol.finetune.input_size
+            x = {n: one.at(size) for n, one in x.items() if isinstance(one, PreparedImages)}
+            self.tunable.folder = self.trainings(probe, protocol)
         finer = known.finer * getattr(protocol.of(probe), "finer", 1)
         cut = protocol.fewshot_validation == "subset"
         validation_rows = [
@@ -437,7 +506,10 @@ class Bench:
 
     def _taught(self, split: str, x: Read, finer: int) -> Tensor:
         """What is right for the images of a split, as probes are trained on it."""
-        shape = (len(self.task.classes), *(finer * side for side in x.shape[2:]))
+        sides = x.shape[2:]
+        if isinstance(x, PreparedImages):
+            sides = x.places if self.type.predicts == "masks" else ()
+        shape = (len(self.task.classes), *(finer * side for side in sides))
         return torch.from_numpy(self.type.taught(self._truth(split), shape))
 
     def _truth(self, name: str) -> Any:
@@ -465,7 +537,7 @@ class Bench:
             model=self.model.fingerprint,
             task=self.task.fingerprint,
             protocol=hashing.digest(place.protocol.settings(at.probe)),
-            dtype=self.model.numerics,
+            dtype=self._dtype(place),
             seeds=self.setting.seeds,
             fewshot=0 if at.fraction == 100 else fewshot.VERSION,
             corruption=_versioned(at.corruption),
@@ -473,6 +545,12 @@ class Bench:
             scoring=self.scoring,
             seen=seen.identity(self._seen),
         )
+
+    def _dtype(self, place: Place) -> str:
+        """How numbers are rounded; a network that is fine-tuned has its own way."""
+        if place.protocol.finetune is None:
+            return self.model.numerics
+        return precision_of(place.protocol.finetune, self.model.processor)
 
     @property
     def _notes(self) -> list[str]:
@@ -493,7 +571,7 @@ class Bench:
         start = time.perf_counter()
         chosen = trained.chosen
         predicted = chosen.predict(test_x).numpy()
-        of_validation = chosen.predict(validation_x).numpy()
+        of_validation = trained.of_validation(validation_x)
         truth = self._truth("validation")
         used = [rows.numpy() for rows in trained.validation_rows]
         validation = [(of_validation[seed][r], truth[r]) for seed, r in enumerate(used)]
@@ -525,18 +603,14 @@ class Bench:
             warnings=self._warnings(trained, at.fraction) if clean else [],
             synthetic=self.task.synthetic,
             random_weights=self.model.random_weights,
-            model={
-                **self.model.info,
-                "dim": test_x.shape[1 if place.kind == "maps" else -1],
-                **self._seen,
-            },
+            model={**self.model.info, "dim": _width(test_x), **self._seen},
             task={
                 "title": self.task.card.title,
                 "groups": self.task.card.groups,
                 **({"unit": self.task.card.unit} if self.task.card.unit else {}),
                 **dict(zip(TRANSFER, self.task.card.transfer or (), strict=False)),
             },
-            remarks=self.type.remarks(self.test),
+            remarks=(*self.type.remarks(self.test), *_remarks(chosen)),
             type=self.task.card.type,
             main=self.type.main.name,
             corrupted_by=_not_ours(at.corruption),
@@ -552,7 +626,7 @@ class Bench:
             },
             notes=self._notes,
             protocol=place.protocol.settings(at.probe),
-            features_made_by=self.made_by,
+            features_made_by=_makers(chosen) or self.made_by,
             versions=versions(),
             seconds={
                 "features": round(self.seconds, 3),
@@ -577,9 +651,13 @@ class Bench:
         bent = ""
         if self.task.targets == "class":
             bent = fewshot.bent(self.task.train.labels, self.task.classes, fraction)
-        edges = at_an_edge(trained.tried, trained.chosen.heads)
+        chosen = trained.chosen
+        if isinstance(chosen, FineTuned):  # which tries two settings, of which each is an edge
+            of_probe = list(dict.fromkeys(word for told in chosen.told for word in told))
+        else:
+            of_probe = at_an_edge(trained.tried, chosen.heads)
         of_seen = [seen.sentence(self._seen)] if self._seen.get("seen_images") else []
-        return [*([bent] if bent else []), *edges, *of_seen, *self._of_data]
+        return [*([bent] if bent else []), *of_probe, *of_seen, *self._of_data]
 
     @cached_property
     def _seen(self) -> dict[str, str | int]:
@@ -600,6 +678,27 @@ def scoring(task_type: TaskType) -> str:
     functions = [one for m in task_type.every for one in (m.of, m.of_rows) if one is not None]
     theirs = [one for one in (type(task_type), *functions) if not executed.is_ours(one.__module__)]
     return code_identity.of(theirs, f"task type '{task_type.name}'") if theirs else ""
+
+
+def _width(x: Read) -> int:
+    """D of what a probe reads."""
+    if isinstance(x, PreparedImages):
+        return x.width
+    return x.shape[1 if len(x.shape) == 4 else -1]
+
+
+def _remarks(chosen: Probes) -> list[str]:
+    """How networks were trained, in words."""
+    if not isinstance(chosen, FineTuned):
+        return []
+    rates = {f"{head.setting['learning_rate']:g}" for head in chosen.heads}
+    return [f"{one}; learning rate {', '.join(sorted(rates))}" for one in {*chosen.remarks}]
+
+
+def _makers(chosen: Probes) -> list[dict[str, str]]:
+    """Devices and versions that trained networks, each once."""
+    made_by = chosen.made_by if isinstance(chosen, FineTuned) else ()
+    return [dict(pairs) for pairs in sorted({tuple(sorted(one.items())) for one in made_by})]
 
 
 def _not_built_in(task_type: TaskType) -> tuple[Metric, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import product
+from itertools import chain, product
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,6 +32,7 @@ from ultrabench_eval.measure import (
     measure,
     places_of,
     predicts_of,
+    tune,
 )
 from ultrabench_eval.report import write
 from ultrabench_eval.report.results import kept
@@ -47,7 +48,8 @@ class Step:
     """What the pipeline is at, for a progress display."""
 
     stage: (
-        Literal["phantom", "plan", "note", "begin", "audit", "encode", "probe", "units", "wait"]
+        Literal["phantom", "plan", "note", "begin", "audit", "encode", "probe", "tune", "units"]
+        | Literal["wait"]
         | Literal["report"]
         | Stage
     )
@@ -55,7 +57,7 @@ class Step:
     """In "audit", "units" and "wait": what is done, in words; in "note" what to tell."""
     task: str = ""
     done: int = 0
-    """Of `total`: images in "encode", "audit" and "phantom", units that workers have finished in
+    """Of `total`: images in "encode", "tune", "audit" and "phantom", units that workers have finished in
     "units", cells in the last three."""
     total: int = 0
     new: int = 0
@@ -272,6 +274,7 @@ def prepare(request: Request, report: Report = lambda step: None) -> Ready:
         seen=seen.read_all(
             request.seen, model_names, cache, lambda *at: report(Step("audit", at[0], "", *at[1:]))
         ),
+        tuning=lambda *at: report(Step("tune", *at)),
     )
     units = [Unit(model, task_zoo.label(task)) for model, task in pairs]
     return Ready(
@@ -505,7 +508,11 @@ def measure_all(ready: Ready, report: Report, patience: float | None = None) -> 
         loaded = model if isinstance(model, Model) else None
         task = planned.tasks[unit.task]
         with guests.settings_kept():
-            stages = list(measure(unit.model, model, unit.task, task, setting))
+            if unit.seed is None:
+                stages = list(measure(unit.model, model, unit.task, task, setting))
+            elif isinstance(model, Model) and isinstance(task, Task):
+                stages = []
+                tune(unit.model, model, unit.task, task, setting, unit.seed)
         for stage in stages:
             done += 1
             report(Step(stage, unit.model, unit.task, done, total))
@@ -523,6 +530,7 @@ def _work(ready: Ready) -> list[UnitForecast]:
             share = counted.share(unit, ready.planned.tasks[unit.task], settle=settled)
             if isinstance(model, Model):
                 share.encode_seconds = rough_seconds(model, share.images)
+                share.probe_seconds += rough_seconds(model, share.passes)
             shares.append(share)
     return shares
 
@@ -580,6 +588,7 @@ def _measure_by_workers(ready: Ready, engine: Engine, request: Request, report: 
     written = Written(out)
     stuck = [unit for unit in ready.units if _problem(ready.planned, unit)]
     jobs = [_job(ready, unit, request) for unit in _largest_first(ready) if unit not in stuck]
+    rounds = _rounds(ready, jobs)
     total = ready.total
     done = ended = 0
 
@@ -591,7 +600,7 @@ def _measure_by_workers(ready: Ready, engine: Engine, request: Request, report: 
             new = 0
 
     def tell(words: str) -> None:
-        report(Step("units", words, "", ended, len(jobs)))
+        report(Step("units", words, "", ended, sum(map(len, rounds))))
 
     folder = out / executors.FOLDER
     at_work = f"units, {engine.workers} at a time ({engine.name}); logs in {folder}"
@@ -600,17 +609,49 @@ def _measure_by_workers(ready: Ready, engine: Engine, request: Request, report: 
             model, task = ready.planned.models[unit.model], ready.planned.tasks[unit.task]
             count(unit, measure(unit.model, model, unit.task, task, ready.setting))
         tell(at_work)
-        for job, end in executors.distribute(jobs, engine):
+        for job, end in chain.from_iterable(executors.distribute(r, engine) for r in rounds):
             unit = job.unit
             if isinstance(end, Lost) and not executors.final(job):
                 tell(f"{unit.model} on {unit.task} once more, for {end.reason}")
                 continue
             ended += 1
-            if isinstance(end, Outcome) and not end.error:
+            if unit.seed is not None:
+                pass  # what went wrong with a seed goes wrong with its unit, and is told there
+            elif isinstance(end, Outcome) and not end.error:
                 count(unit, end.stages, end.encoded)
             else:
                 count(unit, _given_up(ready, unit, executors.reason(job, end), written))
             tell(at_work)
+
+
+def _rounds(ready: Ready, jobs: list[Job]) -> list[list[Job]]:
+    """Jobs in three rounds, of which each needs what the one before has left on disk.
+
+    Networks that are fine-tuned with the first seed, which chooses the setting, and units without
+    any; networks of all other seeds; the units whose cells are made of them.
+    """
+    tuned = [job for job in jobs if _tunes(ready, job.unit)]
+    of_seeds = [
+        [_of_seed(ready, job, seed) for job in tuned for seed in seeds]
+        for seeds in (range(1), range(1, ready.setting.seeds))
+    ]
+    others = [job for job in jobs if job not in tuned]
+    rounds = [of_seeds[0] + others, of_seeds[1], tuned]
+    return [part for part in rounds if part]
+
+
+def _tunes(ready: Ready, unit: Unit) -> bool:
+    """Whether networks are fine-tuned for a unit."""
+    predicts = predicts_of(unit.task, ready.planned.tasks[unit.task])
+    return any(one.finetune for one, _ in ready.setting.grid.ways(predicts))
+
+
+def _of_seed(ready: Ready, job: Job, seed: int) -> Job:
+    """The fine-tuning of one seed of a unit."""
+    unit = job.unit._replace(seed=seed)
+    log = executors.log_path(ready.setting.cells.out, unit)
+    log.unlink(missing_ok=True)
+    return replace(job, unit=unit, log=log)
 
 
 def _problem(planned: Plan, unit: Unit) -> bool:

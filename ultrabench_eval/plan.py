@@ -2,6 +2,7 @@
 
 Nothing is measured and nothing written into OUT. Time is an estimate: encoders are timed here on a
 few of the very images that are to be encoded, probes and scores at the rates stated below.
+Fine-tuning is told roughly: by that time for each image, three times as much in training.
 """
 
 from __future__ import annotations
@@ -74,6 +75,8 @@ class Forecast:
     def seconds(self) -> float | None:
         """Estimate for all that can be run; None if an encoder that is needed was not timed."""
         parts = [s.encode_seconds for s in self.shares if s.images]
+        if not self.timed and any(share.passes for share in self.shares):
+            return None
         if None in parts:
             return None
         return sum(filter(None, parts)) + sum(share.probe_seconds for share in self.shares)
@@ -132,7 +135,7 @@ def forecast(
         shares += mine
         if isinstance(model, str):
             continue
-        if timing and counted.images:
+        if timing and counted.works:
             report(Step("plan", name))
             try:
                 speeds[name] = _speed(model.encoder(), counted.sample())
@@ -171,6 +174,7 @@ def _add_seconds(shares: Sequence[UnitForecast], speed: EncoderTime, batch_size:
         if share.images:
             rows = share.batches * batch_size
             share.encode_seconds = share.images * speed.reading + rows * speed.encoding
+        share.probe_seconds += share.passes * speed.encoding
 
 
 # ---- licences, and what is missing --------------------------------------------------------------

@@ -10,6 +10,7 @@ import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -21,6 +22,7 @@ from ultrabench_eval.cells import Cell, Cells
 from ultrabench_eval.core import files
 from ultrabench_eval.core.errors import UserError, not_found
 from ultrabench_eval.encode import encode
+from ultrabench_eval.finetune import PreparedImages, Tunable
 from ultrabench_eval.measure import recognise
 from ultrabench_eval.pipeline import default_cache
 from ultrabench_eval.probe_files import Inputs, ProbeFiles
@@ -148,8 +150,12 @@ def predict(
     folder = Path(cache) if cache else default_cache()
     recognise(loaded, folder, out)
     reads = probes.get(cell.coordinates.probe).reads
-    encoded = encode(loaded, given, folder, reads, report)
-    x = encoded.whole() if reads == "pooled" else encoded
+    x: Any
+    if reads == "images":
+        x = PreparedImages(given, [one.digest() for one in given], Tunable(loaded, folder))
+    else:
+        encoded = encode(loaded, given, folder, reads, report)
+        x = encoded.whole() if reads == "pooled" else encoded
     found = trained.predict(x).numpy()  # [H, N, C]
     if calibrated:
         found = calibration.apply(found, np.array(facts.temperatures)[:, None])

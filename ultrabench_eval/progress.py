@@ -57,7 +57,7 @@ class TimeLeft:
         self._by_workers |= step.stage == "units"
         if before == "encode" and step.stage in ("encode", "probe"):
             self._encoding[step.model] = self._encoding.get(step.model, 0.0) + took
-        elif before == "probe" or (before == "encode" and ended):
+        elif before in ("probe", "tune") or (before == "encode" and ended):
             self._probing += took
         if step.stage == "encode":
             self._encoded[step.model] += step.new
@@ -171,6 +171,7 @@ class Progress:
             "wait": step.model,
             "encode": f"{step.model}: encoding {step.task}",
             "probe": f"{step.model}: training probes on {step.task}",
+            "tune": f"{step.model}: fine-tuning on {step.task}",
             "report": "writing tables and figures",
         }[step.stage]
         part = self._results if step.stage == "wait" else (step.done, step.total)

@@ -76,6 +76,61 @@ class Gradient:
 
 
 @dataclass(frozen=True, config=STRICT)
+class FineTuning(Gradient):
+    """How a network is trained on, with a linear head of its own on its features.
+
+    By AdamW; the learning rate rises over the warm-up and is annealed by a cosine once an epoch.
+    Every pair of learning rate and weight decay is tried with seed 0, and all seeds are trained
+    with the pair of the lowest validation loss, by the weights of their best epoch.
+    """
+
+    learning_rates: Annotated[tuple[_NotNegative, ...], Field(min_length=1, max_length=100)] = (
+        *(2e-4, 1e-3),
+    )
+    """Of the network's last layers; 0 leaves the network as it is."""
+    weight_decays: Annotated[tuple[_NotNegative, ...], Field(min_length=1, max_length=100)] = (
+        0.05,
+    )
+    """Of the network's matrices and kernels."""
+    max_epochs: Count = 8
+    patience: Count = 4
+    max_steps: Annotated[int, _NUMBER, Field(ge=0, le=10**9)] = 0
+    """With a number, as many epochs as have so many steps; `max_epochs` is not looked at."""
+    warmup_epochs: Annotated[int, _NUMBER, Field(ge=0, le=10**6)] = 1
+    head_learning_rate: _NotNegative = 1e-3
+    head_weight_decay: _NotNegative = 1e-4
+    scope: Literal["whole", "last", "lora"] = "whole"
+    """What of the network is trained: all of it; its last `blocks` blocks and what follows them; or
+    low-rank additions to the attention's queries and values (LoRA, arXiv 2106.09685)."""
+    blocks: Annotated[int, _NUMBER, Field(ge=0, le=10**6)] = 4
+    """With 0 nothing but the head is trained."""
+    rank: Count = 8
+    """Of the additions."""
+    layer_decay: Annotated[float, _NUMBER, Field(gt=0, le=1)] = 0.75
+    """The learning rate of each block is so many times that of the block behind it (BEiT, arXiv
+    2106.08254); what is before the blocks counts as one more."""
+    freeze_norm: bool = True
+    """Normalisation layers keep their statistics, scales and offsets."""
+    dropout: bool = False
+    """Whether the network's dropout and stochastic depth are at work."""
+    augmentation: Literal["light", "none"] = "light"
+    """Training images are flipped left to right half of the time and get up to 10 % more or less
+    contrast and brightness; for classes, 85 to 100 % of each side is shown."""
+    loss: Literal["cross-entropy", "focal"] = "cross-entropy"
+    """Of classes; "focal" with gamma 2 (arXiv 1708.02002). The best epoch and setting are chosen by
+    the cross-entropy either way."""
+    accumulate: Annotated[int, _NUMBER, Field(ge=0, le=10**6)] = 0
+    """In how many parts a batch goes through the network; their gradients add up to that of the
+    batch. 0: four images at a time on a CPU, whose caches hold no more; all at once on a GPU."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Of the network's products; "auto" is bfloat16 on a GPU that has it, else float32."""
+    input_size: Annotated[int, _NUMBER, Field(ge=8, le=8192)] | None = None
+    """Side of the input in pixels, in place of the model's own."""
+    decision: Literal["argmax", "threshold"] = "argmax"
+    """How masks are made of logits, as for the dense probe."""
+
+
+@dataclass(frozen=True, config=STRICT)
 class Protocol:
     """How probes are trained and selected. The defaults are the paper's.
 
@@ -106,9 +161,13 @@ class Protocol:
     """Which tasks it is for, by what is predicted of an image."""
     own: Annotated[tuple[tuple[str, Any], ...], BeforeValidator(_own)] = ()
     """Settings of probes that bring some of their own (`probes.probe.Probe.settings`), by name."""
+    finetune: FineTuning | None = None
+    """With it, networks are fine-tuned, for tasks of every kind; without it they are frozen."""
 
     def of(self, probe: str) -> Any:
         """The settings of a probe that brings some of its own; None for others."""
+        if probes.get(probe).reads == "images":
+            return self.finetune
         kind = probes.get(probe).settings
         return dict(self.own).get(probe, kind()) if kind else None
 
@@ -148,13 +207,38 @@ TUNED = Protocol(
 )
 DENSE = Protocol(name="dense", standardize=True, predicts="masks")
 REGRESSION = Protocol(name="regression", standardize=True, predicts="numbers")
-PROTOCOLS = {protocol.name: protocol for protocol in (PAPER, TUNED, DENSE, REGRESSION)}
+FINETUNE = Protocol(name="finetune", standardize=True, finetune=FineTuning())
+FINETUNE_ULTRASAM = Protocol(
+    name="finetune_ultrasam",
+    finetune=FineTuning(
+        learning_rates=(1e-4,),
+        weight_decays=(1e-4,),
+        head_learning_rate=1e-4,
+        batch_size=8,
+        max_steps=2000,
+        patience=2000,
+        warmup_epochs=0,
+        layer_decay=1.0,
+        freeze_norm=False,
+        loss="focal",
+        input_size=1024,
+    ),
+)
+"""INFERRED, not run here: the public recipe that the comparison in USF-MAE (arXiv 2510.22990)
+probably follows. Known of it are 1024 pixels, AdamW at 1e-4, the focal loss and 2,000 iterations of
+the whole network; batch size, weight decay and schedule are guesses."""
+PROTOCOLS = {
+    protocol.name: protocol
+    for protocol in (PAPER, TUNED, DENSE, REGRESSION, FINETUNE, FINETUNE_ULTRASAM)
+}
 USUAL = {
     "classes": ("linear", PAPER),
     "masks": ("dense", DENSE),
     "numbers": ("ridge_regression", REGRESSION),
 }
 """The probe and the protocol where none is named, by what is predicted."""
+FINE_TUNING = {"classes": "finetune", "masks": "finetune_masks", "numbers": "finetune_numbers"}
+"""The probe that fine-tunes, by what is predicted."""
 
 
 def load(name: str | Path) -> Protocol:

@@ -30,11 +30,15 @@ class Unit(NamedTuple):
     model: str
     task: str
     """The task's label."""
+    seed: int | None = None
+    """If it is only the fine-tuning of this seed's networks, of which cells are made later."""
 
     @property
     def path(self) -> Path:
         """Where its files lie under a folder, without suffix; "timm/x" becomes "timm%2Fx"."""
-        return Path(files.file_name(self.model)) / files.file_name(self.task)
+        task = files.file_name(self.task)
+        of_seed = "" if self.seed is None else f"+seed-{self.seed}"  # "+" is in no name that short
+        return Path(files.file_name(self.model)) / f"{task}{of_seed}"
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,10 @@ class UnitForecast:
     encode_seconds: float | None = None
     """None: not timed."""
     probe_seconds: float = 0.0
-    """Probes and scores."""
+    """Probes and scores, and fine-tuning as far as its time is known."""
+    passes: int = 0
+    """Images that go through networks which are fine-tuned; one in training counts three times, for
+    the way back takes twice as long as the way there."""
     feature_bytes: int = 0
     result_bytes: int = 0
     problem: str | None = None
@@ -66,10 +69,16 @@ class Workload:
         self.model, self.setting = model, setting
         self.images: dict[tuple[str, str], Image] = {}
         """To be encoded, by store and digest."""
+        self._tuned: list[Image] = []
+
+    @property
+    def works(self) -> bool:
+        """Whether anything goes through the network."""
+        return bool(self.images or self._tuned)
 
     def sample(self) -> list[Image]:
         """A few of the images to be encoded, evenly from all."""
-        images = list(self.images.values())
+        images = list(self.images.values()) or self._tuned
         return images[:: max(1, len(images) // self._batch)][: self._batch]
 
     @property
@@ -86,7 +95,9 @@ class Workload:
             settle: whether to encode images where what dtype="auto" means is not known yet;
                 without, such a model counts as new.
         """
-        found = UnitForecast(*unit, self.setting.grid.count(predicts_of(unit.task, task)))
+        found = UnitForecast(
+            unit.model, unit.task, self.setting.grid.count(predicts_of(unit.task, task))
+        )
         model = self.model
         if isinstance(task, str) or isinstance(model, str):
             found.problem = task if isinstance(task, str) else str(model)
@@ -112,6 +123,10 @@ class Workload:
         found.there = len(places) - len(to_do)
         for kind in dict.fromkeys(place.kind for place in to_do):
             corrupted = [place.condition for place in to_do if place.kind == kind]
+            if kind == "images":
+                found.passes = _passes(bench, to_do, self.setting.seeds)
+                self._tuned += bench.task.train.images
+                continue
             for condition in dict.fromkeys([("none", 0), *corrupted]):
                 number = self._to_encode(bench, condition, kind)
                 found.images += number
@@ -150,10 +165,31 @@ def _probe_seconds(bench: Bench, places: Sequence[Place], seeds: int) -> float:
     seconds = CELL_SECONDS * len(places)
     for (probe, protocol), percents in stacks.items():
         known = probes.get(probe)
+        if known.reads == "images":
+            continue
         width = _width(bench.model) * _PLACES[known.reads]
         numbers = len(bench.task.train) * width * sum(percents) / 100 / 1e6
         seconds += known.seconds * numbers * seeds * known.tried(protocol)
     return seconds
+
+
+def _passes(bench: Bench, places: Sequence[Place], seeds: int) -> int:
+    """See `UnitForecast.passes`; as if no training were stopped early."""
+    task, tuned = bench.task, [(p, p.protocol.finetune) for p in places]
+    total = 0
+    trained = {
+        (place.protocol, place.at.fraction): settings
+        for place, settings in tuned
+        if settings is not None
+    }
+    for (_, fraction), settings in trained.items():
+        images = len(task.train) * fraction // 100
+        steps = math.ceil(images / settings.batch_size)
+        epochs = math.ceil(settings.max_steps / max(1, steps)) or settings.max_epochs
+        trainings = len(settings.settings) + seeds - 1
+        total += trainings * epochs * (3 * images + len(task.validation))
+        total += seeds * len(task.validation)
+    return total + seeds * len(task.test) * sum(one is not None for _, one in tuned)
 
 
 def _width(model: Model) -> int:

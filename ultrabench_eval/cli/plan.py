@@ -59,6 +59,13 @@ def _show(found: Forecast) -> None:
             )
         )
     show.table(header, rows)
+    tuned = [share for share in found.shares if share.passes]
+    if tuned and found.seconds is not None:
+        seconds = sum(share.probe_seconds for share in tuned)
+        print(
+            f"fine-tuning: roughly {_time(seconds)} of it, without early stopping (an image in "
+            "training is taken for three that are encoded)"
+        )
     if found.seconds is not None:
         print(
             f"time: about {_time(found.seconds)}, an estimate for this machine as busy as it is "

@@ -10,6 +10,7 @@ import time
 import traceback
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -39,6 +40,8 @@ def _measured(job: Job) -> Outcome:
     told = _StepsTold()
     try:
         ready = pipeline.prepare(job.request, told)
+        units = [unit._replace(seed=job.unit.seed) for unit in ready.units]
+        ready = replace(ready, units=units)
         pipeline.measure_all(ready, told, patience=files.PATIENCE)
     except loading.FOREIGN as error:
         _tell(str(error) if isinstance(error, UserError) else traceback.format_exc())

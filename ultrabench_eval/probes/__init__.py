@@ -20,6 +20,7 @@ for _name in (
     *("linear", "logistic", "ridge", "knn", "attentive"),
     *("dense", "decoder"),
     *("ridge_regression", "linear_regression"),
+    *("finetune", "finetune_masks", "finetune_numbers"),
 ):
     registry.register(_name, f"{__name__}.{_name}:PROBE")
 

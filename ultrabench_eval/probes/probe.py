@@ -24,7 +24,7 @@ class Probe:
         tried: how many settings of it are tried.
         predicts: what it gives, and so which tasks it serves (`task_types.task_type.Predicts`).
         reads: "pooled", a tensor [N, D]; "tokens", `Features` [N, T, D]; or "maps", `Features`
-            [N, D, h, w].
+            [N, D, h, w]; or "images", `finetune.PreparedImages`, for a network that is trained on.
         finer: for masks: by how many times the grid of its answers is finer than that of the map.
         seconds: of training one head (a seed with one setting) on a million numbers (training
             images x feature width) on one core of a common server, for `ubench plan`.
@@ -36,7 +36,7 @@ class Probe:
     uses: Callable[[Protocol], dict[str, Any]] = lambda protocol: {}
     tried: Callable[[Protocol], int] = lambda protocol: 1
     predicts: Literal["classes", "masks", "numbers"] = "classes"
-    reads: Literal["pooled", "tokens", "maps"] = "pooled"
+    reads: Literal["pooled", "tokens", "maps", "images"] = "pooled"
     finer: int = 1
     seconds: float = 0.1
     gives: type[Probes] = LinearProbes

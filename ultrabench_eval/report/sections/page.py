@@ -75,7 +75,7 @@ def markdown(
     parts += warnings(mains).section()
     if mixed := mixtures(cells):
         parts += ["## Not comparable\n", bullets(mixed)]
-    remarks = {f"{c.coordinates.task}: {one}": None for c in mains for one in c.remarks}
+    remarks = {f"{_about(c, one)}: {one}": None for c in mains for one in c.remarks}
     if remarks:
         parts += ["## How these are scored\n", bullets(remarks)]
     for kind, group in _by_kind(mains).items():
@@ -196,6 +196,12 @@ def _detail(cell: Cell, labels: Labels) -> list[str]:
         str(len(cell.scores[metric.name])),
         *(str(cell.images[split]) for split in SPLITS),
     ]
+
+
+def _about(cell: Cell, remark: str) -> str:
+    """What a remark is about: the task, or the model that was fine-tuned on it."""
+    at = cell.coordinates
+    return f"{at.model} on {at.task}" if remark.startswith("fine-tuned") else at.task
 
 
 def settings(protocol: Mapping[str, Any]) -> str:
