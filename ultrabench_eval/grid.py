@@ -95,7 +95,10 @@ class Grid:
         probe, one = protocol.USUAL[predicts]
         named = [name for name in self.probes if probe_zoo.get(name).predicts == predicts]
         loaded = [one for one in self.protocols if one.predicts == predicts]
-        return list(product(loaded if self.protocols else [one], named if self.probes else [probe]))
+        loaded = loaded if self.protocols else [one]
+        if self.probes:
+            return list(product(loaded, named))
+        return [(one, one.usual_probe or probe) for one in loaded]
 
     def lacks(self, predicts: Predicts) -> str:
         """Why `ways` are none, as a sentence ends; "" if there are some."""
