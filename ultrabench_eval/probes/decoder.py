@@ -85,6 +85,6 @@ PROBE = Probe(
     predicts="masks",
     reads="maps",
     finer=_FINER,
-    seconds=10.0,
+    seconds=0.5,
     gives=DecoderProbes,
 )

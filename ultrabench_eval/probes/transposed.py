@@ -111,6 +111,6 @@ PROBE = Probe(
     predicts="masks",
     reads="maps",
     finer=_STRIDE**2,
-    seconds=15.0,
+    seconds=9.0,
     gives=TransposedProbes,
 )
