@@ -110,7 +110,7 @@ def test_the_older_camus_shows_the_same_patient_in_other_pixels(real_data: Path)
     stored = np.frombuffer(raw.read_bytes(), np.uint8).reshape(778, 549)
     assert (older[1].mask.read() == stored[:, ::-1]).all()
     newer = {frame.image.name: frame for frame in camus._copy(real_data / "camus").frames}
-    for frame in older[1::2]:  # of 2CH there is no newer file
+    for frame in older[1::2]:  # 4CH, which both copies have
         same = newer[frame.image.name]
         assert frame.mask.spacing == (0.154, 0.308)
         assert frame.image.read().shape == (778, 549, 3)
