@@ -78,7 +78,8 @@ CARDS = {
 }
 
 CODES: Codes = {code: code for code in range(len(CARD.classes))}
-DATABASE = "database_nifti"
+DATABASE, OLDER = "database_nifti", "training"  # of the older release, those with masks
+SUFFIXES = {DATABASE: ".nii.gz", OLDER: ".mhd"}
 PATIENT = re.compile(r"patient\d{4}")
 PATIENTS = 500
 VIEWS = ("2CH", "4CH")
@@ -101,21 +102,29 @@ class _Copy(NamedTuple):
     """What is there of the release."""
 
     base: Path
+    database: Path
+    """Where the patients' folders lie."""
     patients: list[str]
     """Of the whole release."""
     frames: list[_Frame]
     missing: list[str]
     notes: list[str]
 
+    @property
+    def older(self) -> bool:
+        """Whether it is the release of .mhd files."""
+        return self.database.name.casefold() == OLDER
+
 
 def read(folder: Path, how: str = "published") -> Task:
     """Read CAMUS by one of `CARD.splits`: every frame of every half sequence of both views.
 
     Where a copy has no half sequences, the frames of end-diastole and end-systole (ED, ES) that it
-    has; a note says so. Masks have the spacing of their headers.
+    has; a note says so. The older release of .mhd files has never more than these. Masks have the
+    spacing of their headers.
 
     Raises:
-        UserError: release not found, or a file of it is damaged.
+        UserError: release not found, mixed with the other one, or a file of it is damaged.
     """
     copy = _copy(folder)
     return _task(folder, CARD, how, copy, [frame.mask for frame in copy.frames])
@@ -139,7 +148,8 @@ def read_ejection_fraction(folder: Path, how: str = "published") -> Task:
         UserError: see `read_quality`.
     """
     copy = _copy(folder)
-    return _task(folder, CARDS["camus-ef"], how, copy, _stated(copy, "EF", float))
+    key = "LVef" if copy.older else "EF"
+    return _task(folder, CARDS["camus-ef"], how, copy, _stated(copy, key, float))
 
 
 def _task(
@@ -161,7 +171,7 @@ def _task(
         patients = {frame.patient for frame in learnt}
         raise NotInThisCopy(
             f"Info_{learnt[0].view}.cfg is missing for {len(patients)} training and validation "
-            f"patients in {copy.base / DATABASE} (first: {learnt[0].patient}), so nothing tells "
+            f"patients in {copy.database} (first: {learnt[0].patient}), so nothing tells "
             f"the {card.target} that {card.name} has to learn; copy these files from the release"
         )
     names = [frame.image.name for frame in untold]
@@ -198,30 +208,71 @@ def _sides(folder: Path, how: str, copy: _Copy) -> dict[str, str]:
 
 
 def _copy(folder: Path) -> _Copy:
-    base = release.find(folder, DATABASE, source=f"CAMUS_public ({DATABASE}/)")
-    database = release.Folder(release.inside(base, DATABASE))
+    base, name = _found(folder)
+    suffix = SUFFIXES[name]
+    database = release.Folder(release.inside(base, name))
     patients = _patients(base, database.path)
     folders = {patient: release.Folder(database / patient) for patient in patients}
-    held = [
-        (view, kind)
-        for kind in (SEQUENCE, *PHASES)
-        for view in VIEWS
-        if any(_files(at, patient, view, kind)[0].is_file() for patient, at in folders.items())
-    ]
+
+    def there(view: str, kind: str, suffix: str) -> Iterator[Path]:
+        paths = (_files(at, who, view, kind, suffix)[0] for who, at in folders.items())
+        return (path for path in paths if path.is_file())
+
+    kinds = [(view, kind) for kind in (SEQUENCE, *PHASES) for view in VIEWS]
+    held = [one for one in kinds if any(there(*one, suffix))]
+    (other,) = set(SUFFIXES.values()) - {suffix}
+    if foreign := next((path for one in kinds for path in there(*one, other)), None):
+        raise _mixed(foreign, f"a {other} file")
     whole = any(kind == SEQUENCE for _, kind in held)
     wanted = [(view, SEQUENCE) for view in VIEWS] if whole else held
     frames: list[_Frame] = []
     missing: list[str] = []
     for patient, at in folders.items():
         for view, kind in wanted:
-            files = _files(at, patient, view, kind)
+            files = _files(at, patient, view, kind, suffix)
             if all(path.is_file() for path in files):
                 frames += _frames(patient, view, kind, *files)
             else:
                 missing.append(files[0].name)
     what = "half sequences" if whole else "frames"
     notes = release.missing_note(what, missing, len(wanted) * len(patients), "image or mask file")
-    return _Copy(base, patients, frames, missing, [*([] if whole else [_part(held)]), *notes])
+    notes = (*([] if whole else [_part(held)]), *notes)
+    if name == OLDER and frames:
+        notes = (_of_older(frames[0]), *notes)
+    return _Copy(base, database.path, patients, frames, missing, [*notes])
+
+
+def _found(folder: Path) -> tuple[Path, str]:
+    """The release at or below a folder, and what its folder of patients is called."""
+    training = release.candidates(folder, (OLDER,), depth=2)
+    older = next((base for base in training if _has_patients(release.inside(base, OLDER))), None)
+    newer = next(release.candidates(folder, (DATABASE,)), None)
+    if older and newer:
+        raise _mixed(older / OLDER, "the older release, of .mhd files")
+    if older:
+        return older, OLDER
+    return newer or release.find(folder, DATABASE, source=f"CAMUS_public ({DATABASE}/)"), DATABASE
+
+
+def _has_patients(place: Path) -> bool:
+    return place.is_dir() and any(PATIENT.fullmatch(path.name.lower()) for path in place.iterdir())
+
+
+def _mixed(place: Path, what: str) -> UserError:
+    return UserError(
+        f"{place} is {what}, beside files of the other release of CAMUS; keep one release in the "
+        "folder"
+    )
+
+
+def _of_older(frame: _Frame) -> str:
+    """What to know of the older release."""
+    rows, columns = frame.mask.spacing or (float("nan"),) * 2
+    return (
+        f"the older release of .mhd files: pixels are {columns:g} mm wide and {rows:g} mm high, so "
+        "images look stretched; distances in mm allow for it. Its patients are taken to have the "
+        "numbers of the NIfTI release; those of testing/ have no masks and are not used"
+    )
 
 
 def _part(held: Sequence[tuple[str, str]]) -> str:
@@ -234,10 +285,12 @@ def _part(held: Sequence[tuple[str, str]]) -> str:
     )
 
 
-def _files(at: release.Folder, patient: str, view: str, kind: str) -> tuple[Path, Path]:
+def _files(
+    at: release.Folder, patient: str, view: str, kind: str, suffix: str
+) -> tuple[Path, Path]:
     """Where an image (or sequence) and its masks lie, there or not."""
     stem = f"{patient}_{view}_{kind}"
-    return at / f"{stem}.nii.gz", at / f"{stem}_gt.nii.gz"
+    return at / f"{stem}{suffix}", at / f"{stem}_gt{suffix}"
 
 
 def _frames(patient: str, view: str, kind: str, image: Path, mask: Path) -> Iterator[_Frame]:

@@ -131,15 +131,15 @@ def unlisted(error: OSError) -> None:
 
 def _holds(place: Path, task: str) -> bool:
     """Whether a folder holds a task's marks, at once or deeper; of no marks, whether it may."""
-    marks = release.MARKS.get(task)
-    return marks is None or next(release.candidates(place, marks), None) is not None
+    every = [known[task] for known in (release.MARKS, release.OLDER_MARKS) if task in known]
+    return not every or any(next(release.candidates(place, one), None) for one in every)
 
 
 def _held(place: Path, entries: set[str]) -> list[str]:
     """The tasks whose marks are in a folder."""
     return [
         task
-        for task, marks in release.MARKS.items()
+        for task, marks in (*release.MARKS.items(), *release.OLDER_MARKS.items())
         if all(mark.split("/")[0].casefold() in entries for mark in marks)
         and all(release.inside(place, mark).exists() for mark in marks)
     ]

@@ -30,6 +30,8 @@ MARKS = {
     "tn5000": ("JPEGImages", "Annotations", "ImageSets/Main"),
 }
 """What a folder holds if it is a task's release; of BUTTERFLY, `tasks.recognise` knows more."""
+OLDER_MARKS = {"camus": ("training/patient0001",)}
+"""The same of an older release."""
 _MASK = "_mask"
 _IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"}
 

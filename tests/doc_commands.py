@@ -83,6 +83,8 @@ COMMANDS: dict[str, Run | Parse] = {
     "--out runs/dense": Run(
         {"--model": "mean-mask", "--task": "aul-liver", "--fractions": "100", "--seeds": "1"}
     ),
+    "ubench run --model efficientnet-lite0 --task camus --data DATA --protocol camus-vjepa,dense "
+    "--seeds 1": Run({"--model": "mean-mask", "--task": "aul-liver", "--protocol": "dense"}),
     "ubench run --model efficientnet-lite0 --task busbra-seg --data DATA --protocol wide.yaml": Run(
         {"--model": "mean-mask", "--task": "aul-liver", "--protocol": "dense"}, ("--seeds", "1")
     ),

@@ -69,3 +69,18 @@ def test_ids_stay() -> None:
         for known in (protocol.PAPER, protocol.TUNED)
         for probe in ("linear", "logistic", "ridge", "knn", "attentive")
     ] == IDS
+    dense = [protocol.DENSE.id("dense"), protocol.DENSE.id("decoder")]
+    assert dense == ["dense-395ca012", "dense-65852795"]
+    assert protocol.CAMUS_VJEPA.id("transposed") == "camus_vjepa-3c6f04e8"
+
+
+def test_a_usual_probe_of_another_kind_is_one_sentence(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("predicts: masks\nusual_probe: ridge")
+    with pytest.raises(UserError, match="usual_probe: ridge does not predict masks; fix the file"):
+        protocol.load(file)
+    file.write_text("predicts: masks\nusual_probe: rigde")
+    with pytest.raises(UserError, match="ridge"):
+        protocol.load(file)
+    file.write_text("predicts: masks\nusual_probe: decoder")
+    assert protocol.load(file).usual_probe == "decoder"

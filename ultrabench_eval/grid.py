@@ -107,11 +107,16 @@ class Grid:
         loaded = [
             one for one in self.protocols if one.predicts == predicts and one.finetune is None
         ]
+        loaded = loaded if self.protocols else [one]
         tuning = [one for one in self.protocols if one.finetune is not None]
         if not self.protocols and len(frozen) < len(named):
             tuning = [protocol.FINETUNE]
         return [
-            *product(loaded if self.protocols else [one], frozen if self.probes else [probe]),
+            *(
+                (one, name)
+                for one in loaded
+                for name in (frozen if self.probes else [one.usual_probe or probe])
+            ),
             *product(tuning, [protocol.FINE_TUNING[predicts]]),
         ]
 

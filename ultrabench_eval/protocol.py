@@ -27,6 +27,7 @@ Count = Annotated[int, _NUMBER, Field(ge=1, le=10**6)]
 _Positive = Annotated[float, _NUMBER, Field(ge=1e-12, le=1e12)]
 _NotNegative = Annotated[float, _NUMBER, Field(ge=0, le=1e12)]
 Values = Annotated[tuple[_Positive, ...], Field(min_length=1, max_length=1000)]
+Decays = Annotated[tuple[_NotNegative, ...], Field(min_length=1, max_length=1000)]
 
 
 def _own(given: Any) -> Any:
@@ -59,9 +60,7 @@ class Gradient:
 
     optimizer: Literal["adamw"] = "adamw"
     learning_rates: Values = (1e-3,)
-    weight_decays: Annotated[tuple[_NotNegative, ...], Field(min_length=1, max_length=1000)] = (
-        1e-4,
-    )
+    weight_decays: Decays = (1e-4,)
     batch_size: Count = 32
     max_epochs: Count = 150
     """Also the length of the cosine annealing of the learning rate, which ends at 0."""
@@ -159,6 +158,8 @@ class Protocol:
 
     predicts: Literal["classes", "masks", "numbers"] = "classes"
     """Which tasks it is for, by what is predicted of an image."""
+    usual_probe: str | None = None
+    """The probe where none is named; None: that of `USUAL`. Numbers do not depend on it."""
     own: Annotated[tuple[tuple[str, Any], ...], BeforeValidator(_own)] = ()
     """Settings of probes that bring some of their own (`probes.probe.Probe.settings`), by name."""
     finetune: FineTuning | None = None
@@ -206,6 +207,9 @@ TUNED = Protocol(
     ),
 )
 DENSE = Protocol(name="dense", standardize=True, predicts="masks")
+CAMUS_VJEPA = Protocol(  # whose settings are the defaults of its probe
+    name="camus_vjepa", standardize=True, predicts="masks", usual_probe="transposed"
+)
 REGRESSION = Protocol(name="regression", standardize=True, predicts="numbers")
 FINETUNE = Protocol(name="finetune", standardize=True, finetune=FineTuning())
 FINETUNE_ULTRASAM = Protocol(
@@ -229,7 +233,10 @@ probably follows. Known of it are 1024 pixels, AdamW at 1e-4, the focal loss and
 the whole network; batch size, weight decay and schedule are guesses."""
 PROTOCOLS = {
     protocol.name: protocol
-    for protocol in (PAPER, TUNED, DENSE, REGRESSION, FINETUNE, FINETUNE_ULTRASAM)
+    for protocol in (
+        *(PAPER, TUNED, DENSE, CAMUS_VJEPA, REGRESSION),
+        *(FINETUNE, FINETUNE_ULTRASAM),
+    )
 }
 USUAL = {
     "classes": ("linear", PAPER),
@@ -247,8 +254,8 @@ def load(name: str | Path) -> Protocol:
     Raises:
         UserError: unknown name, or a file with an unknown key or a value out of range.
     """
-    if str(name) in PROTOCOLS:
-        return PROTOCOLS[str(name)]
+    if (known := str(name).replace("-", "_")) in PROTOCOLS:  # camus-vjepa, as tasks are written
+        return PROTOCOLS[known]
     path = Path(name)
     if path.suffix not in (".yaml", ".yml"):
         raise UserError(
@@ -269,6 +276,12 @@ def load(name: str | Path) -> Protocol:
         raise UserError(
             f"protocol {path}: {where}: {reason[:1].lower()}{reason[1:]}; fix the file"
         ) from error
+    usual = protocol.usual_probe
+    if usual and probes.get(usual).predicts != protocol.predicts:
+        raise UserError(
+            f"protocol {path}: usual_probe: {usual} does not predict {protocol.predicts}; fix the "
+            "file"
+        )
     if protocol.name in PROTOCOLS and protocol != PROTOCOLS[protocol.name]:
         raise UserError(
             f"protocol {path} is called '{protocol.name}' as a built-in one; give it another name"

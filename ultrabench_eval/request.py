@@ -307,8 +307,8 @@ class Request:
     probe: _Words | None = _asked(
         None,
         "--probe",
-        "linear, logistic, ridge, knn, attentive; for masks dense, decoder; for numbers "
-        "ridge_regression, linear_regression; or a plugin's; default: linear, dense, "
+        "linear, logistic, ridge, knn, attentive; for masks dense, decoder, transposed; for "
+        "numbers ridge_regression, linear_regression; or a plugin's; default: linear, dense, "
         "ridge_regression.",
     )
     """Names of `probes.names()`, a list or comma-separated; None for what is usual for a task
@@ -316,11 +316,11 @@ class Request:
     protocol: _Protocols | None = _asked(
         None,
         "--protocol",
-        "paper, tuned; for masks dense; for numbers regression; or a YAML file; default: paper, "
-        "dense, regression.",
+        "paper, tuned; for masks dense, camus-vjepa; for numbers regression; or a YAML file; "
+        "default: paper, dense, regression.",
     )
-    """How probes are trained: "paper", "tuned", "dense", "regression", YAML files, or `Protocol`
-    objects; None for what is usual for a task."""
+    """How probes are trained: "paper", "tuned", "dense", "camus-vjepa", "regression", YAML files,
+    or `Protocol` objects; None for what is usual for a task."""
     fractions: _Percents = _asked(
         (100,),
         "--fractions",

@@ -75,8 +75,8 @@ def test_each_head_equals_a_plain_network_over_twenty_steps() -> None:
             assert probes.heads[at].best_epoch == best
             # Adam makes much of what rounding leaves of a gradient that is almost 0.
             torch.testing.assert_close(probes.parameters[at], kept[best], rtol=1e-4, atol=1e-4)
-            layers = decoder._layers(probes.parameters[at : at + 1], 7)
-            logits = decoder._logits(layers, vx).view_as(said[best])
+            layers = probes.form.layers(probes.parameters[at : at + 1], 7)
+            logits = probes.form.logits(layers, vx).view_as(said[best])
             torch.testing.assert_close(logits, said[best], rtol=1e-5, atol=1e-5)
             torch.testing.assert_close(
                 probes.predict(vx)[at].float(), said[best], rtol=1e-3, atol=1e-3

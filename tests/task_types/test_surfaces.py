@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
 
+from ultrabench_eval.task_types import surfaces
 from ultrabench_eval.task_types.surfaces import Outline, compared
 
 
@@ -31,6 +32,13 @@ def test_against_distance_transforms(seed: int, spacing: tuple[float, float]) ->
     f = 2 * precision * recall / (precision + recall) if precision + recall else 0
     found = compared(*(Outline(mask, spacing) for mask in masks), 0.9)
     assert found == pytest.approx((f, np.percentile(both, 95), both.mean()), abs=1e-9)
+
+
+def test_the_percentile_is_numpys_to_the_bit() -> None:
+    rng = np.random.default_rng(0)
+    for count in (*range(1, 45), 1234):
+        values = rng.random(count) * 100
+        assert surfaces._percentile(values, 0.95) == np.percentile(values, 95)
 
 
 @pytest.mark.shared

@@ -15,6 +15,7 @@ import PIL.Image
 import pytest
 
 import tasks
+from tasks import camus
 from tasks.samples.label_masks import FilledEllipse
 from tasks.splits import PUBLISHED
 from tasks.task import Task
@@ -98,6 +99,32 @@ def test_camus_here_is_ed_and_es_of_one_view_in_ultrabenchs_patients(real_data: 
         assert mask.spacing is not None
         assert 0.4 < mask.spacing[0] < 1.2
         assert mask.spacing[0] == pytest.approx(mask.spacing[1], rel=0.01)
+
+
+def test_the_older_camus_shows_the_same_patient_in_other_pixels(real_data: Path) -> None:
+    older = camus._copy(real_data / "camus_mhd").frames
+    assert [frame.image.name for frame in older] == [
+        f"patient0001_{view}_{phase}" for phase in ("ED", "ES") for view in ("2CH", "4CH")
+    ]
+    raw = real_data / "camus_mhd/training/patient0001/patient0001_4CH_ED_gt.raw"
+    stored = np.frombuffer(raw.read_bytes(), np.uint8).reshape(778, 549)
+    assert (older[1].mask.read() == stored[:, ::-1]).all()
+    newer = {frame.image.name: frame for frame in camus._copy(real_data / "camus").frames}
+    for frame in older[1::2]:  # 4CH, which both copies have
+        same = newer[frame.image.name]
+        assert frame.mask.spacing == (0.154, 0.308)
+        assert frame.image.read().shape == (778, 549, 3)
+        large, small = frame.mask.read(), same.mask.read()
+        rows, columns = (
+            ((np.arange(few) + 0.5) * many / few).astype(int)
+            for few, many in zip(small.shape, large.shape, strict=True)
+        )
+        assert (large[np.ix_(rows, columns)] == small).mean() > 0.98
+        square_mm = [
+            float(np.prod(mask.spacing or 0)) * np.count_nonzero(mask.read() == 1)
+            for mask in (frame.mask, same.mask)
+        ]
+        assert square_mm[0] == pytest.approx(square_mm[1], rel=0.02)
 
 
 def test_folds_of_camus_are_the_lists(real_data: Path) -> None:

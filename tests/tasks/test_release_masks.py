@@ -97,6 +97,83 @@ def test_camus_without_half_sequences_says_what_it_is(copy: Copy) -> None:
     assert sum(len(split) for split in task.splits.values()) == 11
 
 
+@pytest.fixture
+def older(copy: Copy) -> Path:
+    """CAMUS as its older release has it: ED and ES as .mhd with .raw, pixels half as high."""
+    root = copy("camus")
+    new = next(root.rglob("database_nifti"))
+    for path in new.glob("*/*_E[DS]*.nii.gz"):
+        image = nibabel.load(path)
+        values = np.repeat(np.asarray(image.dataobj), 2, axis=1)  # type: ignore[attr-defined]
+        wide = image.header.get_zooms()[0]  # type: ignore[attr-defined]
+        file = root / "camus/training" / path.parent.name / path.name.replace(".nii.gz", ".mhd")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.with_suffix(".raw").write_bytes(values.tobytes(order="F"))
+        file.write_text(
+            f"ObjectType = Image\nNDims = 3\nElementSpacing = {wide} {wide / 2} 1.54\n"
+            f"DimSize = {values.shape[0]}  {values.shape[1]}    1\nElementType = MET_UCHAR\n"
+            f"ElementDataFile = {file.stem}.raw\n"
+        )
+    for path in new.glob("*/Info*"):
+        told = path.read_text().replace("EF:", "LVef:")
+        (root / "camus/training" / path.parent.name / path.name).write_text(told)
+    shutil.copytree(new.with_name("database_split"), root / "camus/database_split")
+    return root
+
+
+def test_the_older_release_of_camus_is_the_same_with_other_pixels(older: Path) -> None:
+    with pytest.raises(UserError, match=r"training is the older release, .* keep one release in"):
+        tasks.load("camus", older)
+    newer = next(older.rglob("CAMUS_public"))
+    newer.rename(older / "newer")
+    for path in older.rglob("newer/**/*half_sequence*"):
+        path.unlink()
+    task = tasks.load("camus@rule", older)
+    assert "it is ED and ES of 2CH and 4CH instead of every frame" in task.notes[1]
+    assert "images look stretched; distances in mm allow for it" in task.notes[0]
+    assert task.missing == ()
+    ef = tasks.load("camus-ef@rule", older)
+    assert np.asarray(ef.train.targets).min() > 10
+    shutil.rmtree(older / "camus")
+    (older / "camus").mkdir()
+    (older / "newer").rename(older / "camus/CAMUS_public")
+    same = tasks.load("camus@rule", older)
+    expected = {name: [image.name for image in split.images] for name, split in same.splits.items()}
+    found = {name: [image.name for image in split.images] for name, split in task.splits.items()}
+    assert found == expected
+
+
+def test_pixels_of_the_older_release_are_not_square(older: Path) -> None:
+    newer = next(older.rglob("CAMUS_public"))
+    newer.rename(older / "newer")
+    task = tasks.load("camus@rule", older)
+    image, mask = task.test.images[0], task.test.masks[0]
+    patient = image.name.split("_")[0]
+    path = older / "newer/database_nifti" / patient / f"{image.name}_gt.nii.gz"
+    stored = nibabel.load(path)
+    turned = np.rot90(np.asarray(stored.dataobj), axes=(1, 0))  # type: ignore[attr-defined]
+    assert (mask.read()[::2] == turned).all()
+    assert (mask.read()[1::2] == turned).all()
+    wide = stored.header.get_zooms()[0]  # type: ignore[attr-defined]
+    assert mask.spacing == pytest.approx((wide / 2, wide))
+
+
+def test_an_older_release_that_is_cut_short_is_one_sentence(older: Path) -> None:
+    newer = next(older.rglob("CAMUS_public"))
+    newer.rename(older / "newer")
+    folder = older / "camus/training/patient0002"
+    (folder / "patient0002_4CH_ES_gt.mhd").unlink()
+    task = tasks.load("camus@rule", older)
+    assert task.missing == ("patient0002_4CH_ES.mhd",)
+    (folder / "patient0002_4CH_ED.raw").unlink()
+    with pytest.raises(UserError, match=r"its data file patient0002_4CH_ED.raw is missing"):
+        tasks.load("camus@rule", older)
+    shutil.copy(older / "newer/database_nifti/patient0001/patient0001_2CH_ED.nii.gz", folder)
+    (folder / "patient0001_2CH_ED.nii.gz").rename(folder / "patient0002_2CH_ED.nii.gz")
+    with pytest.raises(UserError, match=r"_2CH_ED.nii.gz is a .nii.gz file, beside files of the"):
+        tasks.load("camus@rule", older)
+
+
 def test_ways_to_split_camus(copy: Copy) -> None:
     root = copy("camus")
     lists = next(root.rglob("database_split"))

@@ -18,7 +18,7 @@ registry: Registry[Probe] = Registry(
 )
 for _name in (
     *("linear", "logistic", "ridge", "knn", "attentive"),
-    *("dense", "decoder"),
+    *("dense", "decoder", "transposed"),
     *("ridge_regression", "linear_regression"),
     *("finetune", "finetune_masks", "finetune_numbers"),
 ):

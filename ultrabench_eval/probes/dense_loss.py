@@ -10,7 +10,8 @@ probabilities q, and sums over all places of all images of a batch:
     Dice of c      = (2 sum(q t) + e) / (sum(q w) + sum(t) + e)
     loss           = cross-entropy + 1 - mean over c > 0 of the Dice of c
 
-e is `SMOOTHING`. A class that no image of the batch has adds all but a constant.
+e is `SMOOTHING`. A class that no image of the batch has adds all but a constant. Without Dice, the
+loss is the cross-entropy.
 """
 
 from __future__ import annotations
@@ -21,17 +22,20 @@ from torch import Tensor
 SMOOTHING = 1e-5  # places
 
 
-def slope(logits: Tensor, target: Tensor) -> Tensor:
+def slope(logits: Tensor, target: Tensor, with_dice: bool = True) -> Tensor:
     """Gradient of a batch's loss by its logits, written out: [B, S, C, P].
 
     Args:
         logits: [B, S, C, P].
         target: t, [B, C, P].
+        with_dice: else of the cross-entropy.
     """
     weight = target.sum(1)[:, None, None]  # [B, 1, 1, P]
     target = target.unsqueeze(1)
     likely = logits.softmax(2)
     weighted = likely * weight
+    if not with_dice:
+        return weighted.sub_(target).div_(weight.sum())
     overlap, union = _dice_sums(likely, weighted, target)
     share = 1 / max(1, logits.shape[2] - 1)
     of_target, of_weight = share * 2 / union, share * overlap / union.square()
@@ -59,9 +63,11 @@ class LossOfMany:
     Args:
         settings: S.
         classes: C.
+        with_dice: else the cross-entropy.
     """
 
-    def __init__(self, settings: int, classes: int) -> None:
+    def __init__(self, settings: int, classes: int, with_dice: bool = True) -> None:
+        self._with_dice = with_dice
         self._cross = torch.zeros(settings, dtype=torch.float64)
         self._weight = torch.zeros((), dtype=torch.float64)
         self._overlap = torch.zeros(settings, classes, dtype=torch.float64)
@@ -81,5 +87,8 @@ class LossOfMany:
 
     def value(self) -> Tensor:
         """Of each setting, float64 [S]."""
+        cross = self._cross / self._weight
+        if not self._with_dice:
+            return cross
         dice = (2 * self._overlap + SMOOTHING) / (self._union + SMOOTHING)
-        return self._cross / self._weight + 1 - dice[:, 1:].mean(1)
+        return cross + 1 - dice[:, 1:].mean(1)

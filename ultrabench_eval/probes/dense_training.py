@@ -55,6 +55,9 @@ class MapNetworks(ABC):
     Their parameters are rows of a matrix [S, K].
     """
 
+    dice: bool = True
+    """Whether soft Dice is a part of their loss."""
+
     @abstractmethod
     def start(self, seed: int) -> Tensor:
         """A network's first parameters, float32 [K]."""
@@ -200,7 +203,7 @@ def _train(
                 **ADAM,
             )
         now = held * rates
-        loss = dense_loss.LossOfMany(len(pairs), training.target.shape[1])
+        loss = dense_loss.LossOfMany(len(pairs), training.target.shape[1], networks.dice)
         for rows in torch.split(stream.validation_rows, _BLOCK):
             x = validation.read(rows, into).sub_(mean)
             with torch.no_grad():

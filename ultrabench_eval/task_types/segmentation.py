@@ -11,7 +11,7 @@ probability of background is low enough. The threshold of each seed is chosen on
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -233,7 +233,9 @@ def chosen_threshold(logits: np.ndarray, truth: GridMasks) -> float:
 
     def of_image(place: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         mask, extent = truth.read(place, classes)
-        odds, likeliest = _odds(upsampled(_above_background(logits[place]), mask.shape, extent))
+        above = upsampled(_above_background(logits[place]), mask.shape, extent)
+        top, likeliest = _likeliest(above)
+        odds = _odds(above, top)
         counted = mask != IGNORED
         passed, likeliest, codes = (
             one[counted] for one in (np.searchsorted(bounds, odds), likeliest, mask)
@@ -241,8 +243,8 @@ def chosen_threshold(logits: np.ndarray, truth: GridMasks) -> float:
         cell = (passed * structures + likeliest - 1) * 2 + (codes == likeliest)
         size = (len(bounds) + 1) * structures * 2
         counts = np.bincount(cell, minlength=size).reshape(-1, structures, 2)
-        above = counts[:0:-1].cumsum(0)[::-1]  # pixels that pass each threshold: [T, F, 2]
-        return _areas(mask, structures), above.sum(-1), above[..., 1]
+        passing = counts[:0:-1].cumsum(0)[::-1]  # pixels that pass each threshold: [T, F, 2]
+        return _areas(mask, structures), passing.sum(-1), passing[..., 1]
 
     found = _each(of_image, len(truth))
     truths, called, both = (np.stack(parts) for parts in zip(*found, strict=True))
@@ -356,8 +358,10 @@ def _of_image(
     structures, codes = classes - 1, range(1, classes)
     spacing: Spacing = (truth.masks[place].spacing if in_mm else None) or (1.0, 1.0)
     tolerance = TOLERANCE * float(np.hypot(*(np.array(mask.shape) * spacing)))
-    outline = {code: Outline(mask == code, spacing) for code in codes if (mask == code).any()}
+    right = {code: mask == code for code in codes}
+    outline = {code: Outline(here, spacing) for code, here in right.items() if here.any()}
     ignored = mask == IGNORED
+    some_ignored = ignored.any()
     called = np.zeros((len(_RULES), len(logits), structures), np.int64)
     both = np.zeros_like(called)
     outlines = np.full((len(logits), structures, 3), np.nan)
@@ -366,29 +370,35 @@ def _of_image(
         for code in codes:
             mine = chosen == code
             called[_RULES.index(rule), seed, code - 1] = np.count_nonzero(mine)
-            both[_RULES.index(rule), seed, code - 1] = np.count_nonzero(mine & (mask == code))
+            both[_RULES.index(rule), seed, code - 1] = np.count_nonzero(mine & right[code])
             if rule == decision and code in outline and mine.any():
                 own = Outline(mine, spacing)
                 outlines[seed, code - 1] = compared(own, outline[code], tolerance)
 
-    def decided(above: np.ndarray, limit: float | None) -> np.ndarray:
-        codes = _called(upsampled(above, mask.shape, extent), limit)
-        codes[ignored] = 0
-        return codes
+    def decided(above: np.ndarray, *limits: float | None) -> list[np.ndarray]:
+        """The codes by each limit."""
+        found = _called(upsampled(above, mask.shape, extent), limits)
+        if some_ignored:
+            for codes in found:
+                codes[ignored] = 0
+        return found
 
     for seed, limit in enumerate(bounds):
         above = _above_background(logits[seed])
-        count("argmax", seed, decided(above, None))
-        if limit is not None:
-            count("threshold", seed, decided(above, limit))
-        chosen = limit if decision == "threshold" else None
-        count("14", seed, decided(coarsened(above, COMMON, extent), chosen))
+        limits = (None,) if limit is None else (None, limit)
+        for rule, chosen in zip(_RULES, decided(above, *limits), strict=False):
+            count(rule, seed, chosen)
+        (chosen,) = decided(
+            coarsened(above, COMMON, extent), limit if decision == "threshold" else None
+        )
+        count("14", seed, chosen)
     for rule, side in (("ceiling", None), ("ceiling_14", COMMON)):
         grid = tuple(min(side or n, n) for n in logits.shape[-2:])
         held = shares(mask, classes, (grid[0], grid[1]), extent)
         total = held.sum(0)
         known = np.divide(held, total, out=np.zeros_like(held), where=total > 0)
-        count(rule, slice(None), decided(_above_background(known), None))
+        (chosen,) = decided(_above_background(known), None)
+        count(rule, slice(None), chosen)
     return _areas(mask, structures), called, both, outlines
 
 
@@ -402,24 +412,30 @@ def _above_background(logits: np.ndarray) -> np.ndarray:
     return above
 
 
-def _odds(above: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Log odds of any structure float32 [H, W], and the code of the likeliest one, uint8 [H, W]."""
+def _odds(above: np.ndarray, top: np.ndarray) -> np.ndarray:
+    """Log odds of any structure, float32 [H, W]; `top` is the highest of `above`."""
     if len(above) == 1:
-        return above[0], np.ones(above.shape[1:], np.uint8)
-    top = above.max(0)
-    odds = np.asarray(top + np.log(np.exp(above - top).sum(0)))
-    return odds, (above.argmax(0) + 1).astype(np.uint8)
+        return top
+    return np.asarray(top + np.log(np.exp(above - top).sum(0)))
 
 
-def _called(above: np.ndarray, limit: float | None) -> np.ndarray:
-    """The class of each pixel, uint8 [H, W]; by argmax without a limit to the log odds."""
-    if limit is None:
-        passed = above.max(0) > 0
-        likeliest = 1 if len(above) == 1 else (above.argmax(0) + 1).astype(np.uint8)
-    else:
-        odds, likeliest = _odds(above)
-        passed = odds > limit
-    return np.asarray(passed * likeliest, np.uint8)
+def _likeliest(above: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The highest of each pixel [H, W], and its code, uint8 [H, W]; of equal ones the first.
+
+    One structure after the other, which takes a fraction of the time of numpy's `argmax`.
+    """
+    top, codes = above[0].copy(), np.ones(above.shape[1:], np.uint8)
+    for code, other in enumerate(above[1:], 2):
+        np.copyto(codes, code, where=other > top)
+        np.maximum(top, other, out=top)
+    return top, codes
+
+
+def _called(above: np.ndarray, limits: Sequence[float | None]) -> list[np.ndarray]:
+    """The class of each pixel, uint8 [H, W], by each limit to the log odds; by argmax without."""
+    top, codes = _likeliest(above)
+    passed = [top > 0 if limit is None else _odds(above, top) > limit for limit in limits]
+    return [one.view(np.uint8) * codes for one in passed]
 
 
 def called(logits: np.ndarray, size: Size, extent: Extent) -> np.ndarray:
@@ -430,7 +446,7 @@ def called(logits: np.ndarray, size: Size, extent: Extent) -> np.ndarray:
         size: H and W.
         extent: see `GridMasks`.
     """
-    return _called(upsampled(_above_background(logits), size, extent), None)
+    return _called(upsampled(_above_background(logits), size, extent), [None])[0]
 
 
 def _areas(mask: np.ndarray, structures: int) -> np.ndarray:
