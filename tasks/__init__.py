@@ -177,6 +177,7 @@ def describe(name: str) -> dict[str, Any]:
 
     known = {**dataclasses.asdict(card(name)), "dataset": home(name)}
     del known["licence_kind"]  # for programs; `licence` tells a person
+    del known["transfer"]  # of tasks without a reader of their own
     if known["rule"] is not None:
         known["rule"] = known["rule"]._asdict()
     return {

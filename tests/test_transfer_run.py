@@ -143,7 +143,7 @@ def test_scores_by_device(out: Path) -> None:
     assert mine.loc["old"].value == pytest.approx(100 * score, abs=1e-3)
 
 
-def test_a_second_run_does_nothing_again_and_workers_get_the_same(root: Path, out: Path) -> None:
+def test_a_second_run_does_nothing_again(root: Path, out: Path) -> None:
     before = {path: path.read_bytes() for path in (out / "cells").rglob("*.safetensors")}
     stages: list[str] = []
     again = {"identifiers": True, "subgroups": "device", "fractions": "50,100"}
