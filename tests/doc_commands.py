@@ -88,6 +88,10 @@ COMMANDS: dict[str, Run | Parse] = {
     "ubench run --model efficientnet-lite0 --task busbra-seg --data DATA --protocol wide.yaml": Run(
         {"--model": "mean-mask", "--task": "aul-liver", "--protocol": "dense"}, ("--seeds", "1")
     ),
+    "ubench plan --model efficientnet-lite0,usrc-jepa-nano --task aul --protocol paper,finetune "
+    "--data DATA": Run({"--model": "pixels,mae-nano"}),
+    "ubench run --model efficientnet-lite0,usrc-jepa-nano --task aul --protocol paper,finetune "
+    "--data DATA --out runs/both": Parse("trains networks; test_finetune runs the like"),
     "ubench run --model efficientnet-lite0 --task my_masks.csv": Run(
         {"--model": "pixel-grid"}, ("--seeds", "1")
     ),

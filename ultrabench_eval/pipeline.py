@@ -57,8 +57,8 @@ class Step:
     """In "audit", "units" and "wait": what is done, in words; in "note" what to tell."""
     task: str = ""
     done: int = 0
-    """Of `total`: images in "encode", "tune", "audit" and "phantom", units that workers have finished in
-    "units", cells in the last three."""
+    """Of `total`: images in "encode", "tune", "audit" and "phantom", units that workers have
+    finished in "units", cells in the last three."""
     total: int = 0
     new: int = 0
     """Images encoded since the last step."""

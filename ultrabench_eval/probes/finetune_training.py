@@ -185,7 +185,7 @@ class TunedNetwork(nn.Module):
 
     def state(self) -> dict[str, Tensor]:
         """All that training changes, by name."""
-        found = {name: p for name, p in self.named_parameters() if p.requires_grad}
+        found: dict[str, Tensor] = {n: p for n, p in self.named_parameters() if p.requires_grad}
         if not self.settings.freeze_norm:
             found |= dict(self.named_buffers())
         return {name: one.detach() for name, one in found.items()}
@@ -270,14 +270,18 @@ class AdamW:
                     self.state |= {f"second.{name}": torch.zeros_like(one)}
                     self.state |= {f"step.{name}": torch.zeros((), device=one.device)}
             if names:
-                held = [
+                first, second, steps = (
                     [self.state[f"{k}.{n}"] for n in names] for k in ("first", "second", "step")
-                ]
-                own = [self._parameters[name] for name in names]
+                )
+                own: list[Tensor] = [self._parameters[name] for name in names]
+                slopes = [p.grad for p in own if p.grad is not None]
                 with torch.no_grad():
                     adamw(
-                        *(own, [p.grad for p in own], *held[:2], [], held[2]),
-                        **{"fused": True, "lr": rate * part, "weight_decay": decay, **ADAM},
+                        *(own, slopes, first, second, [], steps),
+                        fused=True,
+                        lr=rate * part,
+                        weight_decay=decay,
+                        **ADAM,
                     )
 
 
@@ -302,7 +306,10 @@ def _add_lora(trunk: Unfrozen, rank: int) -> None:
             "its last blocks (`scope` in the protocol)"
         )
     try:
-        from peft import LoraConfig, inject_adapter_in_model
+        from peft import (  # type: ignore[import-not-found]
+            LoraConfig,
+            inject_adapter_in_model,
+        )
     except ModuleNotFoundError as error:
         raise UserError(
             "fine-tuning by LoRA needs the package peft, which is not installed: "

@@ -6,10 +6,11 @@ H is the number of heads, D the feature width, N of images.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
-from ultrabench_eval.probes.heads import ProbeData, Probes, Scaler, Stream
+from ultrabench_eval.probes.heads import DataOf, Probes, Scaler, Stream
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class NumberProbes(Probes):
         return (self.weight @ x.to(self.weight).mT + self.bias.unsqueeze(1)).cpu()
 
 
-def target_scaler(data: ProbeData, stream: Stream) -> Scaler:
+def target_scaler(data: DataOf[Any], stream: Stream) -> Scaler:
     """Mean [1] and deviation [1] of the targets that a stream is trained on, in float64.
 
     Nothing of validation or test is in it. Losses are in these deviations, squared: 1 is what the
