@@ -478,7 +478,13 @@ def drawn(
 ) -> list[Tried]:
     """So many files, families in turn and each with one world after the other."""
     return [
-        attempt(worlds[(n + n // len(families)) % len(worlds)], families[n % len(families)], n, cache, **how)
+        attempt(
+            worlds[(n + n // len(families)) % len(worlds)],
+            families[n % len(families)],
+            n,
+            cache,
+            **how,
+        )
         for n in range(count)
     ]
 
