@@ -476,9 +476,15 @@ def attempt(world: World, fault: Fault, seed: int, cache: Path, *, at_hand: bool
 def drawn(
     worlds: Sequence[World], families: Sequence[Fault], count: int, cache: Path, **how: bool
 ) -> list[Tried]:
-    """So many files, families and worlds in turn."""
+    """So many files, families in turn and each with one world after the other."""
     return [
-        attempt(worlds[n % len(worlds)], families[n % len(families)], n, cache, **how)
+        attempt(
+            worlds[(n + n // len(families)) % len(worlds)],
+            families[n % len(families)],
+            n,
+            cache,
+            **how,
+        )
         for n in range(count)
     ]
 
