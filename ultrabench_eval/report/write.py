@@ -15,7 +15,7 @@ from ultrabench_eval.cells import Cells
 from ultrabench_eval.core.errors import UserError, did_you_mean
 from ultrabench_eval.report import html
 from ultrabench_eval.report.drawings import figures
-from ultrabench_eval.report.results import degenerate, kept, standing
+from ultrabench_eval.report.results import about, degenerate, kept, standing
 from ultrabench_eval.report.results.degenerate import Finding
 from ultrabench_eval.report.results.entries import (
     HOLE,
@@ -86,7 +86,8 @@ def write(
     if reference is not None and reference not in models:
         hint = did_you_mean(reference, sorted(models))
         raise UserError(f"the reference '{reference}' has no results in {cells.out}{hint}")
-    key = kept.key(entries, unsure, timed, pictures=pictures is not None, reference=reference)
+    parts = [*unsure, str(about.about(cells, entries))]
+    key = kept.key(entries, parts, timed, pictures=pictures is not None, reference=reference)
     # With pictures always: the data root may hold others than before.
     if pictures is None and kept.holds(out, key):
         return frame(entries, kept.findings(out))

@@ -1,45 +1,18 @@
-"""Drawings inside the HTML page: the run's figures as inline SVG, and score against cost.
-
-Several SVGs share one document there, so their ids are made different; what only a file needs is
-taken off.
-"""
+"""Figures of the HTML page: those of the run, and score against cost."""
 
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import PurePosixPath
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from ultrabench_eval.metrics import Metric
-from ultrabench_eval.report.results.entries import Probing
+from ultrabench_eval.report.results.entries import Probing, printed
 from ultrabench_eval.report.tables.board import Board, BoardRow
-
-_UNUSED = re.compile(r"<!--.*?-->|<metadata>.*?</metadata>", re.DOTALL)
-_TAG = re.compile(r"<[^>]+>")
-_ID = re.compile(r"""(\bid="|href="#|url\(#)""")
-_NAMESPACE = re.compile(r"""\s+xmlns(?::\w+)?="[^"]*"|\bxlink:(?=href=)""")
-_SIZE = re.compile(r'(?<=\s)(width|height)="([\d.]+)pt"\s*')
-_PATH = re.compile(r'(?<=\sd=")[^"]+')
-_DECIMALS = re.compile(r"(\d+\.\d{2})\d+")
-_PIXELS = 4 / 3  # a point
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """A figure of the run."""
-
-    name: str
-    """Of its file, without suffix: "corruption_paper"."""
-    svg: Markup
-    """With a description for those who do not see it."""
-    probing: Probing | None
-    """The only one that it shows; None if there are several or it cannot be told."""
-
 
 _WORDS = {
     "fewshot": "Curves of {} against the part of the training images, a panel a task",
@@ -48,11 +21,12 @@ _WORDS = {
     "ranks": "Mean ranks of the models on one axis; bars join models that are not told apart",
 }
 KINDS = tuple(_WORDS)
+Part = dict[str, Any]
 
 
 def drawings(
     files: Mapping[str, bytes], probings: Iterable[Probing], scores: str
-) -> dict[str, list[Drawing]]:
+) -> dict[str, list[Part]]:
     """The SVG files of a run by kind (all of `KINDS`, and "" for others), in their order.
 
     Args:
@@ -61,67 +35,26 @@ def drawings(
         probings: all of the folder.
         scores: titles of what is drawn.
     """
-    found: dict[str, list[Drawing]] = {kind: [] for kind in (*KINDS, "")}
-    ends = {f"-{one.in_files}": one for one in probings}
+    found: dict[str, list[Part]] = {kind: [] for kind in (*KINDS, "")}
+    ends = {f"-{one.in_files}": str(one) for one in probings}
     for name, data in files.items():
         path = PurePosixPath(name)
         if path.suffix == ".svg":
             kind = next((kind for kind in KINDS if path.stem.startswith(kind)), "")
             shown = _WORDS.get(kind, "Figure").format(scores)
             words = f"{shown} ({path.stem}); the tables have the numbers"
-            svg = inline(data.decode(), f"f{sum(map(len, found.values()))}", words)
-            probing = next((one for end, one in ends.items() if path.stem.endswith(end)), None)
-            found[kind].append(Drawing(path.stem, svg, probing))
+            part = {"svg": data.decode(), "alt": words}
+            of = next((one for end, one in ends.items() if path.stem.endswith(end)), None)
+            found[kind].append(part | ({"probing": of} if of else {}))
     return found
-
-
-def inline(svg: str, prefix: str, words: str) -> Markup:
-    """An SVG file as part of a page.
-
-    Args:
-        svg: content of a file of ours.
-        prefix: put before every id.
-        words: what the drawing shows.
-    """
-    svg = _UNUSED.sub("", svg[svg.index("<svg") :])
-    sizes = {side: float(points) for side, points in _SIZE.findall(_TAG.match(svg)[0])}  # type: ignore[index]
-    head = Markup('<svg role="img" aria-label="{}" style="--width:{:.0f}px" ').format(
-        words, sizes["width"] * _PIXELS
-    )
-    svg = head + Markup(_SIZE.sub("", svg, count=2).removeprefix("<svg "))
-    return Markup(_TAG.sub(lambda tag: _own(tag[0], prefix), svg).strip())
-
-
-def _own(tag: str, prefix: str) -> str:
-    """A tag with ids of its own, without namespaces, and with paths to a hundredth of a point."""
-    tag = _ID.sub(rf"\1{prefix}-", _NAMESPACE.sub("", tag))
-    return _PATH.sub(lambda path: _DECIMALS.sub(r"\1", " ".join(path[0].split())), tag)
 
 
 # ---- score against cost -------------------------------------------------------------------------
 
-WIDTH, HEIGHT = 420, 280
-_LEFT, _RIGHT, _TOP, _BOTTOM = 44, 410, 12, 232
+WIDTH = 640
+_LEFT, _RIGHT, _TOP, _NAMES = 48, 400, 14, 430
+_LINE = 15  # pixels of a name: names take a column of their own, so that none covers another
 _ROOM_FOR_ZERO = 60  # a logarithmic axis has no zero: models without parameters stand apart
-
-
-@dataclass(frozen=True)
-class Point:
-    """A model in the chart; its number stands in the point."""
-
-    number: int
-    row: BoardRow
-    score: str
-    x: float
-    y: float
-
-
-@dataclass(frozen=True)
-class Tick:
-    """A mark of an axis."""
-
-    at: float
-    text: str
 
 
 class Measure(NamedTuple):
@@ -129,102 +62,172 @@ class Measure(NamedTuple):
 
     title: str
     column: str
-    """Head of the table beside the chart."""
+    """Of the table of scores."""
     of: Callable[[BoardRow], float | None]
-    text: Callable[[BoardRow], str]
-    """Of a model whose number is known."""
 
 
 PARAMETERS = Measure(
     "parameters of the encoder",
     "parameters",
     lambda row: row.parameters,
-    lambda row: f"{row.parameters:,}",
 )
 SPEED = Measure(
-    "images a second (to the right is cheaper)",
+    "images per second (to the right is cheaper)",
     "images/s",
     lambda row: row.speed.images_per_second if row.speed else None,
-    lambda row: row.speed.text if row.speed else "",
 )
 
 
-@dataclass(frozen=True)
-class Cost:
-    """Mean score against what an encoder costs, drawn in a box of `WIDTH` x `HEIGHT`."""
+class Point(NamedTuple):
+    """A model in the chart, in pixels."""
 
-    board: Board
-    measure: Measure
-    points: tuple[Point, ...]
-    """In the order of the board."""
-    x_ticks: tuple[Tick, ...]
-    y_ticks: tuple[Tick, ...]
-    missing: tuple[str, ...]
-    """Models that lack a mean or this number."""
-
-    @property
-    def where(self) -> str:
-        """Device and versions of a measured cost."""
-        places = (point.row.speed.where for point in self.points if point.row.speed)
-        return "; ".join(dict.fromkeys(places)) if self.measure is SPEED else ""
+    row: BoardRow
+    x: float
+    y: float
+    name_y: float
+    """Where its name stands, in a column beside the chart."""
 
 
-def costs(board: Board) -> list[Cost]:
-    """The charts of a board: those that have at least two models, and one that costs something."""
-    return [chart for measure in (PARAMETERS, SPEED) if (chart := cost(board, measure))]
+class Tick(NamedTuple):
+    """A mark of an axis."""
+
+    at: float
+    text: str
 
 
-def cost(board: Board, measure: Measure) -> Cost | None:
+class Chart(NamedTuple):
+    """Mean score against what an encoder costs."""
+
+    points: list[Point]
+    x_ticks: list[Tick]
+    y_ticks: list[Tick]
+    height: int
+
+
+def costs(board: Board) -> list[Part]:
+    """The charts of a board: parts of the page."""
+    parts = []
+    for measure in (PARAMETERS, SPEED):
+        if chart := cost(board, measure):
+            parts += _parts(board, measure, chart)
+    return parts
+
+
+def _parts(board: Board, measure: Measure, chart: Chart) -> list[Part]:
+    told = {point.row.model for point in chart.points}
+    speeds = [point.row.speed.where for point in chart.points if point.row.speed]
+    notes = [f"Measured on: {'; '.join(dict.fromkeys(speeds))}."] if measure is SPEED else []
+    if lacking := [row.model for row in board.rows if row.model not in told]:
+        notes.append(
+            f"Not drawn, because a score or the number of {measure.column} is missing: "
+            f"{', '.join(lacking)}."
+        )
+    title = f"{board.mean or board.tasks[0].name} and {measure.column}: {board.probing}"
+    part = {"svg": draw(chart, board.metric, measure), "alt": f"Scatter plot, {title}"}
+    return [part | {"title": title, "notes": notes, "probing": str(board.probing)}]
+
+
+def cost(board: Board, measure: Measure) -> Chart | None:
     """A chart; None without a mean, without two models to draw, or if none costs anything."""
     if len(board.tasks) > 1 and not board.mean:
         return None
-    rows = [(row, row.scores[-1].value) for row in board.rows]
     drawn = [
-        (row, value) for row, value in rows if value is not None and measure.of(row) is not None
+        (row, value, size)
+        for row in board.rows
+        if (value := row.scores[-1].value) is not None and (size := measure.of(row)) is not None
     ]
-    missing = tuple(row.model for row, value in rows if value is None or measure.of(row) is None)
-    sizes = [measure.of(row) or 0 for row, _ in drawn]
-    positive = [math.log10(size) for size in sizes if size > 0]
+    positive = [math.log10(size) for _, _, size in drawn if size > 0]
     if len(drawn) < 2 or not positive:
         return None
     first = math.floor(min(positive))
     last = max(math.ceil(max(positive)), first + 1)
-    start = _LEFT + (_ROOM_FOR_ZERO if 0 in sizes else 0)
+    zero = len(positive) < len(drawn)
+    start = _LEFT + (_ROOM_FOR_ZERO if zero else 0)
+    bottom = max(250, _TOP + _LINE * len(drawn))
+    low, high, step = round_range([value for _, value, _ in drawn], board.metric)
 
     def x_of(size: float) -> float:
         if size == 0:
             return _LEFT + _ROOM_FOR_ZERO / 3
         return start + 10 + (math.log10(size) - first) / (last - first) * (_RIGHT - start - 20)
 
-    low, high, step = _round_range([value for _, value in drawn], board.metric)
-
     def y_of(score: float) -> float:
-        return _BOTTOM - (score - low) / (high - low) * (_BOTTOM - _TOP)
+        return bottom - (score - low) / (high - low) * (bottom - _TOP)
 
     x_ticks = [Tick(x_of(10.0**power), _count(10.0**power)) for power in range(first, last + 1)]
-    if 0 in sizes:
+    if zero:
         x_ticks.insert(0, Tick(x_of(0), "none"))
     steps = range(round((high - low) / step) + 1)
-    return Cost(
-        board,
-        measure,
-        tuple(
-            Point(
-                place,
-                row,
-                f"{value:.{board.metric.places}f}",
-                x_of(measure.of(row) or 0),
-                y_of(value),
+    heights = [y_of(value) for _, value, _ in drawn]
+    return Chart(
+        [
+            Point(row, x_of(size), y, name_y)
+            for (row, _, size), y, name_y in zip(
+                drawn, heights, spread(heights, _LINE, bottom), strict=True
             )
-            for place, (row, value) in enumerate(drawn, 1)
-        ),
-        tuple(x_ticks),
-        tuple(Tick(y_of(low + k * step), f"{low + k * step:g}") for k in steps),
-        missing,
+        ],
+        x_ticks,
+        [Tick(y_of(low + k * step), f"{low + k * step:g}") for k in steps],
+        bottom,
     )
 
 
-def _round_range(values: Sequence[float], metric: Metric) -> tuple[float, float, float]:
+def spread(wanted: Sequence[float], gap: float, most: float) -> list[float]:
+    """Places near those that are wanted, `gap` apart or more and none above `most`, in the same
+    order; there must be room for them."""
+    order = sorted(range(len(wanted)), key=lambda n: wanted[n])
+    found = [*wanted]
+    for before, n in pairwise(order):
+        found[n] = max(found[n], found[before] + gap)
+    ceiling = most
+    for n in reversed(order):
+        found[n] = min(found[n], ceiling)
+        ceiling = found[n] - gap
+    return found
+
+
+def draw(chart: Chart, metric: Metric, measure: Measure) -> str:
+    """A chart as SVG: controls are hollow, a thin line leads from each point to its name."""
+    bottom, parts = chart.height, []
+
+    def line(x1: float, y1: float, x2: float, y2: float, colour: str) -> None:
+        ends = f"M{x1:.1f} {y1:.1f}L{x2:.1f} {y2:.1f}"
+        parts.append(f'<path d="{ends}" stroke="{colour}" fill="none"/>')
+
+    def text(x: float, y: float, words: str, anchor: str = "middle", turned: str = "") -> None:
+        where = f'x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{turned}'
+        parts.append(f"<text {where}>{escape(words)}</text>")
+
+    for tick in chart.y_ticks:
+        line(_LEFT, tick.at, _RIGHT, tick.at, "#dddddd")
+        text(_LEFT - 6, tick.at + 4, tick.text, "end")
+    for tick in chart.x_ticks:
+        line(tick.at, bottom, tick.at, bottom + 5, "#666666")
+        text(tick.at, bottom + 18, tick.text)
+    line(_LEFT, bottom, _RIGHT, bottom, "#666666")
+    text((_LEFT + _RIGHT) / 2, bottom + 38, measure.title)
+    axis, middle = f"mean {metric.on_axis}{metric.direction}", (bottom + _TOP) / 2
+    text(11, middle, axis, turned=f' transform="rotate(-90 11 {middle:.1f})"')
+    for point in chart.points:
+        line(point.x, point.y, _NAMES - 4, point.name_y, "#bbbbbb")
+    for point in chart.points:
+        fill = "#ffffff" if point.row.floor else "#0a5a94"
+        where = f'cx="{point.x:.1f}" cy="{point.y:.1f}" r="4.5"'
+        parts.append(f'<circle {where} fill="{fill}" stroke="#0a5a94"/>')
+        text(_NAMES, point.name_y + 4, _short(printed(point.row.model)), "start")
+    size = f'width="{WIDTH}" height="{bottom + 48}" viewBox="0 0 {WIDTH} {bottom + 48}"'
+    return Markup(
+        f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-family="sans-serif" font-size="12">'
+        f'<rect width="100%" height="100%" fill="#ffffff"/>{"".join(parts)}</svg>'
+    )
+
+
+def _short(name: str) -> str:
+    """As much of a name as the column beside the chart holds."""
+    return name if len(name) <= 32 else f"{name[:15]}…{name[-16:]}"
+
+
+def round_range(values: Sequence[float], metric: Metric) -> tuple[float, float, float]:
     """A range of round numbers around the values, and the step of about five ticks; at least half
     a point of a percentage, and of other numbers a hundredth of the largest."""
     least = 0.5 if metric.scale == 100 else max(max(map(abs, values)) / 100, 1e-9)

@@ -153,11 +153,16 @@ def seen(entry: Entry) -> str:
     if not isinstance(entry, Cell) or entry.synthetic or entry.random_weights:
         return "no" if isinstance(entry, Cell) else "not known"
     saw = {name.strip() for name in str(entry.model.get("saw") or "not known").split(",")}
-    base = task_zoo.split_name(entry.coordinates.task)[0]
-    dataset = task_zoo.card(base).dataset if base in task_zoo.registry else ""
-    if {base, dataset} & saw:
+    task = entry.coordinates.task
+    if {task_zoo.split_name(task)[0], dataset_of(task)} & saw:
         return "yes"
     return "not known" if "not known" in saw else "no"
+
+
+def dataset_of(task: str) -> str:
+    """The data set whose images a task has; the task's own name where no card tells another."""
+    base = task_zoo.split_name(task)[0]
+    return (task_zoo.card(base).dataset if base in task_zoo.registry else "") or base
 
 
 def is_downscaled(entry: Entry) -> bool:
