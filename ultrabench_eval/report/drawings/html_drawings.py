@@ -15,9 +15,9 @@ from ultrabench_eval.report.results.entries import Probing, printed
 from ultrabench_eval.report.tables.board import Board, BoardRow
 
 _WORDS = {
-    "fewshot": "Curves of {} against the part of the training images, a panel a task",
-    "corruption": "Curves of {} against the severity of a corruption, a panel a task",
-    "protocols": "Lines of each model's {} from one protocol to the other, a panel a task",
+    "fewshot": "Curves of {} against the part of the training images, one panel per task",
+    "corruption": "Curves of {} against the severity of a corruption, one panel per task",
+    "protocols": "Lines of each model's {} from one protocol to the other, one panel per task",
     "ranks": "Mean ranks of the models on one axis; bars join models that are not told apart",
 }
 KINDS = tuple(_WORDS)
