@@ -5,12 +5,15 @@ from __future__ import annotations
 import csv
 import shutil
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from made_cells import SIZE, cell, failure, guesses, put, put_numbers, results
+from made_cells import SIZE, cell, failure, guesses, put, put_numbers, put_test, results
 
 from ultrabench_eval.cells import Cells
 from ultrabench_eval.report import write
@@ -267,7 +270,7 @@ def test_models_are_filtered_by_contamination_size_and_licence(
     page.get_by_label("Contamination").select_option("known")
     assert names() == ["fair"]  # of the others nobody knows
     page.get_by_role("button", name="Reset").click()
-    page.get_by_label("At most million parameters").fill("1.5")
+    page.get_by_label("Million parameters, at most").fill("1.5")
     assert names() == ["good", "pixels"]
     page.get_by_role("button", name="Reset").click()
     page.get_by_label("Licence").select_option("none: there are no weights")
@@ -315,6 +318,30 @@ def test_one_condition_of_one_protocol_is_shown_at_a_time(opened: tuple[Page, Wa
     assert shown.count() == 2  # table and diagram
     shown.locator("img").evaluate("image => image.decode()")
     assert shown.locator("img").evaluate("image => image.naturalWidth") > 300
+
+
+def test_names_in_the_cost_chart_do_not_cover_each_other(browser: Any, tmp_path: Path) -> None:
+    cells = Cells(tmp_path)
+    labels = np.arange(SIZE) % 2
+    put_test(cells, "aul", labels)
+    for n in range(40):  # all of one size and one score
+        known = cell("m", "aul").model | {"parameters": 0 if n == 7 else 10**6}
+        put(cells, f"<model> {n}", "aul", guesses(labels, 0.9, 1), labels, model=known)
+    write.write(cells)
+    page = browser.new_page(viewport=DESK)
+    page.goto((tmp_path / "leaderboard.html").as_uri())
+    page.locator("#cost summary").click()
+    image = page.locator("#cost img")
+    image.evaluate("image => image.decode()")
+    svg = ElementTree.fromstring(unquote(image.get_attribute("src").partition(",")[2]))
+    texts = [one for one in svg.iter() if one.get("x") == "430.0"]
+    assert {one.text for one in texts} == {f"<model> {n}" for n in range(40)}
+    places = sorted(float(one.get("y", "")) for one in texts)
+    assert min(b - a for a, b in pairwise(places)) >= 15 - 0.11
+    assert 0 < places[0] < places[-1] < float(svg.get("height", "")) - 40
+    page.get_by_role("searchbox", name="Models").fill("<model> 3")
+    assert page.locator("#cost img").get_attribute("src").count("430.0") == 11
+    page.close()
 
 
 def test_a_phone_scrolls_tables_and_not_the_page(browser: Any, file: Path) -> None:

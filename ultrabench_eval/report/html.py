@@ -3,7 +3,7 @@
 It needs nothing else, no network and no server: style, script, data and figures are inside, and its
 own policy forbids it to load anything. The template writes what is read first (verdict, intervals,
 the main table); all data are in the page once, as JSON, from which the script draws the rest when
-it is asked for. Equal results give equal bytes.
+it is asked for. Equal results of one day, in folders of one name, give equal bytes.
 """
 
 from __future__ import annotations
@@ -30,7 +30,6 @@ from ultrabench_eval.report.results.degenerate import Finding
 from ultrabench_eval.report.results.entries import (
     NOT_VERIFIED,
     SYNTHETIC_WORDS,
-    Labels,
     Probing,
     dataset_of,
     is_main,
@@ -48,6 +47,7 @@ from ultrabench_eval.report.tables.wide import wide
 
 _TEMPLATES = resources("ultrabench_eval.report") / "templates"
 _DECIMALS = 6
+_SYNTHETIC = SYNTHETIC_WORDS.strip("*\n").removeprefix("SYNTHETIC: ").replace("columns", "tasks")
 BEST, SEEN, DOUBTED = 1, 2, 4
 """Flags of a score in the page's data."""
 Data = dict[str, Any]
@@ -92,7 +92,7 @@ def page(
             json=_json(known),
             css=_css,
             first=known["views"][0] if made else None,
-            synthetic=_synthetic(labels),
+            synthetic=_SYNTHETIC if labels.synthetic else "",
             verdict=verdict,
             missing=_missing_controls(evidence, mains),
             unsure=evidence.unsure,
@@ -147,12 +147,6 @@ def _css(text: str) -> Markup:
 
 def _cells(evidence: Evidence) -> list[Cell]:
     return [entry for entry in evidence.entries if isinstance(entry, Cell)]
-
-
-def _synthetic(labels: Labels) -> str:
-    if not labels.synthetic:
-        return ""
-    return SYNTHETIC_WORDS.strip("*\n").removeprefix("SYNTHETIC: ").replace("columns", "tasks")
 
 
 def _missing_controls(evidence: Evidence, mains: Iterable[Cell]) -> list[str]:
@@ -295,12 +289,11 @@ def _sections(
 ) -> list[Data]:
     """Sections that the script builds when they are opened: title, lead and parts.
 
-    A part has a "table", "figure", "list", "cards", "confusion" or "images"; of one probe and
+    A part has a "table", "svg", "list", "card", "confusion", "images" or "chart"; of one probe and
     protocol alone also "probing", of one task "task". A new section is a new line here.
     """
     labels = evidence.labels
     cells = _cells(evidence)
-    mains = [board for board in made if board.condition == MAIN]
     metrics = {board.probing: board.metric for board in made}
     titles = " or ".join(dict.fromkeys(metric.title for metric in metrics.values()))
     figures = html_drawings.drawings(drawn, evidence.main, titles)
@@ -318,10 +311,10 @@ def _sections(
         ),
         (
             *("cost", "Score against cost"),
-            "Mean score over all tasks against what the encoder costs. Images per second are of "
-            "prepared images, the median of several rounds in which the encoders took turns; "
+            "Of the models, tasks and conditions chosen above. Images per second are of prepared "
+            "images, the median of several rounds in which the encoders took turns; "
             "`ubench speed RUN` measures them.",
-            [part for board in mains for part in html_drawings.costs(board)],
+            [{"chart": "parameters"}, {"chart": "images/s"}],
         ),
         (
             *("fewshot", "Few-shot: with a part of the training images"),

@@ -1,7 +1,7 @@
 """All that a results folder shows: leaderboard, conditions, statistics and figures.
 
-Nothing here differs between two runs of the same thing (no dates, no durations), so the files are
-equal byte for byte.
+Nothing here differs between two runs of the same thing (no durations, and no date but the day and
+the name of the folder at the top of leaderboard.html), so the files are equal byte for byte.
 """
 
 from __future__ import annotations

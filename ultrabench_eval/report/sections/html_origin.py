@@ -116,7 +116,7 @@ def provenance(entries: Sequence[Entry], labels: Labels) -> list[Table]:
             right=(),
             code=(3,),
         ),
-        Table(("what", "version"), _versions(cells), "Made with", right=()),
+        Table(("what", "version"), tuple(versions(cells).items()), "Made with", right=()),
         Table(
             ("what", "how many"),
             (
@@ -154,10 +154,6 @@ def _protocol(cell: Cell) -> tuple[str, ...]:
         str(cell.identity["protocol"]),
         settings(cell.protocol),
     )
-
-
-def _versions(cells: Iterable[Cell]) -> tuple[tuple[str, ...], ...]:
-    return tuple(versions(cells).items())
 
 
 def versions(cells: Iterable[Cell]) -> dict[str, str]:

@@ -42,14 +42,14 @@
   const check = (name, value, checked, ...label) => h("label", { class: "check" }, h("input", { type: "checkbox", name, value, checked }), " ", label);
   const kinds = distinct(views.map((view) => view.kind));
   form.append(
-    h("label", {}, "Models", h("input", { type: "search", name: "model", placeholder: "parts of names, with commas", autocomplete: "off" })),
+    h("label", {}, "Models", h("input", { type: "search", name: "model", placeholder: "parts of names", autocomplete: "off" })),
     choice("Kind of task", "kind", kinds),
     choice("Probe and protocol", "probing", distinct(views.map((view) => view.probing))),
     choice("Condition", "condition", distinct(views.map((view) => view.condition))),
     choice("Intervals of", "column", []),
     choice("Contamination", "saw", [["", "all models"], ["unseen", "without models that saw a ticked task"], ["known", "only models known not to have seen one"]]),
     choice("Licence", "licence", [["", "any"], ...distinct(models.map((model) => model.licence)).sort()]),
-    h("label", {}, "At most million parameters", h("input", { type: "number", name: "size", min: 0, step: "any" })),
+    h("label", {}, "Million parameters, at most", h("input", { type: "number", name: "size", min: 0, step: "any" })),
     check("hide", "floors", false, "hide controls"),
     h("fieldset", { hidden: tasks.length < 2 }, h("legend", {}, "Tasks"), tasks.map((task, t) => check("task", task.name, true, taskName(t)))),
     h("button", { type: "button", onclick: () => save() }, "CSV of what is shown"),
@@ -197,8 +197,9 @@
         h("td", { class: "right", title: models[m].speed && models[m].speed[2] }, models[m].speed && models[m].speed[1]),
         h("td", {}, models[m].saw), h("td", {}, models[m].licence))))));
   };
+  const chosen = (columns) => Math.max(0, columns.findIndex((column) => column.name === field("column").value));
   const drawForest = ({ v, columns, rows }) => {
-    const c = Math.max(0, columns.findIndex((column) => column.name === field("column").value));
+    const c = chosen(columns);
     const some = rows.filter(({ scores }) => Array.isArray(scores[c]));
     if (!columns.length) return one("forest").replaceChildren();
     const [low, high, step] = columns[c].axis;
@@ -233,11 +234,54 @@
     return one("compared").replaceChildren(h("h3", {}, `${names[0]} and ${names[1]}`), box("Comparison of two models", table(
       ["task", ...names, `difference,${v.unit} (95 %)`, "after Holm, 5 %"], lines, [1, 2, 3])));
   };
+  // Score against cost. Names have a column beside the points, so that none covers another.
+  const costs = {
+    parameters: ["parameters of the encoder", (model) => model.parameters],
+    "images/s": ["images per second (to the right is cheaper)", (model) => model.speed && model.speed[0]],
+  };
+  const drawCost = (name, { v, columns, rows }) => {
+    const [title, of] = costs[name];
+    const c = chosen(columns);
+    const known = (row) => Array.isArray(row.scores[c]) && of(models[row.m]) !== null;
+    const points = rows.filter(known).map(({ m, scores }) => ({ model: models[m], size: of(models[m]), score: scores[c][0] }));
+    const sizes = points.map(({ size }) => size).filter((size) => size > 0);
+    if (points.length < 2 || !sizes.length) return [h("p", {}, `Fewer than two models have a score and a number of ${name}.`)];
+    const [low, high, step] = columns[c].axis;
+    const bottom = Math.max(250, 14 + 15 * points.length);
+    const first = Math.floor(Math.log10(Math.min(...sizes)));
+    const last = Math.max(first + 1, Math.ceil(Math.log10(Math.max(...sizes))));
+    const x = (size) => (size > 0 ? 110 + (280 * (Math.log10(size) - first)) / (last - first) : 66);
+    const y = (score) => bottom - ((bottom - 14) * (score - low)) / (high - low);
+    points.sort((a, b) => b.score - a.score);
+    points.forEach((p, n) => { p.at = Math.max(y(p.score), n ? points[n - 1].at + 15 : 14); });
+    points.reduceRight((most, p) => { p.at = Math.min(p.at, most); return p.at - 15; }, bottom);
+    const safe = (text) => text.replace(/[&<>]/g, (sign) => `&#${sign.charCodeAt(0)};`);
+    const text = (at, down, words, anchor, more = "") => `<text x="${at.toFixed(1)}" y="${down.toFixed(1)}" text-anchor="${anchor}"${more}>${safe(words)}</text>`;
+    const line = (colour, ...ends) => `<path d="M${ends[0].toFixed(1)} ${ends[1].toFixed(1)}L${ends[2].toFixed(1)} ${ends[3].toFixed(1)}" stroke="${colour}"/>`;
+    const short = (words) => (words.length > 32 ? `${words.slice(0, 15)}…${words.slice(-16)}` : words);
+    const tens = Array.from({ length: last - first + 1 }, (_, n) => 10 ** (first + n));
+    if (sizes.length < points.length) tens.unshift(0);
+    const compact = new Intl.NumberFormat("en", { notation: "compact" });
+    const svg = [`<svg xmlns="http://www.w3.org/2000/svg" width="640" height="${bottom + 48}" font-family="sans-serif" font-size="12"><rect width="100%" height="100%" fill="#fff"/>`,
+      ...Array.from({ length: Math.round((high - low) / step) + 1 }, (_, k) => low + k * step).map((mark) => line("#ddd", 48, y(mark), 400, y(mark)) + text(42, y(mark) + 4, String(+mark.toPrecision(6)), "end")),
+      ...tens.map((ten) => line("#666", x(ten), bottom, x(ten), bottom + 5) + text(x(ten), bottom + 18, ten ? compact.format(ten) : "none", "middle")),
+      line("#666", 48, bottom, 400, bottom), text(224, bottom + 38, title, "middle"),
+      text(11, bottom / 2, v.metric, "middle", ` transform="rotate(-90 11 ${bottom / 2})"`),
+      ...points.map((p) => line("#bbb", x(p.size), y(p.score), 426, p.at)),
+      ...points.map((p) => `<circle cx="${x(p.size).toFixed(1)}" cy="${y(p.score).toFixed(1)}" r="4.5" fill="${p.model.floor ? "#fff" : "#0a5a94"}" stroke="#0a5a94"/>${text(430, p.at + 4, short(p.model.name), "start")}`), "</svg>"].join("");
+    const lacking = rows.filter((row) => !known(row)).map(({ m }) => models[m].name);
+    const where = name === "images/s" ? distinct(points.map((p) => p.model.speed[2])).join("; ") : "";
+    const alt = `${v.title} and ${name}, ${v.probing}`;
+    return [h("h3", {}, columns[c].head, ` and ${name}`), box(`Scatter plot: ${alt}`, h("img", { alt, src: `data:image/svg+xml;charset=utf-8,${encodeURIComponent(svg)}` })),
+      where ? h("p", { class: "muted" }, `Measured on: ${where}.`) : null,
+      lacking.length ? h("p", { class: "muted" }, `Not drawn, because a score or the number of ${name} is missing: ${lacking.join(", ")}.`) : null];
+  };
   const update = (focused) => {
     fill();
     const now = shown();
     if (now) {
       [drawForest, drawScores, drawCompared].forEach((draw) => draw(now));
+      document.querySelectorAll("[data-chart]").forEach((each) => each.replaceChildren(...drawCost(each.dataset.chart, now).filter(Boolean)));
       one("status").textContent = `Shown: ${now.rows.length} of ${now.v.rows.length} models, ${now.columns.filter((each) => each.t >= 0).length} of ${now.v.tasks.length} tasks. Tick two models to compare them.`;
     }
     document.querySelectorAll("#more [data-probing], #more [data-task], #more [data-model]").forEach((each) => {
@@ -275,10 +319,10 @@
     const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
     return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"))).text();
   };
-  const figure = ({ svg, alt, title, notes = [] }) => {
+  const figure = ({ svg, alt }) => {
     const image = h("img", { alt });
     unpack(svg).then((text) => { image.src = `data:image/svg+xml;charset=utf-8,${encodeURIComponent(text)}`; });
-    return [title ? h("h3", {}, title) : null, h("div", { class: "box figure", role: "region", "aria-label": alt, tabindex: 0 }, image), notes.map((note) => h("p", { class: "muted" }, note))];
+    return h("div", { class: "box figure", role: "region", "aria-label": alt, tabindex: 0 }, image);
   };
   const confusion = ({ confusion: { classes, models: some }, probing, task }) => [
     h("h3", {}, `${task}: ${probing}`),
@@ -302,7 +346,7 @@
       ? h("dd", { "data-probing": said[0] }, coded(said[1])) : h("dd", {}, coded(said))))])));
   const plain = ({ table: { title, head, rows, right, code } }) => [h("h3", {}, title), box(title, table(head, rows, right, code))];
   const list = ({ title, list: some }) => [title ? h("h3", {}, title) : null, h("ul", {}, some.map((said) => h("li", {}, coded(said))))];
-  const kindsOfPart = { svg: figure, confusion, images, card, table: plain, list };
+  const kindsOfPart = { svg: figure, confusion, images, card, table: plain, list, chart: ({ chart }) => h("div", { class: "figure", "data-chart": chart }) };
   data.sections.forEach(({ id, lead, parts }) => one(id).addEventListener("toggle", () => {
     if (one(id).childElementCount > 1) return;
     one(id).append(h("p", { class: "muted" }, coded(lead)), h("div", { class: parts[0].card ? "cards" : null }, parts.map((part) => {
