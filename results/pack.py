@@ -3,7 +3,7 @@
     python results/pack.py runs/real results/real/cells.tar.xz
     mkdir again && tar -xf results/real/cells.tar.xz -C again && ubench report again
 
-It holds all cells and test sets. Of predictions it keeps what statistics and pages need (class
+It holds all cells and test sets, speed.csv and about.yaml. Of predictions it keeps what statistics and pages need (class
 codes in place of probabilities), a tenth of the whole; scores are as measured. Equal cells give
 equal bytes.
 """
@@ -44,9 +44,9 @@ def pack(run: Path, archive: Path) -> None:
             kind = task_types.get(entry.type)
             target.put(entry, kind.compact(source.predictions(entry)))
             target.adopt_test(str(entry.identity["task"]), source)
-        speeds = run / "speed.csv"
         files = [(path, path.relative_to(folder)) for path in Path(folder).rglob("*")]
-        files += [(speeds, Path(speeds.name))] if speeds.is_file() else []
+        stated = [run / name for name in ("speed.csv", "about.yaml")]
+        files += [(path, Path(path.name)) for path in stated if path.is_file()]
         with tarfile.open(archive, "w:xz", preset=9) as tar:
             for path, name in sorted(files, key=lambda one: one[1]):
                 if path.is_file():

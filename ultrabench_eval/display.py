@@ -161,7 +161,7 @@ def _columns(board: Board, entries: Mapping[tuple[str, str], Entry]) -> list[lis
             entry = entries.get((row.model, head.upper))
             seen = SEEN if score.seen else ""
             upper = f"{score.text}{seen} {score.letters}".rstrip()
-            places.append(_Place(upper, _interval(entry), score.place == "best"))
+            places.append(_Place(upper, _interval(entry), score.best))
         columns.append([head, *places])
     return columns
 

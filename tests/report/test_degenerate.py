@@ -274,21 +274,19 @@ def test_a_mean_over_other_tasks_than_the_pairs_has_no_letters(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("letters", "expected"),
     [
-        ({"x": "a", "y": "b", "z": "c"}, {"x": "best", "y": "second"}),
-        ({"x": "a", "y": "b", "z": "b"}, {"x": "best"}),
-        ({"x": "a", "y": "b", "z": "a"}, {}),
-        ({"x": "a", "y": "ab", "z": "b"}, {}),
-        ({"x": "(53)", "y": "(54)", "z": "(55)"}, {"x": "best", "y": "second"}),
-        ({"x": "a", "y": "b"}, {}),
-        ({}, {}),
+        ({"x": "a", "y": "b", "z": "c"}, "x"),
+        ({"x": "a", "y": "b", "z": "b"}, "x"),
+        ({"x": "a", "y": "b", "z": "a"}, None),
+        ({"x": "a", "y": "ab", "z": "b"}, None),
+        ({"x": "(53)", "y": "(54)", "z": "(55)"}, "x"),
+        ({"x": "a", "y": "b"}, None),
+        ({}, None),
     ],
 )
-def test_only_what_shares_no_letter_is_placed(
-    letters: dict[str, str], expected: dict[str, str]
-) -> None:
+def test_only_what_shares_no_letter_is_best(letters: dict[str, str], expected: str | None) -> None:
     scores = {"z": 1.0, "x": 3.0, "y": 2.0, "hole": float("nan")}
-    assert standing.placed(scores, letters) == expected
-    assert standing.placed(scores, letters, {"x"}) == {}  # not verified
+    assert standing.best(scores, letters) == expected
+    assert standing.best(scores, letters, {"x"}) is None  # not verified
 
 
 def test_what_was_found_is_kept_with_the_pages(tmp_path: Path) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import shutil
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import PIL.Image
 import pytest
 from conftest import make_manifest
@@ -19,9 +22,10 @@ from tasks.own_data.manifest import read as read_manifest
 from tasks.task import Task
 from ultrabench_eval.cells import Cells
 from ultrabench_eval.core import hashing
+from ultrabench_eval.core.errors import UserError
 from ultrabench_eval.report import html, write
-from ultrabench_eval.report.results import degenerate, sources, standing
-from ultrabench_eval.report.results.entries import Probing
+from ultrabench_eval.report.results import degenerate, kept, sources, standing
+from ultrabench_eval.report.results.entries import CONTROLS, Probing
 from ultrabench_eval.report.results.evidence import Evidence
 from ultrabench_eval.report.results.standing import mean_at
 from ultrabench_eval.report.sections import html_examples, significance
@@ -30,7 +34,7 @@ from ultrabench_eval.report.tables.board import boards, words
 
 EIGHT = ("aul", "busbra", "butterfly", "fatty_liver", "gbcu", "mmotu", "pocus", "tn5000")
 TEN = ("good", "fair", "pixels", *(f"timm/encoder_number_{n}.of_seven" for n in range(7)))
-FIVE_MB = 5_000_000
+TWO_MB = 2_000_000
 
 
 def page_of(cells: Cells, data: Path | None = None) -> str:
@@ -52,43 +56,140 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_page_needs_nothing_from_elsewhere(whole: Path) -> None:
     page = read(whole)
-    assert all(address.startswith("data:") for address in page.values("src"))
-    assert all(address.startswith("#") for address in page.values("href"))
-    assert not page.values("xlink:href")
+    assert not page.values("src")
+    assert not page.values("href")
     assert not {"link", "iframe", "object", "embed", "base"} & {tag for tag, _ in page.tags}
     style = (whole / "leaderboard.html").read_text("utf-8").split("<style>")[1].split("</style>")[0]
     assert "url(" not in style
     assert "@import" not in style
     (policy,) = [a["content"] for t, a in page.tags if t == "meta" and "http-equiv" in a]
     assert policy.startswith("default-src 'none';")
+    assert "'unsafe-inline'" not in policy.split("script-src")[1]
 
 
 def test_every_model_task_and_condition_is_there(whole: Path) -> None:
     page = read(whole)
-    assert {"good", "fair", "pixels"} == set(page.values("data-model"))
-    assert {"aul", "busbra", "mmotu"} == set(page.values("data-task"))
-    titles = [part for part in page.texts if "probe, protocol" in part and "images" in part]
+    assert [one["name"] for one in page.data["models"]] == ["good", "fair", "pixels"]
+    assert [one["name"] for one in page.data["tasks"]] == ["aul", "busbra", "mmotu"]
+    views = [(one["probing"], one["condition"]) for one in page.data["views"]]
     for protocol in ("paper-1", "tuned-2"):
         for condition in ((100, "none", 0), (10, "none", 0), (100, "blur", 3)):
-            assert f"linear probe, protocol {protocol}: {words(condition)}" in titles
-    sections = page.values("id")
-    for name in ("board", "ranks", "cost", "fewshot", "corruption", "protocols", "tasks"):
-        assert name in sections
-    assert {"confusion", "images", "origin"} <= set(sections)
-    assert [count for count in Counter(sections).values() if count > 1] == []
+            assert (f"linear probe, protocol {protocol}", words(condition)) in views
+    found = page.values("id")
+    assert {"verdict", "forest", "board", *page.sections} <= set(found)
+    for name in ("ranks", "cost", "fewshot", "corruption", "protocols", "tasks"):
+        assert name in page.sections
+    assert {"confusion", "images", "origin"} <= set(page.sections)
+    assert [count for count in Counter(found).values() if count > 1] == []
 
 
-def test_the_numbers_are_those_of_the_leaderboard(whole: Path) -> None:
-    entries = Cells(whole).gather()
-    wide, _ = write.wide(entries)
-    rows = {row[0].split()[0]: row for row in read(whole).rows[1:4]}
-    for model, *scores in wide.table.texts:
-        mine = rows[model.split()[0]]
-        assert [text.split(" ")[:3] for text in mine[1:4]] == [s.split()[:3] for s in scores[:3]]
-        assert mine[4].split()[0] == scores[3]  # letters follow
+def test_the_numbers_are_those_of_leaderboard_csv(whole: Path) -> None:
+    table = pd.read_csv(whole / "leaderboard.csv", dtype=str, keep_default_na=False)
+    table = table[table.metric == "macro_f1"]
+    page, compared = read(whole), 0
+    models = [one["name"] for one in page.data["models"]]
+    tasks = [one["name"] for one in page.data["tasks"]]
+    conditions = {}
+    for row in table.itertuples():
+        at = words((int(row.fraction), row.corruption, int(row.severity)))
+        probing = f"{row.probe} probe, protocol {row.protocol}"
+        conditions[probing, at, row.model, row.task] = [row.mean, row.sd, row.low, row.high]
+    for view in page.data["views"]:
+        for m, scores in view["rows"]:
+            for t, score in zip(view["tasks"], scores, strict=False):
+                key = view["probing"], view["condition"], models[m], tasks[t]
+                assert [f"{number:.4f}" for number in score[:4]] == conditions[key]
+                compared += 1
+    assert compared == len(table)
 
 
-def test_best_is_bold_second_underlined_and_holes_are_neither(tmp_path: Path) -> None:
+def test_the_first_table_and_intervals_are_there_without_script(whole: Path) -> None:
+    page = read(whole)
+    wide, _ = write.wide(Cells(whole).gather())
+    first = page.main()[0]
+    start = next(n for n, row in enumerate(page.rows) if row and row[0] == "model")
+    for row, texts in zip(page.rows[start + 1 :], wide.table.texts, strict=False):
+        assert row[0].split()[0] == texts[0].split()[0]
+        assert [text.split()[:3] for text in row[1:4]] == [s.split()[:3] for s in texts[1:4]]
+        score = first["rows"][row[0].split()[0]][-1]
+        assert row[4].split()[0].startswith(texts[4])
+        assert f"{score[2]:.1f} to {score[3]:.1f}" in row[4]
+    forest = page.rows[:3]
+    assert [row[0].split()[0] for row in forest] == ["good", "fair", "pixels"]
+    for row in forest:
+        mean, _, low, high, *_ = first["rows"][row[0].split()[0]][-1]
+        assert row[2] == f"{mean:.1f} ({low:.1f} to {high:.1f})"
+        assert low < mean < high
+
+
+def test_the_top_tells_name_date_command_version_and_data(tmp_path: Path) -> None:
+    cells = Cells(tmp_path / "my run")
+    results(cells, fractions=(10,), corruptions=("blur",), versions={"ultrabench_eval": "0.1.0"})
+    ledger = cells.out / "cells" / "ledger.jsonl"
+    os.utime(ledger, (1_790_000_000, 1_790_000_000))
+    text = Page(page_of(cells)).text
+    assert "Leaderboard: my run" in text
+    assert "Measured 2026-09-21 with ultrabench_eval 0.1.0" in text
+    assert (
+        "ubench run --model fair,good,pixels --task aul,busbra,mmotu --probe linear "
+        "--protocol paper --seeds 3 --fractions 10,100 --corruptions blur"
+    ) in text
+    os.utime(ledger, (0, 0))  # as an archive leaves it
+    assert "Date not recorded" in Page(page_of(cells)).text
+    stated = cells.out / "about.yaml"
+    stated.write_text('name: real <b>\ndate: "2026-11-29"\ndata: half of it\n')
+    text = Page(page_of(cells)).text
+    assert "Leaderboard: real <b>" in text
+    assert "Measured 2026-11-29" in text
+    assert "Data: half of it." in text
+    stated.write_text("nmae: real\n")
+    with pytest.raises(UserError, match="unknown key 'nmae'"):
+        page_of(cells)
+
+
+def test_controls_that_were_not_measured_are_named(tmp_path: Path) -> None:
+    cells = Cells(tmp_path)
+    results(cells)
+    page = Page(page_of(cells))
+    assert "not measured: random-vit-tiny, image-stats, fan-mask, border." in page.text
+    other = Cells(tmp_path / "other")
+    models = ("good", *CONTROLS["classes"].split(","))
+    results(other, models=models, tasks=("aul",))
+    assert "Controls that were not measured" not in page_of(other)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_bold_letters_and_verdict_never_disagree(tmp_path: Path, seed: int) -> None:
+    """Random results: bold and "leads" are of the model that shares no letter; who is "not
+    significantly different" shares one with the leader."""
+    noise = np.random.default_rng(seed)
+    cells, labels = Cells(tmp_path), np.arange(SIZE) % 2
+    for task in ("aul", "busbra"):
+        put_test(cells, task, labels)
+        for place, right in enumerate(noise.uniform(0.1, 1.0, 4)):
+            kind = cell("m", task).model | ({"status": "control"} if place == 3 else {})
+            codes = guesses(labels, right, int(noise.integers(1000)))
+            put(cells, "abcd"[place], task, codes, labels, model=kind)
+    write.write(cells)
+    told = kept.told(cells.out).verdict
+    (view,) = read(tmp_path).main()
+    columns = [*(f"n {task}," for task in view["tasks"]), "by the mean of"]
+    for c, where in enumerate(columns):
+        (sentence,) = [one for one in told if where in one]
+        scores = {model: row[c] for model, row in view["rows"].items()}
+        order = sorted(scores, key=lambda model: -scores[model][0])
+        leader, *others = order
+        level = [one for one in others if set(scores[one][4]) & set(scores[leader][4])]
+        bold = [model for model in order if scores[model][5] & html.BEST]
+        assert bold == ([] if level else [leader])
+        assert (" leads with " in sentence) == (not level)
+        if level:
+            listed = sentence.split("; ", 1)[1]
+            named = re.findall(r"\b([abcd])\b(?! 95)", re.sub(r"\(.*?\)", "", listed))
+            assert sorted(named) == sorted(level)
+
+
+def test_best_is_bold_and_holes_are_not(tmp_path: Path) -> None:
     entries = [
         *(cell("a", "aul", 0.95), cell("b", "aul", 0.9), cell("c", "aul", 0.8)),
         *(cell("d", "aul", 0.7), failure("e", "aul"), cell("c", "mmotu", 0.5)),
@@ -98,13 +199,13 @@ def test_best_is_bold_second_underlined_and_holes_are_neither(tmp_path: Path) ->
     letters = {e.coordinates: shared.get(e.coordinates.model, "") for e in entries}
     means = {mean_at(model, Probing("linear", "paper-1")): shared[model] for model in "cd"}
     (board,) = boards(entries, letters | means)
-    placed = {row.model: [score.place for score in row.scores] for row in board.rows}
+    placed = {row.model: [score.best for score in row.scores] for row in board.rows}
     assert placed == {
-        "c": ["", "best", "best"],
-        "d": ["", "", ""],  # of two numbers the lower one is not the second
-        "a": ["best", "", ""],
-        "b": ["second", "", ""],
-        "e": ["", "", ""],
+        "c": [False, True, True],
+        "d": [False, False, False],
+        "a": [True, False, False],
+        "b": [False, False, False],
+        "e": [False, False, False],
     }
     failed = board.rows[-1].scores[0]
     assert (failed.text, failed.value, failed.why) == (
@@ -112,11 +213,11 @@ def test_best_is_bold_second_underlined_and_holes_are_neither(tmp_path: Path) ->
         "image x.png is broken | sadly",
     )
     assert board.rows[2].scores[-1].text == ""  # no mean over holes
-    shared["b"] = "bc"  # level with the third
+    shared["a"] = "ab"  # level with the second
     letters = {e.coordinates: shared.get(e.coordinates.model, "") for e in entries}
     (board,) = boards(entries, letters)
-    assert [row.scores[0].place for row in board.rows] == ["", "", "best", "", ""]
-    assert not any(row.scores[-1].place for row in board.rows)  # without statistics nothing is
+    assert [row.scores[0].best for row in board.rows] == [False] * 5
+    assert not any(row.scores[-1].best for row in board.rows)  # without statistics nothing is
 
 
 def test_a_task_that_was_seen_in_pretraining_is_marked_at_its_number() -> None:
@@ -135,18 +236,18 @@ def test_synthetic_random_and_floors_are_marked_wherever_numbers_show(tmp_path: 
     results(cells, synthetic=True, random_weights=True)
     page = Page(page_of(cells))
     assert "SYNTHETIC: tasks marked so are simulated images." in page.text
-    heads = [row for row in page.rows if row and row[0] == "model" and "aul" in row[1]]
-    assert heads
-    assert all("SYNTHETIC" in name for row in heads for name in row[1:5])
+    (heads,) = [row for row in page.rows if row and row[0] == "model" and "aul" in row[1]]
+    assert all("SYNTHETIC" in name for name in heads[1:4])
     for row in page.rows:
         if row and row[0].startswith(("good", "pixels")):
             assert "floor" in row[0]
             assert "random weights" in row[0]
-    assert page.text.count("aul SYNTHETIC") >= 5  # filter, board, card, confusion, images
-    assert "simulated images: no release and no licence stands behind them" in page.text
+    assert all(one["synthetic"] for one in page.data["tasks"])
+    assert all("floor" in one["marks"] for one in page.data["models"])
+    assert "simulated images: no release and no licence stands behind them" in page.said
     real = Cells(tmp_path / "real")
     results(real)
-    assert "SYNTHETIC" not in page_of(real)
+    assert "SYNTHETIC" not in Page(page_of(real)).said
 
 
 HOSTILE = "\"><img src=x onerror=alert(1)>'&"
@@ -173,37 +274,39 @@ def test_no_text_is_taken_for_markup(tmp_path: Path) -> None:
     write.write(cells)
     text = (tmp_path / "leaderboard.html").read_text("utf-8")
     page = Page(text)
-    assert [tag for tag, _ in page.tags].count("script") == 1
+    assert [tag for tag, _ in page.tags].count("script") == 2  # data and script
     assert "img" not in [tag for tag, _ in page.tags]
     assert not [name for _, attrs in page.tags for name in attrs if name.startswith("on")]
     assert HOSTILE in page.text
     assert WORSE in page.text
     assert "{{ 7 * 6 }}" in page.text
-    assert WORSE in page.values("data-model")
-    assert text.count("</script>") == 1
+    assert WORSE in [one["name"] for one in page.data["models"]]
+    assert text.count("</script>") == 2
 
 
 def test_equal_cells_give_equal_bytes(whole: Path, tmp_path: Path) -> None:
-    shutil.copytree(whole / "cells", tmp_path / "cells")
-    shutil.copytree(whole / "tasks", tmp_path / "tasks")
-    write.write(Cells(tmp_path))
-    made = (tmp_path / "leaderboard.html").read_bytes()
+    again = tmp_path / whole.name  # the page tells the name of its folder
+    shutil.copytree(whole / "cells", again / "cells")
+    shutil.copytree(whole / "tasks", again / "tasks")
+    write.write(Cells(again))
+    made = (again / "leaderboard.html").read_bytes()
     assert made == (whole / "leaderboard.html").read_bytes()
     assert str(tmp_path).encode() not in made
 
 
 @pytest.mark.slow
-def test_ten_models_on_eight_tasks_are_less_than_five_megabytes(tmp_path: Path) -> None:
+def test_ten_models_on_eight_tasks_are_less_than_two_megabytes(tmp_path: Path) -> None:
     cells = Cells(tmp_path)
     results(cells, models=TEN, tasks=EIGHT, fractions=(1, 10), corruptions=("blur", "shadow"))
     write.write(cells)
     made = tmp_path / "leaderboard.html"
     page = read(tmp_path)
-    assert set(TEN) == set(page.values("data-model"))
-    assert set(EIGHT) == set(page.values("data-task"))
+    assert set(TEN) == {one["name"] for one in page.data["models"]}
+    assert set(EIGHT) == {one["name"] for one in page.data["tasks"]}
+    assert len(page.tags) < 1000
     # Pictures come on top: at most so many, of about 5 KB.
     pictures = len(EIGHT) * len(html_examples.KINDS) * html_examples.SHOWN
-    assert made.stat().st_size + pictures * 10_000 < FIVE_MB
+    assert made.stat().st_size + pictures * 10_000 < TWO_MB
 
 
 def test_an_empty_folder_and_failures_alone_have_a_page(tmp_path: Path) -> None:
@@ -212,7 +315,8 @@ def test_an_empty_folder_and_failures_alone_have_a_page(tmp_path: Path) -> None:
     cells.fail(failure("a", "aul"))
     page = Page(page_of(cells))
     assert "image x.png is broken | sadly" in page.text
-    assert ["model", "aul", "seen in pretraining", "parameters"] in page.rows
+    assert ["model", "aul", "parameters"] in [row[:3] for row in page.rows]
+    assert page.data["views"][0]["rows"] == [[0, ["error: image x.png is broken | sadly"]]]
 
 
 # ---- confusion ----------------------------------------------------------------------------------
@@ -222,10 +326,9 @@ def test_confusion_is_the_percent_of_the_true_class_over_all_seeds() -> None:
     truth = np.array([0, 0, 0, 0, 1, 1])
     codes = np.array([[0, 0, 0, 1, 1, 1], [0, 0, 1, 1, 1, 0]])
     (first, second, third) = shares(codes, truth, 3)
-    assert [share.text for share in first] == ["62", "38", "0"]
-    assert [share.text for share in second] == ["25", "75", "0"]
-    assert [share.text for share in third] == ["", "", ""]  # no such image: no number
-    assert [share.shade for share in first] == [6, 4, 0]
+    assert first == [62, 38, 0]
+    assert second == [25, 75, 0]
+    assert third == [None, None, None]  # no such image: no number
 
 
 def test_predictions_that_are_lost_give_no_confusion_and_no_examples(tmp_path: Path) -> None:
@@ -234,9 +337,8 @@ def test_predictions_that_are_lost_give_no_confusion_and_no_examples(tmp_path: P
     for path in (tmp_path / "cells").rglob("*.safetensors"):
         path.unlink()
     page = Page(page_of(cells))
-    assert "confusion" not in page.values("id")
-    assert "images" not in page.values("id")
-    assert "0.safetensors is missing; run the same" in page.text
+    assert not {"confusion", "images"} & set(page.sections)
+    assert "0.safetensors is missing; run the same" in page.said
 
 
 # ---- examples -----------------------------------------------------------------------------------
@@ -284,18 +386,19 @@ def test_pictures_are_small_and_there_only_with_data(
 ) -> None:
     cells, task = with_images
     without = Page(page_of(cells))
-    assert "img" not in [tag for tag, _ in without.tags]
-    assert "Only names are listed" in without.text
-    assert any(image.name in without.text for image in task.test.images)
+    assert "data:image" not in without.said
+    assert "Only names are listed" in without.said
+    assert any(image.name in without.said for image in task.test.images)
 
     page = Page(page_of(cells, tmp_path))
-    shown = [attrs for tag, attrs in page.tags if tag == "img"]
+    (part,) = page.sections["images"]
+    shown = [one for kind in part["images"]["kinds"] for one in kind["examples"]]
     assert 0 < len(shown) <= len(html_examples.KINDS) * html_examples.SHOWN
     names = {image.name for image in task.test.images}
-    for attrs in shown:
-        assert attrs["src"].startswith("data:image/jpeg;base64,")
-        assert len(attrs["src"]) < 14_000
-        assert any(name in attrs["alt"] for name in names)
+    for one in shown:
+        assert one["picture"].startswith("data:image/jpeg;base64,")
+        assert len(one["picture"]) < 14_000
+        assert one["name"] in names
 
 
 def test_a_picture_is_no_larger_than_its_side(tmp_path: Path) -> None:
@@ -316,16 +419,16 @@ def test_images_that_were_not_measured_are_not_shown(
     other = read_manifest(make_manifest(tmp_path / "other" / "shades.csv", seed=1))
     monkeypatch.setattr(sources, "load", lambda name, data, run: other)
     page = Page(page_of(cells, tmp_path))
-    assert "img" not in [tag for tag, _ in page.tags]
-    assert "not those that were measured" in page.text
+    assert "data:image" not in page.said
+    assert "not those that were measured" in page.said
 
 
 def test_data_that_are_missing_are_told_without_the_folder(tmp_path: Path) -> None:
     cells = Cells(tmp_path / "out")
     results(cells, tasks=("aul",))
     page = Page(page_of(cells, tmp_path / "nowhere"))
-    assert "No pictures: data of task 'aul' not found: DATA/aul is not a folder" in page.text
-    assert str(tmp_path) not in page.text
+    assert "data of task 'aul' not found: DATA/aul is not a folder" in page.said
+    assert str(tmp_path) not in page.said
 
 
 def test_the_file_has_pictures_when_asked_and_loses_them_when_not(
@@ -367,8 +470,8 @@ def test_a_card_tells_classes_splits_licence_and_floors(tmp_path: Path) -> None:
         "three images are lost",
         "breast, tumour malignancy",
     ):
-        assert words_ in page.text
-    assert "Tells encoders apart from floors. good minus pixels is" in page.text
+        assert words_ in page.said
+    assert "Tells encoders apart from floors. good minus pixels is" in page.said
 
 
 def test_a_task_of_ones_own_with_a_known_name_has_no_card_of_the_release(tmp_path: Path) -> None:
@@ -381,12 +484,12 @@ def test_a_task_of_ones_own_with_a_known_name_has_no_card_of_the_release(tmp_pat
 
 
 def test_the_figures_of_the_run_are_in_the_page_once_each(whole: Path) -> None:
-    page = read(whole)
-    drawn = [attrs for tag, attrs in page.tags if tag == "svg" and attrs.get("class") != "chart"]
+    found = read(whole).figures()
     files = sorted((whole / "figures").glob("*.svg"))
-    assert len(drawn) == len(files)
+    assert len([alt for alt in found if not alt.startswith("Scatter plot")]) == len(files)
     for file in files:
-        assert sum(f"({file.stem})" in attrs["aria-label"] for attrs in drawn) == 1
+        (svg,) = [svg for alt, svg in found.items() if f"({file.stem})" in alt]
+        assert svg == file.read_text()
 
 
 def test_code_in_sentences_is_set_as_code() -> None:

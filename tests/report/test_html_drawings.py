@@ -1,54 +1,33 @@
-"""Drawings of the page: the run's figures inline, and scores against what encoders cost."""
+"""Figures and speeds that the page shows."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from html_page import read
-from made_cells import cell, failure, results
+from made_cells import results
 
 from ultrabench_eval.cells import Cells
 from ultrabench_eval.core.errors import UserError
 from ultrabench_eval.report import write
-from ultrabench_eval.report.drawings import html_drawings
+from ultrabench_eval.report.drawings import figures
+from ultrabench_eval.report.results.entries import Labels, Probing
 from ultrabench_eval.report.sections import speeds
-from ultrabench_eval.report.tables.board import boards
+from ultrabench_eval.report.sections.significance import Ranking
+from ultrabench_eval.task_types.classification import METRICS
 
 
-def test_an_inline_drawing_keeps_its_own_ids() -> None:
-    svg = (
-        '<?xml version="1.0"?>\n<!DOCTYPE svg>\n<svg xmlns:xlink="http://x" width="36pt" '
-        'height="18pt" viewBox="0 0 36 18" xmlns="http://y">\n<metadata>no</metadata>'
-        '<!-- <b>name</b> -->\n<defs><path id="m" d="M 1.23456 2 \nL 0.5 7.9999" '
-        'transform="scale(0.0625)"/></defs>\n'
-        '<use xlink:href="#m" clip-path="url(#p)"/>\n</svg>\n'
-    )
-    assert html_drawings.inline(svg, "f1", 'a "word"').split("\n") == [
-        '<svg role="img" aria-label="a &#34;word&#34;" style="--width:48px" viewBox="0 0 36 18">',
-        "",
-        '<defs><path id="f1-m" d="M 1.23 2 L 0.5 7.99" transform="scale(0.0625)"/></defs>',
-        '<use href="#f1-m" clip-path="url(#f1-p)"/>',
-        "</svg>",
-    ]
-
-
-def test_the_cost_chart_has_a_place_for_models_without_parameters(tmp_path: Path) -> None:
-    def sized(model: str, score: float, parameters: int | None) -> object:
-        one = cell(model, "aul", score)
-        return one.model_copy(update={"model": {**one.model, "parameters": parameters}})
-
-    entries = [sized("a", 0.9, 86_000_000), sized("b", 0.8, 5_000_000), sized("c", 0.4, 0)]
-    entries += [sized("unknown", 0.5, None), failure("broken", "aul")]
-    (board,) = boards(entries, {})  # type: ignore[arg-type]
-    (chart,) = html_drawings.costs(board)  # of parameters alone: no speed was measured
-    assert [tick.text for tick in chart.x_ticks] == ["none", "1 M", "10 M", "100 M"]
-    at = {point.row.model: point for point in chart.points}
-    assert at["c"].x < chart.x_ticks[1].at < at["b"].x < at["a"].x
-    assert at["a"].y < at["b"].y < at["c"].y  # y falls on a screen
-    assert chart.missing == ("unknown", "broken")
-    (alone,) = boards([sized("a", 0.9, 1)], {})  # type: ignore[list-item]
-    assert html_drawings.costs(alone) == []
+def test_numbers_of_the_diagram_of_ranks_do_not_touch() -> None:
+    models = tuple(f"us-jepa-variant-{n}/mean_prenorm" for n in range(18))
+    scores = np.random.default_rng(0).normal(60, 8, (18, 4))
+    found = Ranking(models, ("a", "b", "c", "d"), scores, scores[..., None], METRICS[0])
+    labels = Labels(frozenset(), frozenset(models[:4]), frozenset())
+    svg = figures._ranks("ranks", Probing("linear", "p-1"), found, labels)["figures/ranks.svg"]
+    marked = [int(n) for n in re.findall(rb"<!-- (\d+) -->", svg)]
+    assert marked == [*range(1, 18, 2)]
 
 
 def timed(model: str, rate: float, **changes: object) -> speeds.Speed:
@@ -71,20 +50,21 @@ def test_measured_speeds_are_shown_beside_their_models_alone(tmp_path: Path) -> 
     cells = Cells(tmp_path)
     results(cells)
     write.write(cells)
-    assert "images/s" not in read(tmp_path).rows[0]
+
+    def speeds_of() -> dict[str, str | None]:
+        known = read(tmp_path).data["models"]
+        return {one["name"]: one["speed"] and one["speed"][1] for one in known}
+
+    assert speeds_of() == {"good": None, "fair": None, "pixels": None}
     measured = [timed("good", 1234.0), timed("fair", 87.65), timed("stranger", 5.0)]
     (tmp_path / speeds.FILE).write_bytes(speeds.table(measured))
     write.write(cells)
-    page = read(tmp_path)
-    assert page.rows[0][-1] == "images/s"
-    shown = {row[0].split()[0]: row[-1] for row in page.rows[1:4]}
-    assert shown == {"good": "1,234", "fair": "87.7", "pixels": ""}
-    assert "Measured on: Some GPU, torch 2.0." in page.text
-    assert "Not drawn, for a score or the number of images/s is missing: pixels." in page.text
+    assert speeds_of() == {"good": "1,234", "fair": "87.7", "pixels": None}
+    assert "Some GPU, torch 2.0" in read(tmp_path).said
     # Other weights under the same name: their speed says nothing about these.
     (tmp_path / speeds.FILE).write_bytes(speeds.table([timed("good", 9.0, fingerprint="other")]))
     write.write(cells)
-    assert "images/s" not in read(tmp_path).rows[0]
+    assert speeds_of() == {"good": None, "fair": None, "pixels": None}
 
 
 def test_a_damaged_speed_file_is_one_sentence(tmp_path: Path) -> None:

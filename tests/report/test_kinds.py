@@ -18,7 +18,7 @@ from rich.console import Console
 
 from ultrabench_eval import display
 from ultrabench_eval.cells import Cells
-from ultrabench_eval.report import write
+from ultrabench_eval.report import html, write
 from ultrabench_eval.report.results import kept
 
 MODELS = ("good", "fair", "pixels")
@@ -174,25 +174,21 @@ def test_latex_and_terminal_are_the_same_tables(run: Path, kind: str) -> None:
     assert one.order.split()[0] in bold[0]
 
 
-def test_the_page_has_a_board_per_kind_and_unit(run: Path) -> None:
-    text = (run / "leaderboard.html").read_text()
-    boards = re.findall(r'<section class="board".*?</section>', text, re.S)
-    mains = [board for board in boards if "all training images, clean test images" in board]
-    assert len(mains) == len(KINDS)
+def test_the_page_has_a_view_per_kind_and_unit(run: Path) -> None:
+    page = html_page.read(run)
+    assert len(page.main()) == len(KINDS)
+    assert len({one["kind"] for one in page.main()}) == len(KINDS)
     for one in KINDS.values():
-        (board,) = [board for board in mains if f'data-task="{one.tasks[0]}"' in board]
-        assert {*re.findall('data-task="(.*?)"', board)} == {*one.tasks}
-        assert re.findall('data-model="(.*?)"', board) == one.order.split()
-        assert one.metric in board
-        assert ("data-rising" in board) == ("(lower is better)" in board) == (one.column == "mae")
-        strong = re.findall('<tr[^>]*data-model="(.*?)".*?</tr>', board, re.S)
-        best = [row for row in board.split("<tr") if "<strong>" in row]
-        assert len(best) == 1
-        assert f'data-model="{one.order.split()[0]}"' in best[0]
-        assert len(strong) == 3
-    read = html_page.read(run).text
-    assert "number in mm" in read
-    assert "pixels minus good is" in read  # of an error
+        (view,) = [view for view in page.main() if one.tasks[0] in view["tasks"]]
+        assert {*view["tasks"]} == {*one.tasks}
+        assert [*view["rows"]] == one.order.split()
+        assert one.metric in view["metric"]
+        lower = one.column == "mae"
+        assert view["rising"] == ("(lower is better)" in view["metric"]) == lower
+        leaders = {m for m, scores in view["rows"].items() for s in scores if s[5] & html.BEST}
+        assert leaders == {one.order.split()[0]}
+    assert "number in mm" in page.said
+    assert "pixels minus good is" in page.said  # of an error
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -168,3 +168,17 @@ def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
     truth = np.mean(truths)
     coverage = np.mean([low <= truth <= high for low, high in (h["accuracy"] for h in held)])
     assert 0.93 < coverage < 0.975
+
+
+@pytest.mark.parametrize("same", [False, True])
+def test_the_interval_of_a_mean_over_tasks_holds_the_truth(same: bool) -> None:
+    """Tasks of five patients each: on images of their own, and all on the same images."""
+    noise, patients, tasks = np.random.default_rng(3), 5, 3
+    drawn = noise.normal(size=(1500, 1 if same else tasks, patients)) * [[1.0], [2.0], [3.0]]
+    means, half = drawn.mean(2), drawn.std(2, ddof=1) / np.sqrt(patients)
+    half *= stats.t.ppf(0.975, patients - 1)
+    named = ["one"] * tasks if same else ["a", "b", "c"]
+    ends = [module.of_mean(m, m - h, m + h, named) for m, h in zip(means, half, strict=True)]
+    assert 0.93 < np.mean([low <= 0 <= high for low, high in ends]) < 0.99
+    alone = module.of_mean(means[0, :1], means[0, :1] - 1, means[0, :1] + 2, ["a"])
+    assert alone == pytest.approx((means[0, 0] - 1, means[0, 0] + 2))

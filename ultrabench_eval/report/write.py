@@ -1,7 +1,7 @@
 """All that a results folder shows: leaderboard, conditions, statistics and figures.
 
-Nothing here differs between two runs of the same thing (no dates, no durations), so the files are
-equal byte for byte.
+Nothing here differs between two runs of the same thing (no durations, and no date but the day and
+the name of the folder at the top of leaderboard.html), so the files are equal byte for byte.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from ultrabench_eval.cells import Cells
 from ultrabench_eval.core.errors import UserError, did_you_mean
 from ultrabench_eval.report import html
 from ultrabench_eval.report.drawings import figures
-from ultrabench_eval.report.results import degenerate, kept, standing
+from ultrabench_eval.report.results import about, degenerate, kept, standing
 from ultrabench_eval.report.results.degenerate import Finding
 from ultrabench_eval.report.results.entries import (
     HOLE,
@@ -89,7 +89,8 @@ def write(
     if reference is not None and reference not in models:
         hint = did_you_mean(reference, sorted(models))
         raise UserError(f"the reference '{reference}' has no results in {cells.out}{hint}")
-    key = kept.key(entries, unsure, timed, pictures=pictures is not None, reference=reference)
+    parts = [*unsure, str(about.about(cells, entries))]
+    key = kept.key(entries, parts, timed, pictures=pictures is not None, reference=reference)
     # With pictures always: the data root may hold others than before.
     if pictures is None and kept.holds(out, key):
         return frame(entries, kept.findings(out))

@@ -104,6 +104,28 @@ def of_influence(
     return float(max(within[0], mean - half)), float(min(within[1], mean + half))
 
 
+def of_mean(
+    scores: np.ndarray, low: np.ndarray, high: np.ndarray, sources: Sequence[str]
+) -> tuple[float, float]:
+    """The interval of a mean of scores, from their own intervals.
+
+    Distances from score to end are added in squares, as for independent estimates (Zou & Donner
+    2008, Stat. Med. 27:1693). Scores on the same images are not independent: of one source they
+    are added as they are, which errs on the wide side.
+
+    Args:
+        scores: of T tasks, [T].
+        low, high: ends of their intervals, [T].
+        sources: what images a score is of, T names.
+    """
+    same = np.array([[a == b for b in dict.fromkeys(sources)] for a in sources])  # [T, sources]
+    below, above = (
+        np.sqrt(np.square((end[:, None] * same).sum(0)).sum()) / len(scores)
+        for end in (scores - low, high - scores)
+    )
+    return float(scores.mean() - below), float(scores.mean() + above)
+
+
 def _half_width(
     scores: np.ndarray,
     moves: np.ndarray,

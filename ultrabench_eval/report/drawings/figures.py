@@ -332,7 +332,7 @@ def _ranks(name: str, probing: Probing, found: Ranking, labels: Labels) -> dict[
         for name, rank in zip(found.models, mean, strict=True)
     ]
     margin = 0.1 + 0.055 * max(map(len, names))  # inches that a name takes beside the axis
-    width = look().width or max(canvas.WIDTH * 0.75, 2 * margin + 2)
+    width = look().width or max(canvas.WIDTH * 0.75, 2 * margin + max(2.0, 0.2 * models))
     figure = drawing.new(width, height)
     ax = figure.subplots()
     low, high = 1.0, float(models)
@@ -344,7 +344,8 @@ def _ranks(name: str, probing: Probing, found: Ranking, labels: Labels) -> dict[
     ax.plot((low, high), (0, 0), **line)
     for rank in range(1, models + 1):
         ax.plot((rank, rank), (0, 0.25), **line)
-        ax.text(rank, 0.35, str(rank), ha="center", va="bottom", fontsize=look().font)
+        if (rank - 1) % (1 + models // 13) == 0:  # so many that none touches the next
+            ax.text(rank, 0.35, str(rank), ha="center", va="bottom", fontsize=look().font)
     shown = min(distance, high - low)
     ax.plot((low, low + shown), (2.0, 2.0), color="black", linewidth=1.6)
     words = f"critical difference {distance:.2f}" + (

@@ -109,16 +109,15 @@ def mean_title(tasks: Sequence[str], without: Collection[str]) -> str:
     return f"mean of {counted} of {len(tasks)} tasks" if counted < len(tasks) else "mean of tasks"
 
 
-def placed(
+def best(
     scores: Mapping[str, float],
     letters: Mapping[str, str],
     doubted: Collection[str] = (),
     sign: int = 1,
-) -> dict[str, str]:
-    """The "best" and the "second" model of a column, if they are significantly that.
+) -> str | None:
+    """The best model of a column, if it is significantly that.
 
-    The best one shares no letter with any other model, so it differs from the runner-up and from
-    all below. The second is named only under a best one, and must be alone in the same sense.
+    It shares no letter with any other model, so it differs from the runner-up and from all below.
 
     Args:
         scores: of all models; NaN for a hole.
@@ -126,19 +125,13 @@ def placed(
         doubted: models whose number is not verified: not the best of anything.
         sign: -1 where less is better.
     """
-    order = sorted(
-        (m for m, s in scores.items() if not np.isnan(s)), key=lambda m: -sign * scores[m]
-    )
-    found: dict[str, str] = {}
-    # Of two models the lower one is not the second of anything.
-    for model, place in zip(order, ("best", "second")[: max(0, len(order) - 1)], strict=False):
-        others = [_letters(letters, other) for other in order if other != model]
-        mine = _letters(letters, model)
-        known = bool(mine and others) and all(others)
-        if model in doubted or not known or any(mine & other for other in others):
-            break
-        found[model] = place
-    return found
+    known = {model: score for model, score in scores.items() if not np.isnan(score)}
+    if len(known) < 2:
+        return None
+    first = max(known, key=lambda model: sign * known[model])
+    mine, others = _letters(letters, first), [_letters(letters, m) for m in known if m != first]
+    alone = bool(mine) and all(others) and not any(mine & other for other in others)
+    return first if alone and first not in doubted else None
 
 
 def tie(a: str, b: str) -> bool:

@@ -42,7 +42,7 @@ def _table(board: Board, facts: dict[str, Cell], labels: Labels) -> Table:
             row.speed.text if row.speed else "",
             NOT_KNOWN if row.parameters is None else f"{row.parameters:,}",
             str(facts[row.model].model.get("dim", NOT_KNOWN)),
-            _licence(row.model),
+            licence(row.model),
             row.saw,
         ]
         for row in rows
@@ -58,7 +58,7 @@ def _table(board: Board, facts: dict[str, Cell], labels: Labels) -> Table:
     )
 
 
-def _licence(model: str) -> str:
+def licence(model: str) -> str:
     """As the card of the weights states it."""
     try:
         return str(model_zoo.describe(model)["weights_licence"])

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -24,45 +24,16 @@ from ultrabench_eval.report.results.evidence import Evidence
 from ultrabench_eval.report.sections.significance import Row, Section
 
 
-@dataclass(frozen=True)
-class Class:
-    """A class and how many test images it has; None if that is not known."""
-
-    name: str
-    test: int | None
-
-
-@dataclass(frozen=True)
-class TaskView:
-    """A task as the page shows it."""
-
-    name: str
-    synthetic: bool
-    told: str
-    """What is told of an image, as the head of `classes`."""
-    classes: tuple[Class, ...]
-    images: tuple[tuple[str, str], ...]
-    """Names of the splits and their images."""
-    facts: tuple[tuple[str, tuple[str, ...]], ...]
-    """Further facts: name and sentences."""
-    floors: Mapping[Probing, str]
-    """What controls and models with random weights reach."""
-    verdicts: Mapping[Probing, str]
-    """Whether the task tells encoders from floors."""
-    notes: tuple[str, ...]
-    fingerprint: str
-
-
-def cards(evidence: Evidence, informative: Section) -> list[TaskView]:
-    """Of all tasks that have a cell of the main condition.
+def cards(evidence: Evidence, informative: Section) -> list[dict[str, Any]]:
+    """Of all tasks that have a result of the main condition: parts of the page.
 
     Args:
         evidence: of the folder.
-        informative: the section on what tasks can tell.
+        informative: the section on whether a task discriminates.
     """
     mains = [e for e in evidence.entries if isinstance(e, Cell) and is_main(e)]
     return [
-        _view(
+        _card_of(
             [cell for cell in mains if cell.coordinates.task == task],
             evidence,
             [(probing, row) for probing, row in informative.rows if row["task"] == task],
@@ -71,34 +42,34 @@ def cards(evidence: Evidence, informative: Section) -> list[TaskView]:
     ]
 
 
-def _view(
+def _card_of(
     cells: Sequence[Cell], evidence: Evidence, rows: Sequence[tuple[Probing, Row]]
-) -> TaskView:
+) -> dict[str, Any]:
+    """Facts are [term, sentences]; a sentence of one probe and protocol is [its name, sentence]."""
     one = cells[0]
-    task = one.coordinates.task
     test = evidence.test_of(one)
-    counts: list[int] | None = None
+    named = [*(one.classes or [number_in(one)])]
     groups = None
     if test is not None and len(test.classes) == len(one.classes):
         if test.kind == "class":
             counts = np.bincount(test.targets, minlength=len(test.classes)).tolist()
+            named = [f"{name} ({count})" for name, count in zip(named, counts, strict=True)]
         groups = len(set(test.groups)) if test.groups is not None else None
+    floors = [[str(p), text] for p, text in _floors(cells, evidence.labels).items()]
     notes = dict.fromkeys(note for cell in cells if not cell.synthetic for note in cell.notes)
-    return TaskView(
-        name=task,
-        synthetic=task in evidence.labels.synthetic,
-        told="classes (test images)" if one.type == CLASSES else one.type,
-        classes=tuple(
-            Class(name, counts[code] if counts else None)
-            for code, name in enumerate(one.classes or [number_in(one)])
+    facts = [
+        ("images", [", ".join(f"{split} {_images(cells, split)}" for split in SPLITS)]),
+        ("classes (test images)" if one.type == CLASSES else one.type, [", ".join(named)]),
+        *_facts(one, groups),
+        ("controls", floors or ["none was measured"]),
+        (
+            "whether it discriminates",
+            [[str(probing), _verdict(row, one.main_metric)] for probing, row in rows],
         ),
-        images=tuple((split, _images(cells, split)) for split in SPLITS),
-        facts=tuple(_facts(one, groups)),
-        floors=_floors(cells, evidence.labels),
-        verdicts={probing: _verdict(row, one.main_metric) for probing, row in rows},
-        notes=tuple(notes),
-        fingerprint=hashing.short(str(one.identity["task"])),
-    )
+        ("notes", [*notes]),
+        ("fingerprint", [f"`{hashing.short(str(one.identity['task']))}`"]),
+    ]
+    return {"task": one.coordinates.task, "card": [fact for fact in facts if fact[1]]}
 
 
 def _images(cells: Sequence[Cell], split: str) -> str:

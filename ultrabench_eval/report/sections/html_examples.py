@@ -11,86 +11,51 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL.Image
 
 from ultrabench_eval.core.errors import UserError
 from ultrabench_eval.report.results import sources
-from ultrabench_eval.report.results.entries import Labels, Probing
-from ultrabench_eval.report.results.evidence import Comparison
+from ultrabench_eval.report.results.entries import Labels, Probing, task_order
+from ultrabench_eval.report.results.evidence import Comparison, Evidence
 
 SHOWN = 4  # images of each kind
 SIDE = 160  # pixels of the longer side of a picture
 QUALITY = 70  # of JPEG: about 5 KB a picture
 KINDS = {
-    "apart": ("Models disagree", "models disagree on"),
-    "wrong": ("All models are wrong", "all are wrong on"),
-    "right": ("All models are right", "all are right on"),
+    "apart": "Models disagree",
+    "wrong": "All models are wrong",
+    "right": "All models are right",
 }
 
 
-@dataclass(frozen=True)
-class Answer:
-    """A class, and the models that gave it."""
-
-    class_name: str
-    right: bool
-    models: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Example:
-    """One test image."""
-
-    name: str
-    truth: str
-    """Name of its class."""
-    answers: tuple[Answer, ...]
-    picture: str | None
-    """A data URL; None without data."""
-
-
-@dataclass(frozen=True)
-class Kind:
-    """Images of one kind."""
-
-    title: str
-    on: str
-    """The same in a sentence that a number ends."""
-    count: int
-    """How many there are in all."""
-    examples: tuple[Example, ...]
-
-
-@dataclass(frozen=True)
-class Examples:
-    """Of one task, probe and protocol."""
-
-    task: str
-    synthetic: bool
-    probing: Probing
-    models: tuple[str, ...]
-    """That were asked: encoders, or all where there are no two of them."""
-    images: int
-    kinds: tuple[Kind, ...]
-    why: str
-    """Why there are no pictures although data are given; "" if there are."""
-
-
-def examples(
-    probing: Probing, one: Comparison, labels: Labels, data: Path | None, run: Path | None = None
-) -> Examples | None:
-    """Of a task that two models have; None if there are no two.
+def examples(evidence: Evidence, data: Path | None) -> list[dict[str, Any]]:
+    """Parts of the page, a task each, of the first probe and protocol that has any: another one
+    would show much the same.
 
     Args:
-        probing: probe and protocol.
-        one: the models' predictions.
-        labels: which models are floors.
-        data: data root to take pictures from.
-        run: the results folder, which tells where own data are.
+        evidence: of the folder, which tells where own data are.
+        data: data root to take pictures from; None: names alone.
+    """
+    for probing, comparisons in evidence.main.items():
+        found = [
+            _examples(probing, one, evidence.labels, data, evidence.cells.out)
+            for one in comparisons.values()
+        ]
+        if any(found):
+            return sorted(filter(None, found), key=lambda one: task_order(one["task"]))
+    return []
+
+
+def _examples(
+    probing: Probing, one: Comparison, labels: Labels, data: Path | None, run: Path
+) -> dict[str, Any] | None:
+    """Of a task that two models have; None if there are no two.
+
+    Encoders are asked, or all models where there are no two of them.
     """
     if one.type.predicts != "classes":
         return None
@@ -103,23 +68,22 @@ def examples(
     chosen, counts = choose(votes, one.test.targets)
     wanted = [n for rows in chosen.values() for n in rows]
     pictures, why = _pictures(one, data, run, wanted) if data else ({}, "")
-    kinds = [
-        Kind(
-            *(title, on),
-            counts[kind],
-            tuple(_example(n, votes, models, one, pictures) for n in chosen[kind]),
-        )
-        for kind, (title, on) in KINDS.items()
-    ]
-    return Examples(
-        one.task,
-        one.task in labels.synthetic,
-        probing,
-        tuple(models),
-        len(one.test),
-        tuple(kinds),
-        why,
-    )
+    return {
+        "task": one.task,
+        "images": {
+            "asked": f"{probing}; models asked: {', '.join(models)}",
+            "count": len(one.test),
+            "why": why,
+            "kinds": [
+                {
+                    "title": title,
+                    "count": counts[kind],
+                    "examples": [_example(n, votes, models, one, pictures) for n in chosen[kind]],
+                }
+                for kind, title in KINDS.items()
+            ],
+        },
+    }
 
 
 def majority(codes: np.ndarray, classes: int) -> np.ndarray:
@@ -170,30 +134,29 @@ def _in_turn(rows: np.ndarray, truth: np.ndarray) -> list[int]:
 
 
 def _example(
-    n: int,
-    votes: np.ndarray,
-    models: Sequence[str],
-    one: Comparison,
-    pictures: dict[int, str],
-) -> Example:
+    n: int, votes: np.ndarray, models: Sequence[str], one: Comparison, pictures: dict[int, str]
+) -> dict[str, Any]:
+    """Name, true class, picture (a data URL), and answers as [class, whether right, models]."""
     truth = one.test.labels[n]
     codes, counts = np.unique(votes[:, n], return_counts=True)
-    answers = [
-        Answer(
-            one.test.classes[code],
-            code == truth,
-            tuple(model for model, vote in zip(models, votes[:, n], strict=True) if vote == code),
-        )
-        for _, code in sorted(zip((-counts).tolist(), codes.tolist(), strict=True))
-    ]
-    return Example(one.test.names[n], one.test.classes[truth], tuple(answers), pictures.get(n))
+    answers = []
+    for _, code in sorted(zip((-counts).tolist(), codes.tolist(), strict=True)):
+        named = [model for model, vote in zip(models, votes[:, n], strict=True) if vote == code]
+        by = "all models" if len(named) == len(models) else ", ".join(named)
+        answers.append([one.test.classes[code], code == truth, by])
+    return {
+        "name": one.test.names[n],
+        "truth": one.test.classes[truth],
+        "picture": pictures.get(n),
+        "answers": answers,
+    }
 
 
 # ---- pictures -----------------------------------------------------------------------------------
 
 
 def _pictures(
-    one: Comparison, data: Path, run: Path | None, wanted: Sequence[int]
+    one: Comparison, data: Path, run: Path, wanted: Sequence[int]
 ) -> tuple[dict[int, str], str]:
     """Data URLs of images by place, or why there are none."""
     try:

@@ -120,7 +120,7 @@ def provenance(entries: Sequence[Entry], labels: Labels) -> list[Table]:
             right=(),
             code=(3,),
         ),
-        Table(("what", "version"), _versions(cells), "Made with", right=()),
+        Table(("what", "version"), tuple(versions(cells).items()), "Made with", right=()),
         Table(
             ("what", "how many"),
             (
@@ -160,11 +160,11 @@ def _protocol(cell: Cell) -> tuple[str, ...]:
     )
 
 
-def _versions(cells: Iterable[Cell]) -> tuple[tuple[str, ...], ...]:
-    """Several versions of one thing only where cells of several runs lie in one folder."""
+def versions(cells: Iterable[Cell]) -> dict[str, str]:
+    """Of each library; several only where results of several runs lie in one folder."""
     found: dict[str, dict[str, None]] = {}
     for cell in cells:
         every: Mapping[str, str] = cell.versions
         for name, version in every.items():
             found.setdefault(name, {})[version] = None
-    return tuple((name, " or ".join(versions)) for name, versions in found.items())
+    return {name: " or ".join(some) for name, some in found.items()}

@@ -18,8 +18,10 @@ from ultrabench_eval.report.results.entries import (
     Labels,
     Probing,
     at_place,
+    dataset_of,
     is_doubted,
     is_main,
+    main_interval,
     main_metric,
     main_score,
     number,
@@ -27,8 +29,9 @@ from ultrabench_eval.report.results.entries import (
     seen,
     tasks_of,
 )
-from ultrabench_eval.report.results.standing import OVER_TASKS, mean_at, mean_title, placed
+from ultrabench_eval.report.results.standing import OVER_TASKS, best, mean_at, mean_title
 from ultrabench_eval.report.sections.speeds import Speed
+from ultrabench_eval.stats.intervals import of_mean
 
 Condition = tuple[int, str, int]
 """Percent of the training images, corruption of the test images, its severity."""
@@ -51,8 +54,8 @@ class BoardScore:
     text: str
     value: float | None
     """What it is sorted by; None for a hole."""
-    place: str
-    """"best", "second" or "": of its column, see `standing.placed`."""
+    best: bool
+    """Of its column, significantly: see `standing.best`."""
     letters: str = ""
     """Shared with its ties."""
     seen: bool = False
@@ -60,6 +63,10 @@ class BoardScore:
     task."""
     why: str = ""
     """The reason of a failure."""
+    sd: float = np.nan
+    """Over seeds; NaN for a mean over tasks."""
+    interval: tuple[float, float] = (np.nan, np.nan)
+    """95 %, NaN where there is none."""
 
 
 @dataclass(frozen=True)
@@ -221,8 +228,8 @@ def _board(
         name: {m: letters.get(_at(m, name, probing, condition), "") for m in models}
         for name in columns
     }
-    placed_in = [
-        placed(
+    leaders = [
+        best(
             dict(zip(models, values[:, c].tolist(), strict=True)),
             shared[name],
             {model for m, model in enumerate(models) if doubted[m, c]},
@@ -243,13 +250,14 @@ def _board(
         facts = known.get(model, KnownOfModel())
         scores = []
         for c, name in enumerate(columns):
-            place, tie = placed_in[c].get(model, ""), shared[name][model]
+            leads, tie = model == leaders[c], shared[name][model]
             if name == OVER_TASKS:
                 mean = number(float(means[m]), metric.places)
-                scores.append(_mean(float(means[m]), mean, bool(doubted[m, c]), place, tie))
+                of = [places.get((model, tasks[t])) for t in counted]
+                scores.append(_mean(float(means[m]), mean, bool(doubted[m, c]), leads, tie, of))
             else:
                 entry = places.get((model, name))
-                scores.append(_score(entry, float(values[m, c]), place, tie))
+                scores.append(_score(entry, float(values[m, c]), leads, tie))
         rows.append(BoardRow(model, marks(model, labels), tuple(scores), *facts))
     heads = tuple(ColumnHead(task, task in labels.synthetic) for task in tasks)
     return Board(probing, condition, metric, heads, tuple(rows), without)
@@ -270,23 +278,31 @@ def marks(model: str, labels: Labels) -> tuple[str, ...]:
     return tuple(word for word, models in every if model in models)
 
 
-def _score(entry: Entry | None, value: float, place: str, letters: str) -> BoardScore:
+def _score(entry: Entry | None, value: float, leads: bool, letters: str) -> BoardScore:
     return BoardScore(
         score_text(entry),
         _value(value),
-        place,
+        leads,
         letters,
         entry is not None and seen(entry) == "yes",
         " ".join(entry.reason.split()) if isinstance(entry, Failure) else "",
+        main_score(entry)[1],
+        main_interval(entry),
     )
 
 
-def _mean(value: float, text: str, doubted: bool, place: str, letters: str) -> BoardScore:
-    """The mean over tasks; blank with a hole."""
+def _mean(
+    value: float, text: str, doubted: bool, leads: bool, letters: str, of: Sequence[Entry | None]
+) -> BoardScore:
+    """The mean over tasks, and its interval; blank with a hole."""
     if np.isnan(value):
-        return BoardScore("", None, "")
+        return BoardScore("", None, best=False)
     mark = f" [{NOT_VERIFIED}]" if doubted else ""
-    return BoardScore(text + mark, value, place, letters)
+    scores = np.array([main_score(one)[0] for one in of])
+    low, high = np.array([main_interval(one) for one in of]).T
+    sources = [dataset_of(one.coordinates.task) for one in of if one]
+    interval = of_mean(scores, low, high, sources)
+    return BoardScore(text + mark, value, leads, letters, interval=interval)
 
 
 def _value(value: float) -> float | None:

@@ -28,7 +28,7 @@ class Wide:
     """What the numbers are."""
     table: Table
     """Models from best to worst, then controls and random weights under a rule; what is best:
-    `standing.placed`."""
+    `standing.best`."""
     synthetic: bool
     letters: str
     """How the letters that tell ties are read; "" without any."""
@@ -87,7 +87,7 @@ def _wide(board: Board, labels: Labels, reading: str) -> Wide:
 
 
 def _place(score: BoardScore) -> TableCell:
-    mark = score.place if score.place == "best" else ""  # no second: see `page.BOLD`
+    mark = "best" if score.best else ""
     return TableCell(f"{score.text}{SEEN if score.seen else ''}", mark, score.letters)
 
 
