@@ -247,6 +247,8 @@ def prepare(request: Request, report: Report = lambda step: None) -> Ready:
         compile=request.compile,
         partial=request.partial,
     )
+    for one in planned.models.values():
+        notes += one.alarms if isinstance(one, Model) else []
     named = loading.resolve_names(request.tasks, ())
     for label, task in list(planned.tasks.items()):
         if isinstance(task, Task) and (why := grid.lacks(predicts_of(label, task))):

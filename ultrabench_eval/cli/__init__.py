@@ -28,6 +28,7 @@ from ultrabench_eval.cli import (
     report,
     show,
     speed,
+    wrapper_check,
 )
 from ultrabench_eval.core import command, siblings
 from ultrabench_eval.core.errors import UserError
@@ -188,10 +189,17 @@ def models(
         Path | None,
         typer.Option("--out", help="Of a checkpoint file: write the lines that run it here (.py)."),
     ] = None,
+    check: Annotated[
+        bool,
+        typer.Option("--check", help="Load a model and look for faults of its wrapper."),
+    ] = False,
+    weights: options.Weights = None,
 ) -> None:
     """List the models, or tell what is known of one, or what a checkpoint file holds.
 
     Of a file the few lines of Python that run the network in it are printed, or written to --out.
+    With --check a model is loaded and examined on SYNTHETIC images, without labels; exit code 1: an
+    alarm.
     """
     import model_zoo
 
@@ -204,6 +212,10 @@ def models(
         raise UserError(wrong)
     if out is not None:
         raise UserError("--out is for the lines of a checkpoint file; name one: ubench models FILE")
+    if check and name is not None:
+        wrapper_check.check(name, weights, as_json)
+    if check or weights:
+        raise UserError("name the model to check: ubench models NAME --check [--weights NAME=PATH]")
     known = [name] if name is not None else model_zoo.names()
     described = [model_zoo.describe(one) for one in known]
     if as_json:
