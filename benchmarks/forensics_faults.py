@@ -30,7 +30,7 @@ from model_zoo.encoder import Encoder
 from model_zoo.transforms import InputRule, to_uint8
 
 TUNED_ON = ("efficientnet-lite0", "efficientnet-lite1", "us-jepa-nano", "mae-nano")
-FIGURE = ("efficientnet-lite2", "usrc-jepa-nano", "ijepa-nano")  # and a timm network, if to be had
+FIGURE = ("efficientnet-lite2", "usrc-jepa-nano", "ijepa-nano")  # and a timm network, if available
 TUNING_SEED, FIGURE_SEED = 0, 1000
 
 NORMALISATIONS = {

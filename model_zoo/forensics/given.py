@@ -119,7 +119,7 @@ def _fit(expected: Sequence[Tensor], arrived: Sequence[Tensor], rule: InputRule)
     mean, std = (np.array(one)[:, None] for one in (rule.mean, rule.std))
     pixels = np.concatenate([one.double().flatten(1).numpy() * std + mean for one in expected], 1)
     actual = np.concatenate([one.double().flatten(1).numpy() for one in arrived], 1)
-    if rule.grey:  # padding is the mean of each channel, which is no grey
+    if rule.grey:  # padding is the mean of each channel, which is not grey
         image = np.ptp(pixels, axis=0) < 1e-4
         pixels, actual = pixels[:, image], actual[:, image]
     pixels, actual = pixels[:, ::7], actual[:, ::7]

@@ -167,11 +167,10 @@ def heads(encoder: Encoder) -> list[Clue]:
         found.setdefault((one.heads, one.rows.shape[1]), []).append(one.rows)
     clues = []
     for (stated, width), layers in found.items():
-        gains = {n: _gain(layers, n) for n in range(1, width // NARROWEST + 1) if width % n == 0}
-        if stated not in gains:
-            continue
+        gains = {n: _gain(layers, n) for n in range(2, width // NARROWEST + 1) if width % n == 0}
+        gains[stated] = _gain(layers, stated)
         best = max(gains, key=gains.__getitem__)
-        if best != stated and gains[best] - gains[stated] > MARGIN:
+        if min(gains[best], gains[best] - gains[stated]) > MARGIN:
             saw = (
                 f"attention of width {width} is run with {stated} heads, but its weights fall into "
                 f"{best} groups (score {gains[best]:.0f}, of {stated}: {gains[stated]:.0f})"
