@@ -284,7 +284,9 @@ def remembered(encoder: Encoder, kinds: Sequence[Sequence[np.ndarray]]) -> list[
             f"what reaches the first batch norm diverges by {now:.2g} from what it remembers of "
             f"its training; with {best} it would be {others[best]:.2g}"
         )
-        return [Clue(family, saw, "likely", f"give input_rule {best}, or state why not")]
+        return [
+            Clue(family, saw, "likely", f"look up how it was trained, and give input_rule {best}")
+        ]
     swapped = divergence(lambda x: _swapped(x, rule))
     if now > 1.5 * swapped and swapped < SPEAKS / 2:
         saw = (

@@ -30,7 +30,7 @@ class Small(Encoder):
     patch_size = 8
 
     def build(self, weights: Path | str | None) -> nn.Module:
-        network = nn.Sequential(
+        network: Any = nn.Sequential(
             nn.Conv2d(3, 16, 8, 8), nn.BatchNorm2d(16), nn.Conv2d(16, WIDTH, 3, 1, 1)
         )
         for place in (0, 2):  # training makes some filters stronger than others
@@ -38,11 +38,14 @@ class Small(Encoder):
                 -1.5, 1.5, len(network[place].weight)
             ).exp()[:, None, None, None]
         rule = model_zoo.InputRule(64)
-        x = network[0](torch.stack([rule.apply(image) for image in panel.leaves()])).detach()
+        x: Tensor = network[0](
+            torch.stack([rule.apply(image) for image in panel.leaves()])
+        ).detach()
         network[1].running_mean.copy_(x.mean((0, 2, 3)))
         network[1].running_var.copy_(x.var((0, 2, 3)))
         network[1].weight.data.uniform_(0.5, 1.5)
-        return network
+        made: nn.Module = network
+        return made
 
     def _forward(self, x: Tensor) -> Tensor:
         return self._tokens(x).mean(1)
@@ -72,9 +75,9 @@ def plain(encoder: Encoder) -> model_zoo.InputRule:
     return encoder.input_rule
 
 
-def on_pixels(encoder: Encoder, change: Callable[[np.ndarray], np.ndarray]) -> None:
+def on_pixels(encoder: Encoder, change: Callable[[Any], np.ndarray]) -> None:
     own = encoder._prepare
-    encoder._prepare = lambda image: own(change(image))  # type: ignore[method-assign, assignment]
+    encoder._prepare = lambda image: own(change(image))  # type: ignore[method-assign]
 
 
 def on_input(encoder: Encoder, change: Callable[[Tensor], Tensor]) -> None:
@@ -116,10 +119,6 @@ def bgr_pixels(e: Encoder) -> None:
 
 def pixels_of_255(e: Encoder) -> None:
     on_input(e, lambda x: 255 * (x * column(plain(e).std) + column(plain(e).mean)))
-
-
-def cropped(e: Encoder) -> None:
-    on_pixels(e, lambda image: image[24:-24, 32:-32] if image.shape == (240, 320, 3) else image)
 
 
 def middle(e: Encoder) -> None:
@@ -209,6 +208,7 @@ class Attending(Encoder):
 
     def build(self, weights: Path | str | None) -> nn.Module:
         network = VisionTransformer(32, 16, 64, 4, self.heads)
+        block: Any
         for number, block in enumerate(network.blocks):
             by_head = torch.tensor([0.2, 0.5, -0.1, -0.6]).roll(number).exp().repeat_interleave(16)
             block.attn.qkv.weight.data *= by_head.repeat(3)[:, None]
@@ -222,11 +222,11 @@ class Attending(Encoder):
 def test_another_number_of_heads_is_named() -> None:
     encoder = Attending(name="attending")
     assert learnt.heads(encoder) == []
+    module: Any
     for stated in (1, 2, 8):
         for module in encoder.modules():
-            if hasattr(module, "heads") and isinstance(module.heads, int):
-                if module is not encoder:
-                    module.heads = stated
+            if module is not encoder and hasattr(module, "heads"):
+                module.heads = stated
         (clue,) = learnt.heads(encoder)
         assert clue.family == "heads"
         assert "4 heads" in clue.change
@@ -234,9 +234,10 @@ def test_another_number_of_heads_is_named() -> None:
 
 def test_heads_of_an_untrained_network_are_not_judged() -> None:
     encoder = model_zoo.load("random-vit-tiny", device="cpu")
+    module: Any
     for module in encoder.modules():
         if isinstance(getattr(module, "heads", None), int):
-            module.heads = 6  # type: ignore[assignment]
+            module.heads = 6
     assert learnt.heads(encoder) == []
 
 
