@@ -116,7 +116,7 @@ def _possible(family: str, variant: str, encoder: Encoder) -> bool:
         return bool(_left_out(encoder, variant, np.random.default_rng(0)))
     if family == "two-passes" and variant == "batch statistics":
         return any(isinstance(m, nn.BatchNorm2d) for m in encoder.modules())
-    if family == "pooling" and variant != "over the width":
+    if family == "pooling":
         return encoder.has_maps
     return True
 
@@ -267,14 +267,6 @@ def _left_out(encoder: Encoder, variant: str, rng: np.random.Generator) -> list[
 
 
 def _pooling(encoder: Encoder, variant: str, rng: np.random.Generator) -> None:
-    if variant == "over the width":
-        if encoder.has_maps:
-            encoder._forward = lambda x: encoder._tokens(x).mean(-1)  # type: ignore[method-assign]
-        else:
-            own = encoder._forward
-            encoder._forward = lambda x: own(x).mean(-1, keepdim=True)  # type: ignore[method-assign]
-        return
-
     def flat(x: Tensor) -> Tensor:
         try:
             return encoder._tokens(x)
@@ -285,6 +277,7 @@ def _pooling(encoder: Encoder, variant: str, rng: np.random.Generator) -> None:
         "first token": lambda tokens: tokens[:, 0],
         "last token": lambda tokens: tokens[:, -1],
         "maximum": lambda tokens: tokens.amax(1),
+        "over the width": lambda tokens: tokens.mean(2),
     }
     encoder._forward = lambda x: pools[variant](flat(x))  # type: ignore[method-assign]
 
