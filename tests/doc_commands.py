@@ -124,6 +124,9 @@ COMMANDS: dict[str, Run | Parse] = {
     "ubench speed runs/mine --plugin my_model.py --weights mine=checkpoint.pt": Run(
         more=("--rounds", "1")
     ),
+    "ubench models mine --plugin my_model.py --weights mine=checkpoint.pt --check": Parse(
+        "the checkpoint there was never trained, which is an alarm; see test_forensics"
+    ),
     "ubench models mine-tokens --plugin my_model.py": Run(),
     "ubench run --plugin my_model.py --model mine-tokens,mine-tokens/mean --weights "
     "mine-tokens=checkpoint.pt --probe linear,attentive --task aul --data DATA --out runs/tokens": (

@@ -15,7 +15,7 @@ import torch
 
 import model_zoo
 import tasks as task_zoo
-from model_zoo import Card, Encoder, guests
+from model_zoo import Card, Encoder, forensics, guests
 from model_zoo.behaviour import Behaviour
 from model_zoo.checkpoints import files as checkpoints
 from tasks import derived, prepare
@@ -72,6 +72,8 @@ class Model:
     batch_size: int = field(init=False)
     processor: torch.device = field(init=False)
     has_maps: bool = field(init=False)
+    alarms: list[str] = field(init=False)
+    """What a short look at its wrapper found wrong, a sentence each."""
     _encoder: Encoder | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
@@ -83,6 +85,11 @@ class Model:
         self.batch_size = encoder.batch_size
         self.processor = encoder.device
         self.has_maps = encoder.has_maps
+        self.alarms = [
+            f"model '{self.name}' is probably wrapped wrongly ({clue.family}): {clue.saw}; "
+            f"{clue.change}. All that can be told: ubench models {self.name} --check"
+            for clue in forensics.quick(encoder)
+        ]
         if not (encoder.reduced and self.dtype == "auto"):
             self.dtype = str(encoder.dtype).removeprefix("torch.")
         self.info = {

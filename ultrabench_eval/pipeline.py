@@ -255,6 +255,8 @@ def prepare(request: Request, report: Report = lambda step: None) -> Ready:
         labels=None if request.labels is None else Path(request.labels),
         cache=cache,
     )
+    for one in planned.models.values():
+        notes += one.alarms if isinstance(one, Model) else []
     named = loading.resolve_names(request.tasks, ())
     for label, task in list(planned.tasks.items()):
         if isinstance(task, Task) and (why := grid.lacks(predicts_of(label, task))):

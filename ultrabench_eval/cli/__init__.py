@@ -29,6 +29,7 @@ from ultrabench_eval.cli import (
     report,
     show,
     speed,
+    wrapper_check,
 )
 from ultrabench_eval.core import command, siblings
 from ultrabench_eval.core.errors import UserError
@@ -192,16 +193,22 @@ def models(
     ] = None,
     weights: Annotated[
         str | None,
-        typer.Option(help="Load the model from this file, and tell what of it is used."),
+        typer.Option(help="Load the model from this file; tell what of it is used, or check it."),
     ] = None,
     ask_author: Annotated[
         bool,
         typer.Option("--ask-author", help="Print a letter that asks its authors to confirm it."),
     ] = False,
+    check: Annotated[
+        bool,
+        typer.Option("--check", help="Load a model and look for faults of its wrapper."),
+    ] = False,
 ) -> None:
     """List the models, or tell what is known of one, or what a checkpoint file holds.
 
     Of a file the few lines of Python that run the network in it are printed, or written to --out.
+    With --check a model is loaded and examined on SYNTHETIC images, without labels; exit code 1: an
+    alarm.
     """
     import model_zoo
 
@@ -214,13 +221,18 @@ def models(
         raise UserError(wrong)
     if out is not None:
         raise UserError("--out is for the lines of a checkpoint file; name one: ubench models FILE")
-    if name is None and (weights or ask_author):
+    if name is None and (weights or ask_author or check):
         raise UserError("name a model: ubench models NAME")
+    if name is not None and weights:  # as a path, or as `run` takes it
+        before, _, path = weights.partition("=")
+        weights = path if before in {name, model_zoo.split(name)[0]} else weights
     if name is not None and ask_author:
         from model_zoo.letter import letter
 
         print(letter(name))
         return
+    if name is not None and check:
+        wrapper_check.check(name, weights, as_json)
     known = [name] if name is not None else model_zoo.names()
     described = [model_zoo.describe(one) for one in known]
     if name is not None and weights:
