@@ -411,6 +411,18 @@ def test_the_last_blocks_alone_change(place: Path) -> None:
     assert not network.trunk.network.drop.training
 
 
+def test_low_rank_additions_are_all_that_changes(place: Path) -> None:
+    pytest.importorskip("peft", reason="LoRA needs the extra 'lora'")
+    settings = FineTuning(scope="lora", rank=4, max_epochs=1, learning_rates=(1e-3,))
+    (cell,) = run("out", Protocol(finetune=settings), models="random-vit-tiny", seeds=1)
+    assert "additions of rank 4 to the attention (LoRA) (36,864 of" in cell.remarks[0]
+    tunable = Tunable(Model("random-vit-tiny", None, "cpu", "float32"), place / "kept")
+    state = TunedNetwork(tunable, settings, finetune_numbers._Numbers())
+    names = [name for name, one in state.named_parameters() if one.requires_grad]
+    assert names
+    assert all(".lora_" in name for name in names)
+
+
 def test_a_fine_tuned_number_is_never_taken_for_a_frozen_one(place: Path) -> None:
     """Means, letters, pairs, ranks, few-shot, advice and verdict: each is of one probe alone."""
     for seed, name in enumerate(("b.csv", "c.csv")):

@@ -28,7 +28,7 @@ ALLOWED = {
     "usjepa": {"usjepa", "model_zoo", "tasks", "ultrabench_eval.core"},
     "ultrabench_eval/probes": {
         *("ultrabench_eval.core", "ultrabench_eval.protocol", "ultrabench_eval.probes"),
-        "ultrabench_eval.feature_rows",
+        *("ultrabench_eval.feature_rows", "ultrabench_eval.finetune", "model_zoo.unfrozen"),
     },
     "ultrabench_eval/stats": {
         *("ultrabench_eval.core", "ultrabench_eval.metrics", "ultrabench_eval.stats"),

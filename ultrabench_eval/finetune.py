@@ -1,11 +1,11 @@
-"""What fine-tuning needs beside its settings: prepared images, a model, and files to go on from.
+"""What fine-tuning needs beside its settings: prepared images, a model, and files to resume from.
 
 OUT/.finetuned/<key>/<training>.safetensors   a training that is under way, or its network
 
 The key names model, task, settings, versions and device; a training is one seed with one setting
-on one subset of the images. The file is written after each epoch, so that a killed run goes on from
-the last one, and holds the best weights alone when the training is over. It goes when the cells
-that are made of it are written.
+on one subset of the images. The file is written after each epoch, so that a killed run resumes
+after the last one, and holds the best weights alone when the training is over. It goes when the
+cells that are made of it are written.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ class PreparedImages(Features):
             maps = self.tunable.encoder.maps_prepared(torch.zeros(1, *self.shape[1:]))
         except NotImplementedError as error:
             raise UserError(f"{error}, which fine-tuning for masks needs; leave it out") from error
-        return tuple(features.joined(maps).shape[2:])
+        return tuple(one_map(maps).shape[2:])
 
     def rows(self, index: Tensor) -> Tensor:
         """See `Features.rows`; on the CPU."""
@@ -172,6 +172,17 @@ class KeptTraining:
 
     facts: dict[str, Any]
     tensors: dict[str, Tensor]
+
+
+def one_map(maps: Sequence[Tensor]) -> Tensor:
+    """Maps of an encoder as dense probes read them, [B, D, h, w]."""
+    return features.joined(maps)
+
+
+def made_by(device: torch.device) -> dict[str, str]:
+    """What the last bits of a training depend on besides its settings."""
+    threads = str(torch.get_num_threads())
+    return {"device": features.device_name(device), "threads": threads, **versions()}
 
 
 def key(model: Model, task: str, settings: dict[str, Any]) -> str:

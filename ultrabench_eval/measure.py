@@ -150,7 +150,7 @@ def tune(
 ) -> None:
     """Fine-tune the networks of one seed, which wait on disk for `measure`; arguments as its.
 
-    The first seed's come first, for they choose the setting; what is on disk is not done again.
+    The first seed's come first, because they choose the setting; what is on disk is not done again.
     """
     precision.settle(model, task.test.images, setting.cache)
     recognise(model, setting.cache, setting.cells.out)

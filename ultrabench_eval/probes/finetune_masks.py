@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from model_zoo.unfrozen import Unfrozen
-from ultrabench_eval import features
+from ultrabench_eval.finetune import one_map
 from ultrabench_eval.probes import dense_loss, finetune_training
 from ultrabench_eval.probes.finetune import settings_of
 from ultrabench_eval.probes.finetune_training import Aim, FineTuned, ImageData
@@ -24,7 +24,7 @@ class _Masks(Aim):
     separable = False  # Dice is of all images of a batch
 
     def features(self, trunk: Unfrozen, x: Tensor) -> Tensor:
-        return features.joined(trunk.maps(x)).flatten(2)
+        return one_map(trunk.maps(x)).flatten(2)
 
     def outputs(self, data: ImageData) -> int:
         return data.train_y.shape[1]

@@ -25,7 +25,7 @@ from torch.nn.functional import affine_grid, grid_sample
 from torch.optim.adamw import adamw
 
 from model_zoo.unfrozen import Unfrozen
-from ultrabench_eval import features, finetune
+from ultrabench_eval import finetune
 from ultrabench_eval.core import hashing, processor
 from ultrabench_eval.core.errors import UserError
 from ultrabench_eval.finetune import KeptTraining, PreparedImages, Tunable
@@ -33,7 +33,6 @@ from ultrabench_eval.probes.early_stopping import EarlyStopping
 from ultrabench_eval.probes.heads import DataOf, Head, Probes, Scaler, Stream
 from ultrabench_eval.probes.linear import ADAM, initial
 from ultrabench_eval.protocol import FineTuning, Protocol
-from ultrabench_eval.versions import versions
 
 ImageData = DataOf[PreparedImages]
 """Prepared images [N, 3, S, S] and their targets."""
@@ -626,7 +625,7 @@ class _Trainer:
             **{"done": True, "diverged": ""},
             **{"losses": losses, "batches": batches, "size": size, "told": told},
             **{"validation_loss": head.validation_loss, "best_epoch": head.best_epoch},
-            **{"remark": network.told, "made_by": self._made_by()},
+            **{"remark": network.told, "made_by": finetune.made_by(self.tunable.encoder.device)},
         }
         finished = KeptTraining(
             facts, {"head.weight": weight, "head.bias": bias, "sides": sides} | changed
@@ -720,10 +719,6 @@ class _Trainer:
         kept = KeptTraining({"done": True, "diverged": sentence}, {"sides": torch.zeros(0)})
         finetune.write(path, kept)
         return kept
-
-    def _made_by(self) -> dict[str, str]:
-        device = features.device_name(self.tunable.encoder.device)
-        return {"device": device, "threads": str(torch.get_num_threads()), **versions()}
 
 
 def augmented(x: Tensor, y: Tensor, aim: Aim, generator: torch.Generator) -> tuple[Tensor, Tensor]:
