@@ -1,11 +1,11 @@
 """A results folder as one small file, from which `ubench report` makes its pages again.
 
     python results/pack.py runs/real results/real/cells.tar.xz
-    mkdir again && tar -xf results/real/cells.tar.xz -C again && ubench report again
+    A=again/real; mkdir -p $A && tar -xf results/real/cells.tar.xz -C $A && ubench report $A
 
-It holds all cells and test sets, speed.csv and about.yaml. Of predictions it keeps what statistics and pages need (class
-codes in place of probabilities), a tenth of the whole; scores are as measured. Equal cells give
-equal bytes.
+It holds all cells and test sets, speed.csv and about.yaml. Of predictions it keeps what statistics
+and pages need (class codes in place of probabilities), a tenth of the whole; scores stay the same.
+Equal cells give equal bytes.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ def made(out: Path) -> dict[str, bytes]:
 
 @pytest.mark.usefixtures("every_format")
 def test_two_writes_give_equal_bytes(tmp_path: Path) -> None:
-    first, second = Cells(tmp_path / "a"), Cells(tmp_path / "b")
+    first, second = Cells(tmp_path / "a" / "run"), Cells(tmp_path / "b" / "run")
     results(first, **EVERYTHING)  # type: ignore[arg-type]
     shutil.copytree(first.out, second.out)
     write.write(first)
