@@ -54,7 +54,7 @@ class Block(nn.Module):
         return added
 
 
-class Stage(nn.Module):
+class ConvNeXtStage(nn.Module):
     """Blocks, after a step to half the sides unless `before` is 0."""
 
     def __init__(self, before: int, width: int, depth: int) -> None:
@@ -87,7 +87,7 @@ class ConvNeXt(nn.Module):
         widths = [width * 2**level for level in range(len(depths))]
         self.stem = nn.Sequential(nn.Conv2d(3, width, 4, stride=4), LayerNorm2d(width, eps=EPS))
         self.stages = nn.ModuleList(
-            Stage(before, after, depth)
+            ConvNeXtStage(before, after, depth)
             for before, after, depth in zip([0, *widths], widths, depths, strict=False)
         )
         self.norm = nn.LayerNorm(widths[-1], eps=EPS)

@@ -51,7 +51,7 @@ def load(
 
 
 def references(
-    both: derived_names.Pair, trained: TaskCard, tested: TaskCard, labels: Mapping[str, str]
+    both: derived_names.SetPair, trained: TaskCard, tested: TaskCard, labels: Mapping[str, str]
 ) -> tuple[str, str]:
     """Names of the tasks that a pair is compared with: trained and tested on the first, and on the
     second, each with the classes that they share.
@@ -179,7 +179,7 @@ def _transfer(
         type=a.type,
         unit=a.unit,
         groups=b.groups,
-        transfer=references(derived_names.Pair(a.name, b.name), a, b, labels),
+        transfer=references(derived_names.SetPair(a.name, b.name), a, b, labels),
     )
     return Task(
         card,

@@ -16,7 +16,7 @@ _SELECTION = re.compile(r"(?P<task>[^\[\]]+)\[(?P<classes>[^\[\]]+)\]")
 _SIGNS = "+=|[]%:@,"  # of class names: written as %2B and the like
 
 
-class Pair(NamedTuple):
+class SetPair(NamedTuple):
     """Two tasks by name."""
 
     trained: str
@@ -44,7 +44,7 @@ def selection(task: str, classes: Mapping[str, Iterable[str]]) -> str:
     return str(Selection(task, tuple((name, tuple(some)) for name, some in classes.items())))
 
 
-def pair(name: str) -> Pair | None:
+def pair(name: str) -> SetPair | None:
     """The two tasks of "A:B"; None for what is one task, or a file or folder that is there."""
     import tasks
 
@@ -53,7 +53,7 @@ def pair(name: str) -> Pair | None:
     cuts = [match.start() for match in re.finditer(":", name)]
     known = (cut for cut in cuts if tasks.problem(name[:cut]) is None)
     cut = next(known, cuts[0])
-    return Pair(name[:cut], name[cut + 1 :])
+    return SetPair(name[:cut], name[cut + 1 :])
 
 
 def selected(name: str) -> Selection | None:

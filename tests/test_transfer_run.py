@@ -206,7 +206,7 @@ def world(name: str, seed: int, marked: bool, gain: float = 1.0) -> Task:
     return Task(card, *parts, origin="memory", synthetic=True)
 
 
-def lost(model: Model, seed: int, marked: bool, folder: Path) -> transfer.Difference:
+def lost(model: Model, seed: int, marked: bool, folder: Path) -> transfer.Drop:
     """What raw pixels lose from the one set to the other, by the report of the cells."""
     made = {"here": world("here", seed, marked), "there": world("there", seed, False, 0.9)}
     made["here:there"] = derived.load("here:there", made.__getitem__)
@@ -218,7 +218,7 @@ def lost(model: Model, seed: int, marked: bool, folder: Path) -> transfer.Differ
     section = transfer.section(Evidence(store, store.gather()))
     assert section is not None
     ((_, row),) = section.rows
-    return transfer.Difference(*(float(str(row[k])) for k in ("lost", "lost_low", "lost_high")))
+    return transfer.Drop(*(float(str(row[k])) for k in ("lost", "lost_low", "lost_high")))
 
 
 @pytest.mark.slow

@@ -64,7 +64,7 @@ from ultrabench_eval.probe_files import Inputs, ProbeFiles
 from ultrabench_eval.probes.finetune_training import FineTuned, precision_of
 from ultrabench_eval.probes.heads import DataOf, Head, Probes, at_an_edge, streams
 from ultrabench_eval.protocol import Protocol
-from ultrabench_eval.seen import Seen
+from ultrabench_eval.seen import TrainedOn
 from ultrabench_eval.task_types.calibration import temperature
 from ultrabench_eval.task_types.task_type import Predicts, TaskType
 from ultrabench_eval.test_set import TestSet
@@ -107,7 +107,7 @@ class Setting:
     identifiers: bool = True
     tuning: Callable[[str, str, int, int], None] = lambda *at: None
     keep_probes: bool = False
-    seen: Mapping[str, Seen] = field(default_factory=dict)
+    seen: Mapping[str, TrainedOn] = field(default_factory=dict)
 
 
 def measure(

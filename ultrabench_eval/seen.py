@@ -42,7 +42,7 @@ class SeenImages:
 
 
 @dataclass
-class Seen:
+class TrainedOn:
     """What a model was trained on.
 
     Args:
@@ -115,7 +115,9 @@ class Seen:
                 yield Signatures.of(some)
 
 
-def read(source: Path, cache: Path, advance: Advance = lambda words, done, total: None) -> Seen:
+def read(
+    source: Path, cache: Path, advance: Advance = lambda words, done, total: None
+) -> TrainedOn:
     """What a folder or a list tells.
 
     Args:
@@ -129,7 +131,7 @@ def read(source: Path, cache: Path, advance: Advance = lambda words, done, total
     """
     if source.is_dir():
         entries, _ = collection.of_pretraining(source)
-        return Seen(source, frozenset(), (), [one.image for one in entries], cache, advance)
+        return TrainedOn(source, frozenset(), (), [one.image for one in entries], cache, advance)
     if not source.is_file():
         raise not_found("list of --seen", source, "give MODEL=FILE, a list or a folder of images")
     hashes: set[str] = set()
@@ -150,7 +152,9 @@ def read(source: Path, cache: Path, advance: Advance = lambda words, done, total
             )
     if not (hashes or datasets or images):
         raise UserError(f"{source} names nothing that was seen; list hashes, files or data sets")
-    return Seen(source, frozenset(hashes), tuple(dict.fromkeys(datasets)), images, cache, advance)
+    return TrainedOn(
+        source, frozenset(hashes), tuple(dict.fromkeys(datasets)), images, cache, advance
+    )
 
 
 def read_all(
@@ -158,7 +162,7 @@ def read_all(
     models: Sequence[str],
     cache: Path,
     advance: Advance = lambda words, done, total: None,
-) -> dict[str, Seen]:
+) -> dict[str, TrainedOn]:
     """By model, what `--seen` says of it.
 
     Raises:
@@ -240,7 +244,7 @@ def write_hashes(folder: Path, out: Path, cache: Path, advance: Advance) -> tupl
     return count, notes
 
 
-def facts(seen: Seen | None, task: Task) -> dict[str, str | int]:
+def facts(seen: TrainedOn | None, task: Task) -> dict[str, str | int]:
     """What a cell says of it (`Cell.model`); nothing if nothing was said."""
     if seen is None:
         return {}

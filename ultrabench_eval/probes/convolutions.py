@@ -21,7 +21,7 @@ from ultrabench_eval.probes.dense_training import MapData, MapNetworks, MapSetti
 from ultrabench_eval.probes.heads import Probes, Scaler, Stream
 
 
-class Form(NamedTuple):
+class ConvolutionForm(NamedTuple):
     """What the networks are, from standardised maps to logits.
 
     Args:
@@ -55,7 +55,7 @@ class ConvolutionProbes(Probes):
             stopped.
     """
 
-    form: ClassVar[Form]
+    form: ClassVar[ConvolutionForm]
 
     parameters: Tensor
     history: Tensor
@@ -98,7 +98,9 @@ class ConvolutionProbes(Probes):
 class _Networks(MapNetworks):
     """Gradients by autograd."""
 
-    def __init__(self, form: Form, scaler: Scaler, classes: int, grid: Sequence[int]) -> None:
+    def __init__(
+        self, form: ConvolutionForm, scaler: Scaler, classes: int, grid: Sequence[int]
+    ) -> None:
         self._form, self.dice = form, form.dice
         self._deviation, self._classes, self._grid = scaler.deviation, classes, tuple(grid)
 

@@ -20,7 +20,7 @@ import pydantic.dataclasses
 from torch import Tensor
 from torch.nn.functional import conv2d, conv_transpose2d
 
-from ultrabench_eval.probes.convolutions import ConvolutionProbes, Form
+from ultrabench_eval.probes.convolutions import ConvolutionForm, ConvolutionProbes
 from ultrabench_eval.probes.dense_training import MapData, MapSettings
 from ultrabench_eval.probes.heads import Stream
 from ultrabench_eval.probes.probe import Probe
@@ -64,7 +64,7 @@ def _logits(layers: Sequence[Tensor], x: Tensor) -> Tensor:
 class DecoderProbes(ConvolutionProbes):
     """Trained light decoders."""
 
-    form = Form(_shapes, _logits, _FINER)
+    form = ConvolutionForm(_shapes, _logits, _FINER)
 
 
 def train(data: MapData, draws: Sequence[Stream], protocol: Protocol) -> DecoderProbes:

@@ -31,7 +31,7 @@ import pydantic.dataclasses
 from torch import Tensor
 from torch.nn.functional import conv2d, conv_transpose2d, scaled_dot_product_attention
 
-from ultrabench_eval.probes.convolutions import ConvolutionProbes, Form
+from ultrabench_eval.probes.convolutions import ConvolutionForm, ConvolutionProbes
 from ultrabench_eval.probes.dense_training import MapData, MapSettings
 from ultrabench_eval.probes.heads import Stream
 from ultrabench_eval.probes.probe import Probe
@@ -90,7 +90,7 @@ def _logits(layers: Sequence[Tensor], x: Tensor) -> Tensor:
 class TransposedProbes(ConvolutionProbes):
     """Trained heads of this form."""
 
-    form = Form(_shapes, _logits, finer=_STRIDE**2, dice=False)
+    form = ConvolutionForm(_shapes, _logits, finer=_STRIDE**2, dice=False)
 
 
 def train(data: MapData, draws: Sequence[Stream], protocol: Protocol) -> TransposedProbes:

@@ -21,7 +21,7 @@ LEAST = 20
 sexes differ by, and one patient moves it by several points."""
 
 
-class Scored(NamedTuple):
+class SubgroupScore(NamedTuple):
     """A model on a subgroup."""
 
     value: float
@@ -127,10 +127,10 @@ def _subgroups(test: TestSet, name: str) -> Iterator[Subgroup]:
         yield Subgroup(value, rows, part, patients, patients >= LEAST and can_rank(part))
 
 
-def _score(one: Comparison, answers: np.ndarray, group: Subgroup) -> Scored:
+def _score(one: Comparison, answers: np.ndarray, group: Subgroup) -> SubgroupScore:
     mine = answers[:, group.rows]
     scale = one.metric.scale
     statistics = one.type.statistics(mine, group.test)
     low, high = one.type.intervals(mine, group.test)[one.metric.name]
     value = bootstrap.observe([statistics], one.of)[0]
-    return Scored(scale * float(value), scale * low, scale * high)
+    return SubgroupScore(scale * float(value), scale * low, scale * high)

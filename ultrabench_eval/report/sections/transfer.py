@@ -41,7 +41,7 @@ _NAN = float("nan")
 _ECE = ("ece", "ece_calibrated")
 
 
-class Difference(NamedTuple):
+class Drop(NamedTuple):
     """Of two scores, as tables show them; NaN where it is not known."""
 
     value: float = _NAN
@@ -61,9 +61,9 @@ class Moved:
     """A to B."""
     native: float
     """B to B; NaN where it was not measured."""
-    lost: Difference
+    lost: Drop
     """How much worse A to B is than A to A."""
-    missed: Difference
+    missed: Drop
     """How much worse A to B is than B to B, paired by test patients."""
     ece: dict[str, tuple[float, float, float]]
     """ECE at home, away, and the sd over seeds of their difference, in percent; of classes only."""
@@ -166,7 +166,7 @@ def _moved(
     model, metric = cell.coordinates.model, away.metric
     mine = away.models.index(model)
     score = float(away.scores[mine])
-    at_home, lost, ece = _NAN, Difference(), {}
+    at_home, lost, ece = _NAN, Drop(), {}
     if home is not None and model in home.models:
         place = home.models.index(model)
         at_home = float(home.scores[place])
@@ -184,7 +184,7 @@ def _moved(
             lost = _worse(metric, found.value, found.low, found.high)
             ece = {name: _calibration(cell_at_home, cell, name) for name in _ECE}
             ece = {name: values for name, values in ece.items() if not np.isnan(values[0])}
-    natively, missed = _NAN, Difference()
+    natively, missed = _NAN, Drop()
     if native is not None and model in native.models:
         place = native.models.index(model)
         rows = _rows(native.test, away.test)
@@ -208,10 +208,10 @@ def _moved(
     return Moved(model, at_home, score, natively, lost, missed, ece)
 
 
-def _worse(metric: Metric, value: float, low: float, high: float) -> Difference:
+def _worse(metric: Metric, value: float, low: float, high: float) -> Drop:
     """A difference in a metric's own unit as tables show it, above 0 where the second is worse."""
     low, high = sorted((metric.sign * low, metric.sign * high))
-    return Difference(metric.scale * metric.sign * value, metric.scale * low, metric.scale * high)
+    return Drop(metric.scale * metric.sign * value, metric.scale * low, metric.scale * high)
 
 
 def _cell(evidence: Evidence, cell: Cell, task: str) -> Cell | None:
@@ -308,7 +308,7 @@ def _tables(one: Moves, labels: Labels) -> list[Table]:
     return tables
 
 
-def _text(one: Difference, places: int) -> str:
+def _text(one: Drop, places: int) -> str:
     """With its interval; nothing is written as -0.0."""
     value, low, high = (round(value, places) + 0.0 for value in one[:3])
     return between(value, low, high, places)
