@@ -62,7 +62,8 @@ def quick(encoder: Encoder) -> list[Clue]:
     Args:
         encoder: as `model_zoo.load` gives it; what it gave for the probe images is looked at.
     """
-    if encoder.compiled:  # cannot be looked into
+    has_weights = next(encoder.parameters(), None) is not None  # a control may see nothing
+    if encoder.compiled or not has_weights:  # cannot be looked into, or has nothing to look at
         return []
     try:
         clues = given.look(encoder, behaviour.images())
@@ -70,8 +71,7 @@ def quick(encoder: Encoder) -> list[Clue]:
             clues += learnt.remembered(encoder, (panel.leaves()[:3], panel.scans()[:3]))
     except Exception:  # of a network that takes no single image, say: no reason to stop a run
         clues = []
-    has_weights = next(encoder.parameters(), None) is not None  # a control may see nothing
-    if encoder.behaviour is not None and has_weights:
+    if encoder.behaviour is not None:
         clues += features.constant(torch.from_numpy(encoder.behaviour.features).double())
     return [clue for clue in ordered(clues) if clue.alarm]
 
