@@ -91,7 +91,10 @@ class Unfrozen(nn.Module):
         except RuntimeError as error:
             if isinstance(error, torch.OutOfMemoryError):
                 raise
-            raise self._refusal("its features do not lead back to its weights") from error
+            reason = str(error).partition("\n")[0]
+            if "does not require grad" in reason:
+                reason = "its features do not lead back to its weights"
+            raise self._refusal(reason) from error
         if all(one is None for one in found):
             raise self._refusal("its features do not lead back to its weights")
 

@@ -103,7 +103,7 @@ def test_split_writes_a_manifest_and_never_over_a_file(tmp_path: Path) -> None:
 def test_words_for_own_data_need_own_data(root: Path) -> None:
     for words in (["data", "check", "gbcu", "--data", root], ["tasks", "gbcu"], ["tasks"]):
         done = ubench(*words, "--frames", "first")
-        assert "--classes are for tables and folders of your own" in str(done.exception)
+        assert "are for tables and folders of your own" in str(done.exception)
 
 
 def test_splits_are_shown_written_and_used_again(root: Path, tmp_path: Path) -> None:
