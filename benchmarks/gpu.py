@@ -153,7 +153,10 @@ def probes(table: Table, device: str, quick: bool, folder: Path) -> None:
 
 def finetune(table: Table, device: str, quick: bool, folder: Path) -> None:
     import ultrabench_eval
+    from ultrabench_eval.protocol import FINETUNE, FineTuning
 
+    short = FineTuning(max_epochs=1, learning_rates=(1e-3,))
+    protocol = replace(FINETUNE, name="quick", finetune=short) if quick else FINETUNE
     label, data, called = images_at(folder)
     model = "timm/vit_tiny_patch16_224" if quick else "timm/vit_small_patch16_224"
     start = time.perf_counter()
@@ -161,7 +164,7 @@ def finetune(table: Table, device: str, quick: bool, folder: Path) -> None:
         model,
         label,
         data=data,
-        protocol="finetune",
+        protocol=protocol,
         seeds=1,
         weights={model: "random"},
         device=device,
