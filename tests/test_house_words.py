@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 STORED = Path(__file__).with_name("house_words.json")
 OTHERS = {"tests/test_house_words.py", "CHANGELOG.md"}
 # Pages whose words are in our code.
-WRITTEN_BY_US = re.compile(r"results/(real|nano|regression|dense|transfer)/(?!README)")
+WRITTEN_BY_US = re.compile(r"results/(real|nano|regression|dense|transfer|finetune)/(?!README)")
 PROSE = (".md", ".j2")
 PATTERNS = [f"*{suffix}" for suffix in PROSE]
 
