@@ -37,7 +37,7 @@ from ultrabench_eval.pipeline import Step
 from ultrabench_eval.predict import predict
 from ultrabench_eval.probes import finetune as classes
 from ultrabench_eval.probes import finetune_numbers, linear_regression
-from ultrabench_eval.probes.finetune_training import TunedNetwork
+from ultrabench_eval.probes.finetune_network import TunedNetwork
 from ultrabench_eval.probes.heads import DataOf, streams
 from ultrabench_eval.probes.linear import initial
 from ultrabench_eval.protocol import PAPER, FineTuning, Protocol

@@ -86,6 +86,16 @@ class MetricFacts(Sealed):
     higher_is_better: bool
     places: int
 
+    @classmethod
+    def of(cls, metric: Metric) -> MetricFacts:
+        """Those of a metric."""
+        return cls(
+            title=metric.title or metric.name,
+            unit=metric.unit,
+            higher_is_better=metric.higher_is_better,
+            places=metric.places,
+        )
+
 
 class CorruptionFacts(Sealed):
     """What a page says of a plugin's corruption."""

@@ -61,7 +61,8 @@ from ultrabench_eval.grid import Grid
 from ultrabench_eval.loading import Model
 from ultrabench_eval.metrics import Metric
 from ultrabench_eval.probe_files import Inputs, ProbeFiles
-from ultrabench_eval.probes.finetune_training import FineTuned, precision_of
+from ultrabench_eval.probes.finetune_network import precision_of
+from ultrabench_eval.probes.finetune_training import FineTuned
 from ultrabench_eval.probes.heads import DataOf, Head, Probes, at_an_edge, streams
 from ultrabench_eval.protocol import Protocol
 from ultrabench_eval.seen import TrainedOn
@@ -615,12 +616,7 @@ class Bench:
             main=self.type.main.name,
             corrupted_by=_not_ours(at.corruption),
             described={
-                metric.name: MetricFacts(
-                    title=metric.title or metric.name,
-                    unit=metric.unit,
-                    higher_is_better=metric.higher_is_better,
-                    places=metric.places,
-                )
+                metric.name: MetricFacts.of(metric)
                 for metric in _not_built_in(self.type)
                 if metric.name in scored.scores
             },

@@ -434,12 +434,7 @@ class PredictionEntry:
             type=task.card.type,
             main=kind.main.name,
             described={
-                metric.name: MetricFacts(
-                    title=metric.title or metric.name,
-                    unit=metric.unit,
-                    higher_is_better=metric.higher_is_better,
-                    places=metric.places,
-                )
+                metric.name: MetricFacts.of(metric)
                 for metric in metrics.added(kind.name)
                 if metric.name in scored.scores
             },

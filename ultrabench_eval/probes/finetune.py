@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from ultrabench_eval.probes import finetune_training
-from ultrabench_eval.probes.finetune_training import Aim, FineTuned, ImageData, slope_of
+from ultrabench_eval.probes.finetune_network import Aim, ImageData, slope_of
+from ultrabench_eval.probes.finetune_training import FineTuned
 from ultrabench_eval.probes.heads import Stream
 from ultrabench_eval.probes.probe import Probe
 from ultrabench_eval.protocol import FineTuning, Protocol

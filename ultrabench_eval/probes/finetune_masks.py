@@ -14,7 +14,8 @@ from model_zoo.unfrozen import Unfrozen
 from ultrabench_eval.finetune import one_map
 from ultrabench_eval.probes import dense_loss, finetune_training
 from ultrabench_eval.probes.finetune import settings_of
-from ultrabench_eval.probes.finetune_training import Aim, FineTuned, ImageData
+from ultrabench_eval.probes.finetune_network import Aim, ImageData
+from ultrabench_eval.probes.finetune_training import FineTuned
 from ultrabench_eval.probes.heads import Stream
 from ultrabench_eval.probes.probe import Probe
 from ultrabench_eval.protocol import FineTuning, Protocol

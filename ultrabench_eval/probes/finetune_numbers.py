@@ -12,7 +12,8 @@ from torch import Tensor
 
 from ultrabench_eval.probes import finetune_training
 from ultrabench_eval.probes.finetune import settings_of
-from ultrabench_eval.probes.finetune_training import Aim, FineTuned, ImageData, slope_of
+from ultrabench_eval.probes.finetune_network import Aim, ImageData, slope_of
+from ultrabench_eval.probes.finetune_training import FineTuned
 from ultrabench_eval.probes.heads import Stream
 from ultrabench_eval.probes.number_probes import in_unit, target_scaler
 from ultrabench_eval.probes.probe import Probe
