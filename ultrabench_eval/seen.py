@@ -77,8 +77,7 @@ class TrainedOn:
     def _compare(self, task: Task) -> SeenImages:
         test = task.test
         base = task_zoo.split_name(task.name)[0]
-        dataset = task_zoo.card(base).dataset if base in task_zoo.registry else ""
-        if {base, dataset} & {*self.datasets}:
+        if {base, task_zoo.home(base)} & {*self.datasets}:
             return SeenImages(len(test), len(test), f"the data set is named in {self.source.name}")
         store = signatures.store(self.cache)
         looked = store.look(test.images, lambda *at: self.advance("reading test images", *at))
@@ -181,9 +180,7 @@ def read_all(
 
 def _datasets() -> set[str]:
     """Names of built-in tasks, and of the data sets that they are of."""
-    return {*task_zoo.BUILT_IN} | {
-        task_zoo.card(name).dataset or name for name in task_zoo.BUILT_IN
-    }
+    return {*task_zoo.BUILT_IN} | {task_zoo.home(name) for name in task_zoo.BUILT_IN}
 
 
 def _entries(path: Path) -> Iterator[tuple[str, str]]:

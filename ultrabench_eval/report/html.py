@@ -21,6 +21,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+import tasks as task_zoo
 from ultrabench_eval.cells import CLASSES, Cell
 from ultrabench_eval.metrics import Metric
 from ultrabench_eval.report.drawings import html_drawings
@@ -31,7 +32,6 @@ from ultrabench_eval.report.results.entries import (
     NOT_VERIFIED,
     SYNTHETIC_WORDS,
     Probing,
-    dataset_of,
     is_main,
     tasks_of,
     tasks_of_kind,
@@ -202,7 +202,7 @@ def _known(evidence: Evidence, made: Sequence[Board], sections: Mapping[str, Sec
             {
                 "name": task,
                 "synthetic": task in evidence.labels.synthetic,
-                "source": dataset_of(task),
+                "source": task_zoo.home(task_zoo.split_name(task)[0]),
             }
             for task in tasks
         ],

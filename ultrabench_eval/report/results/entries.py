@@ -177,7 +177,7 @@ def seen(entry: Entry) -> str:
         return "no" if isinstance(entry, Cell) else "not known"
     tasks = [task_zoo.split_name(part)[0] for part in task_zoo.parts(entry.coordinates.task)]
     saw = {name.strip() for name in str(entry.model.get("saw") or "not known").split(",")}
-    if {*tasks, *map(dataset_of, tasks)} & saw:
+    if {*tasks, *map(task_zoo.home, tasks)} & saw:
         return "yes"
     if "seen_images" in entry.model:
         return "no"
@@ -189,12 +189,6 @@ def seen_told(entry: Entry) -> str:
     if isinstance(entry, Cell) and (count := entry.model.get("seen_images")) is not None:
         return f"{seen(entry)} ({count} of {entry.model.get('seen_of')} test images)"
     return seen(entry)
-
-
-def dataset_of(task: str) -> str:
-    """The data set whose images a task has; the task's own name where no card tells another."""
-    base = task_zoo.split_name(task)[0]
-    return (task_zoo.card(base).dataset if base in task_zoo.registry else "") or base
 
 
 def is_downscaled(entry: Entry) -> bool:

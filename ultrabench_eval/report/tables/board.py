@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+import tasks as task_zoo
 from ultrabench_eval import corrupt
 from ultrabench_eval.cells import Cell, Coordinates, Failure
 from ultrabench_eval.metrics import Metric
@@ -18,7 +19,6 @@ from ultrabench_eval.report.results.entries import (
     Labels,
     Probing,
     at_place,
-    dataset_of,
     is_doubted,
     is_main,
     main_interval,
@@ -300,7 +300,7 @@ def _mean(
     mark = f" [{NOT_VERIFIED}]" if doubted else ""
     scores = np.array([main_score(one)[0] for one in of])
     low, high = np.array([main_interval(one) for one in of]).T
-    sources = [dataset_of(one.coordinates.task) for one in of if one]
+    sources = [task_zoo.home(task_zoo.split_name(one.coordinates.task)[0]) for one in of if one]
     interval = of_mean(scores, low, high, sources)
     return BoardScore(text + mark, value, leads, letters, interval=interval)
 
