@@ -236,6 +236,7 @@ def test_synthetic_random_and_floors_are_marked_wherever_numbers_show(tmp_path: 
     results(cells, synthetic=True, random_weights=True)
     page = Page(page_of(cells))
     assert "SYNTHETIC: tasks marked so are simulated images." in page.text
+    assert "Data: SYNTHETIC images." in page.text
     (heads,) = [row for row in page.rows if row and row[0] == "model" and "aul" in row[1]]
     assert all("SYNTHETIC" in name for name in heads[1:4])
     for row in page.rows:

@@ -85,4 +85,8 @@ def _listed(values: Iterable[object]) -> str:
 
 def _data(entries: Sequence[Entry]) -> str:
     small = tasks_of(entry for entry in entries if is_downscaled(entry))
-    return f"{DOWNSCALED} of {', '.join(small)}" if small else ""
+    told = [f"{DOWNSCALED} of {', '.join(small)}"] if small else []
+    if simulated := tasks_of(entry for entry in entries if entry.synthetic):
+        every = len(simulated) == len(tasks_of(entries))
+        told.append("SYNTHETIC images" if every else f"SYNTHETIC images of {', '.join(simulated)}")
+    return "; ".join(told)
