@@ -11,7 +11,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -133,6 +133,16 @@ def _hold_out(
             f"{have}; unpack the whole release there"
         ) from error
     return [items[i] for i in rest], [items[i] for i in held_out]
+
+
+class Drawn(NamedTuple):
+    """The images of a release in splits, as `assemble` takes them."""
+
+    train: Sequence[Item]
+    validation: Sequence[Item]
+    test: Sequence[Item]
+    unused: Sequence[Item] = ()
+    notes: Sequence[str] = ()
 
 
 def assemble(
