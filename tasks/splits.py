@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from tasks.release import missing_note
+from tasks.samples.clips import FilmClip
 from tasks.samples.images import ImageArray, ImageFile
 from tasks.samples.label_masks import EmptyMask
 from tasks.samples.volumes import VolumeFrame
@@ -308,8 +309,9 @@ def assemble_masks(
 
 
 def is_missing(item: Item) -> bool:
-    """Whether an image is a file of its own that is not there."""
-    return isinstance(item.image, ImageFile | VolumeFrame) and not item.image.path.is_file()
+    """Whether an image or film is a file of its own that is not there."""
+    of_file = isinstance(item.image, ImageFile | VolumeFrame | FilmClip)
+    return of_file and not item.image.path.is_file()
 
 
 def file_of(item: Item) -> Path:
