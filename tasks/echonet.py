@@ -115,7 +115,8 @@ def read(folder: Path) -> Task:
             mask = PolygonMask(clip, [trace.points], base / TRACINGS)
             parts[film.split].append(Item(clip, mask, name, subgroups=(("phase", phase),)))
     note = release.unused_note("films have fewer than two traced frames: not used", untraced)
-    return splits.assemble(CARD, folder, **parts, notes=note)
+    train, validation, test = (parts[name] for name in SPLITS)
+    return splits.assemble(CARD, folder, train=train, validation=validation, test=test, notes=note)
 
 
 def read_ejection_fraction(folder: Path) -> Task:
@@ -127,7 +128,8 @@ def read_ejection_fraction(folder: Path) -> Task:
     parts: dict[str, list[Item]] = {name: [] for name in SPLITS}
     for name, film in _films(_found(folder)).items():
         parts[film.split].append(Item(film.clip, film.fraction, name))
-    return splits.assemble(CARDS["echonet-dynamic-ef"], folder, **parts)
+    card, (train, validation, test) = CARDS["echonet-dynamic-ef"], (parts[n] for n in SPLITS)
+    return splits.assemble(card, folder, train=train, validation=validation, test=test)
 
 
 def _found(folder: Path) -> Path:
@@ -179,7 +181,8 @@ def _traced(base: Path, films: dict[str, _Film]) -> dict[str, list[_Trace]]:
 
 def _border(rows: Sequence[Sequence[float]]) -> np.ndarray:
     ends = np.array(rows[1:], np.float64)
-    return np.rint(np.concatenate([ends[:, :2], ends[::-1, 2:]]))
+    border: np.ndarray = np.rint(np.concatenate([ends[:, :2], ends[::-1, 2:]]))
+    return border
 
 
 def _rows(path: Path, columns: Sequence[str]) -> list[tuple[int, dict[str, str]]]:

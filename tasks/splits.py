@@ -310,8 +310,8 @@ def assemble_masks(
 
 def is_missing(item: Item) -> bool:
     """Whether an image or film is a file of its own that is not there."""
-    of_file = isinstance(item.image, ImageFile | VolumeFrame | FilmClip)
-    return of_file and not item.image.path.is_file()
+    image = item.image
+    return isinstance(image, ImageFile | VolumeFrame | FilmClip) and not image.path.is_file()
 
 
 def file_of(item: Item) -> Path:

@@ -15,8 +15,8 @@ from tasks.phantom.machine import Style, generator
 from tasks.phantom.picture import Motion, Study, grey
 from tasks.phantom.plan import PhantomPlan, Size, write, write_lines
 
-COUNTS = {"TRAIN": 10, "VAL": 4, "TEST": 6}
-FRAMES, BEAT, SIDE, RATE = 12, 8, 112, 50
+COUNTS = {"TRAIN": 8, "VAL": 3, "TEST": 5}
+FRAMES, BEAT, SIDE, RATE = 8, 6, 112, 50
 """Frames of a film and of a beat, pixels a side, frames a second."""
 CHORDS = 20
 _STYLE = Style(
@@ -85,11 +85,10 @@ def _chords(border: np.ndarray) -> list[tuple[float, ...]]:
     middle = border.mean(axis=0)
     far = border - middle
     axis = np.linalg.svd(far, full_matrices=False)[2][0]
-    along, across = far @ axis, far @ np.array([-axis[1], axis[0]])
-    ends = np.array([along.min(), along.max()])
     normal = np.array([-axis[1], axis[0]])
-    lines = [np.concatenate([middle + ends[0] * axis, middle + ends[1] * axis])]
-    for place in np.linspace(*ends, CHORDS + 2)[1:-1]:
+    along, across = far @ axis, far @ normal
+    lines = [np.concatenate([middle + along.min() * axis, middle + along.max() * axis])]
+    for place in np.linspace(along.min(), along.max(), CHORDS + 2)[1:-1]:
         sides = []
         for side in (-1, 1):
             half = across * side > 0
