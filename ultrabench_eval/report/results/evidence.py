@@ -242,7 +242,7 @@ class Evidence:
         }
         if not found:
             return None
-        controls = self.labels.floors
+        controls = self.labels.controls
         return Comparison(task, test, tuple(found), list(found.values()), controls, self.reference)
 
     def _leave_out(self, cell: Cell, why: str) -> None:
