@@ -111,6 +111,7 @@ class VideoTransformer(nn.Module):
                 f"a clip must have at least {self.tubelet} frames, one tubelet; got "
                 f"{clips.shape[2]}"
             )
+        x: Tensor
         x, grid = self.patch_embed(clips)
         if self.pos_embed is not None:
             x = x + resized_table(self.pos_embed, self.grid, grid)
