@@ -103,6 +103,14 @@ def is_clip(sample: object) -> TypeGuard[Clip]:
     return hasattr(sample, "count") and hasattr(sample, "frame")
 
 
+def still(sample: Image) -> Image:
+    """What one picture shows of a sample: an image itself; of a film the frame that a mask is of,
+    or the middle one."""
+    if not is_clip(sample):
+        return sample
+    return sample.frame(sample.count // 2 if sample.at is None else sample.at)
+
+
 def of(
     path: Path,
     name: str,
