@@ -22,7 +22,7 @@ CARD = TaskCard(
     licence_kind="non-commercial",  # most files
     groups="video",
     defects=(
-        "Groups are files, not patients: one patient can stand on both sides of a split, and by "
+        "Groups are files, not patients: one patient can be on both sides of a split, and by "
         "`ubench audit` some files show the same clip (Pneu_Avi_Video_002 and "
         "Pneu_northumbria_1009_vid1).",
         "UltraBench draws over the files that are there, so one more or less reshuffles its splits "
@@ -47,11 +47,11 @@ CARD = TaskCard(
 )
 
 PREFIXES = ("reg", "pne", "cov")  # in any case; the position is the class code
-# UltraBench's lists, which are case-sensitive: .MP4 is passed over.
+# UltraBench's lists, which are case-sensitive: .MP4 is ignored.
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".JPG", ".PNG")
 VIDEO_SUFFIXES = (".mpeg", ".gif", ".mp4", ".m4v", ".avi", ".mov")
 RATE, LIMIT = 3, 30  # frames a second, frames a video
-# Names of the 148 files of the repository that stand in UltraBench's published lists, too. Drawn
+# Names of the 148 files of the repository that UltraBench's published lists name. Drawn
 # over them, its rule gives the documented 1468/177/454 images.
 SOURCES = frozenset((Path(__file__).parent / "pocus_sources.txt").read_text().splitlines())
 
@@ -112,7 +112,7 @@ def _drawn_over(there: set[str], how: str) -> tuple[set[str], tuple[str, ...]]:
 
 
 def _files(directory: Path, suffixes: tuple[str, ...], notes: list[str]) -> list[tuple[Path, int]]:
-    """Files of the three classes with their codes, by name; those passed over go to `notes`."""
+    """Files of the three classes with their codes, by name; those ignored go to `notes`."""
     where = f"{directory.parent.name}/{directory.name}"
     taken, viral, other = [], [], []
     for path in release.without_masks(sorted(directory.iterdir())):
@@ -125,7 +125,7 @@ def _files(directory: Path, suffixes: tuple[str, ...], notes: list[str]) -> list
             other.append(path.name)
     notes += release.unused_note(f"files of {where} show viral pneumonia, no class here", viral)
     notes += release.unused_note(
-        f"files of {where} are passed over, as UltraBench does, for their prefix or suffix", other
+        f"files of {where} are ignored, as in UltraBench, for their prefix or suffix", other
     )
     return taken
 

@@ -4,7 +4,7 @@ It is one safetensors file with the names of `VisionTransformer`. Its header hol
 under `usjepa`, what shapes do not tell: heads, how an image becomes the input, and a digest of the
 weights. Beside it, under the same name with `.json`, lies a card for people: what it was trained
 on, and how, with the digest of the file that it belongs to. Header and card hold digests of
-themselves, too. Files of format 1 have the card's digest of the file alone.
+themselves too. Files of format 1 have the card's digest of the file alone.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from ultrabench_eval.core.errors import UserError, not_found
 FORMAT = 2
 """Raised whenever an older reader would misread an export."""
 FILE = "encoder.safetensors"
-KEY = "usjepa"  # of the one entry in the header: several would stand in an order by chance
+KEY = "usjepa"  # of the one entry in the header: the order of several would be arbitrary
 SHIPPED = Path(__file__).parents[1] / "data"
 """Exports that are part of the package, each under its model's name."""
 
@@ -188,7 +188,7 @@ def in_folder(weights: Path | str | None) -> Path | str | None:
 
 
 def look(path: Path) -> Export | None:
-    """An export's header, without its tensors; None if the file is no export, or no file.
+    """An export's header, without its tensors; None if it is not an export, or not a file.
 
     Raises:
         UserError: it is one, but damaged or of a newer format.
@@ -265,7 +265,7 @@ def _check_format(path: Path, told: Mapping[str, Any]) -> int:
 
 
 def _sizes(path: Path, header: Header, shapes: Mapping[str, Sequence[int]]) -> EncoderSizes:
-    """Width and depth are told by the shapes; the others must agree with them."""
+    """Width and depth follow from the shapes; the others must agree with them."""
     try:
         width, _, patch, _ = shapes["patch_embed.proj.weight"]
         _, places, _ = shapes["pos_embed"]

@@ -96,7 +96,7 @@ def sample(path: Path, rate: float, limit: int) -> range:
     `rate` or of unknown speed, on which UltraBench would fail, gives every frame.
 
     Raises:
-        UserError: the file is no video or has fewer than two frames.
+        UserError: the file is not a video or has fewer than two frames.
     """
     try:
         with _open(path_of(path)) as container:
@@ -179,7 +179,7 @@ def read_clip(path: Path, positions: range) -> Clip:
 
 
 def _open(source: _Named | str) -> InputContainer:
-    """Open a video; not a list of other files or addresses, which FFmpeg would open, too."""
+    """Open a video; not a list of other files or addresses, which FFmpeg would open too."""
     return av.open(source, "r", container_options={"format_whitelist": _FORMATS})
 
 

@@ -143,7 +143,7 @@ def facts(path: Path) -> VolumeFacts:
 
 
 def no_window(path: Path, dtype: object) -> UserError:
-    """The sentence for values that are no grey levels."""
+    """The sentence for values that are not grey levels."""
     return UserError(
         f"cannot read image {path}: its values are {dtype}, not grey levels from 0 to 255; {HINT}"
     )

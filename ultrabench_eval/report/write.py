@@ -134,13 +134,13 @@ def _files(
     if shots := fewshot.page(entries):
         made["fewshot.md"] = shots.encode()
         made["fewshot.tex"] = fewshot.latex(entries).encode()
-        links.append(f"{_link('fewshot.md')}: scores with a part of the training images")
+        links.append(f"{_link('fewshot.md')}: scores on training subsets")
     corrupted = robustness.corrupted(evidence)
     if corrupted:
         made["robustness.md"] = robustness.page(corrupted, evidence.labels).encode()
         made["robustness.csv"] = _csv(pd.DataFrame(robustness.rows(corrupted, evidence.labels)))
         links.append(
-            f"{_link('robustness.md')}: scores on corrupted test images, and what is left of them "
+            f"{_link('robustness.md')}: scores on corrupted test images, and retained performance "
             f"({_link('robustness.csv')})"
         )
     drawn = figures.figures(evidence, corrupted)
