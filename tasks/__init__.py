@@ -52,6 +52,7 @@ registry: Registry[Any] = Registry("task", group="ultrabench_eval.tasks", listin
 OF_THE_PAPER = ("aul", "busbra", "butterfly", "fatty_liver", "gbcu", "mmotu", "pocus", "tn5000")
 _READERS = {
     **{name: f"tasks.{name}:read" for name in OF_THE_PAPER},
+    "pocus-clips": "tasks.pocus:read_clips",
     "aul-liver": "tasks.aul:read_liver",
     "aul-mass": "tasks.aul:read_mass",
     "mmotu-seg": "tasks.mmotu:read_tumour",
@@ -66,6 +67,10 @@ _READERS = {
     "camus": "tasks.camus:read",
     "camus-quality": "tasks.camus:read_quality",
     "camus-ef": "tasks.camus:read_ejection_fraction",
+    "camus-clips": "tasks.camus:read_clips",
+    "camus-clips-ef": "tasks.camus:read_clips_ejection_fraction",
+    "echonet-dynamic": "tasks.echonet:read",
+    "echonet-dynamic-ef": "tasks.echonet:read_ejection_fraction",
     "fatty_liver-fat": "tasks.fatty_liver:read_fat",
     "open-kidney": "tasks.open_kidney:read",
     "stanford-thyroid": "tasks.stanford_thyroid:read",

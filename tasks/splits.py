@@ -11,16 +11,18 @@ import json
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from tasks.release import missing_note
+from tasks.samples.clips import FilmClip
 from tasks.samples.images import ImageArray, ImageFile
 from tasks.samples.label_masks import EmptyMask
 from tasks.samples.volumes import VolumeFrame
 from tasks.targets import LabelMask
 from tasks.task import SPLITS, Item, Rule, Split, Task, TaskCard
+from ultrabench_eval.core import hashing
 from ultrabench_eval.core.errors import UserError
 
 _NOTHING = np.zeros((1, 1), np.uint8)
@@ -135,6 +137,79 @@ def _hold_out(
     return [items[i] for i in rest], [items[i] for i in held_out]
 
 
+class Drawn(NamedTuple):
+    """The images of a release in splits, as `assemble` takes them."""
+
+    train: Sequence[Item]
+    validation: Sequence[Item]
+    test: Sequence[Item]
+    unused: Sequence[Item] = ()
+    notes: Sequence[str] = ()
+
+
+def in_folds(
+    items: Sequence[Item], number: int, seed: int, together: Callable[[Item], str]
+) -> list[list[Item]]:
+    """Items of classes in `number` parts of about the same size and the same share of each class.
+
+    From the most to the least items, groups go whole to the part that has the smallest share of
+    their classes, then the fewest items. The draw depends on names, classes and the seed, not on
+    the order of items.
+
+    Args:
+        items: to draw.
+        number: of parts.
+        seed: by which groups of one size are put in order.
+        together: what an item's group is called.
+    """
+    groups: dict[str, list[Item]] = {}
+    for item in sorted(items, key=lambda one: one.image.name):
+        groups.setdefault(together(item), []).append(item)
+    order = sorted(groups, key=lambda g: (-len(groups[g]), hashing.seed_for(seed, f"fold/{g}")))
+    in_all = Counter(item.label for item in items)
+    held = [Counter[int]() for _ in range(number)]
+    parts: list[list[Item]] = [[] for _ in range(number)]
+    for group in order:
+        labels = Counter(item.label for item in groups[group])
+
+        def filled(part: int, labels: Counter[int] = labels) -> tuple[float, int, int]:
+            share = sum(held[part][label] / in_all[label] for label in labels)
+            return share, len(parts[part]), part
+
+        place = min(range(number), key=filled)
+        held[place] += labels
+        parts[place] += groups[group]
+    return [sorted(part, key=lambda one: one.image.name) for part in parts]
+
+
+def cross_validated(
+    card: TaskCard,
+    folder: Path,
+    parts: Sequence[Sequence[Item]],
+    *,
+    missing: Sequence[str] = (),
+    notes: Sequence[str] = (),
+) -> Task:
+    """The task in which each part is tested once; the part after it is for validation, and the
+    others are learnt from.
+
+    Fold k is called `<task>@fold<k>`, from 1.
+
+    Raises:
+        UserError: a class has no item to learn from in some fold, or a part is empty.
+    """
+    folds = []
+    for k, part in enumerate(parts):
+        after = (k + 1) % len(parts)
+        rest = [item for n, one in enumerate(parts) if n not in (k, after) for item in one]
+        called = dataclasses.replace(card, name=f"{card.name}@fold{k + 1}", folds=0)
+        learnt, chosen, tested = (Split.of(list(one)) for one in (rest, parts[after], part))
+        folds.append(Task(called, learnt, chosen, tested, notes=tuple(notes), origin=str(folder)))
+    return Task.of_folds(
+        card, folds, notes=tuple(notes), missing=tuple(missing), origin=str(folder)
+    )
+
+
 def assemble(
     card: TaskCard,
     folder: Path,
@@ -244,8 +319,9 @@ def assemble_masks(
 
 
 def is_missing(item: Item) -> bool:
-    """Whether an image is a file of its own that is not there."""
-    return isinstance(item.image, ImageFile | VolumeFrame) and not item.image.path.is_file()
+    """Whether an image or film is a file of its own that is not there."""
+    image = item.image
+    return isinstance(image, ImageFile | VolumeFrame | FilmClip) and not image.path.is_file()
 
 
 def file_of(item: Item) -> Path:

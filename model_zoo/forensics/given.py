@@ -30,19 +30,24 @@ FLAT = 0.03
 _SAME, _SAME_ROUNDED = 0.99999, 0.999  # R2 of inputs that differ in rounding only
 
 
-class _Enough(Exception):
+class Enough(Exception):
     """The layer was reached; the rest need not run."""
 
 
 def first_input(encoder: Encoder, x: Tensor) -> Tensor | None:
-    """What the first layer with weights gets of one prepared image, [1, 3, H, W]; None: no such."""
+    """What the first layer with weights gets of one prepared image, [1, 3, H, W]; None: no such.
+
+    Of a clip [1, 3, T, H, W] it is the first frame.
+    """
     seen: list[Tensor] = []
+    sides = 4 if encoder.takes == "image" else 5
 
     def look(module: nn.Module, arguments: tuple[Any, ...]) -> None:
         given = arguments[0] if arguments else None
-        if isinstance(given, Tensor) and given.ndim == 4 and given.shape[1] == 3:
-            seen.append(given.detach().float().cpu().clone())
-            raise _Enough
+        if isinstance(given, Tensor) and given.ndim == sides and given.shape[1] == 3:
+            one = given if encoder.takes == "image" else given[:, :, 0]
+            seen.append(one.detach().float().cpu().clone())
+            raise Enough
 
     watched = [
         module.register_forward_pre_hook(look)
@@ -51,7 +56,7 @@ def first_input(encoder: Encoder, x: Tensor) -> Tensor | None:
     ]
     try:
         encoder.encode_prepared(x[None])
-    except _Enough:
+    except Enough:
         pass
     finally:
         for hook in watched:
