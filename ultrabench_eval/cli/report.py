@@ -21,7 +21,7 @@ def report(
         Path | None, typer.Argument(help="Results folder of `ubench run`.", show_default=False)
     ] = None,
     against: Annotated[
-        str | None, typer.Option(help="Published figures to set ours beside: us-jepa.")
+        str | None, typer.Option(help="Published figures to compare the run with: us-jepa.")
     ] = None,
     table: Annotated[
         str | None,
@@ -36,7 +36,7 @@ def report(
     ] = None,
     names: Annotated[
         Path | None,
-        typer.Option(help='Names in print of models and tasks: YAML lines `name: "In Print"`.'),
+        typer.Option(help='Printed names of models and tasks: YAML lines `name: "In Print"`.'),
     ] = None,
     size: Annotated[
         str | None,
@@ -79,7 +79,7 @@ def report(
     strip: Annotated[
         bool,
         typer.Option(
-            "--strip", help="First take names of images and patients of your own data out of RUN."
+            "--strip", help="First remove the names of your own images and patients from RUN."
         ),
     ] = False,
     out: Annotated[
@@ -91,7 +91,7 @@ def report(
     ] = None,
     as_json: options.Json = False,
 ) -> None:
-    """Make tables and figures of a run again, from its cells alone; nothing is encoded or trained.
+    """Write tables and figures again from the stored results; nothing is encoded or trained.
 
     --published and --data need no run. Exit code 2: nothing was written.
     """
@@ -154,7 +154,7 @@ def report(
 
         if run:
             if figures and table:
-                rows.table(entries, figures, models)  # a mistyped model is told before anything
+                rows.table(entries, figures, models)  # reports a mistyped model before anything
             if model_card:  # a mistyped model, too
                 cards.eval_results(entries, model_card)
             regenerate.regenerate(run, out, root, reference, parquet)

@@ -144,13 +144,13 @@ def _files(
     if shots := fewshot.page(entries):
         made["fewshot.md"] = shots.encode()
         made["fewshot.tex"] = fewshot.latex(entries).encode()
-        links.append(f"{_link('fewshot.md')}: scores with a part of the training images")
+        links.append(f"{_link('fewshot.md')}: scores on training subsets")
     corrupted = robustness.corrupted(evidence)
     if corrupted:
         made["robustness.md"] = robustness.page(corrupted, evidence.labels).encode()
         frames["robustness.csv"] = pd.DataFrame(robustness.rows(corrupted, evidence.labels))
         links.append(
-            f"{_link('robustness.md')}: scores on corrupted test images, and what is left of them "
+            f"{_link('robustness.md')}: scores on corrupted test images, and retained performance "
             f"({_link('robustness.csv')})"
         )
     made |= {name: _csv(one) for name, one in frames.items()}

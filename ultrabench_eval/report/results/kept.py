@@ -1,4 +1,4 @@
-"""Pages and figures are made anew only if a cell, or the code that makes them, has changed.
+"""Pages and figures are rewritten only if a cell, or the code that makes them, has changed.
 
 OUT/.report.json holds what they were made of and the checksum of each. It also tells which files
 are ours, so that those whose section no longer exists can be removed.
@@ -92,7 +92,7 @@ def key(
 
 
 def holds(out: Path, made_of: str) -> bool:
-    """Whether all files are there, as they were made of just this."""
+    """Whether every file exists, as it was made of just this."""
     known, digests, *_ = _read(out)
     return known == made_of and all(
         (out / name).is_file() and hashing.digest_file(out / name) == digest
