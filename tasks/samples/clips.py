@@ -417,10 +417,10 @@ class _OfImages(_Clip):
     def _frames(
         self, content: _Content, wanted: list[int], levels: GreyLevels
     ) -> Iterator[tuple[int, np.ndarray]]:
-        told = None if levels.own else levels
+        told, paths = None if levels.own else levels, self._paths()
         for index in wanted:
             data, place = self._image(content, index)
-            where = self._paths()[index] if place is None else self.path
+            where = paths[index] if place is None else self.path
             yield index, images.decode_bytes(data, where, levels=told, frame=place)
 
 
