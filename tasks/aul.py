@@ -7,7 +7,6 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 from tasks import release, splits
 from tasks.samples import polygons
@@ -34,7 +33,7 @@ CARD = TaskCard(
         "UltraBench says that 374.jpg lacks a liver polygon and that the outlines of 229 and 306 "
         "are really the liver; it does not say of which class.",
         "By `ubench audit`, 4 of the 147 test images show the same as a training or validation "
-        "image, though there should be one image a patient.",
+        "image, though there should be one image per patient.",
         "UltraBench drew its test set over files in file-system order, so that only its published "
         "list tells the members.",
     ),
@@ -80,20 +79,10 @@ FOLDERS = ("Normal", "Benign", "Malignant")  # the position is the class code
 UNPACK = "the AUL release (Normal/, Benign/, Malignant/ with image/<n>.jpg)"
 
 
-class _Drawn(NamedTuple):
-    """The images of a release in splits, with their classes."""
-
-    train: list[Item]
-    validation: list[Item]
-    test: list[Item]
-    unused: list[Item]
-    notes: tuple[str, ...]
-
-
 def read(folder: Path, how: str = "published") -> Task:
     """Read AUL by one of `CARD.splits`; "published" needs UltraBench's split files.
 
-    One image a patient, as UltraBench states, so there are no groups.
+    One image per patient, as UltraBench states, so there are no groups.
 
     Raises:
         UserError: release or split files not found.
@@ -126,7 +115,7 @@ def _read_masks(
     return splits.assemble_masks(card, folder, mask_of, what=f"{card.classes[1]} polygon", **drawn)
 
 
-def _drawn(folder: Path, how: str) -> _Drawn:
+def _drawn(folder: Path, how: str) -> splits.Drawn:
     base = release.find(folder, *release.MARKS["aul"], source=UNPACK)
     folders = [release.Folder(release.inside(base, f"{name}/image")) for name in FOLDERS]
     there = [
@@ -148,7 +137,7 @@ def _drawn(folder: Path, how: str) -> _Drawn:
         "images are named by no published split: not used",
         [item.image.name for item in unnamed],
     )
-    return _Drawn(train, validation, test, unnamed, notes)
+    return splits.Drawn(train, validation, test, unnamed, notes)
 
 
 def _item(images: release.Folder, label: int, file: str) -> Item:
@@ -192,7 +181,7 @@ def _published(folders: list[release.Folder], rows: list[dict[str, object]]) -> 
         if match is None or row["label"] != CARD.classes.index(match[1]):
             raise UserError(
                 f"published split of AUL names '{row['image']}' with label {row['label']}, which "
-                f"is no AUL image; copy {splits.PUBLISHED_FROM} again"
+                f"is not an AUL image; copy {splits.PUBLISHED_FROM} again"
             )
         label = CARD.classes.index(match[1])
         items.append(_item(folders[label], label, f"{match[2]}.jpg"))

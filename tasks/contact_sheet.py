@@ -11,9 +11,10 @@ import PIL.Image
 import PIL.ImageDraw
 import PIL.ImageFont
 
+from tasks.samples.clips import ClipFrame, is_clip
 from tasks.samples.images import Image
 from tasks.targets import IGNORED, LabelMask
-from tasks.task import ScanMask, Task
+from tasks.task import Item, ScanMask, Task
 from ultrabench_eval.core import files
 
 _CONTOUR, _PAPER, _INK = (60, 255, 60), (32, 32, 40), (235, 235, 235)
@@ -40,7 +41,7 @@ def write(
         masks: bool [H, W] when read, of the size of its image; as many as images.
         captions: a line below each image; its name unless told.
         labels: label masks of the images that have one; as many as images.
-        columns: images a row.
+        columns: images per row.
         cell: pixels a side of the square that each image is fitted into.
 
     Raises:
@@ -67,7 +68,8 @@ def write(
 
 
 def of_task(task: Task, path: Path, count: int) -> None:
-    """Write a sheet of `count` images taken evenly from all splits of a task, with split and class.
+    """Write a sheet of `count` images taken evenly from all splits of a task, with split and class;
+    of films, three frames each.
 
     Args:
         task: any task with scan masks.
@@ -78,18 +80,43 @@ def of_task(task: Task, path: Path, count: int) -> None:
         UserError: an image or mask cannot be read.
     """
     every = [(name, item) for name, split in task.splits.items() for item in split.items]
-    chosen = [every[i * len(every) // count] for i in range(count)] if count < len(every) else every
+    of_film = FRAMES if task.card.samples == "clip" else 1
+    most = max(1, count // of_film)
+    chosen = [every[i * len(every) // most] for i in range(most)] if most < len(every) else every
+    shown = [(*one, frame) for one in chosen for frame in _frames(one[1])]
     write(
         path,
-        [item.image for _, item in chosen],
-        [item.scan_mask for _, item in chosen if item.scan_mask is not None],
+        [frame for _, _, frame in shown],
+        [item.scan_mask for _, item, _ in shown if item.scan_mask is not None],
         [
-            f"{item.image.name.rpartition('/')[2]} ({', '.join(filter(None, told))})"
-            for name, item in chosen
+            f"{frame.name.rpartition('/')[2]} ({', '.join(filter(None, told))})"
+            for name, item, frame in shown
             for told in [(name, task.told(item))]
         ],
-        [item.target if not isinstance(item.target, int | float) else None for _, item in chosen],
+        [_label(item, frame) for _, item, frame in shown],
     )
+
+
+FRAMES = 3
+"""Of each film: the first, the middle or the one of its mask, and the last."""
+
+
+def _frames(item: Item) -> list[Image]:
+    """What a sheet shows of a sample."""
+    clip = item.image
+    if not is_clip(clip):
+        return [clip]
+    ends = {0, clip.count - 1}
+    middle = clip.count // 2 if clip.at is None or clip.at in ends else clip.at
+    return [clip.frame(index) for index in sorted({*ends, middle})]
+
+
+def _label(item: Item, frame: Image) -> LabelMask | None:
+    """The label mask of what is shown; of a film, only the frame `at` has one."""
+    if isinstance(item.target, int | float):
+        return None
+    of_other = isinstance(frame, ClipFrame) and is_clip(item.image) and frame.index != item.image.at
+    return None if of_other else item.target
 
 
 def _line(cell: int) -> int:
@@ -120,7 +147,9 @@ def _tile(
     font = PIL.ImageFont.load_default(size=_line(cell) * 0.75)
     while font.getlength(caption) > cell - 6 and len(caption) > 4:
         caption = "…" + caption[2:] if caption.startswith("…") else "…" + caption[1:]
-    left = (cell - min(pixels.shape[1], font.getlength(caption))) // 2
+    # Where its image begins, or further left if it is longer.
+    long = font.getlength(caption)
+    left = min((cell - min(pixels.shape[1], long)) // 2, cell - 3 - long)
     PIL.ImageDraw.Draw(tile).text((max(3, left), cell - 3), caption, fill=_INK, font=font)
     return tile
 

@@ -18,6 +18,7 @@ MARKS = {
     "busbra": ("bus_data.csv", "Images"),
     "busi": ("Dataset_BUSI_with_GT",),
     "ddti": ("1.xml", "1_1.jpg", "2.xml", "2_1.jpg"),
+    "echonet-dynamic": ("FileList.csv", "VolumeTracings.csv", "Videos"),
     "fatty_liver": ("dataset_liver_bmodes_steatosis_assessment_IJCARS.mat",),
     "gbcu": ("imgs", "train.txt", "test.txt"),
     "mmotu": ("images", "train_cls.txt", "val_cls.txt"),
@@ -40,7 +41,7 @@ def find(folder: Path, *marks: str, source: str) -> Path:
     """The directory at or below `folder` that holds every path of `marks`.
 
     Directories nearest the top win, then alphabetical order, so that the choice never depends on
-    the file system. Hidden folders and macOS leftovers are passed over.
+    the file system. Hidden folders and macOS leftovers are ignored.
 
     Raises:
         UserError: no directory holds them all.
@@ -120,7 +121,7 @@ def _entries(directory: Path) -> dict[str, Path]:
 def files_in(directory: Path, suffixes: Collection[str]) -> list[Path]:
     """Files of a directory with one of these suffixes (".xml"), in any case; by name.
 
-    Hidden and `._` files are passed over.
+    Hidden and `._` files are ignored.
     """
     return [
         path
@@ -173,7 +174,7 @@ def read_text(path: Path) -> str:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(
-            f"{path} is no UTF-8 text (byte {error.start}); copy it again from the release"
+            f"{path} is not UTF-8 text (byte {error.start}); copy it again from the release"
         ) from error
     except OSError as error:
         raise UserError(
@@ -182,7 +183,7 @@ def read_text(path: Path) -> str:
 
 
 def labelled_list(path: Path, separator: str | None, n_classes: int) -> list[tuple[str, int]]:
-    """Rows `<name><separator><code>` of a list file, in order; empty lines are passed over.
+    """Rows `<name><separator><code>` of a list file, in order; empty lines are ignored.
 
     Args:
         path: the list file.

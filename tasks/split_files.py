@@ -62,11 +62,12 @@ def write(table: Iterable[SplitRow], path: Path) -> None:
 def apply(task: Task, path: Path) -> Task:
     """The same images in the splits of a file.
 
-    Images that the file does not name are not used. A group in the file replaces the task's own.
+    Images that the file does not name are not used. A group in the file replaces the task's own. A
+    task of cross-validation has the three splits of the file instead, unless they are all test.
 
     Raises:
         UserError: no such table, an image that the task does not have, another label or content
-            than the file says, or splits that are no `Task`.
+            than the file says, or splits that do not make a `Task`.
     """
     named = read(path)
     known = {item.image.name: item for split in task.splits.values() for item in split.items}
@@ -85,8 +86,12 @@ def apply(task: Task, path: Path) -> Task:
         if name in known:
             parts[row.split].append(_checked(task, known[name], row, path))
     unnamed = [item for name, item in known.items() if name not in named]
+    if task.folds and len(parts["test"]) == len(task.test):
+        return task  # every sample is tested, which the folds do
     return dataclasses.replace(
         task,
+        card=dataclasses.replace(task.card, folds=0),
+        folds=(),
         train=Split.of(parts["train"]),
         validation=Split.of(parts["validation"]),
         test=Split.of(parts["test"]),
@@ -161,7 +166,7 @@ def read(path: Path) -> dict[str, SplitRow]:
         row = row._replace(split=_SYNONYMS.get(row.split, row.split))
         if row.split not in (*SPLITS, UNUSED):
             raise UserError(
-                f"{path}, line {line}: split '{row.split}' is none of "
+                f"{path}, line {line}: split '{row.split}' is not one of "
                 f"{', '.join((*SPLITS, UNUSED))}; correct the line"
             )
         if row.group and (why := names.fault(row.group)):

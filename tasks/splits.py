@@ -11,16 +11,18 @@ import json
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from tasks.release import missing_note
+from tasks.samples.clips import FilmClip
 from tasks.samples.images import ImageArray, ImageFile
 from tasks.samples.label_masks import EmptyMask
 from tasks.samples.volumes import VolumeFrame
 from tasks.targets import LabelMask
 from tasks.task import SPLITS, Item, Rule, Split, Task, TaskCard
+from ultrabench_eval.core import hashing
 from ultrabench_eval.core.errors import UserError
 
 _NOTHING = np.zeros((1, 1), np.uint8)
@@ -57,7 +59,7 @@ def grouped(groups: Sequence[Any], fraction: float, seed: int) -> tuple[np.ndarr
     from sklearn.model_selection import GroupShuffleSplit
 
     splitter = GroupShuffleSplit(n_splits=1, test_size=fraction, random_state=seed)
-    # Of objects, for numpy's own strings lose zero characters at their end.
+    # Of objects, because numpy's own strings lose zero characters at their end.
     rest, held_out = next(
         splitter.split(np.zeros(len(groups)), groups=np.array(groups, dtype=object))
     )
@@ -67,7 +69,7 @@ def grouped(groups: Sequence[Any], fraction: float, seed: int) -> tuple[np.ndarr
 def draw(
     items: Sequence[Item], rule: Rule | None, folder: Path
 ) -> tuple[list[Item], list[Item], list[Item]]:
-    """Items (train, validation, test) by a rule that draws the test set, too.
+    """Items (train, validation, test) by a rule that draws the test set too.
 
     Raises:
         UserError: too few items of a class, or too few groups.
@@ -94,7 +96,7 @@ def draw_validation(
 def sides(groups: Collection[str], rule: Rule | None, folder: Path) -> dict[str | None, str]:
     """The split of each group by a rule that draws whole groups.
 
-    Which images a group has does not matter to such a draw, so it can be made over groups of
+    The images in a group do not matter to such a draw, so it can be made over groups of
     which some are not there.
 
     Raises:
@@ -135,6 +137,79 @@ def _hold_out(
     return [items[i] for i in rest], [items[i] for i in held_out]
 
 
+class Drawn(NamedTuple):
+    """The images of a release in splits, as `assemble` takes them."""
+
+    train: Sequence[Item]
+    validation: Sequence[Item]
+    test: Sequence[Item]
+    unused: Sequence[Item] = ()
+    notes: Sequence[str] = ()
+
+
+def in_folds(
+    items: Sequence[Item], number: int, seed: int, together: Callable[[Item], str]
+) -> list[list[Item]]:
+    """Items of classes in `number` parts of about the same size and the same share of each class.
+
+    From the most to the least items, groups go whole to the part that has the smallest share of
+    their classes, then the fewest items. The draw depends on names, classes and the seed, not on
+    the order of items.
+
+    Args:
+        items: to draw.
+        number: of parts.
+        seed: by which groups of one size are put in order.
+        together: what an item's group is called.
+    """
+    groups: dict[str, list[Item]] = {}
+    for item in sorted(items, key=lambda one: one.image.name):
+        groups.setdefault(together(item), []).append(item)
+    order = sorted(groups, key=lambda g: (-len(groups[g]), hashing.seed_for(seed, f"fold/{g}")))
+    in_all = Counter(item.label for item in items)
+    held = [Counter[int]() for _ in range(number)]
+    parts: list[list[Item]] = [[] for _ in range(number)]
+    for group in order:
+        labels = Counter(item.label for item in groups[group])
+
+        def filled(part: int, labels: Counter[int] = labels) -> tuple[float, int, int]:
+            share = sum(held[part][label] / in_all[label] for label in labels)
+            return share, len(parts[part]), part
+
+        place = min(range(number), key=filled)
+        held[place] += labels
+        parts[place] += groups[group]
+    return [sorted(part, key=lambda one: one.image.name) for part in parts]
+
+
+def cross_validated(
+    card: TaskCard,
+    folder: Path,
+    parts: Sequence[Sequence[Item]],
+    *,
+    missing: Sequence[str] = (),
+    notes: Sequence[str] = (),
+) -> Task:
+    """The task in which each part is tested once; the part after it is for validation, and the
+    others are learnt from.
+
+    Fold k is called `<task>@fold<k>`, from 1.
+
+    Raises:
+        UserError: a class has no item to learn from in some fold, or a part is empty.
+    """
+    folds = []
+    for k, part in enumerate(parts):
+        after = (k + 1) % len(parts)
+        rest = [item for n, one in enumerate(parts) if n not in (k, after) for item in one]
+        called = dataclasses.replace(card, name=f"{card.name}@fold{k + 1}", folds=0)
+        learnt, chosen, tested = (Split.of(list(one)) for one in (rest, parts[after], part))
+        folds.append(Task(called, learnt, chosen, tested, notes=tuple(notes), origin=str(folder)))
+    return Task.of_folds(
+        card, folds, notes=tuple(notes), missing=tuple(missing), origin=str(folder)
+    )
+
+
 def assemble(
     card: TaskCard,
     folder: Path,
@@ -146,14 +221,14 @@ def assemble(
     missing: Sequence[str] = (),
     notes: Sequence[str] = (),
 ) -> Task:
-    """The task of three lists of items, and those that stand in none.
+    """The task of three lists of items, and those that are in none.
 
     Items whose image file is missing are left out here, after the splits are drawn, so that a
     missing file never moves another one; they are counted in the task's notes. `missing` names
     others that this copy lacks.
 
     Raises:
-        UserError: an image is listed twice, or the rest is no `Task`.
+        UserError: an image is listed twice, or the rest is not a valid `Task`.
     """
     every = Counter(item.image.name for item in (*train, *validation, *test))
     twice = [name for name, times in every.items() if times > 1]
@@ -244,8 +319,9 @@ def assemble_masks(
 
 
 def is_missing(item: Item) -> bool:
-    """Whether an image is a file of its own that is not there."""
-    return isinstance(item.image, ImageFile | VolumeFrame) and not item.image.path.is_file()
+    """Whether an image or film is a file of its own that is not there."""
+    image = item.image
+    return isinstance(image, ImageFile | VolumeFrame | FilmClip) and not image.path.is_file()
 
 
 def file_of(item: Item) -> Path:
@@ -307,7 +383,7 @@ def published(
         part: "train_val" or "test".
 
     Raises:
-        UserError: there is no such file, or it is no JSON list of such rows.
+        UserError: there is no such file, or it is not a JSON list of such rows.
     """
     path = find_published(folder, task, part)
     if path is None:
@@ -329,7 +405,7 @@ def rows(path: Path, source: str, columns: Collection[str] = ROW) -> list[dict[s
     """Rows of one of UltraBench's lists, each with "image" and "label" or what `columns` names.
 
     Raises:
-        UserError: it is no JSON list of such rows; `source` says where to copy it from again.
+        UserError: it is not a JSON list of such rows; `source` says where to copy it from again.
     """
     try:
         listed = json.loads(path.read_bytes())

@@ -19,6 +19,7 @@ from tasks.phantom.releases import (
     butterfly,
     camus,
     ddti,
+    echonet,
     fatty_liver,
     gbcu,
     hc18,
@@ -50,6 +51,7 @@ _FOLDERS: dict[str, tuple[tuple[str, _Planner], ...]] = {
     "butterfly": (("butterfly", butterfly.plan),),
     "camus": (("camus", camus.plan),),
     "ddti": (("ddti", ddti.plan),),
+    "echonet-dynamic": (("echonet-dynamic", echonet.plan),),
     "fatty_liver": (("fatty_liver", fatty_liver.plan),),
     "gbcu": (("gbcu", gbcu.plan),),
     "hc18": (("hc18", hc18.plan),),
@@ -182,7 +184,7 @@ def _fill(
             pool.shutdown(cancel_futures=True)
             raise
     plan.finish(results)
-    what = f"Simulated B-mode ultrasound, no patient's data: stands in for the {task} release"
+    what = f"Simulated B-mode ultrasound, no patient's data: in place of the {task} release"
     marker = {**identity, "what": what}
     files.write_text(folder / SYNTHETIC_MARKER, json.dumps(marker, indent=2) + "\n")
     incomplete.unlink()

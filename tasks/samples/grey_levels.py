@@ -44,7 +44,7 @@ class GreyLevels:
                 raise ValueError
         except ValueError:
             raise UserError(
-                f"--window {text} is not understood; write CENTRE/WIDTH with a width above 0, e.g. "
+                f"--window {text} is not valid; write CENTRE/WIDTH with a width above 0, e.g. "
                 "--window 2048/4096, or range"
             ) from None
         return cls((centre, width))
@@ -53,6 +53,16 @@ class GreyLevels:
     def own(self) -> bool:
         """Whether the file's own window counts."""
         return self.window == FILE
+
+    @property
+    def of_range(self) -> bool:
+        """Whether each image's or clip's own range counts."""
+        return self.window == RANGE
+
+    @classmethod
+    def between(cls, low: float, high: float) -> GreyLevels:
+        """Black at `low`, white at `high`."""
+        return cls(((low + high) / 2, max(high - low, 1e-9)))
 
     def __str__(self) -> str:
         return self.window if isinstance(self.window, str) else "{}/{}".format(*self.window)

@@ -18,6 +18,7 @@ import PIL.Image
 import PIL.ImageOps
 
 from tasks.samples import ellipses, image_kinds, polygons, volumes
+from tasks.samples.clips import ClipFrame, is_clip
 from tasks.samples.ellipses import Ellipse
 from tasks.samples.hdf5 import Hdf5Frame
 from tasks.samples.images import MAX_PIXELS, RELEASE, Image, ImageFile, changed, read_bytes
@@ -53,6 +54,8 @@ def size_of(image: Image) -> Size:
                 return opened.size[::-1] if upright else opened.size
         except Exception:  # `read` tells what is wrong
             pass
+    if isinstance(image, ClipFrame) or is_clip(image):
+        return image.size
     if isinstance(image, volumes.VolumeFrame):
         return volumes.facts(image.path).size
     height, width = image.read().shape[:2]
@@ -119,7 +122,7 @@ class PolygonMask(_OfImage):
 
     @property
     def name(self) -> str:
-        """The file and the image, for one file may hold polygons of several images."""
+        """The file and the image, because one file may hold polygons of several images."""
         return f"{self.path} of {self.image.name}"
 
     def read(self) -> np.ndarray:
@@ -307,7 +310,7 @@ class ArrayFileMask(_OfFiles[volumes.VolumeValues]):
 
     @property
     def spacing(self) -> tuple[float, float] | None:
-        """What is told beside the file, else in its header."""
+        """What is stated beside the file, else in its header."""
         if self.told_spacing is not None:
             return self.told_spacing
         column, row = volumes.facts(self.paths[0]).spacing

@@ -70,7 +70,7 @@ def test_without_a_choice_all_but_the_controls_are_added() -> None:
     ]
     assert [row[0] for row in mine.table(entries, PAPER).texts[10:]] == ["mine"]
     named = [row[0] for row in mine.table(entries, PAPER, ["pixels"]).texts[10:]]
-    assert named == ["pixels (floor)"]
+    assert named == ["pixels (control)"]
 
 
 def test_training_on_the_images_is_told_in_every_format() -> None:
@@ -143,7 +143,7 @@ def test_the_command_writes_table_and_sentences(tmp_path: Path) -> None:
     [
         (["--add", "mine"], "it needs all three"),
         (["--table", "us-jep"], "did you mean 'us-jepa'"),
-        (["--size", "0x3"], "the size '0x3' is not understood"),
+        (["--size", "0x3"], "the size '0x3' is not valid"),
         (["--font", "900"], "a font of 900 points cannot be read"),
         (["--names", "missing.yaml"], "missing.yaml"),
     ],

@@ -27,7 +27,7 @@ SHORT_SIDE = 224
 def blur(image: np.ndarray, mask: np.ndarray, level: float, rng: np.random.Generator) -> np.ndarray:
     """Gaussian blur of the whole image; `level` is the sd in pixels of h x w.
 
-    The kernel has floor(2 sd) taps to each side, so it is cut off at two sd, and sums to one.
+    To each side the kernel has 2 sd taps, rounded down: it is cut off at two sd, and sums to one.
     """
     scale = min(image.shape[:2]) / SHORT_SIDE
     blurred = ndimage.gaussian_filter(
@@ -46,7 +46,7 @@ def contrast(
     """Shrink grey values towards the region's median grey value, to a share of `level`.
 
     Only inside the region. The formula has the whole image in it, but it would lift a black screen
-    to the tissue's grey, and a screen is no anatomy whose boundaries could fade.
+    to the tissue's grey, and a black screen has no boundaries that could fade.
     """
     median = np.float32(np.median(grey(image)[mask]))
     shrunk = median + np.float32(level) * (image.astype(np.float32) - median)

@@ -128,7 +128,7 @@ def train(
     trainer = _Trainer(data, settings, protocol.standardize, kind.aim)
     only = data.train_x.tunable.seed
     trainer.total = _images(draws, settings, only)
-    found: list[_Trained] = []
+    found: list[_Tuned] = []
     for subset in dict.fromkeys(stream.subset for stream in draws):
         first, *others = (stream for stream in draws if stream.subset == subset)
         tried, told = [], []
@@ -177,7 +177,7 @@ class _Diverged(Exception):
 
 
 @dataclass(frozen=True)
-class _Trained:
+class _Tuned:
     head: Head
     setting: int
     weights: TunedWeights
@@ -201,7 +201,7 @@ class _Trainer:
         self.done, self.total = 0, 0  # images that went through training, of how many at most
         self.tunable = data.train_x.tunable
 
-    def trained(self, stream: Stream, setting: int) -> _Trained:
+    def trained(self, stream: Stream, setting: int) -> _Tuned:
         """A network of a stream with a setting; that which is on disk if it is finished.
 
         Raises:
@@ -219,7 +219,7 @@ class _Trainer:
             *(stream.subset, stream.seed, {"learning_rate": rate, "weight_decay": decay}),
             *(facts["validation_loss"], facts["best_epoch"]),
         )
-        return _Trained(
+        return _Tuned(
             *(head, setting, TunedWeights(self.settings, path)),
             *(facts["remark"], tuple(facts["told"]), facts["made_by"]),
         )
@@ -388,7 +388,7 @@ class _Trainer:
                 if size == 1:
                     reason = "one image at a time"
                 elif network.depends_on_batch:
-                    reason = "which is not halved, for batch norm or dropout would see another"
+                    reason = "which is not halved, because batch norm or dropout would see another"
             if reason:
                 raise _no_memory(network.trunk.name, reason)
             if network.trunk.device.type == "cuda":
@@ -428,8 +428,8 @@ class _Trainer:
         self, path: Path, stream: Stream, rate: float, loss: float, epoch: int
     ) -> KeptTraining:
         sentence = (
-            f"fine-tuning with learning rate {rate:g} and seed {stream.seed} failed, for the loss "
-            f"became {'NaN' if loss != loss else 'infinite'} in epoch {epoch + 1}"
+            f"fine-tuning with learning rate {rate:g} and seed {stream.seed} failed, because the "
+            f"loss became {'NaN' if loss != loss else 'infinite'} in epoch {epoch + 1}"
         )
         kept = KeptTraining({"done": True, "diverged": sentence}, {"sides": torch.zeros(0)})
         finetune.write(path, kept)

@@ -45,7 +45,7 @@ def gallbladder(scene: Scene, rng: np.random.Generator, kind: str) -> np.ndarray
         _stones(scene, rng, sac)
     elif kind == "malignant":
         _tumour(scene, rng, sac)
-    elif chance(rng, 0.3):  # a fold of the neck, which is no stone
+    elif chance(rng, 0.3):  # a fold of the neck, which is not a stone
         fold = sac.inner(0.8, 0.0, 0.1)
         strand = Strand(fold.x, fold.z, sac.tilt + 1.2, 0.6 * short, 0.7)
         scene.paint(np.minimum(strand.level(scene.x, scene.z), level), FIBROUS, edge=0.6)
@@ -82,11 +82,11 @@ def _surroundings(scene: Scene, rng: np.random.Generator, below: float) -> None:
 
 
 def _stones(scene: Scene, rng: np.random.Generator, sac: Blob) -> None:
-    """Stones or sludge on the floor of the sac; gravity pulls them down."""
+    """Stones or sludge at the bottom of the sac; gravity pulls them down."""
     _, depth = scene.reach
     if chance(rng, 0.25):
-        floor = scene.z - np.float32(sac.z + between(rng, 0.0, 0.4) * sac.height)
-        inside = np.minimum(sac.level(scene.x, scene.z), floor)
+        bottom = scene.z - np.float32(sac.z + between(rng, 0.0, 0.4) * sac.height)
+        inside = np.minimum(sac.level(scene.x, scene.z), bottom)
         scene.paint(inside, lesion(LIVER, echo=-5.0, attenuation=0.4, impedance=1.56), edge=1.5)
         if chance(rng, 0.5):
             return

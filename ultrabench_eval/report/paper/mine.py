@@ -2,7 +2,7 @@
 
 Three parts, a rule between them: the paper's rows; rows of the run that were measured as the paper
 did, on as many images; and those that were not, each with the reason. No statistical test joins
-published and measured rows, for of the published ones nobody has predictions; of the run's own
+published and measured rows, because nobody has predictions of the published ones; of the run's own
 models `sentences` has the tests.
 """
 
@@ -69,7 +69,7 @@ def added(entries: Sequence[Entry], published: Published, models: Sequence[str])
                 f"the model '{model}' has no results in this run{did_you_mean(model, measured)} "
                 f"it has {', '.join(measured)}"
             )
-    controls = Labels.of(entries).floors
+    controls = Labels.of(entries).controls
     found: dict[tuple[str, str], dict[str, Entry]] = {}
     for model in models or [name for name in measured if name not in controls]:
         for entry in mains:
@@ -202,7 +202,7 @@ def _notes(
         }
     )
     if away:
-        notes.append(f"Not in this table, for the paper has no such task: {', '.join(away)}.")
+        notes.append(f"Not in this table, because the paper has no such task: {', '.join(away)}.")
     return notes
 
 
@@ -223,7 +223,7 @@ def sentences(
         pairs: rows of its pairs.csv.
         models: of the run.
     """
-    controls = Labels.of(entries).floors
+    controls = Labels.of(entries).controls
     found: dict[tuple[str, str, str], list[Pair]] = {}
     first = min((Probing(row["probe"], row["protocol"]) for row in pairs), default=None)
     for row in pairs:
@@ -283,7 +283,7 @@ def pages(
     told = sentences(cells, entries, pairs, names)
     parts = [f"# {made.title}\n"]
     if any(entry.synthetic for entry in entries):
-        parts.append(SYNTHETIC_WORDS.replace("columns marked so", "some cells of this run"))
+        parts.append(SYNTHETIC_WORDS.replace("columns marked so", "some results of this run"))
     parts += [made.markdown(), bullets(made.notes), "## Sentences on significance\n"]
     parts.append(
         bullets(told)

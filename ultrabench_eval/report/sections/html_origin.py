@@ -17,7 +17,7 @@ from ultrabench_eval.report.tables.table import Table
 
 def models(cells: Iterable[Cell], labels: Labels) -> Table:
     """What each model is."""
-    # The weights and fingerprints stand in `provenance`, at full length.
+    # `provenance` has the weights and fingerprints in full.
     head = tuple(name for name in MODELS if name not in ("weights", "fingerprint"))
     rows = [dict(zip(MODELS, row, strict=True)) for row in model_rows(cells, labels)]
     for row in rows:
@@ -67,7 +67,7 @@ def agreements(section: Section | None, labels: Labels) -> Table | None:
         models = int(str(row["n_models"]))
         changed = f"{row['n_changed']} of {models * (models - 1) // 2}"
         swapped = f": {row['changed']}" if row["changed"] else ""
-        which = "all" if row["models"] == "all" else "without floors"
+        which = "all" if row["models"] == "all" else "without controls"
         text = between(tau, low, high, 2) or "all tie"
         rows.append((f"{row['task']}{mark}", both, f"{which}, {models}", text, changed + swapped))
     return Table(head, rows, section.title, right=())

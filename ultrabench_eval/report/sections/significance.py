@@ -86,10 +86,10 @@ def pairs(evidence: Evidence) -> Section:
     """Which two models differ on one task, and by their mean over tasks?"""
     section = Section(
         "Which models differ on a task?",
-        "Answers whether the better of two models is better by more than the choice of test "
-        "patients and seeds explains: a pair is told apart if its p-value is below 0.05, "
-        "Holm-corrected over the task's pairs of encoders (pairs with a control are corrected by "
-        f"themselves and cost encoders no power). The {MEAN}, of those that all models have, "
+        "Tests whether two models differ by more than the choice of test patients and seeds would "
+        "explain. A pair differs significantly if its p-value is below 0.05, "
+        "Holm-corrected over the task's pairs of encoders (pairs with a control are corrected "
+        f"separately and cost encoders no power). The {MEAN}, of those that all models have, "
         "counts as one more task: another choice of tasks is not part of its p-values. All "
         "pairs with intervals are in pairs.csv.",
         "pairs.csv",
@@ -127,7 +127,7 @@ def pairs(evidence: Evidence) -> Section:
             section.rows += [(probing, row) for row in pairs_of]
         section.parts.append(
             Table(
-                ["task", "best model", "not told apart from it", "pairs told apart"], rows
+                ["task", "best model", "not significantly different", "pairs that differ"], rows
             ).markdown()
         )
     return section
@@ -213,7 +213,7 @@ class Ranking:
 
     @property
     def better(self) -> tuple[np.ndarray, np.ndarray]:
-        """`scores` and `resampled`, turned round where less is better."""
+        """`scores` and `resampled`, negated where less is better."""
         return self.metric.sign * self.scores, self.metric.sign * self.resampled
 
 
@@ -268,7 +268,9 @@ def rankings(evidence: Evidence) -> Section:
             )
         passed = [task for task in comparisons if task not in found.tasks]
         if some := [task for task in passed if can_rank(comparisons[task].test)]:
-            section.parts.append(f"Not counted, for not all models have it: {', '.join(some)}.\n")
+            section.parts.append(
+                f"Not counted, because not all models have it: {', '.join(some)}.\n"
+            )
         if few := [task for task in passed if task not in some]:
             lack = "a class has" if probing.type == CLASSES else "there are"
             why = f"because {lack} too few test patients"
@@ -343,8 +345,8 @@ def _overall_test(found: Ranking) -> str:
     return (
         f"Over {tasks} tasks the {models} models {verdict} (Friedman's p {probability(test.p)}). "
         f"Nemenyi's critical difference is {distance:.2f} ranks: only models whose mean ranks lie "
-        "further apart are told apart by ranks alone. So few tasks give these tests little power: "
-        "no difference found is no proof of equality."
+        "further apart differ significantly by ranks alone. So few tasks give these tests little "
+        "power: finding no difference does not prove equality."
     )
 
 
@@ -356,9 +358,9 @@ def informative(evidence: Evidence) -> Section:
     unit = _points(evidence)
     errors = dict.fromkeys(m.title for m in _metrics(evidence) if not m.higher_is_better)
     section = Section(
-        "Does a task tell encoders apart from floors?",
+        "Does a task tell encoders apart from controls?",
         "Answers whether a task can show anything about encoders: the best model minus the best "
-        f"floor (controls and random weights), in {unit} and corrected for having "
+        f"control (trivial methods and random weights), in {unit} and corrected for having "
         "picked the best model, and how many independent images its test set is worth (N_eff)."
         + (f" Of {' and '.join(errors)} it is the control minus the model." if errors else ""),
         "informativeness.csv",
@@ -377,8 +379,8 @@ def informative(evidence: Evidence) -> Section:
         section.parts.append(Table(_INFORMATIVE, rows).markdown())
         if without:
             section.parts.append(
-                f"Without a floor and a model above it, nothing can be said on {', '.join(without)}"
-                f": add `--model ...,{probing.controls}`.\n"
+                "Without a control and a model above it, nothing can be said on "
+                f"{', '.join(without)}: add `--model ...,{probing.controls}`.\n"
             )
     section.parts.append(
         "N_eff: images of one patient (frames of one video) are right or wrong together, so ten "
@@ -389,31 +391,40 @@ def informative(evidence: Evidence) -> Section:
 
 
 _INFORMATIVE = [
-    *("task", "best model", "best floor", "difference", "corrected (95 %)", "the task"),
+    *("task", "best model", "best control", "difference", "corrected (95 %)", "the task"),
     *("test images", "patients or videos", "N_eff"),
 ]
 
 
-_GAP = ("best_model", "best_floor", "difference", "optimism", "gain", "low", "high", "tells_apart")
+_GAP = (
+    "best_model",
+    "best_control",
+    "difference",
+    "optimism",
+    "gain",
+    "low",
+    "high",
+    "tells_apart",
+)
 
 
 def _informative_row(
     probing: Probing, one: Comparison, labels: Labels
 ) -> tuple[Row, informativeness.Informativeness | None]:
-    floors = [model for model in one.models if model in labels.floors]
+    controls = [model for model in one.models if model in labels.controls]
     gap = None
-    if 0 < len(floors) < len(one.models):
+    if 0 < len(controls) < len(one.models):
         sign = one.metric.sign
         gap = informativeness.informativeness(
             dict(zip(one.models, (sign * one.scores).tolist(), strict=True)),
             dict(zip(one.models, sign * one.resampled, strict=True)),
-            floors,
+            controls,
         )
     row: Row = _where(probing, one.task, labels) | dict.fromkeys(_GAP)
     if gap:
         row |= {
             "best_model": gap.model,
-            "best_floor": gap.floor,
+            "best_control": gap.control,
             "difference": gap.difference,
             "optimism": gap.optimism,
             "gain": gap.gain,
@@ -438,7 +449,7 @@ def _informative_cells(
     if gap:
         named = [
             labels.model(gap.model),
-            labels.model(gap.floor),
+            labels.model(gap.control),
             f"{gap.difference:+.{metric.places}f}",
             between(gap.gain, gap.low, gap.high, metric.places),
             "tells encoders apart" if gap.informative else "does not",

@@ -24,7 +24,7 @@ def latex(
         letters: see `wide`.
         found: what is degenerate (`degenerate.find`).
     """
-    head = f"% Made by ultrabench_eval from the cells of this folder.\n{NEEDS}\n"
+    head = f"% Made by ultrabench_eval from the results in this folder.\n{NEEDS}\n"
     if found:
         head += "\n".join([f"% {TITLE}:", *(f"% - {text}" for text in sentences(found))]) + "\n"
     return "\n".join([head, *map(_table, wide(entries, letters, unranked(found)))])
@@ -42,7 +42,7 @@ def _table(table: Wide) -> str:
             f"Not ranked and not in the mean: {without} (too few test patients of a class)."
         )
     if table.table.rules:
-        notes.append("Floors below the rule: controls and random weights.")
+        notes.append("Below the rule: controls, which are trivial methods and random weights.")
     if table.seen:
         notes.append(f"{SEEN}: the model was trained on images of this data set.")
     if table.synthetic:

@@ -46,10 +46,10 @@ def wide(
     """One table for each kind of task, probe and protocol, of the main condition.
 
     The last column is the mean over tasks, of models that have all of them: a mean is never
-    taken over holes. Models are ordered by it; those with holes follow by name, floors stand last.
+    taken over holes. Models are ordered by it; those with holes follow by name, controls are last.
 
     Args:
-        entries: of a results folder; other conditions are passed over.
+        entries: of a results folder; other conditions are ignored.
         letters: for cells that were compared, and for means over tasks, the letters they share
             with their ties (`standing.letters`). Without them nothing is bold.
         without: tasks that have no part in the mean (`degenerate.unranked`).
@@ -65,7 +65,7 @@ def _wide(board: Board, labels: Labels, reading: str) -> Wide:
     rows: list[list[str | TableCell]] = [
         [labels.model(row.model), *map(_place, row.scores)] for row in board.rows
     ]
-    above = sum(not row.floor for row in board.rows)
+    above = sum(not row.control for row in board.rows)
     table = Table(
         ["model", *map(labels.task, tasks), *([title] if title else [])],
         rows,
