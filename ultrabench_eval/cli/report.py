@@ -65,6 +65,17 @@ def report(
             help="Compare all models with this one, and only with it: fewer tests, more power."
         ),
     ] = None,
+    model_card: Annotated[
+        str | None,
+        typer.Option(
+            "--model-card",
+            metavar="MODEL",
+            help="A model's results for its card on the Hugging Face hub (model-index, section).",
+        ),
+    ] = None,
+    parquet: Annotated[
+        bool, typer.Option("--parquet", help="A Parquet file beside each CSV file.")
+    ] = False,
     strip: Annotated[
         bool,
         typer.Option(
@@ -95,13 +106,18 @@ def report(
         raise UserError("--strip needs a run: write `ubench report RUN --strip`")
     if reference and run is None:
         raise UserError("--reference needs a run: write `ubench report RUN --reference MODEL`")
+    for option, asked in (("--model-card MODEL", model_card), ("--parquet", parquet)):
+        if asked and run is None:
+            raise UserError(f"{option.split()[0]} needs a run: write `ubench report RUN {option}`")
     from ultrabench_eval.cells import Cells
     from ultrabench_eval.report import look as looks
+    from ultrabench_eval.report import model_card as cards
     from ultrabench_eval.report import regenerate
     from ultrabench_eval.report.paper import against as beside
     from ultrabench_eval.report.paper import claims as ledger
     from ultrabench_eval.report.paper import mine as rows
     from ultrabench_eval.report.paper import published as paper
+    from ultrabench_eval.report.results import kept
     from ultrabench_eval.report.sections import datasets
 
     words: list[str] = []
@@ -139,7 +155,11 @@ def report(
         if run:
             if figures and table:
                 rows.table(entries, figures, models)  # reports a mistyped model before anything
-            regenerate.regenerate(run, out, root, reference)
+            if model_card:  # a mistyped model, too
+                cards.eval_results(entries, model_card)
+            regenerate.regenerate(run, out, root, reference, parquet)
+            if model_card:
+                made |= cards.pages(entries, model_card, kept.told(out).letters)
             if figures and table:
                 pairs = regenerate.pairs(out)
                 made |= rows.pages(Cells(run), entries, figures, models, pairs)

@@ -28,8 +28,8 @@ _FINDINGS = TypeAdapter(tuple[Finding, ...])
 _LETTERS = TypeAdapter(list[tuple[Coordinates, str]])
 # All that a report consists of, or consisted of in an earlier version.
 _OURS = re.compile(
-    r"leaderboard\.(md|html|csv|tex)|(statistics|choose|fewshot|robustness)\.md|fewshot\.tex"
-    r"|(pairs|ranks|informativeness|protocols|places|transfer|subgroups|robustness|imported)\.csv"
+    r"leaderboard\.(md|html|csv|tex|parquet)|(statistics|choose|fewshot|robustness)\.md|fewshot\.tex"
+    r"|(pairs|ranks|informativeness|protocols|places|transfer|subgroups|robustness|imported)\.(csv|parquet)"
     r"|figures/[\w.-]+\.(svg|png|pdf)"
 )
 _PACKAGE = Path(__file__).parents[2]
