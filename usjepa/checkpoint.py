@@ -104,7 +104,7 @@ def save(
     """
     content = {
         "format": FORMAT,
-        "config": asdict(place.config),
+        "config": place.config.plain(),
         "frames": place.frames,
         "teacher": place.teacher,
         "objective": objective.state_dict(),

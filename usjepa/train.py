@@ -470,7 +470,7 @@ class _Run:
     def _best(self, epoch: int, loss: float | None) -> Best:
         state = self.objective.encoder.state_dict()
         return {
-            "config": asdict(self.config),
+            "config": self.config.plain(),
             "encoder": {name: value.detach().cpu().clone() for name, value in state.items()},
             "about": self._history({"epoch": epoch, "step": self.step, "validation_loss": loss}),
         }
