@@ -445,6 +445,12 @@ class Config:
         return self
 
     @property
+    def grid(self) -> tuple[int, int, int]:
+        """Places of a clip's tokens along time, rows and columns; one time for stills."""
+        times = 1 if self.video is None else self.video.times
+        return times, self.model.grid, self.model.grid
+
+    @property
     def predicts(self) -> bool:
         """Whether vectors are predicted, not pixels."""
         return self.objective not in ("mae", "videomae")

@@ -18,12 +18,13 @@ from torch.utils.data import DataLoader, Dataset
 from ultrabench_eval.core.command import sentence
 from ultrabench_eval.core.errors import UserError
 from ultrabench_eval.core.hashing import seed_for
-from usjepa import augment, masks
+from usjepa import augment, masks, masks3d
 from usjepa.augment import Seen
 from usjepa.config import Config
 from usjepa.frames.sampling import CappedSampler
 from usjepa.frames.store import Frames
-from usjepa.masks import Masks
+from usjepa.localisation import WithPairs
+from usjepa.masks import DrawnMasks
 
 _AHEAD = 3  # batches that each worker holds ready
 
@@ -32,13 +33,13 @@ class Batch(NamedTuple):
     """What one forward pass gets."""
 
     images: Tensor
-    """uint8 [B, 1, S, S], or [B, 3, S, S] where frames are in colour."""
-    masks: Masks
+    """uint8 [B, 1, S, S], or [B, 3, S, S] where frames are in colour; of clips [B, 1 or 3, F, S, S]."""
+    masks: DrawnMasks
 
-    def on(self, device: torch.device) -> tuple[Tensor, Masks]:
-        """Images as float32 [B, 3, S, S] in [0, 1], and masks, on a device."""
+    def on(self, device: torch.device) -> tuple[Tensor, DrawnMasks]:
+        """Images as float32 [B, 3, S, S] in [0, 1], or clips, and masks, on a device."""
         images = self.images.to(device, non_blocking=True).float().div_(255)
-        return images.expand(-1, 3, -1, -1), self.masks.to(device)
+        return images.expand(-1, 3, *images.shape[2:]), self.masks.to(device)
 
 
 class BatchPart(NamedTuple):
@@ -65,7 +66,7 @@ class TrainingParts(Dataset[Batch]):
         self.sampler = sampler
         self.config = config
         self.size = sampler.batch_size // parts
-        self.masks = masks.build(config)
+        self.masks = sampler_of(config)
 
     def __getitem__(self, at: BatchPart) -> Batch:
         """The batch of a part."""
@@ -98,7 +99,7 @@ class ValidationParts(Dataset[Batch]):
         self.numbers = numbers
         self.config = config
         self.size = size
-        self.masks = masks.build(config, "validation")
+        self.masks = sampler_of(config, "validation")
 
     def __len__(self) -> int:
         return -(-len(self.numbers) // self.size)
@@ -108,6 +109,15 @@ class ValidationParts(Dataset[Batch]):
         numbers = self.numbers[at * self.size : (at + 1) * self.size].tolist()
         seen = [augment.plain(self.frames.read(number), self.config) for number in numbers]
         return _batch(seen, self.masks, at, 0)
+
+
+def sampler_of(config: Config, purpose: str = "training") -> masks.Sampler:
+    """The sampler of a run; for another purpose than training, with other draws."""
+    build = masks.build if config.video is None else masks3d.build
+    sampler, settings = build(config, purpose), config.localises
+    if settings is None:
+        return sampler
+    return WithPairs(sampler, settings, masks.seed_of(config, purpose))
 
 
 def stream(
