@@ -92,7 +92,7 @@ def test_masks_follow_from_seed_step_and_part() -> None:
 
 def test_what_is_outside_a_region_is_neither_seen_nor_asked_for() -> None:
     region = torch.zeros(3, 14, 14, dtype=torch.bool)
-    region[:2, 4:10, 3:11] = True
+    region[:2, :, 2:12] = True
     region[2, 0, 0] = True  # one square cannot be both
     drawn = MultiBlock3D([LONG_RANGE], GRID, 0).sample(3, 0, region=region)
     (one,) = drawn.kinds
@@ -104,11 +104,11 @@ def test_what_is_outside_a_region_is_neither_seen_nor_asked_for() -> None:
 
 
 def test_tubes_hide_the_same_squares_at_all_times() -> None:
-    (one,) = Tubes(14, (4, 4, 4), 0).sample(2, 0).kinds
+    (one,) = Tubes(12, (4, 4, 4), 0).sample(2, 0).kinds
     for seen, hidden in zip(one.context, one.targets[:, 0], strict=True):
         assert sorted([*seen.tolist(), *hidden.tolist()]) == list(range(64))
-        assert hidden.reshape(4, 14).remainder(16).unique(dim=0).shape[0] == 1
-        assert len(seen) == 4 * 2
+        assert hidden.reshape(4, 12).remainder(16).unique(dim=0).shape[0] == 1
+        assert len(seen) == 4 * 4
     assert not torch.equal(one.targets[0], one.targets[1])
 
 
