@@ -13,7 +13,7 @@ import functools
 import re
 from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, Protocol, TypeGuard
@@ -84,6 +84,11 @@ class Clip(Protocol):
             UserError: the file is damaged, cut off, of a kind that is not supported, or changed.
             IndexError: a position that is none.
         """
+
+    def stream(
+        self, digest: str | None = None, positions: Iterable[int] | None = None
+    ) -> Iterator[tuple[int, np.ndarray]]:
+        """What `read` gives one frame at a time, from the first to the last, each once."""
 
     def digest(self) -> str:
         """SHA-256 of the content and of all that changes which frames are shown, and how: `at` and
@@ -222,34 +227,42 @@ class _Clip(ABC):
 
     def read(self, digest: str | None = None, positions: Sequence[int] | None = None) -> np.ndarray:
         """Frames, uint8 RGB [T, H, W, 3]; see `Clip.read`."""
+        places: defaultdict[int, list[int]] = defaultdict(list)
+        for place, one in enumerate(range(self.count) if positions is None else positions):
+            places[int(one)].append(place)
+        frames = np.empty((sum(map(len, places.values())), *self.size, 3), np.uint8)
+        for index, pixels in self.stream(digest, places):
+            frames[places[index]] = pixels
+        return frames
+
+    def stream(
+        self, digest: str | None = None, positions: Iterable[int] | None = None
+    ) -> Iterator[tuple[int, np.ndarray]]:
+        """Frames one at a time, from the first to the last: position and uint8 RGB [H, W, 3]; each
+        of `positions` once. Otherwise as `Clip.read`."""
         content = self._content()
         if digest is not None and self._digest(content.digests) != digest:
             raise changed("video", self.path)
         facts = self._facts
-        wanted = range(facts.frames) if positions is None else positions
-        if any(not 0 <= one < facts.frames for one in wanted):
+        wanted = sorted(set(range(facts.frames) if positions is None else positions))
+        if wanted and not 0 <= wanted[0] <= wanted[-1] < facts.frames:
             raise IndexError(f"{self.name} has the frames 0 to {facts.frames - 1}, not {wanted}")
         if self.at is not None and not 0 <= self.at < facts.frames:
             raise UserError(
                 f"{self.path} has {facts.frames} frame(s), but a mask is of number {self.at + 1}; "
                 "give film and mask of one copy"
             )
-        places: defaultdict[int, list[int]] = defaultdict(list)
-        for place, one in enumerate(wanted):
-            places[int(one)].append(place)
-        frames = np.empty((len(wanted), *facts.size, 3), np.uint8)
-        levels = self._levels() if places else self.levels
-        for index, pixels in self._frames(content, sorted(places), levels) if places else ():
-            if pixels.shape != frames.shape[1:]:
+        shape = (*facts.size, 3)
+        for index, pixels in self._frames(content, wanted, self._levels()) if wanted else ():
+            if pixels.shape != shape:
                 raise UserError(
                     f"cannot read video {self.path}: frame {index + 1} has {pixels.shape[1]} x "
-                    f"{pixels.shape[0]} pixels, but the first {facts.size[1]} x {facts.size[0]}; "
+                    f"{pixels.shape[0]} pixels, but the first {shape[1]} x {shape[0]}; "
                     "export it with frames of one size, or remove it"
                 )
-            frames[places[index]] = pixels[:, ::-1] if self.mirrored else pixels
+            yield index, pixels[:, ::-1] if self.mirrored else pixels
         if digest is not None:
             content.check()
-        return frames
 
     def digest(self) -> str:
         """SHA-256 of the files' bytes and all that changes what is shown; see `Clip.digest`."""
