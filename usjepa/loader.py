@@ -21,6 +21,7 @@ from ultrabench_eval.core.hashing import seed_for
 from usjepa import augment, masks, masks3d
 from usjepa.augment import Seen
 from usjepa.config import Config
+from usjepa.frames import clips
 from usjepa.frames.sampling import CappedSampler
 from usjepa.frames.store import Frames
 from usjepa.localisation import WithPairs
@@ -81,7 +82,15 @@ class TrainingParts(Dataset[Batch]):
     def _image(self, number: int, step: int, place: int) -> Seen:
         seed = seed_for(self.config.seed, f"augmentation, step {step}, place {place}")
         generator = np.random.default_rng(seed)
-        return augment.training(self.frames.read(number), self.config, generator)
+        if self.config.video is None:
+            return augment.training(self.frames.read(number), self.config, generator)
+        film = self.frames.film(number)
+
+        def draw(first: int, end: int) -> int:
+            return int(generator.integers(first, end))
+
+        chosen = clips.positions(film.count, film.rate, self.config.video, draw)
+        return augment.training_clip(film.frames(chosen), self.config, generator)
 
 
 class ValidationParts(Dataset[Batch]):
@@ -107,8 +116,14 @@ class ValidationParts(Dataset[Batch]):
     def __getitem__(self, at: int) -> Batch:
         """Batch number `at`."""
         numbers = self.numbers[at * self.size : (at + 1) * self.size].tolist()
-        seen = [augment.plain(self.frames.read(number), self.config) for number in numbers]
-        return _batch(seen, self.masks, at, 0)
+        return _batch([self._image(number) for number in numbers], self.masks, at, 0)
+
+    def _image(self, number: int) -> Seen:
+        if self.config.video is None:
+            return augment.plain(self.frames.read(number), self.config)
+        film = self.frames.film(number)
+        chosen = clips.positions(film.count, film.rate, self.config.video)
+        return augment.plain_clip(film.frames(chosen), self.config)
 
 
 def sampler_of(config: Config, purpose: str = "training") -> masks.Sampler:
@@ -184,7 +199,11 @@ class _Batches(Dataset[Batch | _Failed]):
 
 def _batch(seen: list[Seen], sampler: masks.Sampler, step: int, part: int) -> Batch:
     images = torch.from_numpy(np.stack([one.pixels for one in seen]))
-    images = images[:, None] if images.ndim == 3 else images.permute(0, 3, 1, 2).contiguous()
+    # Of grey or of coloured images, and, with one axis more, of clips.
+    if images.shape[-1] == 3 and seen[0].pixels.ndim > 2:
+        images = images.movedim(-1, 1).contiguous()
+    else:
+        images = images[:, None]
     valid = [one.valid for one in seen if one.valid is not None]
     region = torch.from_numpy(np.stack(valid)) if valid else None
     return Batch(images, sampler.sample(len(seen), step, part, region))

@@ -124,6 +124,13 @@ def _busy(out: Path) -> str:
 
 def _check_frames(config: Config, frames: Frames) -> None:
     wanted, made = config.data, frames.settings
+    if made.clips != (config.video is not None):
+        kinds = ("stills", "clips")
+        raise UserError(
+            f"index {frames.path} holds {kinds[made.clips]}, but configuration {config.name} trains "
+            f"on {kinds[not made.clips]}; make an index with `usjepa index"
+            f"{'' if made.clips else ' --clips'}`, or give another --config"
+        )
     for name in ("grey", "inpaint_below"):
         now, then = getattr(wanted, name), getattr(made, name)
         if now != then:

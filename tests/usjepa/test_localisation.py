@@ -73,10 +73,13 @@ def test_the_head_and_the_other_distance_are_drlocs(
 
 def test_pairs_are_drawn_among_real_places_and_follow_from_the_step() -> None:
     settings = config(
-        region_conditioning=True, masks={"targets": "pad"}, localisation={"pairs": 500}
+        region_conditioning=True,
+        model={"image_size": 64},
+        masks={"targets": "pad"},
+        localisation={"pairs": 500},
     )
-    region = torch.ones(3, 4, 4, dtype=torch.bool)
-    region[0, :, 2:] = False
+    region = torch.ones(3, 8, 8, dtype=torch.bool)
+    region[0, :, 1:] = False
     sampler = loader.sampler_of(settings)
     (one,) = sampler.sample(3, 0, region=region).kinds
     assert one.targets_real is not None
