@@ -74,6 +74,7 @@ for _name, _target in {
     "usf-mae": "model_zoo.usf_mae:USFMAE",
     "usfm": "model_zoo.usfm:USFM",
     "usjepa": "model_zoo.students:Student",
+    "usjepa-clips": "model_zoo.clip_students:ClipStudent",
     "usrc-jepa": "model_zoo.us_jepa:USrcJEPA",
     "vjepa-vitb16": "model_zoo.vjepa:VJEPAViTB16",
     "vjepa-vitl16": "model_zoo.vjepa:VJEPA",
@@ -87,6 +88,9 @@ for _name, _target in {
     "mae-nano": "model_zoo.students:MAENano",
     "us-jepa-nano": "model_zoo.students:USJEPANano",
     "usrc-jepa-nano": "model_zoo.students:USrcJEPANano",
+    "videomae-nano": "model_zoo.clip_students:VideoMAENano",
+    "vjepa-loc-nano": "model_zoo.clip_students:VJEPALocNano",
+    "vjepa-nano": "model_zoo.clip_students:VJEPANano",
 }.items():
     if (Path(__file__).parent / "data" / f"{_name}.safetensors").is_file():
         registry.register(_name, _target)

@@ -18,6 +18,8 @@ from model_zoo.transforms import InputRule
 from model_zoo.vit import VisionTransformer
 from ultrabench_eval.core.errors import UserError
 
+CLIPS = "usjepa-clips"
+"""The model that opens any export of clips."""
 _WITHOUT_CLASS_TOKEN = ("mean", "mean_prenorm", "last4")
 
 
@@ -87,10 +89,16 @@ class Student(ViTEncoder):
 
     def _become(self, export: Export) -> None:
         head, path = export.header, export.path
-        if self.shipped and head.name != self.name:
+        generic = CLIPS if head.clip is not None else "usjepa"
+        if self.name not in ("usjepa", CLIPS) and head.name != self.name:
             raise UserError(
                 f"{path} was trained as '{head.name}', not as '{self.name}'; open it as model "
-                f"'usjepa': --weights usjepa={path}"
+                f"'{generic}': --weights {generic}={path}"
+            )
+        if (head.clip is not None) != (self.takes == "clip"):
+            raise UserError(
+                f"{path} holds an encoder of {'clips' if head.clip else 'stills'}; open it as model "
+                f"'{generic}': --weights {generic}={path}"
             )
         if "cls" in self.pooling and not head.class_token:
             raise UserError(

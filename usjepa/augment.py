@@ -75,7 +75,9 @@ def _clip(frames: Sequence[Frame], config: Config, view: View) -> Seen:
     region = frames[0].region
     if region is not None:
         region = np.concatenate([region] * len(frames))
-    stretched = _stretched(Frame(tower, region), config).reshape(len(frames), height, *tower.shape[1:])
+    stretched = _stretched(Frame(tower, region), config).reshape(
+        len(frames), height, *tower.shape[1:]
+    )
     seen = np.stack([_resized(pixels, config, view) for pixels in stretched])
     return Seen(seen, _valid(frames[0], config, view))
 

@@ -81,6 +81,7 @@ def train(
     `ubench run --model usjepa --weights usjepa=OUT`.
     Several GPUs: `torchrun --nproc-per-node 8 -m usjepa train ...`.
     """
+    from model_zoo.students import CLIPS
     from usjepa import config as configs
     from usjepa import train as trainer
 
@@ -96,7 +97,8 @@ def train(
     index = _frames(frames, out / "frames", settings, data, unguarded)
     path = trainer.run(settings, index, out, execution)
     if _is_first():
-        print(f"{path}\nmeasure it: ubench run --model usjepa --weights usjepa={out}")
+        model = "usjepa" if settings.video is None else CLIPS
+        print(f"{path}\nmeasure it: ubench run --model {model} --weights {model}={out}")
 
 
 @app.command()

@@ -304,9 +304,7 @@ class DataSettings:
     inpaint_below: _Share = 0.05
     """Coloured marks are painted over if they take less than this share of the image."""
     percentiles: (
-        Annotated[
-            tuple[_Percentile, _Percentile], AfterValidator(_ordered), AfterValidator(_apart)
-        ]
+        Annotated[tuple[_Percentile, _Percentile], AfterValidator(_ordered), AfterValidator(_apart)]
         | None
     ) = (2, 98)
     """They become 0 and 1; inside the ultrasound region with `region_conditioning`. null: levels

@@ -127,9 +127,7 @@ class WithPairs:
             lists, real = masks.context, masks.context_real
         batch, length = lists.shape
         real = torch.ones(batch, length, dtype=torch.bool) if real is None else real.flatten(1)
-        draws = torch.rand(
-            batch, 2 * self.settings.pairs, generator=generator, dtype=torch.float64
-        )
+        draws = torch.rand(batch, 2 * self.settings.pairs, generator=generator, dtype=torch.float64)
         counts = real.sum(1, keepdim=True)
         chosen = (draws * counts).long()  # among the real ones, which are put first
         order = torch.argsort((~real).long(), dim=1, stable=True)

@@ -30,6 +30,7 @@ from torch.optim import Optimizer
 import model_zoo
 from model_zoo.checkpoints.exports import FILE
 from model_zoo.encoder import Encoder
+from model_zoo.students import CLIPS
 from ultrabench_eval.core import files, processor
 from ultrabench_eval.core.errors import UserError
 from ultrabench_eval.core.hashing import seed_for
@@ -391,7 +392,8 @@ class _Run:
             history = self._history({"epoch": epoch, "step": self.step, "validation_loss": None})
             path = export.export(self.objective.encoder, self.config, Path(folder), history)
             device = str(self.world.device)
-            return model_zoo.load("usjepa", str(path), device=device, dtype="float32")
+            name = "usjepa" if self.config.video is None else CLIPS
+            return model_zoo.load(name, str(path), device=device, dtype="float32")
 
     def _write(self, kind: str, entry: Mapping[str, Any]) -> None:
         here = {"kind": kind, "step": self.step}

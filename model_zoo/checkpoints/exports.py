@@ -1,6 +1,7 @@
 """Exports: the file that this project's trainer (`usjepa`) leaves.
 
-It is one safetensors file with the names of `VisionTransformer`. Its header holds, as JSON
+It is one safetensors file with the names of `VisionTransformer`, or, of an encoder of clips (layout
+"usjepa video"), of `VideoTransformer`. Its header holds, as JSON
 under `usjepa`, what shapes do not tell: heads, how an image becomes the input, and a digest of the
 weights. Beside it, under the same name with `.json`, lies a card for people: what it was trained
 on, and how, with the digest of the file that it belongs to. Header and card hold digests of
@@ -22,6 +23,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
 from model_zoo.cards import NOT_STATED, Card, Status
+from model_zoo.clip_rule import ClipRule
 from model_zoo.transforms import InputRule
 from ultrabench_eval.core import hashing
 from ultrabench_eval.core.errors import UserError, not_found
@@ -37,6 +39,8 @@ PAPERS = {
     "salt": "US-JEPA, arXiv 2602.19322 (2026), for the method",
     "ijepa": "I-JEPA, arXiv 2301.08243 (2023), for the method",
     "mae": "MAE, arXiv 2111.06377 (2021), for the method",
+    "vjepa": "V-JEPA, arXiv 2404.08471 (2024), for the method",
+    "videomae": "VideoMAE, arXiv 2203.12602 (2022), for the method",
 }
 STATUS: dict[bool, Status] = {  # by whether it is nano
     False: "trained by this project's trainer",
@@ -73,6 +77,18 @@ class EncoderSizes(NamedTuple):
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class ClipInput:
+    """What the file says of clips."""
+
+    rule: ClipRule
+    """Which frames of a film are looked at: as in training, but from the first on."""
+    tubelet: _Count
+    """Frames of one token."""
+    rotary: bool
+    """V-JEPA 2's positions, and no table."""
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class Header:
     """What the file itself says of the network in it."""
 
@@ -88,10 +104,15 @@ class Header:
     """Id of the training's configuration."""
     tensors: str | None = None
     """`hashing.digest_tensors` of the weights; None in files of format 1."""
+    clip: ClipInput | None = None
+    """Of an encoder of clips; None of stills."""
 
     def metadata(self) -> dict[str, str]:
         """The entry in the header of a safetensors file; the same bytes for the same header."""
-        sealed = hashing.seal({"format": FORMAT, **asdict(self)})
+        told = asdict(self)
+        if self.clip is None:
+            del told["clip"]  # as it was before there were clips
+        sealed = hashing.seal({"format": FORMAT, **told})
         return {KEY: hashing.canonical_json(sealed).decode()}
 
 
@@ -154,7 +175,7 @@ class Export(NamedTuple):
             weights_from="part of this package" if shipped else TRAINED,
             parameters=self.parameters,
             dim=self.sizes.width,
-            pretraining=_pretraining(told.frames) if told else NOT_STATED,
+            pretraining=_pretraining(told.frames, head) if told else NOT_STATED,
             saw=told.frames.saw if told else None,
             status=STATUS[self.sizes.nano],
             inferred=_differences(head),
@@ -267,15 +288,18 @@ def _check_format(path: Path, told: Mapping[str, Any]) -> int:
 def _sizes(path: Path, header: Header, shapes: Mapping[str, Sequence[int]]) -> EncoderSizes:
     """Width and depth are told by the shapes; the others must agree with them."""
     try:
-        width, _, patch, _ = shapes["patch_embed.proj.weight"]
-        _, places, _ = shapes["pos_embed"]
-    except (KeyError, ValueError) as error:
+        width, _, *times, patch, _ = shapes["patch_embed.proj.weight"]
+        clip = header.clip
+        places = None if clip and clip.rotary else shapes["pos_embed"][1]
+    except (KeyError, ValueError, IndexError) as error:
         raise _damaged(path, error) from error
     depth = len({key.split(".")[1] for key in shapes if key.startswith("blocks.")})
     grid = header.image_size // patch
+    steps = 1 if clip is None else clip.rule.frames // clip.tubelet
     if (
         (header.patch_size, header.image_size) != (patch, grid * patch)
-        or places != grid * grid + header.class_token
+        or times != ([] if clip is None else [clip.tubelet])
+        or places not in (None, steps * grid * grid + header.class_token)
         or header.input.size != header.image_size
         or width % header.heads
     ):
@@ -294,11 +318,12 @@ def _damaged(path: Path, error: Exception) -> UserError:
 # ---- words for cards ----------------------------------------------------------------------------
 
 
-def _pretraining(frames: _Frames) -> str:
+def _pretraining(frames: _Frames, head: Header) -> str:
     sets, tasks = frames.sets, ", ".join(frames.guard.tasks if frames.guard else ())
     listed = ", ".join(f"{name} {count:,}" for name, count in sets.items())
     searched = f"searched for test images of {tasks}" if tasks else "not searched for test images"
-    return f"{sum(sets.values()):,} frames ({listed}), {searched}"
+    what = "frames" if head.clip is None else "clips"
+    return f"{sum(sets.values()):,} {what} ({listed}), {searched}"
 
 
 def _differences(head: Header) -> tuple[str, ...]:

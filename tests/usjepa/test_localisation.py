@@ -51,9 +51,7 @@ def test_the_loss_of_clips_is_as_the_paper_defines_it(expected: dict[str, Any]) 
 
 @pytest.mark.shared
 @pytest.mark.parametrize("signed", [True, False])
-def test_the_head_and_the_other_distance_are_drlocs(
-    expected: dict[str, Any], signed: bool
-) -> None:
+def test_the_head_and_the_other_distance_are_drlocs(expected: dict[str, Any], signed: bool) -> None:
     name = f"l1_{'signed' if signed else 'abs'}"
     settings = LocalisationSettings(distance="absolute", signed=signed)
     head = filled(Localisation(settings, 24, (7, 7)), f"drloc.{name}")

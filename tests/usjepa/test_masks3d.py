@@ -52,7 +52,10 @@ def test_masks_have_the_official_distribution(stats: dict[str, Any]) -> None:
     found: dict[str, list[tuple[int, int, float, float]]] = {name: [] for name in KINDS}
     for step in range(steps):
         for name, one in zip(KINDS, sampler.sample(8, step).kinds, strict=True):
-            times = [np.bincount(place.flatten() // 196, minlength=8) for place in (one.context, one.targets)]
+            times = [
+                np.bincount(place.flatten() // 196, minlength=8)
+                for place in (one.context, one.targets)
+            ]
             last = [float(time[-1] / 8 / 196) for time in times]
             found[name].append((one.context.shape[1], one.targets.shape[2], *last))
     for name, rows in found.items():
@@ -76,9 +79,13 @@ def test_columns_are_left_out_whole_so_that_all_times_stay() -> None:
                 assert set(np.bincount(even // 196, minlength=8)) == {len(even) // 8}
                 assert len(np.bincount(early // 196, minlength=8)) == 8
         # The same blocks: what differs is only which of their places are left out.
-        assert not any(set(a.tolist()) & set(b.tolist()) for a, b in zip(other.context, other.targets[:, 0], strict=True))
+        assert not any(
+            set(a.tolist()) & set(b.tolist())
+            for a, b in zip(other.context, other.targets[:, 0], strict=True)
+        )
     assert any(
-        not torch.equal(a.targets, b.targets) for a, b in zip(official.kinds, corrected.kinds, strict=True)
+        not torch.equal(a.targets, b.targets)
+        for a, b in zip(official.kinds, corrected.kinds, strict=True)
     )
 
 

@@ -173,7 +173,10 @@ def test_ids_tell_runs_apart_but_not_names() -> None:
         ("predictor.width=90", "predictor: width 90 is not a multiple of 4"),
         ("model.image_size=225", "model: image_size 225 is not a multiple of patch_size 16"),
         ("train.accumulate=3", "train: batch_size 16 is not a multiple of accumulate 3"),
-        ("objective=jepa", "objective: input should be 'salt', 'ijepa', 'mae', 'vjepa' or 'videomae', not"),
+        (
+            "objective=jepa",
+            "objective: input should be 'salt', 'ijepa', 'mae', 'vjepa' or 'videomae', not",
+        ),
         ("train.learning_rate=.nan", "train.learning_rate=.nan.*not a finite number"),
         ("train.learning_rate='nan'", "train.learning_rate: .*finite number"),
         ("train.epochs=2024-13-45", "train.epochs=2024-13-45.*line 1 is not valid"),

@@ -178,7 +178,9 @@ def _images(sample: Image | Clip) -> Sequence[Image]:
     """The sample itself, or, of a film, frames evenly spread over it."""
     if not clips.is_clip(sample):
         return [sample]
-    return [sample.frame(index) for index in dict.fromkeys(ClipRule(LOOKED_AT).positions(sample.count))]
+    return [
+        sample.frame(index) for index in dict.fromkeys(ClipRule(LOOKED_AT).positions(sample.count))
+    ]
 
 
 def _gravity(pair: duplicates.DuplicatePair) -> tuple[int, float, int]:

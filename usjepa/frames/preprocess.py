@@ -80,9 +80,7 @@ def _disc(radius: int) -> np.ndarray:
     return np.asarray(cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side)))
 
 
-def reduced(
-    pixels: np.ndarray, region: np.ndarray, size: int
-) -> tuple[np.ndarray, np.ndarray]:
+def reduced(pixels: np.ndarray, region: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
     """A frame and its region with the shorter side at most `size`; nothing is enlarged.
 
     Args:
