@@ -97,8 +97,8 @@ class Student(ViTEncoder):
             )
         if (head.clip is not None) != (self.takes == "clip"):
             raise UserError(
-                f"{path} holds an encoder of {'clips' if head.clip else 'stills'}; open it as model "
-                f"'{generic}': --weights {generic}={path}"
+                f"{path} holds an encoder of {'clips' if head.clip else 'stills'}; open it as "
+                f"model '{generic}': --weights {generic}={path}"
             )
         if "cls" in self.pooling and not head.class_token:
             raise UserError(

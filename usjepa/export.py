@@ -121,9 +121,9 @@ def _clip_input(config: Config) -> ClipInput | None:
     video = config.video
     if video is None:
         return None
-    of_rate = {"rate": video.rate} if video.spacing == "rate" else {}
     step = 1 if video.spacing == "spread" else video.step
-    rule = ClipRule(video.frames, video.spacing, step, **of_rate)
+    rate = video.rate if video.spacing == "rate" else 0.0
+    rule = ClipRule(video.frames, video.spacing, step, rate)
     return ClipInput(rule, video.tubelet, video.rotary)
 
 

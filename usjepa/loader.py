@@ -34,7 +34,8 @@ class Batch(NamedTuple):
     """What one forward pass gets."""
 
     images: Tensor
-    """uint8 [B, 1, S, S], or [B, 3, S, S] where frames are in colour; of clips [B, 1 or 3, F, S, S]."""
+    """uint8 [B, 1, S, S], or [B, 3, S, S] where frames are in colour; of clips F frames of such:
+    [B, 1 or 3, F, S, S]."""
     masks: DrawnMasks
 
     def on(self, device: torch.device) -> tuple[Tensor, DrawnMasks]:

@@ -321,8 +321,9 @@ class MAE(Objective):
         self.decoder_norm = nn.LayerNorm(width, eps=EPS)
         self.decoder_pred = nn.Linear(width, pixels or 3 * patch_size**2)
         self.apply(_xavier)
-        for token in (self.mask_token, *([student.cls_token] if student.prefix else [])):
-            nn.init.normal_(token, std=0.02)
+        nn.init.normal_(self.mask_token, std=0.02)
+        if isinstance(student, Student) and student.prefix:
+            nn.init.normal_(student.cls_token, std=0.02)
 
     def loss(self, images: Tensor, masks: DrawnMasks) -> tuple[Tensor, Logs]:
         """Mean squared error over the hidden patches' pixels."""
@@ -378,11 +379,13 @@ class VideoMAE(MAE):
         table = video_vit.sine_cosine_table(config.grid, decoder.width)
         pixels = 3 * student.tubelet * model.patch_size**2
         super().__init__(student, model.image_size, model.patch_size, decoder, table, pixels)
+        self.tubelet = student.tubelet
 
     def wanted(self, images: Tensor, x: Tensor, hidden: Tensor) -> Tensor:
         """Pixels of hidden tubelets, each colour of each tubelet normalised by itself."""
-        pixels = tubelets(images, self.student.tubelet, self.patch_size).float()
-        pixels = _taken(pixels.flatten(2), hidden[:, None])[:, 0].unflatten(2, (-1, 3))
+        pixels = tubelets(images, self.tubelet, self.patch_size).float()
+        pixels = _taken(pixels.flatten(2), hidden[:, None])[:, 0]
+        pixels = pixels.reshape(*hidden.shape, -1, 3)
         if self.normalize_pixels:
             variance, mean = torch.var_mean(pixels, dim=2, keepdim=True)
             pixels = (pixels - mean) / (variance.sqrt() + 1e-6)

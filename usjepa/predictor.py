@@ -217,7 +217,8 @@ class VideoPredictor(_Predictor):
 
     def asking(self, kind: int) -> Tensor:
         """The mask token of a kind of mask, [1, 1, width]."""
-        return self.mask_tokens[kind if kind < len(self.mask_tokens) else 0]
+        token: Tensor = self.mask_tokens[kind if kind < len(self.mask_tokens) else 0]
+        return token
 
     def turning(self, index: Tensor) -> Rotate | None:
         """Rotary positions of tokens at places [B, L]."""

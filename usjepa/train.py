@@ -17,7 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -128,8 +128,8 @@ def _check_frames(config: Config, frames: Frames) -> None:
     if made.clips != (config.video is not None):
         kinds = ("stills", "clips")
         raise UserError(
-            f"index {frames.path} holds {kinds[made.clips]}, but configuration {config.name} trains "
-            f"on {kinds[not made.clips]}; make an index with `usjepa index"
+            f"index {frames.path} holds {kinds[made.clips]}, but configuration {config.name} "
+            f"trains on {kinds[not made.clips]}; make an index with `usjepa index"
             f"{'' if made.clips else ' --clips'}`, or give another --config"
         )
     for name in ("grey", "inpaint_below"):

@@ -64,9 +64,9 @@ def windows(
 ) -> list[list[int]]:
     """Frames of the clips of a film as the official loader takes them.
 
-    That is V-JEPA's `VideoDataset.loadvideo_decord` (facebookresearch/jepa 51c59d5): the film is cut
-    into as many parts as there are clips, and each gives a window of `frames` x `step` frames, in
-    which a little more than `step` lie between two. A part that is no longer than a window gives
+    That is V-JEPA's `VideoDataset.loadvideo_decord` (facebookresearch/jepa 51c59d5): the film is
+    cut into as many parts as there are clips, and each gives a window of `frames` x `step` frames,
+    in which a little more than `step` lie between two. A part that is no longer than a window gives
     one frame of `step`, from first to last, and then its last frame again and again: a short film
     is mostly a still.
 
@@ -102,13 +102,20 @@ class FrameMatch(Protocol):
     """An evaluation image that a frame equals or nearly equals."""
 
     @property
-    def task(self) -> str: ...
+    def task(self) -> str:
+        """Name of its task."""
+
     @property
-    def image(self) -> str: ...
+    def image(self) -> str:
+        """Its name in the task."""
+
     @property
-    def grade(self) -> str: ...
+    def grade(self) -> str:
+        """How near the two are."""
+
     @property
-    def correlation(self) -> float: ...
+    def correlation(self) -> float:
+        """Of the texture; 1 for equal pixels."""
 
 
 class FrameGuard(Protocol):

@@ -127,8 +127,8 @@ class FrameSource:
                 if not clips.is_clip(image):
                     yield number, Listed(image, group, item.scan_mask)
                     continue
-                for frame in _frames_of(image, rate, limit):
-                    yield number, Listed(frame, group, item.scan_mask)
+                for one in _frames_of(image, rate, limit):
+                    yield number, Listed(one, group, item.scan_mask)
             return
         for number, (path, name) in enumerate(_files(self.folder, self.deep, self.without)):
             for frame in _frames(path, name, rate, limit):
