@@ -357,7 +357,8 @@ class _Run:
         if not count:
             return {}
         self._check(total, "the validation loss")
-        mine = torch.cat(features)
+        # Of the first process only, which writes; with few held-out frames others may have none.
+        mine = torch.cat(features) if features else torch.zeros(1, 1)
         return {
             "loss": total / count,
             "effective_rank": monitor.effective_rank(mine),

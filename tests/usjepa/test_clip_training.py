@@ -84,7 +84,9 @@ def test_a_stopped_run_on_clips_ends_in_the_same_weights(
         assert "localisation.layers.0.weight" in held
     card = json.loads((tmp_path / "whole" / "encoder.json").read_text())
     assert card["config"]["video"]["step"] == 2
-    assert not any("localisation" in key for key in load_file(tmp_path / "whole/encoder.safetensors"))
+    assert not any(
+        "localisation" in key for key in load_file(tmp_path / "whole/encoder.safetensors")
+    )
 
 
 def test_lambda_one_gives_the_bytes_of_vjepa(frames: Frames, tmp_path: Path) -> None:
@@ -213,9 +215,18 @@ def test_videomae_reconstructs_normalised_tubelets() -> None:
     hidden = masks.targets[:, 0]
     wanted = target.wanted(clips, target.normalised(clips), hidden)
     sizes = transformers.VideoMAEConfig(
-        image_size=32, patch_size=8, num_frames=4, tubelet_size=2, hidden_size=24,
-        num_hidden_layers=1, num_attention_heads=2, intermediate_size=24, decoder_hidden_size=12,
-        decoder_num_hidden_layers=1, decoder_num_attention_heads=1, decoder_intermediate_size=12,
+        image_size=32,
+        patch_size=8,
+        num_frames=4,
+        tubelet_size=2,
+        hidden_size=24,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=24,
+        decoder_hidden_size=12,
+        decoder_num_hidden_layers=1,
+        decoder_num_attention_heads=1,
+        decoder_intermediate_size=12,
     )
     reference = transformers.VideoMAEForPreTraining(sizes).eval()
     covered = torch.zeros(2, 32, dtype=torch.bool).scatter(1, hidden, True)

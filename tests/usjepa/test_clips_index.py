@@ -27,7 +27,7 @@ def test_windows_are_those_of_the_official_loader(shared: Path) -> None:
     content = json.loads((shared / "conformance/vjepa-masks/clip_indices.json").read_text())
     assert len(content["rows"]) == 84
     for row in content["rows"]:
-        generator = np.random.RandomState(row["numpy_global_seed"])  # noqa: NPY002 - as the loader
+        generator = np.random.RandomState(row["numpy_global_seed"])
         found = windows(
             row["frames_in_video"],
             row["frames_per_clip"],
@@ -175,9 +175,7 @@ def test_one_crop_and_one_stretch_for_all_frames_of_a_clip() -> None:
     assert seen.valid.shape == (4, 4)
     whole = augment.plain_clip(clip, settings)
     still = augment.plain(clip[0], films.config(data={"percentiles": None}))
-    assert np.array_equal(
-        augment.plain_clip(clip, films.config()).pixels[0], still.pixels
-    )
+    assert np.array_equal(augment.plain_clip(clip, films.config()).pixels[0], still.pixels)
     assert whole.pixels.shape == (3, 32, 32)
 
 
