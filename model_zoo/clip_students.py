@@ -25,7 +25,7 @@ class ClipStudent(ClipViTEncoder, Student):
     sizes = EncoderSizes(64, 8, 128, 6, 2)
     clip = ClipInput(ClipRule(8, "stride", 2), tubelet=2, rotary=False)
     clip_rule = clip.rule
-    input_rule = InputRule(64, grey=True)
+    input_rule = InputRule(64, grey=True, interpolation="bilinear")
     patch_size = 8
     batch_size = 16
     card = replace(

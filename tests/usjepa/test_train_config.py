@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from ultrabench_eval.core.errors import UserError
-from usjepa import config
+from usjepa import config, loader
 from usjepa.config import CONFIGS
 
 TABLE_5 = {
