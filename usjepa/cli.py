@@ -92,7 +92,7 @@ def train(
         workers=workers,
         probe=_probe(probe),
         probe_every=probe_every,
-        report=_Steps(settings.train.epochs),
+        report=_Steps(settings.train.epochs, "frames" if settings.video is None else "clips"),
     )
     index = _frames(frames, out / "frames", settings, data, unguarded)
     path = trainer.run(settings, index, out, execution)
@@ -308,8 +308,8 @@ def _probe(name: str | None) -> Probe | None:
 class _Steps:
     """Shows the log: a bar with the time that is left, and a line for each epoch."""
 
-    def __init__(self, epochs: int) -> None:
-        self.epochs = epochs
+    def __init__(self, epochs: int, what: str) -> None:
+        self.epochs, self.what = epochs, what
         self.speed = self.loss = 0.0
         self.bar: Progress | None = None
         self.first = self.total = 0
@@ -329,8 +329,8 @@ class _Steps:
         elif kind == "validation":
             print(
                 f"epoch {entry['epoch']} of {self.epochs}: loss {self.loss:.4f}, on held-out "
-                f"frames {entry['loss']:.4f}, effective rank {entry['effective_rank']:.1f}, "
-                f"{self.speed:.0f} images/s",
+                f"{self.what} {entry['loss']:.4f}, effective rank {entry['effective_rank']:.1f}, "
+                f"{self.speed:.0f} {'clips' if self.what == 'clips' else 'images'}/s",
                 flush=True,
             )
         elif kind == "probe":
@@ -343,7 +343,7 @@ class _Steps:
 
         self.total = entry["steps"]
         print(
-            f"{entry['training_frames']:,d} training frames, {entry['held_out_frames']:,d} held "
+            f"{entry['training_frames']:,d} training {self.what}, {entry['held_out_frames']:,d} held "
             f"out, {self.total:,d} steps, from step {entry['step']:,d} on {entry['device']}",
             flush=True,
         )

@@ -83,7 +83,7 @@ class ModelSettings:
     """MAE's has one; I-JEPA's has none."""
     first_weights: Literal["normal", "xavier"] = "normal"
     """Of linear layers: truncated normal of spread 0.02, as the I-JEPA code, or uniform by Xavier,
-    as MAE, which is larger in narrow networks. `objective: mae` always has the second."""
+    as MAE, which is larger in narrow networks. `mae` and `videomae` always have the second."""
     start: str | None = None
     """A trained model of the zoo whose network the student begins as, `NAME` or `NAME=WEIGHTS`;
     null: the first weights above."""

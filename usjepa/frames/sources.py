@@ -28,7 +28,7 @@ from ultrabench_eval.core.names import printable
 
 Clips = Literal["files", "folders"]
 """Where clips are looked for: "folders", also in folders of images, which are its frames."""
-STILL = "a still"
+STILL, NEITHER = "a still", "neither image nor video"
 
 _SPLIT = "save the frames that you mean as files of their own, or all as a video"
 
@@ -373,14 +373,16 @@ def _listed(film: Clip, item: Item) -> ListedClip:
 
 def _film(path: Path, name: str, kind: Clips) -> Clip | LeftOut:
     """The film that a file is, or a part of, or why it is none."""
-    shown, stem = printable(name), PurePath(name).name.partition(".")[0]
+    shown, suffix = printable(name), path.suffix.lower()
     reason = _why_not(path, name)
+    if suffix in clips.SUFFIXES and reason == NEITHER:  # films of which no frames are taken
+        reason = None
     if volumes.suffix(path) in volumes.SUFFIXES and reason != "hidden":
+        stem = PurePath(name).name.partition(".")[0]
         # "_gt" is how CAMUS calls its masks.
         reason = "mask" if image_kinds.is_mask(stem) or stem.lower().endswith("_gt") else None
     if reason:
         return LeftOut(shown, reason)
-    suffix = path.suffix.lower()
     if dicom.is_dicom(path):
         dicom.check_installed(path)
     elif suffix in image_kinds.SUFFIXES and suffix not in image_kinds.STACKS:
@@ -407,7 +409,7 @@ def _why_not(path: Path, name: str) -> str | None:
         return "hidden"
     # Machines and archives write DICOM without a suffix, or with one of their own.
     if parts.suffix.lower() not in _SUFFIXES and not dicom.is_dicom(path):
-        return "neither image nor video"
+        return NEITHER
     return "mask" if image_kinds.is_mask(parts.stem) else None
 
 
