@@ -43,7 +43,9 @@ for _name, _target in {
     "dinov3": "model_zoo.dinov3:DINOv3",
     "echocare": "model_zoo.echocare:EchoCare",
     "echoclip": "model_zoo.echoclip:EchoCLIP",
+    "echofm": "model_zoo.echofm:EchoFM",
     "echojepa": "model_zoo.vjepa:EchoJEPA",
+    "echoprime": "model_zoo.echoprime:EchoPrime",
     "efficientnet-lite0": "model_zoo.efficientnet_lite:Lite0",
     "efficientnet-lite1": "model_zoo.efficientnet_lite:Lite1",
     "efficientnet-lite2": "model_zoo.efficientnet_lite:Lite2",
@@ -59,6 +61,7 @@ for _name, _target in {
     "open_clip/": "model_zoo.open_clip:OpenCLIPModel",
     "openus-s": "model_zoo.card_only:OpenUS",
     "panecho": "model_zoo.panecho:PanEcho",
+    "panecho-clip": "model_zoo.panecho:PanEchoClip",
     "pixel-grid": "model_zoo.controls:PixelGrid",
     "pixels": "model_zoo.controls:Pixels",
     "position-pixels": "model_zoo.controls:PositionPixels",
@@ -74,11 +77,15 @@ for _name, _target in {
     "usf-mae": "model_zoo.usf_mae:USFMAE",
     "usfm": "model_zoo.usfm:USFM",
     "usjepa": "model_zoo.students:Student",
-    "usjepa-clips": "model_zoo.clip_students:ClipStudent",
+    "usjepa-clip": "model_zoo.students:ClipStudent",
     "usrc-jepa": "model_zoo.us_jepa:USrcJEPA",
+    "videomae": "model_zoo.videomae:VideoMAE",
+    "videomae-vitl": "model_zoo.videomae:VideoMAELarge",
     "vjepa-vitb16": "model_zoo.vjepa:VJEPAViTB16",
     "vjepa-vitl16": "model_zoo.vjepa:VJEPA",
     "vjepa2-vitl": "model_zoo.vjepa:VJEPA2",
+    "vjepa-loc-nano": "model_zoo.students:VJEPALocNano",
+    "vjepa-nano": "model_zoo.students:VJEPANano",
 }.items():
     registry.register(_name, _target)
 
@@ -88,9 +95,6 @@ for _name, _target in {
     "mae-nano": "model_zoo.students:MAENano",
     "us-jepa-nano": "model_zoo.students:USJEPANano",
     "usrc-jepa-nano": "model_zoo.students:USrcJEPANano",
-    "videomae-nano": "model_zoo.clip_students:VideoMAENano",
-    "vjepa-loc-nano": "model_zoo.clip_students:VJEPALocNano",
-    "vjepa-nano": "model_zoo.clip_students:VJEPANano",
 }.items():
     if (Path(__file__).parent / "data" / f"{_name}.safetensors").is_file():
         registry.register(_name, _target)
@@ -171,7 +175,7 @@ def load(
             `/<pooling>` behind it, that pooling.
         weights: checkpoint file or folder. None: what the model ships with, else
             `$UBENCH_WEIGHTS/<name>*`, else the hub file of the card if `accept_license`.
-            "random": an untrained network, asked for in so many words.
+            "random": an untrained network, asked for explicitly.
         device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", "mps".
         dtype: "auto" (float32; the harness tries bfloat16), "float32", "bfloat16", "float16".
         pooling: a name of the model's `poolings`; None for its default.

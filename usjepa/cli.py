@@ -81,7 +81,6 @@ def train(
     `ubench run --model usjepa --weights usjepa=OUT`.
     Several GPUs: `torchrun --nproc-per-node 8 -m usjepa train ...`.
     """
-    from model_zoo.students import CLIPS
     from usjepa import config as configs
     from usjepa import train as trainer
 
@@ -97,7 +96,7 @@ def train(
     index = _frames(frames, out / "frames", settings, data, unguarded)
     path = trainer.run(settings, index, out, execution)
     if _is_first():
-        model = "usjepa" if settings.video is None else CLIPS
+        model = "usjepa" if settings.video is None else "usjepa-clip"
         print(f"{path}\nmeasure it: ubench run --model {model} --weights {model}={out}")
 
 
@@ -343,8 +342,8 @@ class _Steps:
 
         self.total = entry["steps"]
         print(
-            f"{entry['training_frames']:,d} training {self.what}, {entry['held_out_frames']:,d} held "
-            f"out, {self.total:,d} steps, from step {entry['step']:,d} on {entry['device']}",
+            f"{entry['training_frames']:,d} training {self.what}, "
+            f"{entry['held_out_frames']:,d} held out, {self.total:,d} steps, from step {entry['step']:,d} on {entry['device']}",
             flush=True,
         )
         columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())

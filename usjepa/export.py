@@ -15,7 +15,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 import tasks
-from model_zoo.checkpoints.exports import FILE, FORMAT, ClipInput, Header, read_card, sign_card
+from model_zoo.checkpoints.exports import FILE, FORMAT, ClipHeader, Header, read_card, sign_card
 from model_zoo.clip_rule import ClipRule
 from model_zoo.transforms import InputRule
 from ultrabench_eval.core import files, hashing
@@ -113,18 +113,19 @@ def _header(config: Config, tensors: str) -> Header:
         input=input_rule(config),
         config=config.id,
         tensors=tensors,
-        clip=_clip_input(config),
+        clip=_clip_header(config),
+        localisation=None if config.localises is None else config.localises.weight,
     )
 
 
-def _clip_input(config: Config) -> ClipInput | None:
+def _clip_header(config: Config) -> ClipHeader | None:
     video = config.video
     if video is None:
         return None
     step = 1 if video.spacing == "spread" else video.step
     rate = video.rate if video.spacing == "rate" else 0.0
     rule = ClipRule(video.frames, video.spacing, step, rate)
-    return ClipInput(rule, video.tubelet, video.rotary)
+    return ClipHeader(video.tubelet, video.rotary, rule)
 
 
 def _tensors(student: nn.Module, name: str, dtype: torch.dtype) -> dict[str, Tensor]:

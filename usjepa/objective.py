@@ -478,7 +478,7 @@ def build(config: Config, teacher: FrozenTeacher | None = None, device: str = "a
         device: where a teacher is loaded to.
 
     Raises:
-        UserError: the teacher is not to be had, or does not fit the student.
+        UserError: the teacher is not available, or does not fit the student.
     """
     model, sizes, video = config.model, config.predictor, config.video
     target_width = model.width

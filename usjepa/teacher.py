@@ -99,10 +99,11 @@ class FrozenTeacher:
         tokens = self(torch.zeros(1, 3, *shape))
         places, found = tokens.shape[1:]
         if places != times * grid * grid:
-            sample, of_time = ("an image", "") if frames is None else ("a clip", f"{times} x ")
+            sample, of_time = ("image", "") if frames is None else ("clip", f"{times} x ")
             raise UserError(
-                f"teacher '{self.encoder.name}' gives {places} vectors {sample}, but the student "
-                f"has {of_time}{grid} x {grid} patches; choose another teacher or teacher.layers"
+                f"teacher '{self.encoder.name}' gives {places} vectors per {sample}, but the "
+                f"student has {of_time}{grid} x {grid} patches; choose another teacher or "
+                "teacher.layers"
                 + (", or set teacher.enlarge" if self.layers and places < grid * grid else "")
             )
         if width not in (None, found):

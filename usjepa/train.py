@@ -30,7 +30,6 @@ from torch.optim import Optimizer
 import model_zoo
 from model_zoo.checkpoints.exports import FILE
 from model_zoo.encoder import Encoder
-from model_zoo.students import CLIPS
 from ultrabench_eval.core import files, processor
 from ultrabench_eval.core.errors import UserError
 from ultrabench_eval.core.hashing import seed_for
@@ -61,7 +60,7 @@ class Execution:
     log_every: int = 10
     """Steps between lines of the log."""
     checkpoint_minutes: float = 10
-    """Time between checkpoints; there is one after each epoch, too."""
+    """Time between checkpoints; there is one after each epoch too."""
     probe: Probe | None = None
     probe_every: int = 5
     """Epochs between its calls."""
@@ -150,7 +149,7 @@ class _Window:
 
     steps: int = 0
     sums: dict[str, Tensor | float] = field(default_factory=dict)
-    """Tensors stay on their device, for reading one would wait for it."""
+    """Tensors stay on their device, because reading one would wait for it."""
     waited: float = 0.0
     started: float = field(default_factory=time.perf_counter)
 
@@ -374,7 +373,7 @@ class _Run:
             )
 
     def _probed(self, probe: Probe, epoch: int) -> dict[str, float]:
-        """What a probe gives; whatever goes wrong in one is told as its user's."""
+        """What a probe gives; whatever goes wrong in one is reported as its user's."""
         try:
             return {str(name): float(value) for name, value in probe(self._encoder(epoch)).items()}
         except (UserError, KeyboardInterrupt):
@@ -393,7 +392,7 @@ class _Run:
             history = self._history({"epoch": epoch, "step": self.step, "validation_loss": None})
             path = export.export(self.objective.encoder, self.config, Path(folder), history)
             device = str(self.world.device)
-            name = "usjepa" if self.config.video is None else CLIPS
+            name = "usjepa" if self.config.video is None else "usjepa-clip"
             return model_zoo.load(name, str(path), device=device, dtype="float32")
 
     def _write(self, kind: str, entry: Mapping[str, Any]) -> None:
@@ -462,7 +461,7 @@ class _Run:
     def _draw(self, purpose: str) -> None:
         """Seed torch's own generators, for what an objective of one's own may draw.
 
-        So its draws follow from the step, too, and need not be stored.
+        So its draws follow from the step too, and need not be stored.
         """
         torch.manual_seed(seed_for(self.config.seed, f"{purpose}, process {self.world.rank}"))
 

@@ -1,11 +1,11 @@
 """Exports: the file that this project's trainer (`usjepa`) leaves.
 
-It is one safetensors file with the names of `VisionTransformer`, or, of an encoder of clips (layout
-"usjepa video"), of `VideoTransformer`. Its header holds, as JSON
+It is one safetensors file with the names of `VisionTransformer`, or of `VideoTransformer` where it
+was trained on clips. Its header holds, as JSON
 under `usjepa`, what shapes do not tell: heads, how an image becomes the input, and a digest of the
 weights. Beside it, under the same name with `.json`, lies a card for people: what it was trained
 on, and how, with the digest of the file that it belongs to. Header and card hold digests of
-themselves, too. Files of format 1 have the card's digest of the file alone.
+themselves too. Files of format 1 have the card's digest of the file alone.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from ultrabench_eval.core.errors import UserError, not_found
 FORMAT = 2
 """Raised whenever an older reader would misread an export."""
 FILE = "encoder.safetensors"
-KEY = "usjepa"  # of the one entry in the header: several would stand in an order by chance
+KEY = "usjepa"  # of the one entry in the header: the order of several would be arbitrary
 SHIPPED = Path(__file__).parents[1] / "data"
 """Exports that are part of the package, each under its model's name."""
 
@@ -42,6 +42,7 @@ PAPERS = {
     "vjepa": "V-JEPA, arXiv 2404.08471 (2024), for the method",
     "videomae": "VideoMAE, arXiv 2203.12602 (2022), for the method",
 }
+LOCALISED = "; with the localisation loss of arXiv 2507.18424 (2025)"
 STATUS: dict[bool, Status] = {  # by whether it is nano
     False: "trained by this project's trainer",
     True: "trained by this project's trainer, nano",
@@ -76,16 +77,44 @@ class EncoderSizes(NamedTuple):
         return self.width < 768 or self.depth < 12
 
 
-@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
-class ClipInput:
-    """What the file says of clips."""
+class ClipSizes(NamedTuple):
+    """Arguments of `VideoTransformer`; by default those of the nano configurations."""
 
-    rule: ClipRule
-    """Which frames of a film are looked at: as in training, but from the first on."""
+    image_size: int = 64
+    frames: int = 8
+    patch_size: int = 8
+    tubelet: int = 2
+    width: int = 128
+    depth: int = 6
+    heads: int = 2
+    rotary: bool = False
+
+    @property
+    def class_token(self) -> bool:
+        """None of these has one."""
+        return False
+
+    def __str__(self) -> str:
+        text = f"ViT {self.width} wide, {self.depth} deep, {self.heads} heads, tubelets of "
+        text += f"{self.tubelet} x {self.patch_size} in {self.frames} x {self.image_size}"
+        return text + (", rotary positions" if self.rotary else "")
+
+    @property
+    def nano(self) -> bool:
+        """Whether it is smaller than the paper's ViT-L."""
+        return self.width < 1024 or self.depth < 24
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class ClipHeader:
+    """What the file says of clips, where the network was trained on those."""
+
     tubelet: _Count
     """Frames of one token."""
     rotary: bool
-    """V-JEPA 2's positions, and no table."""
+    """Whether positions are V-JEPA 2's; else there is a table."""
+    rule: ClipRule
+    """Which frames it looks at; their number is that of training."""
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -104,14 +133,17 @@ class Header:
     """Id of the training's configuration."""
     tensors: str | None = None
     """`hashing.digest_tensors` of the weights; None in files of format 1."""
-    clip: ClipInput | None = None
-    """Of an encoder of clips; None of stills."""
+    clip: ClipHeader | None = None
+    """Of a network of clips."""
+    localisation: float | None = None
+    """Weight of the JEPA loss beside the localisation loss, if that was trained with."""
 
     def metadata(self) -> dict[str, str]:
         """The entry in the header of a safetensors file; the same bytes for the same header."""
         told = asdict(self)
-        if self.clip is None:
-            del told["clip"]  # as it was before there were clips
+        for name in ("clip", "localisation"):  # which earlier files have not
+            if told[name] is None:
+                del told[name]
         sealed = hashing.seal({"format": FORMAT, **told})
         return {KEY: hashing.canonical_json(sealed).decode()}
 
@@ -148,7 +180,7 @@ class Export(NamedTuple):
 
     path: Path
     header: Header
-    sizes: EncoderSizes
+    sizes: EncoderSizes | ClipSizes
     parameters: int
 
     def card(self, checked: bool = True) -> Card:
@@ -168,7 +200,9 @@ class Export(NamedTuple):
         region = "USrc: " if head.region_conditioning else ""
         return Card(
             title=f"{head.name}, {self.sizes.width} x {self.sizes.depth}",
-            paper=region + PAPERS.get(head.objective, NOT_STATED),
+            paper=region
+            + PAPERS.get(head.objective, NOT_STATED)
+            + (LOCALISED if head.localisation is not None else ""),
             code_licence="Apache-2.0",
             weights_licence=OUR_TERMS if shipped else THEIR_TERMS,
             licence_kind="non-commercial" if shipped else "unknown",
@@ -209,7 +243,7 @@ def in_folder(weights: Path | str | None) -> Path | str | None:
 
 
 def look(path: Path) -> Export | None:
-    """An export's header, without its tensors; None if the file is no export, or no file.
+    """An export's header, without its tensors; None if it is not an export, or not a file.
 
     Raises:
         UserError: it is one, but damaged or of a newer format.
@@ -285,26 +319,34 @@ def _check_format(path: Path, told: Mapping[str, Any]) -> int:
     return form
 
 
-def _sizes(path: Path, header: Header, shapes: Mapping[str, Sequence[int]]) -> EncoderSizes:
-    """Width and depth are told by the shapes; the others must agree with them."""
+def _sizes(
+    path: Path, header: Header, shapes: Mapping[str, Sequence[int]]
+) -> EncoderSizes | ClipSizes:
+    """Width and depth follow from the shapes; the others must agree with them."""
+    clip, steps = header.clip, 1
     try:
-        width, _, *times, patch, _ = shapes["patch_embed.proj.weight"]
-        clip = header.clip
-        places = None if clip and clip.rotary else shapes["pos_embed"][1]
+        width, _, *tubelet, patch, _ = shapes["patch_embed.proj.weight"]
+        rotary = clip is not None and clip.rotary
+        places = 0 if rotary else shapes["pos_embed"][1]
     except (KeyError, ValueError, IndexError) as error:
         raise _damaged(path, error) from error
     depth = len({key.split(".")[1] for key in shapes if key.startswith("blocks.")})
     grid = header.image_size // patch
-    steps = 1 if clip is None else clip.rule.frames // clip.tubelet
+    if clip is not None:
+        steps = clip.rule.frames // clip.tubelet
     if (
         (header.patch_size, header.image_size) != (patch, grid * patch)
-        or times != ([] if clip is None else [clip.tubelet])
-        or places not in (None, steps * grid * grid + header.class_token)
+        or tubelet != ([] if clip is None else [clip.tubelet])
+        or places != (0 if rotary else steps * grid * grid + header.class_token)
         or header.input.size != header.image_size
         or width % header.heads
     ):
         raise _damaged(path, ValueError("its header and the shapes in it contradict each other"))
-    return EncoderSizes(header.image_size, patch, width, depth, header.heads, header.class_token)
+    size, heads = header.image_size, header.heads
+    if clip is None:
+        return EncoderSizes(size, patch, width, depth, heads, header.class_token)
+    frames = clip.rule.frames
+    return ClipSizes(size, frames, patch, clip.tubelet, width, depth, heads, clip.rotary)
 
 
 def _damaged(path: Path, error: Exception) -> UserError:
@@ -322,7 +364,7 @@ def _pretraining(frames: _Frames, head: Header) -> str:
     sets, tasks = frames.sets, ", ".join(frames.guard.tasks if frames.guard else ())
     listed = ", ".join(f"{name} {count:,}" for name, count in sets.items())
     searched = f"searched for test images of {tasks}" if tasks else "not searched for test images"
-    what = "frames" if head.clip is None else "clips"
+    what = "frames" if head.clip is None else "films"
     return f"{sum(sets.values()):,} {what} ({listed}), {searched}"
 
 

@@ -72,10 +72,10 @@ def test_a_stopped_run_on_clips_ends_in_the_same_weights(
             run(settings, frames, tmp_path / "cut", kill_at, checkpoint_minutes=0)
     again, _ = run(settings, frames, tmp_path / "cut")
     assert again == whole
-    encoder = model_zoo.load("usjepa-clips", tmp_path / "whole", "cpu", "float32")
+    encoder = model_zoo.load("usjepa-clip", tmp_path / "whole", "cpu", "float32")
     assert (encoder.takes, encoder.steps) == ("clip", 2)
     assert encoder.tokens(torch.rand(1, 4, 3, 50, 60)).shape == (1, 32, 24)
-    with pytest.raises(UserError, match=r"holds an encoder of clips; open it as model 'usjepa-cl"):
+    with pytest.raises(UserError, match=r"was trained on clips; open it as model 'usjepa-clip'"):
         model_zoo.load("usjepa", tmp_path / "whole", "cpu")
     trained = [line for line in lines if line["kind"] == "train"]
     if settings.localisation:
@@ -169,18 +169,18 @@ def test_frozen_blocks_keep_their_first_weights() -> None:
 
 def test_a_student_begins_as_a_model_of_the_zoo(frames: Frames, tmp_path: Path) -> None:
     run(films.config(train={"epochs": 1}), frames, tmp_path)
-    start = f"usjepa-clips={tmp_path / 'encoder.safetensors'}"
+    start = f"usjepa-clip={tmp_path / 'encoder.safetensors'}"
     target = objective.build(films.config(model={"start": start}, seed=5))
     held = load_file(tmp_path / "encoder.safetensors")
     for student in (target.student, target.teacher):
         assert all(torch.equal(value, held[n]) for n, value in student.state_dict().items())
-    with pytest.raises(UserError, match=r"model.start: the network of 'usjepa-clips' is not the"):
+    with pytest.raises(UserError, match=r"model.start: the network of 'usjepa-clip' is not the"):
         objective.build(films.config(model={"start": start, "depth": 3}))
 
 
 def test_a_frozen_teacher_of_clips_is_predicted_by_l1(frames: Frames, tmp_path: Path) -> None:
     run(films.config(train={"epochs": 1}), frames, tmp_path)
-    encoder: Encoder = model_zoo.load("usjepa-clips", tmp_path, "cpu", "float32")
+    encoder: Encoder = model_zoo.load("usjepa-clip", tmp_path, "cpu", "float32")
     settings = films.config(objective="salt", video={"rotary": True, "mask_tokens": "one"})
     target = objective.build(settings, teacher.FrozenTeacher(encoder))
     assert isinstance(target, SALT)

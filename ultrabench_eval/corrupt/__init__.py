@@ -206,7 +206,7 @@ CORRUPTIONS: dict[str, Corruption] = {
         ),
     )
 }
-"""Ours, in the order in which pages show them; `known` has those of plugins, too."""
+"""Ours, in the order in which pages show them; `known` has those of plugins too."""
 
 registry: Registry[Corruption] = Registry(
     "corruption", group="ultrabench_eval.corruptions", listing="ubench run --help"
