@@ -343,7 +343,8 @@ class _Steps:
         self.total = entry["steps"]
         print(
             f"{entry['training_frames']:,d} training {self.what}, "
-            f"{entry['held_out_frames']:,d} held out, {self.total:,d} steps, from step {entry['step']:,d} on {entry['device']}",
+            f"{entry['held_out_frames']:,d} held out, {self.total:,d} steps, "
+            f"from step {entry['step']:,d} on {entry['device']}",
             flush=True,
         )
         columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
