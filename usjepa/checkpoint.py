@@ -399,7 +399,7 @@ def _differences(
     """Dotted names of settings with their two values, but for the name of the run."""
     for key, value in old.items():
         name = f"{above}{key}"
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and isinstance(new[key], Mapping):
             yield from _differences(value, new[key], f"{name}.")
         elif value != new[key] and name != "name":
             yield name, value, new[key]

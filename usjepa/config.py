@@ -335,8 +335,9 @@ class Train:
     betas: tuple[_Beta, _Beta] = (0.9, 0.999)
     """Not stated; the I-JEPA code leaves torch's."""
     eps: _Positive = 1e-8
-    schedule: Literal["cosine"] = "cosine"
-    """Linear warm-up, then a cosine to the final rate; weight decay follows a cosine throughout."""
+    schedule: Literal["cosine", "linear"] = "cosine"
+    """Linear warm-up, then half a cosine to the final rate, or a straight line, as V-JEPA 2 cools
+    down; weight decay follows a cosine throughout."""
     start_learning_rate: _NotNegative = 5e-6
     learning_rate: _Positive = 5e-5
     final_learning_rate: _NotNegative = 5e-7
