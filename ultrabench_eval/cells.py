@@ -506,6 +506,7 @@ def identity(
     masks: str,
     scoring: str = "",
     seen: str = "",
+    pooled: str = "",
 ) -> dict[str, str | int]:
     """What a cell's numbers depend on.
 
@@ -521,6 +522,7 @@ def identity(
         masks: fingerprint of the test images' scan masks if the corruption looks at them.
         scoring: digest of a plugin's code that scores it; "" if all of that is ours.
         seen: digest of what `--seen` told of the test images; "" without it.
+        pooled: digest of the rule by which an encoder of images is shown films; "" of all others.
     """
     return {
         "format": FORMAT,
@@ -537,6 +539,7 @@ def identity(
         "intervals": intervals.VERSION,
         **({"scoring": scoring} if scoring else {}),
         **({"seen": seen} if seen else {}),
+        **({"pooled": pooled} if pooled else {}),
     }
 
 

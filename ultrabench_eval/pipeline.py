@@ -28,6 +28,7 @@ from ultrabench_eval.loading import Model, NoData, Plan, Problems
 from ultrabench_eval.measure import (
     Setting,
     Stage,
+    films_of,
     is_finished,
     measure,
     places_of,
@@ -198,7 +199,7 @@ def prepare(request: Request, report: Report = lambda step: None) -> Ready:
         request.probe,
         request.protocol,
         request.fractions,
-        request.corruptions or (),
+        request.corruptions,
         request.fewshot_validation,
     )
     weights = {name: str(path) for name, path in (request.weights or {}).items()}
@@ -259,11 +260,25 @@ def prepare(request: Request, report: Report = lambda step: None) -> Ready:
         notes += one.alarms if isinstance(one, Model) else []
     named = loading.resolve_names(request.tasks, ())
     for label, task in list(planned.tasks.items()):
-        if isinstance(task, Task) and (why := grid.lacks(predicts_of(label, task))):
-            planned.tasks[label] = f"task '{label}' is {task.card.type}, and {why}"
-        elif isinstance(task, loading.Lacking) and not {*named} & {label, *label.split("@")}:
+        asked = {*named} & {label, *label.split("@")}
+        if isinstance(task, loading.Lacking) and not asked:
             notes.append(f"{label} is left out: {task}")
             del planned.tasks[label]
+        if isinstance(task, str):
+            continue
+        predicts = predicts_of(label, task)
+        if why := grid.lacks(predicts):
+            planned.tasks[label] = f"task '{label}' is {task.card.type}, and {why}"
+        elif (why := grid.refuses(task.card, predicts)) and asked:
+            planned.tasks[label] = f"task '{label}' {why}"
+        elif why:
+            notes.append(f"{label} is left out: it {why}")
+            del planned.tasks[label]
+        elif task.folds and request.keep_probes:
+            notes.append(
+                f"probes of {label} are not kept, for each of its {len(task.folds)} folds has "
+                "probes of its own"
+            )
     pairs = [(model, task) for model, task in pairs if task_zoo.label(task) in planned.tasks]
     pairs = _with_maps(pairs, planned, notes)
     setting = Setting(
@@ -434,7 +449,7 @@ def _mark_absent(ready: Ready) -> None:
     cells = ready.setting.cells
     for model, task in product(ready.planned.models, ready.absent):
         predicts = predicts_of(task, "")
-        for _, at in ready.setting.grid.cells(model, task, predicts):
+        for _, at in ready.setting.grid.cells(model, task, predicts, films_of(task, "")):
             if not cells.holds(at):
                 how = ready.absent[task].replace(str(ready.root), "DATA")
                 reason = f"not found in the data folder; get them: {how}"

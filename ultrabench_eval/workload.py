@@ -14,7 +14,7 @@ from tasks.task import Task
 from ultrabench_eval import features, loading, precision, probes
 from ultrabench_eval.features import Kind
 from ultrabench_eval.loading import Model
-from ultrabench_eval.measure import Bench, Place, Setting, places_of, predicts_of
+from ultrabench_eval.measure import Bench, Place, Setting, films_of, places_of, predicts_of
 from ultrabench_eval.protocol import Protocol
 from ultrabench_eval.units import Unit
 
@@ -96,7 +96,9 @@ class Workload:
                 without, such a model counts as new.
         """
         found = UnitForecast(
-            unit.model, unit.task, self.setting.grid.count(predicts_of(unit.task, task))
+            unit.model,
+            unit.task,
+            self.setting.grid.count(predicts_of(unit.task, task), films_of(unit.task, task)),
         )
         model = self.model
         if isinstance(task, str) or isinstance(model, str):
