@@ -52,6 +52,7 @@ registry: Registry[Any] = Registry("task", group="ultrabench_eval.tasks", listin
 OF_THE_PAPER = ("aul", "busbra", "butterfly", "fatty_liver", "gbcu", "mmotu", "pocus", "tn5000")
 _READERS = {
     **{name: f"tasks.{name}:read" for name in OF_THE_PAPER},
+    "pocus-clips": "tasks.pocus:read_clips",
     "aul-liver": "tasks.aul:read_liver",
     "aul-mass": "tasks.aul:read_mass",
     "mmotu-seg": "tasks.mmotu:read_tumour",

@@ -12,6 +12,8 @@ from typing import NamedTuple
 import numpy as np
 
 from tasks import split_files
+from tasks.samples.clips import is_clip
+from tasks.samples.images import Image
 from tasks.split_files import UNUSED, SplitRow
 from tasks.task import Item, Task
 from ultrabench_eval.core import hashing, parallel
@@ -143,12 +145,21 @@ def _look(classes: int, listed: tuple[SplitRow, Item]) -> _Look:
     item, look = listed[1], _Look()
     try:
         look = look._replace(digest=item.image.digest())
-        look = look._replace(size=ImageSize(*item.image.read().shape[:2]))
+        look = look._replace(size=_size(item.image, look.digest))
         if not isinstance(item.target, int | float):
             look = look._replace(mask=_facts(item.target.read(), classes))
     except UserError as error:
         return look._replace(problem=str(error))
     return look
+
+
+def _size(sample: Image, digest: str) -> ImageSize:
+    """Decode a sample, of a film each frame."""
+    if not is_clip(sample):
+        return ImageSize(*sample.read().shape[:2])
+    for _ in sample.stream(digest):
+        pass
+    return ImageSize(*sample.size)
 
 
 def _facts(codes: np.ndarray, classes: int) -> MaskFacts:

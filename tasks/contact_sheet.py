@@ -11,9 +11,10 @@ import PIL.Image
 import PIL.ImageDraw
 import PIL.ImageFont
 
+from tasks.samples.clips import ClipFrame, is_clip
 from tasks.samples.images import Image
 from tasks.targets import IGNORED, LabelMask
-from tasks.task import ScanMask, Task
+from tasks.task import Item, ScanMask, Task
 from ultrabench_eval.core import files
 
 _CONTOUR, _PAPER, _INK = (60, 255, 60), (32, 32, 40), (235, 235, 235)
@@ -67,7 +68,8 @@ def write(
 
 
 def of_task(task: Task, path: Path, count: int) -> None:
-    """Write a sheet of `count` images taken evenly from all splits of a task, with split and class.
+    """Write a sheet of `count` images taken evenly from all splits of a task, with split and class;
+    of films, three frames each.
 
     Args:
         task: any task with scan masks.
@@ -78,18 +80,42 @@ def of_task(task: Task, path: Path, count: int) -> None:
         UserError: an image or mask cannot be read.
     """
     every = [(name, item) for name, split in task.splits.items() for item in split.items]
-    chosen = [every[i * len(every) // count] for i in range(count)] if count < len(every) else every
+    of_film = FRAMES if task.card.samples == "clip" else 1
+    most = max(1, count // of_film)
+    chosen = [every[i * len(every) // most] for i in range(most)] if most < len(every) else every
+    shown = [(*one, frame) for one in chosen for frame in _frames(one[1])]
     write(
         path,
-        [item.image for _, item in chosen],
-        [item.scan_mask for _, item in chosen if item.scan_mask is not None],
+        [frame for _, _, frame in shown],
+        [item.scan_mask for _, item, _ in shown if item.scan_mask is not None],
         [
-            f"{item.image.name.rpartition('/')[2]} ({', '.join(filter(None, told))})"
-            for name, item in chosen
+            f"{frame.name.rpartition('/')[2]} ({', '.join(filter(None, told))})"
+            for name, item, frame in shown
             for told in [(name, task.told(item))]
         ],
-        [item.target if not isinstance(item.target, int | float) else None for _, item in chosen],
+        [_label(item, frame) for _, item, frame in shown],
     )
+
+
+FRAMES = 3
+"""Of each film: the first, the middle or the one of its mask, and the last."""
+
+
+def _frames(item: Item) -> list[Image]:
+    """What a sheet shows of a sample."""
+    clip = item.image
+    if not is_clip(clip):
+        return [clip]
+    middle = clip.count // 2 if clip.at is None else clip.at
+    return [clip.frame(index) for index in sorted({0, middle, clip.count - 1})]
+
+
+def _label(item: Item, frame: Image) -> LabelMask | None:
+    """The label mask of what is shown; of a film, only the frame `at` has one."""
+    if isinstance(item.target, int | float):
+        return None
+    of_other = isinstance(frame, ClipFrame) and is_clip(item.image) and frame.index != item.image.at
+    return None if of_other else item.target
 
 
 def _line(cell: int) -> int:

@@ -1,11 +1,13 @@
-"""POCUS: lung ultrasound, images and video frames of convex probes; healthy, pneumonia, COVID."""
+"""POCUS: lung ultrasound, images and videos of convex probes; healthy, pneumonia, COVID."""
 
 from __future__ import annotations
 
+import dataclasses
+import re
 from pathlib import Path
 
 from tasks import release, splits
-from tasks.samples import video
+from tasks.samples import clips, video
 from tasks.scan.scan_mask import ClipMask
 from tasks.task import SPLITS, Item, Rule, Task, TaskCard
 
@@ -46,10 +48,43 @@ CARD = TaskCard(
     },
 )
 
+FOLDS = 5
+CARDS = {
+    "pocus": CARD,
+    "pocus-clips": dataclasses.replace(
+        CARD,
+        name="pocus-clips",
+        title="POCUS clips",
+        samples="clip",
+        folds=FOLDS,
+        dataset="pocus",
+        images=122,
+        defects=(
+            "Groups are videos: only of some does the name tell the patient or the examination, "
+            "and only those stand in one fold together. Others may share a patient, too.",
+            "The classes come from different sources and machines, so that a model can tell them "
+            "apart without looking at the lung.",
+            "Of UltraBench's published test set 15 are videos, none of them COVID, so each clip is "
+            "tested once by cross-validation instead.",
+        ),
+        paper_counts=None,
+        ultrabench_counts=None,
+        differs="",
+        rule=None,
+        splits={
+            "folds": f"ours: {FOLDS}-fold cross-validation over the convex videos that are there, "
+            "stratified by class; what names tell to be one patient or examination stays together. "
+            "Validation is the part after the tested one",
+            **{f"fold{k}": f"fold {k} of these alone" for k in range(1, FOLDS + 1)},
+        },
+    ),
+}
+
 PREFIXES = ("reg", "pne", "cov")  # in any case; the position is the class code
 # UltraBench's lists, which are case-sensitive: .MP4 is passed over.
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".JPG", ".PNG")
 VIDEO_SUFFIXES = (".mpeg", ".gif", ".mp4", ".m4v", ".avi", ".mov")
+FOLD_SEED = 42
 RATE, LIMIT = 3, 30  # frames a second, frames a video
 # Names of the 148 files of the repository that stand in UltraBench's published lists, too. Drawn
 # over them, its rule gives the documented 1468/177/454 images.
@@ -91,6 +126,46 @@ def read(folder: Path, how: str = "published") -> Task:
     )
 
 
+def read_clips(folder: Path, how: str = "folds") -> Task:
+    """Read the whole videos of POCUS, one sample each, in folds; or one fold of them.
+
+    Unlike UltraBench, videos with a suffix in capitals (.MP4) are taken.
+
+    Raises:
+        UserError: release not found, or so few videos that a fold lacks a class.
+    """
+    base = release.find(
+        folder, *release.MARKS["pocus"], source="`data` of the covid19_ultrasound repository"
+    )
+    notes: list[str] = []
+    at = "pocus_videos/convex"
+    items = [
+        Item(clips.of(path, f"{at}/{path.name}"), label, path.name)
+        for path, label in _files(release.inside(base, at), None, notes)
+    ]
+    there = {item.group for item in items}
+    listed = {source for source in SOURCES if source.endswith(VIDEO_SUFFIXES)}
+    missing = sorted(listed - there) if listed & there else []
+    notes += release.missing_note("documented videos", missing, len(listed), "file here")
+    task = splits.cross_validated(
+        CARDS["pocus-clips"],
+        folder,
+        splits.in_folds(items, FOLDS, FOLD_SEED, _person),
+        missing=[_path(source) for source in missing],
+        notes=notes,
+    )
+    return task if how == "folds" else task.folds[int(how.removeprefix("fold")) - 1]
+
+
+def _person(item: Item) -> str:
+    """What tells that videos are of one patient or examination: a part of their names."""
+    name = str(item.group).lower()
+    if name.startswith("pneu_avi_video_002"):  # shows Pneu_northumbria_1009_vid1 (`ubench audit`)
+        return "northumbria_1009"
+    found = re.search(r"pat\d+|northumbria_\d+(_set\d+)?|case\d+", name)
+    return found[0] if found else name
+
+
 def _path(source: str) -> str:
     kind = "videos" if source.endswith(VIDEO_SUFFIXES) else "images"
     return f"pocus_{kind}/convex/{source}"
@@ -111,13 +186,23 @@ def _drawn_over(there: set[str], how: str) -> tuple[set[str], tuple[str, ...]]:
     )
 
 
-def _files(directory: Path, suffixes: tuple[str, ...], notes: list[str]) -> list[tuple[Path, int]]:
-    """Files of the three classes with their codes, by name; those passed over go to `notes`."""
+def _files(
+    directory: Path, suffixes: tuple[str, ...] | None, notes: list[str]
+) -> list[tuple[Path, int]]:
+    """Files of the three classes with their codes, by name; those passed over go to `notes`.
+
+    Args:
+        directory: of the files.
+        suffixes: of those that are taken; None: those of videos, in any case.
+        notes: see above.
+    """
+    why = "as UltraBench does, " if suffixes else ""
     where = f"{directory.parent.name}/{directory.name}"
     taken, viral, other = [], [], []
     for path in release.without_masks(sorted(directory.iterdir())):
         prefix = path.name[:3].lower()
-        if prefix in PREFIXES and path.name.endswith(suffixes):
+        name = path.name if suffixes else path.name.lower()
+        if prefix in PREFIXES and name.endswith(suffixes or VIDEO_SUFFIXES):
             taken.append((path, PREFIXES.index(prefix)))
         elif prefix == "vir":
             viral.append(path.name)
@@ -125,7 +210,7 @@ def _files(directory: Path, suffixes: tuple[str, ...], notes: list[str]) -> list
             other.append(path.name)
     notes += release.unused_note(f"files of {where} show viral pneumonia, no class here", viral)
     notes += release.unused_note(
-        f"files of {where} are passed over, as UltraBench does, for their prefix or suffix", other
+        f"files of {where} are passed over, {why}for their prefix or suffix", other
     )
     return taken
 

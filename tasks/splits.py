@@ -21,6 +21,7 @@ from tasks.samples.label_masks import EmptyMask
 from tasks.samples.volumes import VolumeFrame
 from tasks.targets import LabelMask
 from tasks.task import SPLITS, Item, Rule, Split, Task, TaskCard
+from ultrabench_eval.core import hashing
 from ultrabench_eval.core.errors import UserError
 
 _NOTHING = np.zeros((1, 1), np.uint8)
@@ -133,6 +134,69 @@ def _hold_out(
             f"{have}; unpack the whole release there"
         ) from error
     return [items[i] for i in rest], [items[i] for i in held_out]
+
+
+def in_folds(
+    items: Sequence[Item], number: int, seed: int, together: Callable[[Item], str]
+) -> list[list[Item]]:
+    """Items of classes in `number` parts of about the same size and the same share of each class.
+
+    From the most to the least items, groups go whole to the part that has the smallest share of
+    their classes, then the fewest items. The draw depends on names, classes and the seed, not on
+    the order of items.
+
+    Args:
+        items: to draw.
+        number: of parts.
+        seed: by which groups of one size are put in order.
+        together: what an item's group is called.
+    """
+    groups: dict[str, list[Item]] = {}
+    for item in sorted(items, key=lambda one: one.image.name):
+        groups.setdefault(together(item), []).append(item)
+    order = sorted(groups, key=lambda g: (-len(groups[g]), hashing.seed_for(seed, f"fold/{g}")))
+    in_all = Counter(item.label for item in items)
+    held = [Counter[int]() for _ in range(number)]
+    parts: list[list[Item]] = [[] for _ in range(number)]
+    for group in order:
+        labels = Counter(item.label for item in groups[group])
+
+        def filled(part: int, labels: Counter[int] = labels) -> tuple[float, int, int]:
+            share = sum(held[part][label] / in_all[label] for label in labels)
+            return share, len(parts[part]), part
+
+        place = min(range(number), key=filled)
+        held[place] += labels
+        parts[place] += groups[group]
+    return [sorted(part, key=lambda one: one.image.name) for part in parts]
+
+
+def cross_validated(
+    card: TaskCard,
+    folder: Path,
+    parts: Sequence[Sequence[Item]],
+    *,
+    missing: Sequence[str] = (),
+    notes: Sequence[str] = (),
+) -> Task:
+    """The task in which each part is tested once; the part after it is for validation, and the
+    others are learnt from.
+
+    Fold k is called `<task>@fold<k>`, from 1.
+
+    Raises:
+        UserError: a class has no item to learn from in some fold, or a part is empty.
+    """
+    folds = []
+    for k, part in enumerate(parts):
+        after = (k + 1) % len(parts)
+        rest = [item for n, one in enumerate(parts) if n not in (k, after) for item in one]
+        called = dataclasses.replace(card, name=f"{card.name}@fold{k + 1}", folds=0)
+        learnt, chosen, tested = (Split.of(list(one)) for one in (rest, parts[after], part))
+        folds.append(Task(called, learnt, chosen, tested, notes=tuple(notes), origin=str(folder)))
+    return Task.of_folds(
+        card, folds, notes=tuple(notes), missing=tuple(missing), origin=str(folder)
+    )
 
 
 def assemble(

@@ -5,6 +5,7 @@ N is the number of images of a split, C the number of classes.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -13,8 +14,9 @@ from typing import Literal, NamedTuple, Protocol
 import numpy as np
 
 from tasks import targets
+from tasks.samples.clips import is_clip
 from tasks.samples.images import Image, verifiable
-from tasks.scan.scan_mask import EstimatedMask
+from tasks.scan.scan_mask import EstimatedMask, FilmMask
 from tasks.targets import Kind, LabelMask, Target, Targets
 from ultrabench_eval.core import hashing, names
 from ultrabench_eval.core.errors import UserError
@@ -73,6 +75,11 @@ class TaskCard:
     background. None where the target is a number."""
     type: str = "classification"
     """What kind of task it is: how its answers are scored (`ultrabench_eval.task_types`)."""
+    samples: Literal["image", "clip"] = "image"
+    """What one sample is: an image, or a film (`tasks.samples.clips.Clip`)."""
+    folds: int = 0
+    """Of a task that is judged by cross-validation, how many parts its samples are in; see
+    `Task.folds`."""
     dataset: str = ""
     """The task whose folder of a data root it is read from; "" is its own."""
     unit: str = ""
@@ -146,7 +153,8 @@ class Split:
     """Images of one split with what is right for each.
 
     Args:
-        images: N images.
+        images: N images, or N films where the card says so (`TaskCard.samples`). A mask is that of
+            the frame `at` of its film; several labelled frames of a film are several samples.
         targets: class codes int64 [N], numbers float64 [N], or N masks.
         groups: N patient or video ids, or None where the release has none.
         scan_masks: N masks of the ultrasound region (bool [H, W] when read); not part of the
@@ -171,7 +179,7 @@ class Split:
             images=tuple(item.image for item in items),
             targets=targets.of([item.target for item in items]),
             groups=groups if len(groups) == len(items) > 0 else None,
-            scan_masks=tuple(item.scan_mask or EstimatedMask(item.image) for item in items),
+            scan_masks=tuple(item.scan_mask or _estimated(item.image) for item in items),
             factors=_factors(items),
             subgroups=_subgroups(items),
         )
@@ -240,6 +248,10 @@ class Split:
 class Task:
     """A task: three splits and what to know of them.
 
+    Of cross-validation (`folds`), `test` holds all samples and `train` and `validation` are empty:
+    code that knows nothing of folds then has nothing to learn from, rather than learning from what
+    it is tested on. `of_folds` makes such a task.
+
     Raises:
         UserError: on construction, if a split is empty, a label is out of range or a number not
             finite, a class has no training image, or a group stands in two splits.
@@ -257,10 +269,49 @@ class Task:
     """Names of images that the release lists and this copy lacks."""
     synthetic: bool = False
     """True for simulated images; tables say so wherever their numbers show."""
+    folds: tuple[Task, ...] = ()
+    """Tasks with three splits each, whose test parts one after the other are `test`: each sample is
+    tested once, by what was learnt without it."""
     origin: str = field(default="", compare=False)
     """Folder or file the task was read from, for messages; not part of its identity."""
 
+    @classmethod
+    def of_folds(
+        cls,
+        card: TaskCard,
+        folds: Sequence[Task],
+        *,
+        notes: tuple[str, ...] = (),
+        unused: tuple[Item, ...] = (),
+        missing: tuple[str, ...] = (),
+        origin: str = "",
+    ) -> Task:
+        """The task of cross-validation over these folds.
+
+        Raises:
+            ValueError: a sample is tested twice, or in no fold.
+        """
+        test = Split.of([item for fold in folds for item in fold.test.items])
+        none = Split((), test.targets[:0])
+        return cls(
+            dataclasses.replace(card, folds=len(folds)),
+            train=none,
+            validation=none,
+            test=test,
+            notes=notes,
+            unused=unused,
+            missing=missing,
+            folds=tuple(folds),
+            origin=origin,
+        )
+
     def __post_init__(self) -> None:
+        if self.card.folds != len(self.folds):
+            raise ValueError(f"{self.name} has {len(self.folds)} folds, not {self.card.folds}")
+        if self.folds:
+            self._check_split("test", self.test)
+            self._check_folds()
+            return
         for name, split in self.splits.items():
             self._check_split(name, split)
         if self.targets == "class":
@@ -280,7 +331,7 @@ class Task:
     @property
     def targets(self) -> Kind:
         """What is told of an image."""
-        return targets.kind(self.train.targets)
+        return targets.kind(self.test.targets)
 
     @property
     def splits(self) -> dict[str, Split]:
@@ -296,6 +347,8 @@ class Task:
         }
         if self.card.type != "classification":  # whose fingerprints are older than other kinds
             parts["type"] = self.card.type
+        if self.folds:
+            parts["folds"] = [fold.fingerprint for fold in self.folds]
         return hashing.digest(parts)
 
     def told(self, item: Item) -> str:
@@ -360,6 +413,17 @@ class Task:
                 f"{len(self.classes)} classes are numbered from 0; correct the labels"
             )
 
+    def _check_folds(self) -> None:
+        """See that each sample is tested once."""
+        tested = [image.name for fold in self.folds for image in fold.test.images]
+        if tested != [image.name for image in self.test.images] or len(self.train):
+            raise ValueError(f"the test parts of the folds of {self.name} are not its test part")
+        every = {image.name for split in self.folds[0].splits.values() for image in split.images}
+        if len({*tested}) < len(tested) or every != {*tested}:
+            raise ValueError(f"the folds of {self.name} do not test each sample once")
+        same = (dataclasses.replace(fold, synthetic=self.synthetic) for fold in self.folds)
+        object.__setattr__(self, "folds", tuple(same))
+
     def _check_classes(self) -> None:
         absent = set(range(len(self.classes))) - set(self.train.labels.tolist())
         for code in sorted(absent):
@@ -384,6 +448,10 @@ class Task:
                 f"{' and '.join(places[shared[0]])}), so the test is not independent; "
                 "keep each group within one split"
             )
+
+
+def _estimated(image: Image) -> ScanMask:
+    return FilmMask(image) if is_clip(image) else EstimatedMask(image)
 
 
 def _subgroups(items: Sequence[Item]) -> Mapping[str, tuple[str, ...]]:

@@ -153,7 +153,7 @@ def write(own: OwnData, path: Path) -> None:
     grouped = any(one.group is not None for one in own.samples)
     framed = any(one.frame is not None for one in own.samples)
     told = f"target ({own.unit})" if own.unit else own.told
-    header = ["image", told, "split", *["group"] * grouped, *["frame"] * framed]
+    header = [own.sample, told, "split", *["group"] * grouped, *["frame"] * framed]
     folder = os.path.abspath(path.parent)
 
     def below(file: Path) -> str:

@@ -4,6 +4,8 @@
     scans/001.png,benign,train,patient-7
 
 - image: path relative to the table's folder (or absolute).
+- video: instead of image, where each sample is a whole clip: path of a film, a DICOM, NIfTI or
+  MetaImage file, or a folder of frames.
 - label, mask or target, one of them: what is right for the image.
 - mask: path of an image, NIfTI or MetaImage file of the size of the image; see `own_masks`.
 - target: a number; its unit is written in brackets behind the name of the column, "target (mm)".
@@ -12,7 +14,9 @@
   are the labels as written ("01" stays "01").
 - split: train, validation (or val) or test.
 - group: patient or video; it must stay within one split. Leave the column out if not known.
-- frame: of files with several, which: "all", "first", "middle", "last", or a number from 1.
+- frame: of files with several, which: "all", "first", "middle", "last", or a number from 1. Of a
+  clip, the frame that its mask is of; each frame with a mask is a sample, and all those of one clip
+  are a group.
 
 Labels or groups that differ only in letter case, blanks, Unicode form or the way a number is
 written ("1" and "1.0") are refused: they are neither merged nor taken for two.
@@ -28,7 +32,7 @@ import os
 import re
 import stat
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
@@ -38,7 +42,7 @@ from tasks.own_data import class_folders, image_files, own_masks, tables
 from tasks.own_data.image_files import Undecided
 from tasks.own_data.own_masks import OwnMasks
 from tasks.own_data.own_sample import OwnSample
-from tasks.own_data.reading import ROLES, TARGETS, Reading
+from tasks.own_data.reading import ROLES, SAMPLES, TARGETS, Reading
 from tasks.own_data.tables import OddCell
 from tasks.targets import Target
 from tasks.task import SPLITS, Item, Split, Task, TaskCard
@@ -67,6 +71,8 @@ class OwnData:
     """What the table calls it."""
     masks: OwnMasks | None = None
     """Of all samples, where masks are told."""
+    sample: str = "image"
+    """What a sample is: one of `reading.SAMPLES`."""
 
     @property
     def unit(self) -> str:
@@ -113,6 +119,7 @@ def read(path: Path, reading: Reading | None = None) -> Task:
         target="not stated",
         classes=own.classes,
         type=TYPES[own.told],
+        samples="clip" if own.sample == "video" else "image",
         unit=own.unit,
         source=names.printable(path.name),
         groups=own.groups,
@@ -148,10 +155,11 @@ def listed(path: Path, reading: Reading | None = None, *, split: bool = True) ->
         listing = tables.read(path, lambda cells: _fits(cells, reading), reading.sheet)
     places = _places(path, listing.columns, reading, split)
     (told,) = TARGETS.keys() & places.keys()
+    (sample,) = SAMPLES.keys() & places.keys()
     by = {column: _subgroup(path, listing.columns, column) for column in reading.subgroups}
     if reading.classes and told != "mask":
         raise UserError(f"--classes is for masks, and {path} has none; leave it out")
-    table = _Rows(path if is_folder else path.parent, reading, told)
+    table = _Rows(path if is_folder else path.parent, reading, told, sample)
     for where, cells in listing.rows:
         if len(cells) == len(listing.columns):
             known = tuple((name, cells[at]) for name, at in by.items() if cells[at])
@@ -174,14 +182,15 @@ def listed(path: Path, reading: Reading | None = None, *, split: bool = True) ->
         classes = masks.classes
         notes.append(masks.note)
     column = listing.columns[places[told]]
-    return OwnData(path, samples, classes, groups, tuple(notes), told, column, masks)
+    return OwnData(path, samples, classes, groups, tuple(notes), told, column, masks, sample)
 
 
 def _fits(cells: Sequence[str], reading: Reading) -> bool:
     """Whether a row names all columns that are needed or that the user named."""
     found = {role: _place_of(role, cells, reading) for role in ROLES}
     needed = [role for role in ROLES if ROLES[role].needed or role in reading.columns]
-    return all(found[role] for role in needed) and any(found[role] for role in TARGETS)
+    several = (SAMPLES, TARGETS)
+    return all(found[role] for role in needed) and all(any(map(found.get, one)) for one in several)
 
 
 def _place_of(role: str, columns: Sequence[str], reading: Reading) -> list[int]:
@@ -227,7 +236,8 @@ def _places(path: Path, columns: tuple[str, ...], reading: Reading, split: bool)
                 f"{path} lacks the column {column}; it has {_named(columns)}: say which is the "
                 f"{role} with --columns {role}=NAME"
             )
-    found = _one_target(path, columns, reading, found)
+    found = _one_of(path, columns, reading, found, SAMPLES)
+    found = _one_of(path, columns, reading, found, TARGETS)
     if split and "split" not in found:
         raise UserError(
             f"{path} lacks the column {reading.column('split')}, by which images are for training, "
@@ -248,24 +258,32 @@ def _subgroup(path: Path, columns: tuple[str, ...], column: str) -> int:
     return at[0]
 
 
-def _one_target(
-    path: Path, columns: tuple[str, ...], reading: Reading, found: dict[str, int]
+def _one_of(
+    path: Path,
+    columns: tuple[str, ...],
+    reading: Reading,
+    found: dict[str, int],
+    roles: Mapping[str, str],
 ) -> dict[str, int]:
-    """The places, with one of `TARGETS`: that which the user named, should there be several."""
-    told = [role for role in TARGETS if role in found]
+    """The places, with one of `SAMPLES` or `TARGETS`: that which the user named, should there be
+    several."""
+    told = [role for role in roles if role in found]
     meant = [role for role in told if role in reading.columns] or told
     if not told:
+        first, *others = roles
+        also = " or ".join(f"{role}=NAME" for role in others)
+        what = " or ".join(roles[role] for role in others)
         raise UserError(
-            f"{path} lacks the column label; it has {_named(columns)}: say which is the label with "
-            "--columns label=NAME, or, for masks or numbers, with mask=NAME or target=NAME"
+            f"{path} lacks the column {first}; it has {_named(columns)}: say which is the {first} "
+            f"with --columns {first}=NAME, or, for {what}, with {also}"
         )
     if len(meant) > 1:
-        both = " and ".join(f"{columns[found[role]]} ({TARGETS[role]})" for role in meant)
+        both = " and ".join(f"{columns[found[role]]} ({roles[role]})" for role in meant)
         raise UserError(
             f"{path} has the columns {both}, but a task has one of them; say which is meant with "
             f"--columns {meant[0]}={columns[found[meant[0]]]}, or remove the others"
         )
-    return {role: at for role, at in found.items() if role not in TARGETS or role in meant}
+    return {role: at for role, at in found.items() if role not in roles or role in meant}
 
 
 def _named(columns: tuple[str, ...]) -> str:
@@ -287,6 +305,8 @@ class _Rows:
     reading: Reading
     told: str
     """One of `TARGETS`."""
+    sample: str = "image"
+    """One of `SAMPLES`."""
     samples: list[OwnSample] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     _undecided: dict[str, list[str]] = field(default_factory=dict)  # question -> the files
@@ -339,10 +359,14 @@ class _Rows:
             )
         if self.told == "target":
             _check_number(row["target"])
-        name, path = self._file("image", row["image"])
+        name, path = self._file(self.sample, row[self.sample])
         mask = self._file("mask", row["mask"])[1] if self.told == "mask" else None
         frame = row.get("frame") or self.reading.frames or ""
-        held = image_files.held(path, name, self.reading, frame)
+        if self.sample == "video":
+            masked = self.told == "mask"
+            held = image_files.held_clip(path, name, self.reading, frame, masked=masked)
+        else:
+            held = image_files.held(path, name, self.reading, frame)
         numbers = held.frames or (None,)
         # Two names for one file are two images until the audit finds them equal.
         known = os.path.normpath(path)
@@ -352,7 +376,9 @@ class _Rows:
             if (known, number) in self._seen:
                 first, said = self._seen[known, number]
                 now, then = (f" ({part})" if part else "" for part in (split, said))
-                raise UserError(f"image {row['image']!r}{now} stands in {first}{then} already")
+                raise UserError(
+                    f"{self.sample} {row[self.sample]!r}{now} stands in {first}{then} already"
+                )
             self._seen[known, number] = where, split
         if self.told == "label":
             self._labels.setdefault(row["label"], where)
@@ -371,6 +397,8 @@ class _Rows:
         name = self._name(written)
         # As it stands: where a folder is a link, "lists/../im" is not "im".
         path = self._start / name
+        if what == "video" and path.is_dir():
+            return name, path  # of frames
         if problem := _not_a_file(path, self._start):
             raise UserError(f"{what} file {written!r} {problem}")
         return name, path
@@ -419,7 +447,9 @@ class _Rows:
                 + "; fix or remove them"
             )
         for question, about in self._undecided.items():
-            raise UserError(f"{len(about)} image(s) of {path} (first: {about[0]}) {question}")
+            raise UserError(
+                f"{len(about)} {self.sample}(s) of {path} (first: {about[0]}) {question}"
+            )
         self._check_spelling(path, "label", self._labels, names.key)
         self._check_spelling(path, "group", self._groups, names.group_key)
 

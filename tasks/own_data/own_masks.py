@@ -69,13 +69,13 @@ def of(
         UserError: nobody can tell what the values stand for.
     """
     colours = any(key.startswith("#") for key in stated)
-    frames = Counter(sample.path for sample in samples)
-    several = {file for file, count in frames.items() if count > 1}
+    frames = Counter((sample.path, sample.mask) for sample in samples)
+    several = {both for both, count in frames.items() if count > 1}
     held: list[_Held] = []
 
     def look(sample: OwnSample) -> _Held | str:
         try:
-            return _look(sample, colours, sample.path in several)
+            return _look(sample, colours, (sample.path, sample.mask) in several)
         except UserError as error:
             return str(error)
 

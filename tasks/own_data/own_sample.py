@@ -1,4 +1,4 @@
-"""One image of one's own data."""
+"""One image or clip of one's own data."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from tasks.samples.images import Image
 
 
 class OwnSample(NamedTuple):
-    """One image with what its row says."""
+    """One image, or clip, with what its row says."""
 
     image: Image
     path: Path
     frame: int | None
-    """Of a file with several, its number from 1."""
+    """Of a file with several, its number from 1; of a clip, that of the frame `at`."""
     label: str
     """Its class, its number, or the path of its mask as written."""
     split: str

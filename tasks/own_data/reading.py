@@ -22,7 +22,8 @@ class Role(NamedTuple):
 
 
 ROLES = {
-    "image": Role(needed=True),
+    "image": Role(needed=False),
+    "video": Role(needed=False),
     "label": Role(needed=False, empty="write another word if it is a class"),
     "mask": Role(needed=False),
     "target": Role(needed=False),
@@ -33,6 +34,8 @@ ROLES = {
     ),
     "frame": Role(needed=False),
 }
+SAMPLES = {"image": "images", "video": "clips"}
+"""Roles of which a table has exactly one, and what its samples are."""
 TARGETS = {"label": "classes", "mask": "masks", "target": "numbers"}
 """Roles of which a table has exactly one, and what is told of an image by it."""
 

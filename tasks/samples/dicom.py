@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -170,31 +171,128 @@ def _content(path: Path, size: int, changed: int) -> _Content:
     return _Content(data, hashing.digest_bytes(data))
 
 
-def _pixels(data: bytes, index: int, levels: GreyLevels | None) -> np.ndarray:
-    """A frame of a file's content, uint8 [H, W] or RGB [H, W, 3]."""
+def _pixels(data: bytes | Path, index: int, levels: GreyLevels | None) -> np.ndarray:
+    """A frame of a file or its content, uint8 [H, W] or RGB [H, W, 3]."""
+    header = read_header(data)
+    pixels = _stored(data, header, index)
+    if pixels.ndim == 2:
+        kind = str(header.PhotometricInterpretation)
+        pixels = _colours(pixels, header) if "PALETTE" in kind else _grey(pixels, header, levels)
+    if pixels.dtype != np.uint8:
+        raise ValueError(f"colours of {pixels.dtype} are not supported")
+    return pixels
+
+
+def read_header(source: bytes | Path) -> Dataset:
+    """What a file's content, or the file, states before its pixels."""
+    import pydicom
+
+    header = pydicom.dcmread(_to_read(source), stop_before_pixels=True)
+    _check_size(header)
+    return header
+
+
+def _to_read(source: bytes | Path) -> io.BytesIO | Path:
+    return source if isinstance(source, Path) else io.BytesIO(source)
+
+
+def _stored(source: bytes | Path, header: Dataset, index: int) -> np.ndarray:
+    """A frame's values as they are stored, [H, W] or RGB uint8 [H, W, 3] of YBR, too."""
     import pydicom
     from pydicom.pixels.utils import pixel_array
     from pydicom.uid import DeflatedExplicitVRLittleEndian
 
-    header = pydicom.dcmread(io.BytesIO(data), stop_before_pixels=True)
-    _check_size(header)
     syntax = header.file_meta.get("TransferSyntaxUID")
     # A frame cannot be found in a deflated file by its place, so that is read whole.
     deflated = syntax == DeflatedExplicitVRLittleEndian
 
     def stored(raw: bool = False) -> np.ndarray:
-        source = pydicom.dcmread(io.BytesIO(data)) if deflated else io.BytesIO(data)
-        return pixel_array(source, index=index, raw=raw)
+        content = pydicom.dcmread(_to_read(source)) if deflated else _to_read(source)
+        return pixel_array(content, index=index, raw=raw)
 
     kind = str(header.PhotometricInterpretation)
     if kind.startswith("YBR") and syntax is not None and not syntax.is_compressed:
         _check_ybr(header, kind, stored(raw=True))
-    pixels = stored()  # YBR comes as RGB
-    if pixels.ndim == 2:
-        pixels = _colours(pixels, header) if "PALETTE" in kind else _grey(pixels, header, levels)
-    if pixels.dtype != np.uint8:
-        raise ValueError(f"colours of {pixels.dtype} are not supported")
-    return pixels
+    return stored()
+
+
+class CineFacts(NamedTuple):
+    """What a DICOM file's header tells of its frames as a film."""
+
+    frames: int
+    rate: float | None
+    """Frames a second as they were taken, else as they are to be shown; None if it does not say."""
+    size: tuple[int, int]
+    """Rows and columns."""
+    deep: bool
+    """Whether its values need a window and the file states none."""
+
+
+def cine_facts(source: bytes | Path, path: Path) -> CineFacts:
+    """What the header of a file tells, without its pixels.
+
+    Args:
+        source: the file's content, or where it lies.
+        path: the file, for messages.
+
+    Raises:
+        UserError: no DICOM file, or one without an image.
+    """
+    check_installed(path)
+    try:
+        header = read_header(source)
+        count = int(header.get("NumberOfFrames") or 1)
+        if count < 1:
+            raise ValueError("it holds no image")
+        times = [float(time) for time in header.get("FrameTimeVector") or ()][1:]
+        rate = 1000 / float(header.FrameTime) if header.get("FrameTime") else 0.0
+        if not rate and sum(times) > 0:
+            rate = 1000 * len(times) / sum(times)
+        shown = header.get("CineRate") or header.get("RecommendedDisplayFrameRate")
+        rate = rate or float(shown or 0)
+        deep = not _is_plain(header) and not _window(header)
+        return CineFacts(count, rate or None, (int(header.Rows), int(header.Columns)), deep)
+    except Exception as error:  # pydicom raises whatever it comes across in damaged files
+        raise _damaged(path, error) from error
+
+
+def cine_frames(
+    source: bytes | Path, path: Path, wanted: Iterable[int], levels: GreyLevels
+) -> Iterator[tuple[int, np.ndarray]]:
+    """The wanted frames of a file, one at a time: position and uint8 RGB [H, W, 3].
+
+    Args:
+        source: as of `cine_facts`.
+        path: as of `cine_facts`.
+        wanted: positions from 0.
+        levels: see `DicomFrame.levels`.
+
+    Raises:
+        UserError: see `DicomFrame.read`.
+    """
+    for index in wanted:
+        try:
+            pixels = _pixels(source, index, levels)
+        except Exception as error:
+            raise _damaged(path, error) from error
+        yield index, np.repeat(pixels[..., None], 3, axis=2) if pixels.ndim == 2 else pixels
+
+
+def cine_extent(source: bytes | Path, path: Path, count: int) -> tuple[float, float]:
+    """The smallest and the largest value of a file of so many frames, rescaled as it says.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    from pydicom.pixels.processing import apply_modality_lut
+
+    try:
+        header = read_header(source)
+        frames = (apply_modality_lut(_stored(source, header, n), header) for n in range(count))
+        ends = [(float(values.min()), float(values.max())) for values in frames]
+    except Exception as error:
+        raise _damaged(path, error) from error
+    return min(low for low, _ in ends), max(high for _, high in ends)
 
 
 def _check_size(header: Dataset) -> None:

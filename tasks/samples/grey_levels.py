@@ -54,6 +54,16 @@ class GreyLevels:
         """Whether the file's own window counts."""
         return self.window == FILE
 
+    @property
+    def of_range(self) -> bool:
+        """Whether each image's or clip's own range counts."""
+        return self.window == RANGE
+
+    @classmethod
+    def between(cls, low: float, high: float) -> GreyLevels:
+        """Black at `low`, white at `high`."""
+        return cls(((low + high) / 2, max(high - low, 1e-9)))
+
     def __str__(self) -> str:
         return self.window if isinstance(self.window, str) else "{}/{}".format(*self.window)
 

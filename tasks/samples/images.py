@@ -85,6 +85,17 @@ def decode(
     data = read_bytes(path)
     if digest is not None and digest_of(data, levels, frame) != digest:
         raise changed("image", path)
+    return decode_bytes(data, path, origin, levels, frame)
+
+
+def decode_bytes(
+    data: bytes,
+    path: Path,
+    origin: str = ELSEWHERE,
+    levels: GreyLevels | None = None,
+    frame: int | None = None,
+) -> np.ndarray:
+    """`decode` of what a file holds; `path` is for messages."""
     try:
         return _decode(data, levels, frame)
     except _Refused as error:
@@ -135,6 +146,20 @@ def _is_deep(data: bytes) -> bool:
             return image.mode in _DEEP
     except Exception:  # `decode` tells what is wrong
         return False
+
+
+def extent(data: bytes, frame: int | None = None) -> tuple[float, float] | None:
+    """The smallest and the largest value of an image whose one channel has more than 8 bits; None
+    of others, and of what cannot be decoded, which `decode` tells."""
+    try:
+        with PIL.Image.open(io.BytesIO(data), formats=image_kinds.FORMATS) as image:
+            if image.mode not in _DEEP or image.width * image.height > MAX_PIXELS:
+                return None
+            image.seek(frame or 0)
+            values = np.asarray(image)
+            return float(values.min()), float(values.max())
+    except Exception:  # damaged in whatever way
+        return None
 
 
 def count(path: Path) -> int:

@@ -18,6 +18,7 @@ import PIL.Image
 import PIL.ImageOps
 
 from tasks.samples import ellipses, image_kinds, polygons, volumes
+from tasks.samples.clips import ClipFrame, is_clip
 from tasks.samples.ellipses import Ellipse
 from tasks.samples.hdf5 import Hdf5Frame
 from tasks.samples.images import MAX_PIXELS, RELEASE, Image, ImageFile, changed, read_bytes
@@ -53,6 +54,8 @@ def size_of(image: Image) -> Size:
                 return opened.size[::-1] if upright else opened.size
         except Exception:  # `read` tells what is wrong
             pass
+    if isinstance(image, ClipFrame) or is_clip(image):
+        return image.size
     if isinstance(image, volumes.VolumeFrame):
         return volumes.facts(image.path).size
     height, width = image.read().shape[:2]

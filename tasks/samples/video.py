@@ -6,17 +6,20 @@ import functools
 import io
 import os
 from collections import OrderedDict
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import av
 import numpy as np
 from av.container import InputContainer
+from av.sidedata.sidedata import SideData
 from av.video.stream import VideoStream
 
+from tasks.samples.grey_levels import HINT, GreyLevels
 from tasks.samples.images import MAX_PIXELS, changed
 from ultrabench_eval.core import hashing, names
 from ultrabench_eval.core.errors import UserError
@@ -122,13 +125,23 @@ def _packets(container: InputContainer, stream: VideoStream) -> int | None:
     """
     if stream.codec_context.name in _HIDING:
         return None
+    return _frames_and_packets(container, stream)[0]
+
+
+def _frames_and_packets(
+    container: InputContainer, stream: VideoStream
+) -> tuple[int | None, list[av.Packet[VideoStream]]]:
+    """See `_packets`; and all packets, shown or not."""
     packets = [packet for packet in container.demux(stream) if packet.size]
     times = [packet.pts for packet in packets if packet.pts is not None]
-    if any(packet.is_discard for packet in packets):
-        return None
-    if packets and (not packets[0].is_keyframe or (times and min(times) < times[0])):
-        return None
-    return len(packets)
+    if (
+        stream.codec_context.name in _HIDING
+        or any(packet.is_discard for packet in packets)
+        or (packets and not packets[0].is_keyframe)
+        or (times and min(times) < times[0])
+    ):
+        return None, packets
+    return len(packets), packets
 
 
 class Clip(NamedTuple):
@@ -213,6 +226,202 @@ def _check_size(path: Path, frame: av.VideoFrame) -> None:
         )
 
 
+class FilmFacts(NamedTuple):
+    """What a film's file tells of its frames."""
+
+    frames: int
+    rate: float | None
+    """Frames a second on average over the film; None where the file does not tell."""
+    size: tuple[int, int]
+    """Rows and columns, upright."""
+    deep: bool
+    """Whether its frames are grey values of more than 8 bits, for which no format has a window."""
+
+
+def film_facts(source: bytes | Path, path: Path) -> FilmFacts:
+    """Count the frames of a film and look at the first.
+
+    Args:
+        source: the file's content, or where it lies.
+        path: the file, by whose suffix the format is known and which messages name.
+
+    Raises:
+        UserError: no film, one without frames, or one that is cut off.
+    """
+    try:
+        with _open(_to_open(source, path)) as container:
+            stream = container.streams.video[0]
+            rate = float(stream.average_rate or 0)
+            count, packets = _frames_and_packets(container, stream)
+            _check_whole(source, container, stream, packets)
+        if count is None:
+            with _open(_to_open(source, path)) as container:
+                count = sum(1 for _ in container.decode(video=0))
+        with _open(_to_open(source, path)) as container:
+            first = next(container.decode(video=0), None)
+            if first is None or count < 1:
+                raise ValueError("it holds no frame")
+            _check_size(path, first)
+            turned = _turn(first)
+            deep = _is_deep(first)
+    except _DAMAGED as error:
+        raise _damaged(path, error) from error
+    size = (first.width, first.height) if turned.swapped else (first.height, first.width)
+    return FilmFacts(count, rate if 0 < rate < _NO_RATE else None, size, deep)
+
+
+def _check_whole(
+    source: bytes | Path,
+    container: InputContainer,
+    stream: VideoStream,
+    packets: list[av.Packet[VideoStream]],
+) -> None:
+    """Refuse a film whose end is missing, as far as its format tells: by the number of frames that
+    the header states (MP4, AVI), how long it is said to be (Matroska), or how it must end (GIF)."""
+    if 0 < len(packets) < stream.frames:  # 0 where the header does not say
+        raise ValueError(f"it is cut off: {len(packets)} of {stream.frames} frames are there")
+    kind = container.format.name
+    if "matroska" in kind and len(container.streams) == 1 and container.duration and packets:
+        ends = [one.pts + (one.duration or 0) for one in packets if one.pts is not None]
+        seconds, told = (
+            float(max(ends, default=0) * (stream.time_base or 0)),
+            container.duration / 1e6,
+        )
+        if seconds < told - max(0.1, 2.5 * told / len(packets)):
+            raise ValueError(f"it is cut off: {seconds:.1f} of {told:.1f} seconds are there")
+    if kind == "gif" and isinstance(source, bytes) and not source.rstrip(b"\0").endswith(b";"):
+        raise ValueError("it is cut off: its end is missing")
+
+
+def film_frames(
+    source: bytes | Path, path: Path, wanted: Sequence[int], levels: GreyLevels
+) -> Iterator[tuple[int, np.ndarray]]:
+    """The wanted frames of a film, one at a time: position and uint8 RGB [H, W, 3], upright.
+
+    Colours of more than 8 bits keep their 8 highest, as a player shows them.
+
+    Args:
+        source: as of `film_facts`.
+        path: as of `film_facts`.
+        wanted: positions from 0, from small to large, each once.
+        levels: of grey values of more than 8 bits.
+
+    Raises:
+        UserError: the film is damaged or has fewer frames, or its grey values need a window.
+    """
+    for index, frame in _decoded(source, path, wanted):
+        if _is_deep(frame):
+            if levels.own:
+                raise no_window(path, frame.format.name)
+            pixels = np.repeat(levels.of(_plane(frame))[..., None], 3, axis=2)
+        else:
+            pixels = frame.to_ndarray(format="rgb24")
+        yield index, _turn(frame).upright(pixels)
+
+
+def film_extent(source: bytes | Path, path: Path, count: int) -> tuple[float, float]:
+    """The smallest and the largest grey value of a film of so many frames.
+
+    Raises:
+        UserError: see `film_frames`.
+    """
+    planes = (_plane(frame) for _, frame in _decoded(source, path, range(count)))
+    ends = [(float(plane.min()), float(plane.max())) for plane in planes]
+    return min(low for low, _ in ends), max(high for _, high in ends)
+
+
+def no_window(path: Path, kind: str) -> UserError:
+    """The sentence for a film of grey values that are no grey levels."""
+    return UserError(
+        f"cannot read video {path}: its frames are {kind}, not grey levels from 0 to 255; {HINT}"
+    )
+
+
+_NO_RATE = 1000.0
+"""Frames a second that FFmpeg tells where a file has times in milliseconds and no rate."""
+
+
+def _decoded(
+    source: bytes | Path, path: Path, wanted: Sequence[int]
+) -> Iterator[tuple[int, av.VideoFrame]]:
+    last, found, among = wanted[-1], 0, set(wanted)
+    try:
+        with _open(_to_open(source, path)) as container:
+            stream = container.streams.video[0]
+            stream.thread_type = "AUTO"
+            for index, frame in enumerate(container.decode(stream)):
+                if index in among:
+                    _check_size(path, frame)
+                    if frame.is_corrupt:
+                        raise ValueError(f"frame {index + 1} is damaged")
+                    found += 1
+                    yield index, frame
+                if index >= last:
+                    break
+    except _DAMAGED as error:
+        raise _damaged(path, error) from error
+    if found < len(among):
+        raise _damaged(path, f"{found} of {len(among)} frames decoded")
+
+
+def _to_open(source: bytes | Path, path: Path) -> _Named | str:
+    if isinstance(source, Path):
+        return path_of(source)
+    content = _Named(source)
+    content.name = path_of(path)
+    return content
+
+
+def _is_deep(frame: av.VideoFrame) -> bool:
+    """Whether a frame is grey with more than 8 bits. (Palettes have one component, too.)"""
+    (first, *others) = frame.format.components
+    return not others and not frame.format.has_palette and first.bits > 8
+
+
+def _plane(frame: av.VideoFrame) -> np.ndarray:
+    """Grey values of more than 8 bits as they are stored, uint16 or float32 [H, W]."""
+    (plane,) = frame.planes
+    name = frame.format.name
+    kind = "f4" if frame.format.components[0].bits == 32 else "u2"
+    stored = np.dtype((">" if name.endswith("be") else "<") + kind)
+    lines = np.frombuffer(bytes(plane), stored).reshape(-1, plane.line_size // stored.itemsize)
+    values: np.ndarray = lines[: frame.height, : frame.width]
+    return values
+
+
+class _Turn(NamedTuple):
+    """How stored pixels become upright."""
+
+    swapped: bool = False
+    """Whether rows become columns; done first."""
+    rows: bool = False
+    """Whether rows change their order."""
+    columns: bool = False
+
+    def upright(self, pixels: np.ndarray) -> np.ndarray:
+        """Pixels [H, W, 3], turned."""
+        if self.swapped:
+            pixels = pixels.swapaxes(0, 1)
+        step = {False: 1, True: -1}
+        return pixels[:: step[self.rows], :: step[self.columns]]
+
+
+def _turn(frame: av.VideoFrame) -> _Turn:
+    """How a frame is to be turned by its display matrix, which phones write.
+
+    Its numbers a, b, c, d give x' = a x + c y and y' = b x + d y (ISO/IEC 14496-12, 6.2.2).
+    """
+    side = frame.side_data.get("DISPLAYMATRIX")
+    if side is None:
+        return _Turn()
+    a, b, _, c, d = np.frombuffer(bytes(cast(SideData, side)), np.int32)[:5].tolist()
+    if a == d == 0 and b and c:
+        return _Turn(True, rows=b < 0, columns=c < 0)
+    if b == c == 0 and a and d:
+        return _Turn(False, rows=d < 0, columns=a < 0)
+    raise ValueError(f"it is to be shown turned by {frame.rotation} degrees")
+
+
 class _Cache:
     """The sampled frames of the few videos read last; each is decoded by one thread only."""
 
@@ -268,6 +477,8 @@ def _digest_file(path: Path, size: int, changed: int) -> str:
 
 
 def _damaged(path: Path, why: object) -> UserError:
+    if isinstance(why, IndexError):
+        why = "it holds no video"
     return UserError(
         f"cannot read video {path} ({why}); copy it again from where it came from, or remove it"
     )

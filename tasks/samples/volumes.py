@@ -11,10 +11,11 @@ import gzip
 import io
 import os
 import zlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -209,6 +210,181 @@ def _nifti(path: Path) -> tuple[np.ndarray, list[bytes]]:
     return np.ascontiguousarray(np.moveaxis(shaped, (0, 1, 2), (2, 1, 0))), [data]
 
 
+# ---- frame by frame, for sequences that are clips ------------------------------------------------
+
+
+class SequenceFacts(NamedTuple):
+    """What the header of a file tells of its frames as a film, and where they lie."""
+
+    frames: int
+    rate: float | None
+    """Frames a second, of NIfTI with a fourth axis in seconds; else None."""
+    size: tuple[int, int]
+    """Rows and columns."""
+    deep: bool
+    """Whether its values are no grey levels or colours of 8 bits."""
+    spacing: tuple[float, float]
+    """Of rows and columns, in the file's unit."""
+    dtype: np.dtype
+    """As the values are stored."""
+    channels: int
+    start: int
+    """Bytes before the frames in the file of the data; -1: they are its last bytes."""
+    slope: float = 1.0
+    shift: float = 0.0
+    """What stored values are multiplied by, and what is added then."""
+    packed: bool = False
+    """Whether the values of a MetaImage are compressed."""
+
+
+def data_files(path: Path) -> tuple[Path, ...]:
+    """The file, and the one with its data where that is another.
+
+    Raises:
+        UserError: the header of a MetaImage is damaged.
+    """
+    raw = _raw_of(path)
+    return (path,) if raw is None else (path, raw)
+
+
+def sequence_facts(source: bytes | Path, path: Path) -> SequenceFacts:
+    """What the header of a file tells. A NIfTI of [x, y, 1, t] has t frames, like one of [x, y, t].
+
+    Args:
+        source: the file's content, or where it lies.
+        path: the file, for messages; by its suffix the format is known.
+
+    Raises:
+        UserError: it is damaged, or has more dimensions than are read.
+    """
+    if suffix(path) in META:
+        head, end = _meta_header(path, None if isinstance(source, Path) else source[:_HEADER])
+        return SequenceFacts(
+            frames=head.frames,
+            rate=None,
+            size=(head.rows, head.columns),
+            deep=head.dtype.str != "|u1",
+            spacing=(head.spacing[1], head.spacing[0]),
+            dtype=head.dtype,
+            channels=head.channels,
+            start=end if head.data.upper() == "LOCAL" else head.skipped,
+            packed=head.compressed,
+        )
+    try:
+        with _unpacked(source) as file:
+            header = _nifti_header(file)
+        shape = [int(side) for side in header.get_data_shape()]
+        dtype, zooms = header.get_data_dtype(), [float(zoom) for zoom in header.get_zooms()]
+        slope, shift = (float(x or 0) for x in header.get_slope_inter())
+        several = [side for side in shape[2:] if side > 1]
+        if len(shape) < 2 or len(several) > 1 or min(shape) < 1:
+            raise ValueError(f"it has the size {shape}: one clip is [x, y, t] or [x, y, 1, t]")
+        colours = dtype.names == _RGB
+        if not colours and (dtype.names or dtype.kind not in "uif"):
+            raise ValueError(f"values of {dtype} are not supported")
+        seconds = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6}.get(header.get_xyzt_units()[1], 0.0)
+        step = zooms[3] * seconds if len(zooms) > 3 else 0.0
+        return SequenceFacts(
+            several[0] if several else 1,
+            1 / step if step > 0 and len(shape) > 3 and shape[3] > 1 else None,
+            (shape[1], shape[0]),
+            not colours and (dtype.str != "|u1" or (slope, shift) not in ((1, 0), (0, 0))),
+            (zooms[1], zooms[0]),
+            np.dtype("u1") if colours else dtype,
+            3 if colours else 1,
+            int(header.get_data_offset()),
+            slope or 1.0,
+            shift if slope else 0.0,
+        )
+    except Exception as error:  # nibabel raises whatever it comes across in damaged files
+        raise _damaged(path, error) from error
+
+
+def sequence_frames(
+    sources: Sequence[bytes | Path], path: Path, facts: SequenceFacts, wanted: Sequence[int]
+) -> Iterator[tuple[int, np.ndarray]]:
+    """The wanted frames of a file, one at a time: position and values [H, W] or uint8 [H, W, 3].
+
+    The file is read from its start to the last of them, and each frame that is not wanted is let
+    go.
+
+    Args:
+        sources: contents of `data_files`, or where they lie.
+        path: the file, for messages.
+        facts: of the file.
+        wanted: positions from 0, from small to large, each once.
+
+    Raises:
+        UserError: the file is damaged or cut off.
+    """
+    shape = (*facts.size, *([3] if facts.channels == 3 else []))
+    length = int(np.prod(shape)) * facts.dtype.itemsize
+    among, start = set(wanted), facts.start
+    try:
+        if facts.size[0] * facts.size[1] > MAX_PIXELS:
+            raise ValueError(f"its header claims {facts.size[1]} x {facts.size[0]} pixels")
+        of_meta = suffix(path) in META
+        with (_to_read if of_meta else _unpacked)(sources[-1]) as file:
+            if start < 0:
+                start = file.seek(0, os.SEEK_END) - length * facts.frames
+            file.seek(start)
+            if of_meta and facts.packed:
+                file = io.BufferedReader(_Inflated(file))  # type: ignore[assignment]
+            for index in range(wanted[-1] + 1):
+                data = file.read(length)
+                if len(data) < length:
+                    raise ValueError(f"it is cut off: {index} of {facts.frames} frames are there")
+                if index in among:
+                    values = np.frombuffer(data, facts.dtype).reshape(shape)
+                    if (facts.slope, facts.shift) != (1, 0):
+                        values = values * facts.slope + facts.shift
+                    yield index, values
+    except UserError:
+        raise
+    except Exception as error:
+        raise _damaged(path, error) from error
+
+
+class _Inflated(io.RawIOBase):
+    """What a packed file reads from here on when unpacked; its data are never whole in memory."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self._unpacker = file, zlib.decompressobj(zlib.MAX_WBITS | 32)
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Unpack as much as fits."""
+        while True:
+            packed = self._unpacker.unconsumed_tail or self._file.read(1 << 16)
+            data = self._unpacker.decompress(packed, len(buffer))
+            if data or not packed:
+                buffer[: len(data)] = data
+                return len(data)
+
+
+def _to_read(source: bytes | Path) -> BinaryIO:
+    return source.open("rb") if isinstance(source, Path) else io.BytesIO(source)
+
+
+def _unpacked(source: bytes | Path) -> BinaryIO:
+    """A NIfTI file, which may be packed as a whole."""
+    file = _to_read(source)
+    packed = file.read(2) == b"\x1f\x8b"
+    file.seek(0)
+    return gzip.GzipFile(fileobj=file) if packed else file  # type: ignore[return-value]
+
+
+def _nifti_header(file: BinaryIO) -> Any:
+    nibabel = _nibabel()
+    start = file.read(2)
+    file.seek(0)
+    kind = nibabel.Nifti2Header if start in (b"\x1c\2", b"\0\0") else nibabel.Nifti1Header
+    return kind.from_fileobj(file)
+
+
 class _MetaHeader(NamedTuple):
     columns: int
     rows: int
@@ -223,14 +399,19 @@ class _MetaHeader(NamedTuple):
     """"LOCAL", or the name of the file with the data."""
 
 
-def _meta_header(path: Path) -> tuple[_MetaHeader, int]:
+def _meta_header(path: Path, start: bytes | None = None) -> tuple[_MetaHeader, int]:
     """What a MetaImage file states, and where its header ends.
+
+    Args:
+        path: of the file.
+        start: what it begins with; None: it is read.
 
     The format: https://itk.org/Wiki/ITK/MetaIO/Documentation.
     """
     try:
-        with path.open("rb") as file:
-            start = file.read(_HEADER)
+        if start is None:
+            with path.open("rb") as file:
+                start = file.read(_HEADER)
         fields: dict[str, str] = {}
         end = 0
         while "elementdatafile" not in fields:

@@ -22,6 +22,7 @@ import PIL.Image
 import PIL.ImageDraw
 from scipy import ndimage
 
+from tasks.samples.clips import Clip
 from tasks.samples.images import RELEASE, Image, decode
 from tasks.scan.scan_geometry import BEYOND, Edges, fit
 from ultrabench_eval.core import hashing
@@ -201,6 +202,39 @@ class ClipMask:
         """SHA-256 over the frames' digests and the estimator's version."""
         frames = [frame.digest() for frame in self.frames]
         return hashing.digest({"estimated": VERSION, "frames": frames})
+
+
+@dataclass(frozen=True)
+class FilmMask:
+    """The estimated region of a clip that is one sample."""
+
+    clip: Clip
+
+    @property
+    def name(self) -> str:
+        """The clip's name."""
+        return self.clip.name
+
+    def read(self) -> np.ndarray:
+        """The mask, bool [H, W], read-only; see `of_frames`. The last few clips' are kept."""
+        return _film_mask(self.clip, self.clip.digest())  # type: ignore[arg-type]
+
+    def digest(self) -> str:
+        """SHA-256 over the clip's digest and the estimator's version."""
+        return hashing.digest({"estimated": VERSION, "clip": self.clip.digest()})
+
+
+LOOKED_AT = 16
+"""Frames of a film that its region is estimated from, spread evenly."""
+
+
+@lru_cache(maxsize=8)
+def _film_mask(clip: Clip, digest: str) -> np.ndarray:
+    count = clip.count
+    places = np.linspace(0, count - 1, min(count, LOOKED_AT)).round().astype(int)
+    mask = of_frames(list(clip.read(digest, places.tolist())))
+    mask.flags.writeable = False
+    return mask
 
 
 @lru_cache(maxsize=8)
