@@ -45,6 +45,7 @@ from ultrabench_eval import (
     task_types,
 )
 from ultrabench_eval.cells import (
+    FRAMES_POOLED,
     TRANSFER,
     Cell,
     Cells,
@@ -69,7 +70,7 @@ from ultrabench_eval.probes.finetune_training import FineTuned
 from ultrabench_eval.probes.heads import DataOf, Head, Probes, at_an_edge, streams
 from ultrabench_eval.protocol import Protocol
 from ultrabench_eval.seen import TrainedOn
-from ultrabench_eval.shown import FRAMES_POOLED, Sample
+from ultrabench_eval.shown import Sample
 from ultrabench_eval.task_types.calibration import temperature
 from ultrabench_eval.task_types.task_type import FoldPredictions, Predicts, TaskType
 from ultrabench_eval.test_set import TestSet
@@ -720,7 +721,7 @@ class Bench:
 
     def _warnings(self, trained: Sequence[_Trained], fraction: int) -> list[str]:
         bent = ""
-        if self.task.targets == "class":
+        if self.task.targets == "class" and fraction < 100:
             bent = fewshot.bent(self.task.train.labels, self.task.classes, fraction)
         chosen = trained[0].chosen
         if isinstance(chosen, FineTuned):  # which tries two settings, of which each is an edge

@@ -546,7 +546,7 @@ def _work(ready: Ready) -> list[UnitForecast]:
         for unit in (unit for unit in ready.units if unit.model == name):
             share = counted.share(unit, ready.planned.tasks[unit.task], settle=settled)
             if isinstance(model, Model):
-                share.encode_seconds = rough_seconds(model, share.images)
+                share.encode_seconds = rough_seconds(model, share.inputs)
                 share.probe_seconds += rough_seconds(model, share.passes)
             shares.append(share)
     return shares

@@ -23,12 +23,11 @@ from model_zoo.clip_rule import ClipRule
 from tasks.samples.clips import Clip, is_clip
 from tasks.samples.images import Image, changed
 from ultrabench_eval import corrupt
+from ultrabench_eval.cells import FRAMES_POOLED, STILL_REPEATED
 from ultrabench_eval.core import hashing
 
 POOLED = ClipRule()
 """Which frames of a film an encoder of images is shown."""
-FRAMES_POOLED = "frames pooled"
-STILL_REPEATED = "still repeated"
 Takes = Literal["image", "clip"]
 
 
@@ -147,6 +146,14 @@ def inputs(encoder: Encoder, sample: Sample, digest: str | None = None) -> Encod
 def parts(sample: Sample) -> int:
     """How many inputs of an encoder there are of a sample."""
     return len(sample.weights) or 1 if isinstance(sample, ShownFrames) else 1
+
+
+def frames(sample: Image | Clip) -> list[Image]:
+    """The images that a sample is made of: itself, or the frames of `POOLED`, each once."""
+    if not is_clip(sample):
+        return [sample]
+    positions = POOLED.positions(sample.count, sample.rate, sample.at)
+    return [sample.frame(position) for position in dict.fromkeys(positions)]
 
 
 def still(sample: Image | Clip) -> Image:

@@ -15,7 +15,7 @@ import tasks as task_zoo
 from tasks.samples.images import Image
 from tasks.scan.scan_mask import ClipMask, EstimatedMask
 from tasks.task import ScanMask, Task
-from ultrabench_eval import corrupt
+from ultrabench_eval import corrupt, shown
 from ultrabench_eval.core import drawing, sheets
 from ultrabench_eval.core.errors import UserError
 from ultrabench_eval.core.sheets import SheetRow, Tile
@@ -71,7 +71,8 @@ def pictures(tasks: Iterable[Task], advance: Advance = lambda what: None) -> dic
     advance("regions")
     made = regions(tasks)
     for task in tasks:
-        for family in dict.fromkeys(one.family for one in corrupt.known().values()):
+        of_images = [one for one in corrupt.known().values() if not one.temporal]
+        for family in dict.fromkeys(one.family for one in of_images):
             advance(f"{task.name}, corrupted ({family})")
             made |= corrupted(task, family)
     return made
@@ -143,7 +144,7 @@ def _name(task: Task, image: Image) -> list[str]:
 
 def _first(task: Task) -> tuple[Image, ScanMask | None]:
     masks = task.test.scan_masks
-    return task.test.images[0], masks[0] if masks else None
+    return shown.still(task.test.images[0]), masks[0] if masks else None
 
 
 def _marked(title: str, tasks: Iterable[Task]) -> str:

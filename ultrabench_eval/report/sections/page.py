@@ -24,7 +24,7 @@ from ultrabench_eval.report.results.entries import (
     number_in,
     tasks_of_kind,
 )
-from ultrabench_eval.report.results.notes import errors, mixtures, warnings
+from ultrabench_eval.report.results.notes import errors, mixtures, shown, warnings
 from ultrabench_eval.report.tables.table import Table
 from ultrabench_eval.report.tables.wide import SEEN, Wide, wide
 
@@ -131,6 +131,7 @@ def how_to_read(tables: Sequence[Wide], labels: Labels, mains: Sequence[Cell]) -
             "tell how much of these scores is easy. Add them with `--model ...,"
             f"{','.join(dict.fromkeys(Probing.of(cell).controls for cell in mains))}`."
         )
+    told += shown(mains)
     probings = {Probing.of(cell) for cell in mains if cell.type == CLASSES}
     if probings and len(probings) == len({(one.probe, one.type) for one in probings}):
         told.append(
