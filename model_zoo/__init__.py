@@ -43,6 +43,7 @@ for _name, _target in {
     "dinov3": "model_zoo.dinov3:DINOv3",
     "echocare": "model_zoo.echocare:EchoCare",
     "echoclip": "model_zoo.echoclip:EchoCLIP",
+    "echojepa": "model_zoo.vjepa:EchoJEPA",
     "efficientnet-lite0": "model_zoo.efficientnet_lite:Lite0",
     "efficientnet-lite1": "model_zoo.efficientnet_lite:Lite1",
     "efficientnet-lite2": "model_zoo.efficientnet_lite:Lite2",
@@ -74,6 +75,9 @@ for _name, _target in {
     "usfm": "model_zoo.usfm:USFM",
     "usjepa": "model_zoo.students:Student",
     "usrc-jepa": "model_zoo.us_jepa:USrcJEPA",
+    "vjepa-vitb16": "model_zoo.vjepa:VJEPAViTB16",
+    "vjepa-vitl16": "model_zoo.vjepa:VJEPA",
+    "vjepa2-vitl": "model_zoo.vjepa:VJEPA2",
 }.items():
     registry.register(_name, _target)
 

@@ -83,6 +83,14 @@ def images() -> list[np.ndarray]:
     return [one.clip(0, 255).astype(np.uint8) for one in (first, second)]
 
 
+def clips(frames: int) -> list[np.ndarray]:
+    """The two probe images as clips that move sideways, uint8 [T, 160, 208, 3] each."""
+    return [
+        np.stack([np.roll(image, 4 * place, axis=1) for place in range(frames)])
+        for image in images()
+    ]
+
+
 def _noise(y: np.ndarray, x: np.ndarray, plane: int) -> np.ndarray:
     """Values from 0 to 255 that neighbours do not share, int64 of the same shape."""
     mixed = (y * 7919 + x * 104729 + plane * 15485863 + 12345) % 2147483647
@@ -95,16 +103,18 @@ def observe(encoder: Encoder) -> Behaviour:
     """Encode the probe images, in two batches of one shape, and see that nothing else matters.
 
     Between the two the generators of Python, numpy and torch are in other states, which are put
-    back afterwards, and the second image has another neighbour.
+    back afterwards, and the second image has another neighbour. An encoder of clips is given the
+    images as clips; each takes long, so the second one comes alone the second time.
 
     Raises:
         UserError: features are not finite, or differ between the two by more than `TOLERANCES`.
     """
-    first, second = images()
+    rule = encoder.clip_rule
+    first, second = images() if rule is None else clips(rule.frames)
     with _other_draws(_SEEDS[0]):
         one = _encoded(encoder, [first, second])
     with _other_draws(_SEEDS[1]):
-        two = _encoded(encoder, [second, second])
+        two = _encoded(encoder, [second] if rule else [second, second])
     dtype = str(encoder.dtype).removeprefix("torch.")
     tolerance = _tolerance(dtype)
     if not (np.isfinite(one).all() and np.isfinite(two).all()):
@@ -112,7 +122,7 @@ def observe(encoder: Encoder) -> Behaviour:
             f"model '{encoder.name}' gives features that are NaN or infinite; look at "
             f"{_origin(encoder)}, or use --dtype float32"
         )
-    if difference := _difference(one[[1, 1]], two, tolerance):
+    if difference := _difference(one[[1] * len(two)], two, tolerance):
         raise UserError(
             f"model '{encoder.name}' gives other features each time for the same image "
             f"({difference}): a dropout that is left on, random masks or crops, or a normalisation "

@@ -100,6 +100,8 @@ def describe(name: str, model: Any) -> dict[str, Any]:
     known = {
         "name": name,
         **{field: value for field, value in asdict(model.card).items() if field not in _SILENT},
+        "takes": model.takes,
+        **({"clip": asdict(model.clip_rule)} if model.clip_rule else {}),
         "input": asdict(rule) if rule else None,
         "poolings": list(model.poolings),
         "patch_size": model.patch_size,

@@ -2,7 +2,8 @@
 
 A wrapper author writes `build` and `_forward`; range checks, resizing, normalisation, evaluation
 mode and the absence of gradients are done here, so they cannot be forgotten.
-B is the batch, D the feature width, N the number of patch tokens, h and w the sides of a map.
+B is the batch, D the feature width, N the number of patch tokens, h and w the sides of a map, T
+the frames of a clip.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from types import FunctionType
-from typing import TYPE_CHECKING, Any, ClassVar, Self, final
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, final
 
 import numpy as np
 import torch
@@ -24,6 +25,7 @@ from model_zoo import code_identity, executed
 from model_zoo.behaviour import Behaviour
 from model_zoo.cards import Card
 from model_zoo.checkpoints import files as checkpoints
+from model_zoo.clip_rule import ClipRule
 from model_zoo.transforms import InputRule
 from ultrabench_eval.core import hashing
 from ultrabench_eval.core.errors import UserError
@@ -39,12 +41,15 @@ RANDOM = "random"  # what `weights` must say, in so many words, to get an untrai
 
 
 class Encoder(nn.Module):
-    """A frozen image encoder.
+    """A frozen encoder of images, or of clips: films of T frames.
 
     Subclasses set `input_rule` and write two methods, `build` and `_forward`; `_tokens` where
     the model has patch tokens, `_maps` where it has maps that are not those tokens. Everything
     else is sealed, but `extent`, for a model that pads images itself. `build` may set `input_rule`,
     `patch_size` and `card` on the instance where they depend on the name.
+
+    An encoder of clips says `takes = "clip"` and has a `clip_rule`. What is [B, 3, S, S] of images
+    is [B, T, 3, S, S] of clips, everywhere; its tokens come time step by time step.
 
     Args:
         name: the name it was asked for by.
@@ -56,6 +61,12 @@ class Encoder(nn.Module):
     """
 
     input_rule: InputRule | None = None
+    """How an image becomes the input; of clips, each of its frames."""
+    takes: ClassVar[Literal["image", "clip"]] = "image"
+    clip_rule: ClipRule | None = None
+    """Which frames of a film are looked at; of encoders of clips."""
+    tubelet: int = 1
+    """Frames of one time step of the tokens; of encoders of clips."""
     patch_size: int | None = None
     """Side of a square patch in input pixels; None without patch tokens on an exact grid."""
     poolings: ClassVar[tuple[str, ...]] = ("default",)
@@ -90,6 +101,8 @@ class Encoder(nn.Module):
             # By identity, so that a mixin in front of Encoder cannot override it either.
             if getattr(cls, name) is not getattr(Encoder, name):
                 raise TypeError(f"{cls.__name__} must not override the sealed Encoder.{name}")
+        if (cls.takes == "clip") != (cls.clip_rule is not None):
+            raise TypeError(f"{cls.__name__} must say takes = 'clip' and set clip_rule, or neither")
 
     def __init__(
         self, *, name: str, weights: Path | str | None = None, pooling: str | None = None
@@ -130,21 +143,42 @@ class Encoder(nn.Module):
         raise NotImplementedError(f"{type(self).__name__} must write build(self, weights)")
 
     def _forward(self, x: Tensor) -> Tensor:
-        """Pooled features [B, D] of prepared images `x` [B, 3, S, S]."""
+        """Pooled features [B, D] of prepared images `x` [B, 3, S, S], or clips [B, T, 3, S, S]."""
         raise NotImplementedError(f"{type(self).__name__} must write _forward(self, x)")
 
     def _tokens(self, x: Tensor) -> Tensor:
-        """Patch tokens [B, N, D] in raster order, no class token, of prepared images."""
+        """Patch tokens [B, N, D] in raster order, no class token, of prepared images.
+
+        Of clips time step by time step: N is steps x rows x columns.
+        """
         raise NotImplementedError(f"model '{self.name}' has no patch tokens")
 
     def _maps(self, x: Tensor) -> list[Tensor]:
         """Feature maps [B, D, h, w] of prepared images, the finest first; by default one, of
-        `_tokens`."""
+        `_tokens`. Of clips, those of all time steps: [B, steps, D, h, w]."""
         try:
             tokens = self._tokens(x)
         except NotImplementedError as error:
             raise NotImplementedError(f"model '{self.name}' has no feature maps") from error
-        return [self._grid(tokens, x)]
+        if self.takes == "image":
+            return [self._grid(tokens, x)]
+        if tokens.shape[1] % self.steps:
+            raise ValueError(
+                f"{type(self).__name__} gave {tokens.shape[1]} tokens, which are not the same "
+                f"number for each of {self.steps} time steps; set tubelet, or write _maps"
+            )
+        grid = self._grid(tokens.reshape(len(x) * self.steps, -1, tokens.shape[2]), x)
+        return [grid.unflatten(0, (len(x), self.steps))]
+
+    def _maps_at(self, x: Tensor, at: Tensor | None = None) -> list[Tensor]:
+        """`_maps`, of clips those of one time step each, [B, D, h, w]: see `maps_prepared`."""
+        maps = self._maps(x)
+        if self.takes == "image":
+            return maps
+        if at is None:
+            return [one.mean(dim=1) for one in maps]
+        step = at.to(x.device).long() // self.tubelet
+        return [one[torch.arange(len(one), device=x.device), step] for one in maps]
 
     def _grid(self, tokens: Tensor, x: Tensor) -> Tensor:
         """Tokens [B, N, D] of inputs `x` [B, 3, H, W] as a map [B, D, h, w] over them.
@@ -166,9 +200,14 @@ class Encoder(nn.Module):
         return tokens.mT.reshape(len(tokens), -1, rows, count // rows)
 
     def _prepare(self, image: np.ndarray | Tensor) -> Tensor:
-        """Input of one image; only controls that look at the raw image write their own."""
+        """Input of one image; only controls that look at the raw image write their own.
+
+        Of encoders of clips, `image` is a clip of T frames and the input [T, 3, S, S].
+        """
         if self.input_rule is None:
             raise TypeError(f"{type(self).__name__} must set input_rule")
+        if self.clip_rule is not None:
+            return self.input_rule.apply_clip(image)
         return self.input_rule.apply(image)
 
     # ---- what everyone calls ----------------------------------------------------------------
@@ -179,13 +218,14 @@ class Encoder(nn.Module):
         """Pooled features, float32 [B, D] on the encoder's device.
 
         Args:
-            images: [B, 3, H, W], floating point in [0, 1], any H and W.
+            images: [B, 3, H, W], floating point in [0, 1], any H and W; of encoders of clips
+                [B, T, 3, H, W], and an image is a clip that stands still.
 
         Raises:
             ValueError: wrong shape, type or range.
             UserError: the model gives NaN or infinite values.
         """
-        _check_images(images)
+        _check_images(images, self.takes)
         features = self.encode_prepared(torch.stack([self.prepare(image) for image in images]))
         if not torch.isfinite(features).all():
             raise UserError(f"model '{self.name}' gives features that are NaN or infinite")
@@ -196,10 +236,12 @@ class Encoder(nn.Module):
     def tokens(self, images: Tensor) -> Tensor:
         """Patch tokens, float32 [B, N, D] in raster order; arguments as for `encode`.
 
+        Of clips, N is `steps` x rows x columns.
+
         Raises:
             NotImplementedError: the model has no patch tokens.
         """
-        _check_images(images)
+        _check_images(images, self.takes)
         return self.tokens_prepared(torch.stack([self.prepare(image) for image in images]))
 
     @final
@@ -231,24 +273,30 @@ class Encoder(nn.Module):
 
         Of a ViT it is the patch tokens as a grid, without class token and registers. Of a network
         with stages it is the map of stride 16 beside that of stride 32 (`side_by_side`). There may
-        be several, the finest first.
+        be several, the finest first. Of a clip it is the mean over time steps; `maps_prepared`
+        gives that of one frame.
 
         Raises:
             NotImplementedError: the model has no maps.
         """
-        _check_images(images)
+        _check_images(images, self.takes)
         return self.maps_prepared(torch.stack([self.prepare(image) for image in images]))
 
     @final
     @torch.inference_mode()
-    def maps_prepared(self, x: Tensor) -> list[Tensor]:
+    def maps_prepared(self, x: Tensor, at: Tensor | None = None) -> list[Tensor]:
         """`maps` of stacked `prepare` results; not checked for NaN.
+
+        Args:
+            x: images or clips.
+            at: of clips, whole numbers [B]: the map is that of the time step which holds frame
+                `at[b]` of clip b's T frames. None: the mean over time steps.
 
         Raises:
             NotImplementedError: the model has no maps.
         """
         self.eval()
-        maps = [one.float() for one in self._maps(x.to(self.device, self.dtype))]
+        maps = [one.float() for one in self._maps_at(x.to(self.device, self.dtype), at)]
         shapes = [tuple(one.shape) for one in maps]
         if not maps or any(len(shape) != 4 or shape[0] != len(x) for shape in shapes):
             raise ValueError(
@@ -305,16 +353,24 @@ class Encoder(nn.Module):
     def prepare(self, image: np.ndarray | Tensor) -> Tensor:
         """Resize and normalise one image as the model wants it; float32, usually [3, S, S].
 
+        Of encoders of clips one clip, [T, 3, S, S]; an image becomes T equal frames.
+
         The harness calls this in its loader threads. `encode(images)` equals
         `encode_prepared` of the stacked results, to the bit.
 
         Args:
-            image: uint8 [H, W, 3], or floating point [3, H, W] in [0, 1].
+            image: uint8 [H, W, 3], or floating point [3, H, W] in [0, 1]; a clip is uint8
+                [T, H, W, 3] or floating point [T, 3, H, W], of as many frames as `clip_rule` says.
 
         Raises:
             ValueError: wrong shape or type.
         """
-        _check_image(image)
+        if self.clip_rule is None or image.ndim == 3:
+            _check_image(image)
+        if self.clip_rule is not None:
+            if image.ndim == 3:
+                image = _still(image, self.clip_rule.frames)
+            _check_clip(image, self.clip_rule)
         return self._prepare(image)
 
     @final
@@ -355,9 +411,16 @@ class Encoder(nn.Module):
         parameter = next(self.parameters(), None)
         return torch.float32 if parameter is None else parameter.dtype
 
+    @property
+    def steps(self) -> int:
+        """Time steps that tokens have; 1 for images."""
+        return self.clip_rule.frames // self.tubelet if self.clip_rule else 1
+
     @cached_property
     def dim(self) -> int:
         """Feature width D."""
+        if self.behaviour is not None:
+            return int(self.behaviour.features.shape[1])
         blank = np.zeros((32, 32, 3), np.uint8)
         return int(self.encode_prepared(self.prepare(blank)[None]).shape[1])
 
@@ -413,6 +476,7 @@ class Encoder(nn.Module):
                 "pooling": self.pooling,
                 "wrapper": self._wrapper_identity(),
                 **({"given": self._given} if self._given else {}),
+                **({"clip": asdict(self.clip_rule)} if self.clip_rule else {}),
             }
         )
 
@@ -494,7 +558,30 @@ def _check_image(image: np.ndarray | Tensor) -> None:
         )
 
 
-def _check_images(images: Tensor) -> None:
+def _still(image: np.ndarray | Tensor, frames: int) -> np.ndarray | Tensor:
+    """An image `frames` times over, without a copy."""
+    if isinstance(image, Tensor):
+        return image.expand(frames, *image.shape)
+    return np.broadcast_to(image, (frames, *image.shape))
+
+
+def _check_clip(clip: np.ndarray | Tensor, rule: ClipRule) -> None:
+    if clip.ndim != 4 or not len(clip):
+        raise ValueError(
+            "a clip must be a uint8 array [T, H, W, 3] or a floating point tensor [T, 3, H, W]; "
+            f"got {type(clip).__name__} {clip.dtype} {tuple(clip.shape)}"
+        )
+    _check_image(clip[0])
+    if len(clip) != rule.frames:
+        raise ValueError(
+            f"this encoder looks at clips of {rule.frames} frames, not {len(clip)}; choose them by "
+            "clip_rule.positions"
+        )
+
+
+def _check_images(images: Tensor, takes: str = "image") -> None:
+    if takes == "clip" and images.ndim == 5 and images.shape[1]:
+        images = images.flatten(0, 1)
     if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
         raise ValueError(
             f"images must be floating point [B, 3, H, W]; got {images.dtype} {tuple(images.shape)}"

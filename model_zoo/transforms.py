@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import cv2
@@ -73,6 +73,28 @@ class InputRule:
             return (self._padded(pixels) - mean) / std
         return self._padded((pixels - mean) / std)
 
+    def apply_clip(self, clip: np.ndarray | torch.Tensor) -> torch.Tensor:
+        """Bring the frames of a clip to the network's input, float32 [T, 3, size, size].
+
+        Each as `apply` does it, but that `stretch` takes the percentiles of the whole clip, so that
+        brightness does not flicker.
+
+        Args:
+            clip: uint8 [T, H, W, 3], or float [T, 3, H, W] in [0, 1].
+        """
+        rule, frames = self, list(clip)
+        if self.stretch is not None:
+            frames = [to_uint8(one) if isinstance(one, torch.Tensor) else one for one in frames]
+            if self.grey:
+                frames = [_grey(one) for one in frames]
+            frames = list(_stretched(np.stack(frames), *self.stretch))
+            rule = replace(self, stretch=None, grey=False)
+        found: list[torch.Tensor] = []
+        for place, one in enumerate(frames):
+            again = place > 0 and bool((one == frames[place - 1]).all())  # a still, or a short film
+            found.append(found[-1] if again else rule.apply(one))
+        return torch.stack(found)
+
     def told(self, stated_by: str) -> str:
         """How images are prepared, in words, and who states it."""
         mean, std = (" ".join(f"{x:.4g}" for x in values) for values in (self.mean, self.std))
@@ -107,8 +129,7 @@ class InputRule:
                 return image.detach().cpu().float()
             image = to_uint8(image)
         if self.grey:
-            luma = np.asarray(PIL.Image.fromarray(image).convert("L"))
-            image = np.repeat(luma[:, :, None], 3, axis=2)
+            image = _grey(image)
         if self.stretch is not None:
             image = _stretched(image, *self.stretch)
         if self.fit == "square":
@@ -131,6 +152,12 @@ class InputRule:
         more = 0.0 if self.resizer == "opencv" else 0.5
         # An image a thousand times as long as high keeps one row.
         return max(1, int(height * scale + more)), max(1, int(width * scale + more))
+
+
+def _grey(image: np.ndarray) -> np.ndarray:
+    """uint8 [H, W, 3] -> its luma, repeated to three channels."""
+    luma = np.asarray(PIL.Image.fromarray(image).convert("L"))
+    return np.repeat(luma[:, :, None], 3, axis=2)
 
 
 def _squared(image: np.ndarray) -> np.ndarray:

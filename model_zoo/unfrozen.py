@@ -63,13 +63,13 @@ class Unfrozen(nn.Module):
         """Pooled features, float32 [B, D], of prepared images."""
         return self.wrapper._forward(x.to(self.device)).float()
 
-    def maps(self, x: Tensor) -> list[Tensor]:
-        """Feature maps, each float32 [B, D, h, w], of prepared images; as `Encoder.maps`.
+    def maps(self, x: Tensor, at: Tensor | None = None) -> list[Tensor]:
+        """Feature maps, each float32 [B, D, h, w], of prepared images; as `Encoder.maps_prepared`.
 
         Raises:
             NotImplementedError: the model has no maps.
         """
-        return [one.float() for one in self.wrapper._maps(x.to(self.device))]
+        return [one.float() for one in self.wrapper._maps_at(x.to(self.device), at)]
 
     def train(self, mode: bool = True) -> Self:
         """As of any module; the encoder inside would stay in evaluation mode."""

@@ -69,12 +69,33 @@ class Vectors(NamedTuple):
 
     @property
     def images(self) -> Tensor:
-        """The reference's input, float32 [B, 3, S, S] in [0, 1)."""
+        """The reference's input, float32 [B, 3, S, S] in [0, 1), or clips [B, T, 3, S, S].
+
+        Noise; a clip that `moves` is `_moving`. `channels_first` says that noise of clips was drawn
+        as [B, 3, T, S, S].
+        """
         given = self.described["input"]
-        shape = (given["batch"], 3, given["size"], given["size"])
-        drawn = np.random.Generator(np.random.PCG64(given["seed"])).random(shape)
+        batch, size, frames = given["batch"], given["size"], given.get("frames")
+        generator = np.random.Generator(np.random.PCG64(given["seed"]))
+        if frames:
+            first = given.get("channels_first", False)
+            shape = (batch, 3, frames) if first else (batch, frames, 3)
+            clips = generator.random((*shape, size, size))
+            clips = clips.swapaxes(1, 2) if first else clips
+            return torch.from_numpy((_moving(clips) if given.get("moves") else clips).astype("f4"))
+        drawn = generator.random((batch, 3, size, size))
         images = torch.from_numpy(drawn.astype(np.float32))
         return images[:, :1].repeat(1, 3, 1, 1) if given["grey"] else images
+
+
+def _moving(noise: np.ndarray) -> np.ndarray:
+    """Clips with waves that move, other in each channel and clip, from noise [B, T, 3, S, S]."""
+    b, t, c, y, x = np.ogrid[tuple(slice(one) for one in noise.shape)]
+    frames, size = noise.shape[1], noise.shape[-1]
+    phase = 2 * x / size + 3 * y / size - t / frames + c / 9 + b / 5
+    beat = x / size - y / (2 * size) + 2 * t / frames
+    waves = np.sin(2 * np.pi * phase) * np.cos(2 * np.pi * beat)
+    return np.asarray(0.5 + 0.3 * waves + 0.2 * (noise - 0.5))
 
 
 VECTORS = Path(__file__).resolve().parent / "conformance"

@@ -101,17 +101,17 @@ def phantom_root(tiny: Size, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def shallow(monkeypatch: pytest.MonkeyPatch) -> None:
     """Vision transformers of two blocks: the reference vectors are there for the depth."""
-    from model_zoo import dinov3, fetalclip, usfm, vit  # here, for they import torch
+    from model_zoo import dinov3, fetalclip, usfm, video_vit, vit  # here, for they import torch
 
-    plain = vit.VisionTransformer.__init__
+    for network in (vit.VisionTransformer, video_vit.VideoTransformer):
 
-    @functools.wraps(plain)
-    def two_blocks(*args: Any, **options: Any) -> None:
-        bound = inspect.signature(plain).bind(*args, **options)
-        bound.arguments["depth"] = 2
-        plain(*bound.args, **bound.kwargs)
+        @functools.wraps(plain := network.__init__)
+        def two_blocks(*args: Any, plain: Any = plain, **options: Any) -> None:
+            bound = inspect.signature(plain).bind(*args, **options)
+            bound.arguments["depth"] = 2
+            plain(*bound.args, **bound.kwargs)
 
-    monkeypatch.setattr(vit.VisionTransformer, "__init__", two_blocks)
+        monkeypatch.setattr(network, "__init__", two_blocks)
     monkeypatch.setattr(dinov3, "_DEPTH", 2)
     monkeypatch.setattr(usfm, "_DEPTH", 2)
     monkeypatch.setattr(fetalclip, "_DEPTH", 2)
@@ -194,7 +194,7 @@ def light(
 def _is_deep(key: str, depth: int) -> bool:
     """Whether a key of a released file belongs to an encoder's block behind the first `depth`."""
     start = r"(module\.|model\.|image_encoder\.|backbone\.|layers\d\.0\.|"
-    start += r"visual\.transformer\.res|visual\.trunk\.stages\.\d\.)?"
+    start += r"module\.backbone\.|visual\.transformer\.res|visual\.trunk\.stages\.\d\.)?"
     found = re.match(rf"{start}(blocks|layers)\.(\d+)\.", key)
     return found is not None and int(found[3]) >= depth
 

@@ -65,6 +65,8 @@ class Layout:
     leftover_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     """Shapes of leftovers, where a file has them: of a decoder that tells two models apart whose
     encoders are alike."""
+    foreign_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """Shapes that leftovers have in files of another model, whose other names are the same."""
     constants: Mapping[str, Tensor] = field(default_factory=dict)
     """Tensors the file must hold with these values (real ones to 1 %), because the network has
     them built in."""
@@ -218,6 +220,8 @@ def _assemble(
     used = set(wanted)
     leftovers = (*layout.leftovers, *heads)
     unexpected = [key for key in tensors if key not in used and not matches(key, leftovers)]
+    foreign = layout.foreign_shapes.items()
+    unexpected += [key for key, shape in foreign if key in tensors and tensors[key].shape == shape]
     known = {key: value.shape for key, value in layout.constants.items()}
     reshaped = [
         f"{key}: {list(tensors[key].shape)} in the file, {list(shape)} in the model"

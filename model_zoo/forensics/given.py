@@ -35,13 +35,18 @@ class _Enough(Exception):
 
 
 def first_input(encoder: Encoder, x: Tensor) -> Tensor | None:
-    """What the first layer with weights gets of one prepared image, [1, 3, H, W]; None: no such."""
+    """What the first layer with weights gets of one prepared image, [1, 3, H, W]; None: no such.
+
+    Of a clip [1, 3, T, H, W] it is the first frame.
+    """
     seen: list[Tensor] = []
+    sides = 4 if encoder.takes == "image" else 5
 
     def look(module: nn.Module, arguments: tuple[Any, ...]) -> None:
         given = arguments[0] if arguments else None
-        if isinstance(given, Tensor) and given.ndim == 4 and given.shape[1] == 3:
-            seen.append(given.detach().float().cpu().clone())
+        if isinstance(given, Tensor) and given.ndim == sides and given.shape[1] == 3:
+            one = given if encoder.takes == "image" else given[:, :, 0]
+            seen.append(one.detach().float().cpu().clone())
             raise _Enough
 
     watched = [

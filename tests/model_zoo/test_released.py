@@ -61,7 +61,7 @@ def test_a_key_removed_added_or_reshaped_is_named(
     part = part_in_use(name, content)
     key = a_key(name, part)
     value = part.pop(key)
-    shown = key.removeprefix("module.").removeprefix("model.")
+    shown = key.removeprefix("module.").removeprefix("backbone.").removeprefix("model.")
     extra = key.removesuffix(shown) + "extra.weight"
     said = refused(name, content, tmp_path, f"does not fit model '{name}': 1 missing")
     assert f"1 missing ({shown})" in said
@@ -93,6 +93,8 @@ def test_the_file_of_another_model_is_refused(
         "panecho": "echoclip", "tinyusfm": "usf-mae", "ultrafedfm": "urfm",
         "sam": "samus", "samus": "sam", "ultrasam": "sam", "urfm": "ijepa-vitb16",
         "us-jepa": "usf-mae", "usf-mae": "usfm", "usfm": "usf-mae", "usrc-jepa": "dinov3",
+        "vjepa-vitb16": "ijepa-vitb16", "vjepa-vitl16": "vjepa2-vitl",
+        "vjepa2-vitl": "vjepa-vitl16",
     }[name]  # fmt: skip
     said = refused(name, light(other), tmp_path, f"does not fit model '{name}': ")
     assert "(" in said  # keys, or what the file holds, are named

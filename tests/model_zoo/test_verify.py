@@ -27,6 +27,8 @@ RELEASED = [
     *("panecho", "sam", "samus", "tinyusfm", "ultrafedfm", "ultrasam", "urfm"),
     *("us-jepa", "usf-mae", "usfm", "usrc-jepa"),
 ]
+# Their vectors are replayed in test_clip_vectors.py.
+CLIPS = ["vjepa-vitb16", "vjepa-vitl16", "vjepa2-vitl"]
 # Whose vectors hold what usual mistakes give, and not all tokens (test_outside_models.py).
 NAMED = ("echoclip", "fetalclip", "mobile-fetalclip", "panecho", "tinyusfm", "ultrafedfm")
 CheckpointOf = Callable[..., Path]
@@ -66,7 +68,7 @@ def encoder_of(checkpoint_of: CheckpointOf) -> EncoderOf:
 
 
 def test_all_models_with_a_released_checkpoint_have_vectors() -> None:
-    assert verify.names() == RELEASED
+    assert verify.names() == sorted([*RELEASED, *CLIPS])
     for name in verify.names():
         assert model_zoo.card(name).status.startswith("verified by")
         assert model_zoo.card(name).verified_with
@@ -162,7 +164,8 @@ def test_the_blocks_that_mistakes_are_made_in_are_those_of_all_kin() -> None:
 
 @pytest.mark.shared
 def test_the_excerpts_are_of_the_full_vectors(shared: Path) -> None:
-    folders = {"us-jepa": "ijepa-vitb16", "usrc-jepa": "ijepa-vitb16"}
+    folders = {"us-jepa": "ijepa-vitb16", "usrc-jepa": "ijepa-vitb16",
+               "vjepa-vitb16": "vjepa-vitb16-112px", "panecho-clip": "panecho"}  # fmt: skip
     for name in verify.names():
         full = np.load(shared / "conformance" / folders.get(name, name) / "expected.npz")
         for array, values in verify.read(name).expected.items():

@@ -246,6 +246,8 @@ def models(
     rows = []
     for one in described:
         size = one["input"]["size"] if one["input"] else ""
+        if one["takes"] == "clip":
+            size = f"{one['clip']['frames']} frames x {size}"
         rows.append(
             (
                 one["name"],

@@ -1,0 +1,232 @@
+"""Encoders of clips: which frames they look at, and one contract for all of them."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from test_every_model import picture
+from torch import Tensor, nn
+
+import model_zoo
+from model_zoo import behaviour, forensics, video_vit
+from model_zoo.clip_rule import ClipRule
+from model_zoo.encoder import Encoder
+from model_zoo.forensics import given
+from model_zoo.transforms import InputRule, to_float
+from model_zoo.video_vit import VideoTransformer
+from ultrabench_eval.core.errors import UserError
+
+NAMES = [
+    name
+    for name in model_zoo.names()
+    if not name.endswith("<name>") and model_zoo.describe(name)["takes"] == "clip"
+]
+
+
+def film(frames: int, seed: int = 0) -> np.ndarray:
+    """A picture that moves sideways, uint8 [T, 60, 90, 3]."""
+    return np.stack([np.roll(picture(seed), 5 * place, axis=1) for place in range(frames)])
+
+
+# ---- which frames -------------------------------------------------------------------------------
+
+
+def test_frames_are_spread_over_the_whole_film() -> None:
+    rule = ClipRule()
+    assert rule.positions(100) == [round(one) for one in np.linspace(0, 99, 16)]
+    assert rule.positions(16) == list(range(16))
+    assert rule.positions(1) == [0] * 16
+    assert rule.positions(3) == [0] * 4 + [1] * 8 + [2] * 4
+    with_mask = rule.positions(100, at=50)
+    assert 50 in with_mask
+    assert len(with_mask) == 16
+    assert with_mask == sorted(with_mask)
+    assert rule.positions(100, at=99) == rule.positions(100)
+    assert ClipRule(1).positions(9, at=7) == [7]
+
+
+def test_frames_by_steps_and_by_rate() -> None:
+    stride = ClipRule(4, "stride", step=3)
+    assert stride.positions(100) == [0, 3, 6, 9]
+    assert stride.positions(100, at=50) == [44, 47, 50, 53]
+    assert stride.positions(100, at=99) == [90, 93, 96, 99]
+    assert stride.positions(100, at=1) == [1, 3, 6, 9]  # the nearest is moved
+    assert stride.positions(8) == [0, 3, 6, 7]
+    assert ClipRule(5, "stride", short="wrap").positions(3) == [0, 1, 2, 0, 1]
+    rate = ClipRule(4, "rate", rate=4)
+    assert rate.positions(100, 29.97) == [0, 7, 14, 21]  # 30 // 4, as V-JEPA 2 does
+    assert rate.positions(100, 3) == rate.positions(100) == [0, 1, 2, 3]
+    for wrong in ({"frames": 0}, {"step": 0}, {"spacing": "rate"}):
+        with pytest.raises(ValueError, match="a clip rule needs"):
+            ClipRule(**wrong)
+    with pytest.raises(ValueError, match="frame 8 is not in a film of 8 frames"):
+        stride.positions(8, at=8)
+    with pytest.raises(ValueError, match="at least one frame"):
+        stride.positions(0)
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        ClipRule(),
+        ClipRule(32, "stride", short="wrap"),
+        ClipRule(16, "stride", 2),
+        ClipRule(16, "rate", rate=24),
+    ],
+)
+def test_a_frame_that_must_be_there_is_there(rule: ClipRule) -> None:
+    for count in (1, 2, 10, 17, 33, 200):
+        for at in {0, count // 3, count // 2, count - 1}:
+            found = rule.positions(count, 50.0, at)
+            assert len(found) == rule.frames
+            assert at in found
+            assert all(0 <= one < count for one in found)
+
+
+# ---- the contract, by a small one ---------------------------------------------------------------
+
+
+class SmallClips(Encoder):
+    """Six frames of 32 pixels."""
+
+    takes = "clip"
+    clip_rule = ClipRule(6)
+    input_rule = InputRule(32)
+    tubelet, patch_size = 2, 16
+
+    def build(self, weights: object) -> nn.Module:
+        return VideoTransformer(32, 6, 16, 2, 48, 1, 3)
+
+    def _forward(self, x: Tensor) -> Tensor:
+        return self._tokens(x).mean(1)
+
+    def _tokens(self, x: Tensor) -> Tensor:
+        tokens: Tensor = self.network(x.transpose(1, 2))
+        return tokens
+
+
+@pytest.fixture
+def small() -> Any:
+    model_zoo.register("small-clips")(SmallClips)
+    yield model_zoo.load("small-clips", "random", "cpu")
+    model_zoo.registry.remove("small-clips")
+
+
+def test_clips_go_through(small: Encoder) -> None:
+    clips = [film(6, seed) for seed in range(2)]
+    prepared = torch.stack([small.prepare(one) for one in clips])
+    assert prepared.shape == (2, 6, 3, 32, 32)
+    assert torch.equal(prepared[1, 4], small.input_rule.apply(clips[1][4]))
+    floats = torch.stack([torch.stack([to_float(frame) for frame in one]) for one in clips])
+    features = small.encode(floats)
+    assert features.shape == (2, small.dim)
+    assert torch.equal(features, small.encode_prepared(prepared))
+    assert not torch.equal(features, small.encode(floats.flip(1)))  # it sees the order
+    assert small.steps == 3
+    tokens = small.tokens(floats)
+    assert tokens.shape == (2, 3 * 2 * 2, 48)
+    at = torch.tensor([5, 0])
+    (maps,) = small.maps_prepared(prepared, at)
+    assert torch.equal(maps[0], tokens[0, 8:].mT.reshape(48, 2, 2))
+    assert torch.equal(maps[1], tokens[1, :4].mT.reshape(48, 2, 2))
+    (mean,) = small.maps(floats)
+    torch.testing.assert_close(mean, tokens.unflatten(1, (3, 4)).mean(1).mT.reshape(2, 48, 2, 2))
+    (trained,) = small.unfrozen().maps(prepared, at)
+    torch.testing.assert_close(trained, maps)
+
+
+def test_a_still_is_a_clip_that_does_not_move(small: Encoder) -> None:
+    image = picture(0)
+    still = small.prepare(image)
+    assert torch.equal(still, small.prepare(np.stack([image] * 6)))
+    assert torch.equal(still, small.prepare(to_float(image)))
+    assert torch.equal(small.encode(to_float(image)[None]), small.encode_prepared(still[None]))
+
+
+def test_other_clips_are_refused(small: Encoder) -> None:
+    with pytest.raises(
+        ValueError, match="looks at clips of 6 frames, not 5; choose them by clip_r"
+    ):
+        small.prepare(film(5))
+    with pytest.raises(ValueError, match="a clip must be a uint8 array"):
+        small.prepare(film(6)[None])
+    with pytest.raises(ValueError, match="must lie in"):
+        small.encode(torch.full((1, 6, 3, 8, 8), 2.0))
+    with pytest.raises(ValueError, match=r"floating point \[B, 3, H, W\]; got"):
+        model_zoo.load("pixels").encode(torch.zeros(1, 6, 3, 8, 8))
+    with pytest.raises(TypeError, match="must say takes = 'clip' and set clip_rule, or neither"):
+        type("Half", (Encoder,), {"takes": "clip"})
+
+
+def test_a_stretch_is_that_of_the_whole_clip() -> None:
+    clip = np.stack([np.full((8, 8, 3), grey, np.uint8) for grey in (50, 100, 150)])
+    rule = InputRule(8, (0, 0, 0), (1, 1, 1), grey=True, stretch=(0, 100))
+    assert rule.apply_clip(clip)[:, 0, 0, 0].tolist() == pytest.approx([0, 0.5, 1], abs=0.01)
+
+
+def test_the_fingerprint_sees_the_frames(small: Encoder) -> None:
+    other = model_zoo.load("small-clips", "random", "cpu")
+    assert other.fingerprint == small.fingerprint
+    other.clip_rule = ClipRule(6, "stride")
+    del other.__dict__["fingerprint"]
+    assert other.fingerprint != small.fingerprint
+
+
+def test_what_is_looked_at_when_it_is_loaded(
+    small: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert small.behaviour is not None
+    assert small.behaviour.features.shape == (2, 48)
+    assert forensics.quick(small) == []
+    seen = given.first_input(small, small.prepare(film(6)))
+    assert seen is not None
+    assert torch.equal(seen[0], small.prepare(film(6))[0])
+    forward = SmallClips._forward
+    with monkeypatch.context() as patch:  # images that are not normalised
+        plain = InputRule(32, (0, 0, 0), (1, 1, 1))
+        patch.setattr(SmallClips, "_prepare", lambda self, clip: plain.apply_clip(clip))
+        (alarm,) = forensics.quick(small)
+        assert alarm.family == "normalisation-missing"
+    with monkeypatch.context() as patch:
+        patch.setattr(SmallClips, "_forward", lambda self, x: forward(self, x) + torch.rand(48))
+        with pytest.raises(UserError, match="other features each time for the same image"):
+            behaviour.observe(small)
+    with monkeypatch.context() as patch:  # a normalisation over the batch
+        patch.setattr(SmallClips, "_forward", lambda self, x: forward(self, x) / x.std() + len(x))
+        with pytest.raises(UserError, match="other features each time for the same image"):
+            behaviour.observe(small)
+    assert not forensics.examine(small).alarms
+
+
+# ---- those of the zoo ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def shrunk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Networks of two narrow blocks."""
+    plain = VideoTransformer.__init__
+
+    def little(*args: Any, **options: Any) -> None:
+        bound = inspect.signature(plain).bind(*args, **options)
+        bound.arguments |= {"width": 128, "depth": 2, "heads": 2, "image_size": 64, "frames": 4}
+        plain(*bound.args, **bound.kwargs)
+
+    monkeypatch.setattr(video_vit.VideoTransformer, "__init__", little)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_encoder_of_clips(name: str, shrunk: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder = model_zoo.load(name, "random", "cpu", "float32")
+    assert encoder.clip_rule is not None
+    assert encoder.random_weights
+    prepared = encoder.prepare(film(encoder.clip_rule.frames))[None]
+    features = encoder.encode_prepared(prepared)
+    assert features.shape == (1, encoder.dim)
+    if encoder.has_maps:
+        tokens = encoder.tokens_prepared(prepared)
+        (first,) = encoder.maps_prepared(prepared, torch.tensor([0]))
+        assert tokens.shape[1] == encoder.steps * first.shape[2] * first.shape[3]
