@@ -44,7 +44,7 @@ TRANSFER = ("trained", "tested")
 """In `Cell.task` of a task that is trained on one set and tested on another: the names of the tasks
 that it is compared with, of the first set alone and of the second."""
 FRAMES_POOLED, STILL_REPEATED = "frames pooled", "still repeated"
-"""In `Cell.model`, as "shown", where a model takes images and samples are films, and the reverse."""
+"""In `Cell.model`, as "shown": the model takes images and samples are films, or the reverse."""
 CLASSES = "classification"  # the kind of all tasks in cells of earlier versions
 IMPORTED = "imported"
 """Before the name of an entry whose features or predictions were made elsewhere; and the probe and

@@ -373,8 +373,9 @@ class _Trained:
 class Bench:
     """A model and a task, with what is computed once for all conditions."""
 
-    def __init__(self, model: Model, task: Task, setting: Setting) -> None:
+    def __init__(self, model: Model, task: Task, setting: Setting, name: str = "") -> None:
         self.model, self.task, self.setting = model, task, setting
+        self.name = name or task.name  # a fold is told as its task
         self.type = task_types.get(task.card.type)
         self.scoring = scoring(self.type)
         self._truths: dict[str, Any] = {}
@@ -385,7 +386,8 @@ class Bench:
     def folds(self) -> list[Bench]:
         """One for each fold of the task, in which probes are trained and chosen; of a task without
         folds itself."""
-        return [Bench(self.model, fold, self.setting) for fold in self.task.folds] or [self]
+        parts = [Bench(self.model, fold, self.setting, self.name) for fold in self.task.folds]
+        return parts or [self]
 
     @property
     def films(self) -> bool:
@@ -503,7 +505,7 @@ class Bench:
         def advance(count: int) -> None:
             nonlocal done
             done += count
-            self.setting.encoding(self.model.name, self.task.name, done, max(missing, done), count)
+            self.setting.encoding(self.model.name, self.name, done, max(missing, done), count)
 
         if missing:
             advance(0)
@@ -516,7 +518,7 @@ class Bench:
         self, probe: str, protocol: Protocol, fractions: Sequence[int], x: Mapping[str, Read]
     ) -> dict[int, _Trained]:
         """Probes of all fractions and seeds at once, by fraction."""
-        self.setting.probing(self.model.name, self.task.name)
+        self.setting.probing(self.model.name, self.name)
         start = time.perf_counter()
         train, validation = self.task.train, self.task.validation
         rows = [self._rows(train, "train", fraction) for fraction in fractions]

@@ -280,7 +280,7 @@ def prepare(request: Request, report: Report = lambda step: None) -> Ready:
                 "probes of its own"
             )
     pairs = [(model, task) for model, task in pairs if task_zoo.label(task) in planned.tasks]
-    pairs = _with_maps(pairs, planned, notes)
+    pairs = _fitting(pairs, planned, notes)
     setting = Setting(
         *(Cells(out), cache, request.seeds, grid),
         lambda *at: report(Step("encode", *at)),
@@ -375,24 +375,33 @@ def phantom_root(cache: Path, wanted: Sequence[str], report: Report) -> Path:
 # ---- one function a stage -----------------------------------------------------------------------
 
 
-def _with_maps(
+def _fitting(
     pairs: list[tuple[str, str]], planned: Plan, notes: list[str]
 ) -> list[tuple[str, str]]:
-    """Models on tasks; one without feature maps not on tasks of masks, if it is on any other."""
+    """Models on tasks, without those that have nothing to say there, if they fit any other.
 
-    def fits(model: str, name: str) -> bool:
+    Those are models without feature maps on tasks of masks, and controls of motion on images.
+    """
+
+    def lacks(model: str, name: str) -> str:
         label, one = task_zoo.label(name), planned.models[model]
-        masks = predicts_of(label, planned.tasks[label]) == "masks"
-        return not masks or not isinstance(one, Model) or one.has_maps
+        task = planned.tasks[label]
+        if not isinstance(one, Model):
+            return ""
+        if predicts_of(label, task) == "masks" and not one.has_maps:
+            return "without feature maps"
+        motion = one.takes == "clip" and one.card.status == "control"
+        return "controls of motion" if motion and not films_of(label, task) else ""
 
-    some = {model for model, name in pairs if fits(model, name)}
-    out = [(model, name) for model, name in pairs if model in some and not fits(model, name)]
-    if out:
-        models, names = (dict.fromkeys(part) for part in zip(*out, strict=True))
-        notes.append(
-            f"without feature maps, so not measured on {', '.join(names)}: {', '.join(models)}"
-        )
-    return [pair for pair in pairs if pair not in out]
+    some = {model for model, name in pairs if not lacks(model, name)}
+    out: dict[str, list[tuple[str, str]]] = {}
+    for model, name in pairs:
+        if model in some and (why := lacks(model, name)):
+            out.setdefault(why, []).append((model, name))
+    for why, left_out in out.items():
+        models, names = (dict.fromkeys(part) for part in zip(*left_out, strict=True))
+        notes.append(f"{why}, so not measured on {', '.join(names)}: {', '.join(models)}")
+    return [pair for pair in pairs if not any(pair in left_out for left_out in out.values())]
 
 
 def _served(request: Request, task_names: list[str], grid: Grid, notes: list[str]) -> list[str]:

@@ -238,7 +238,7 @@ TEMPORAL_CORRUPTIONS: dict[str, Corruption] = {
 }
 """Those of films alone (`temporal`)."""
 CONTROLS = tuple(one.name for one in TEMPORAL_CORRUPTIONS.values() if len(one.levels) == 1)
-"""What tasks of films are tested with unless asked otherwise: whether the order of frames counts."""
+"""What tasks of films are tested with by default: does the order of frames count?"""
 
 registry: Registry[Corruption] = Registry(
     "corruption", group="ultrabench_eval.corruptions", listing="ubench run --help"

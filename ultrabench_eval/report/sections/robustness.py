@@ -97,7 +97,10 @@ class Corrupted:
 
     def mean(self, model: str, conditions: Sequence[Condition]) -> Kept | None:
         """Mean over tasks and conditions; None if any of them is missing."""
-        every = [(model, task, one) for one in conditions for task in self.tasks_under(one)]
+        under = {one: self.tasks_under(one) for one in conditions}
+        every = [
+            (model, task, one) for task in self.tasks for one in conditions if task in under[one]
+        ]
         if not all(key in self.ratios for key in every):
             return None
         return Kept(
@@ -237,7 +240,7 @@ def page(found: Mapping[Probing, Corrupted], labels: Labels) -> str:
         parts.append(
             "The temporal controls change the order of a film's frames and no frame. A model that "
             "is shown frames one by one keeps exactly 100 % of its score where they are shuffled "
-            "or reversed; one that is shown films and keeps as much has not learned from motion.\n"
+            "or reversed; one that is shown films and keeps as much does not use their order.\n"
         )
     for probing, one in found.items():
         models = sorted(one.models, key=lambda m: (m in labels.floors, m))
