@@ -43,11 +43,26 @@ def load(
     """
     both = derived_names.pair(name)
     if both is not None:
-        return _transfer(of(both.trained), of(both.tested), read_labels(labels), store)
+        trained, tested = (_in_three(of(one)) for one in both)
+        return _transfer(trained, tested, read_labels(labels), store)
     some = derived_names.selected(name)
     if some is None:
         raise ValueError(f"{name} is not the name of a derived task")
-    return _select(of(some.task), some)
+    return _select(_in_three(of(some.task)), some)
+
+
+def _in_three(task: Task) -> Task:
+    """A task with three splits.
+
+    Raises:
+        UserError: it is one of cross-validation.
+    """
+    if task.folds:
+        raise UserError(
+            f"{task.name} is judged by cross-validation, of which no other task can be made; name "
+            f"one of its folds, e.g. {task.folds[0].name}"
+        )
+    return task
 
 
 def references(

@@ -61,7 +61,7 @@ CARDS = {
         images=122,
         defects=(
             "Groups are videos: only of some does the name tell the patient or the examination, "
-            "and only those stand in one fold together. Others may share a patient, too.",
+            "and only those are in one fold together. Others may share a patient, too.",
             "The classes come from different sources and machines, so that a model can tell them "
             "apart without looking at the lung.",
             "Of UltraBench's published test set 15 are videos, none of them COVID, so each clip is "

@@ -62,7 +62,8 @@ def write(table: Iterable[SplitRow], path: Path) -> None:
 def apply(task: Task, path: Path) -> Task:
     """The same images in the splits of a file.
 
-    Images that the file does not name are not used. A group in the file replaces the task's own.
+    Images that the file does not name are not used. A group in the file replaces the task's own. A
+    task of cross-validation has the three splits of the file instead, unless they are all test.
 
     Raises:
         UserError: no such table, an image that the task does not have, another label or content
@@ -85,8 +86,12 @@ def apply(task: Task, path: Path) -> Task:
         if name in known:
             parts[row.split].append(_checked(task, known[name], row, path))
     unnamed = [item for name, item in known.items() if name not in named]
+    if task.folds and len(parts["test"]) == len(task.test):
+        return task  # every sample is tested, which the folds do
     return dataclasses.replace(
         task,
+        card=dataclasses.replace(task.card, folds=0),
+        folds=(),
         train=Split.of(parts["train"]),
         validation=Split.of(parts["validation"]),
         test=Split.of(parts["test"]),

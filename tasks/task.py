@@ -331,7 +331,7 @@ class Task:
     @property
     def targets(self) -> Kind:
         """What is told of an image."""
-        return targets.kind(self.test.targets)
+        return targets.kind((self.test if self.folds else self.train).targets)
 
     @property
     def splits(self) -> dict[str, Split]:

@@ -1,6 +1,6 @@
 """The kinds of film a task can hold: each is one sample, small, can be pickled, and streams.
 
-A clip stands where an image stands in `Split.images`. Only the frames that are asked for are ever
+A clip takes the place of an image in `Split.images`. Only the frames that are asked for are ever
 held: a film is decoded from its start to the last of them, and the others are let go.
 
 T, H and W are the number of frames, rows and columns.
@@ -119,7 +119,7 @@ def of(
         name: see `Clip.name`.
         at: see `Clip.at`.
         levels: how values that are not of 8 bits are shown; None: by the file's own window.
-        told_rate: frames a second, where something beside the file tells it.
+        told_rate: frames a second, where something other than the file tells it.
         mirrored: whether left and right change places.
 
     Raises:
@@ -144,7 +144,7 @@ def _kind(path: Path) -> type[_Clip]:
     if dicom.is_dicom(path):
         return DicomClip
     raise UserError(
-        f"{path} is no film that is read ({suffix or 'without a suffix'}); give a video, DICOM, "
+        f"{path} is not a film that is read ({suffix or 'without a suffix'}); give a video, DICOM, "
         "NIfTI or MetaImage file, or a folder of frames"
     )
 
@@ -464,7 +464,7 @@ def frames_in(folder: Path) -> tuple[Path, ...]:
         raise _unreadable(folder, error) from error
     if not files:
         raise UserError(
-            f"folder {folder} holds no image, so it is no clip; put its frames there, or remove "
+            f"folder {folder} holds no image, so it is not a clip; put its frames there, or remove "
             "its row"
         )
 

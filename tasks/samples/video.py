@@ -231,7 +231,7 @@ class FilmFacts(NamedTuple):
 
     frames: int
     rate: float | None
-    """Frames a second on average over the film; None where the file does not tell."""
+    """Frames a second on average over the film; None where the file does not tell, or has one."""
     size: tuple[int, int]
     """Rows and columns, upright."""
     deep: bool
@@ -251,9 +251,9 @@ def film_facts(source: bytes | Path, path: Path) -> FilmFacts:
     try:
         with _open(_to_open(source, path)) as container:
             stream = container.streams.video[0]
-            rate = float(stream.average_rate or 0)
             count, packets = _frames_and_packets(container, stream)
             _check_whole(source, container, stream, packets)
+            rate = _rate(stream, packets)
         if count is None:
             with _open(_to_open(source, path)) as container:
                 count = sum(1 for _ in container.decode(video=0))
@@ -267,7 +267,19 @@ def film_facts(source: bytes | Path, path: Path) -> FilmFacts:
     except _DAMAGED as error:
         raise _damaged(path, error) from error
     size = (first.width, first.height) if turned.swapped else (first.height, first.width)
-    return FilmFacts(count, rate if 0 < rate < _NO_RATE else None, size, deep)
+    return FilmFacts(count, rate, size, deep)
+
+
+def _rate(stream: VideoStream, packets: list[av.Packet[VideoStream]]) -> float | None:
+    """Frames a second: as the file states, unless the times of its frames say otherwise; None if
+    neither is there."""
+    stated = float(stream.average_rate or 0)
+    times = [packet.pts for packet in packets if packet.pts is not None]
+    seconds = float((max(times) - min(times)) * (stream.time_base or 0)) if times else 0.0
+    if seconds <= 0:
+        return stated if len(packets) > 1 and stated > 0 else None
+    counted = (len(times) - 1) / seconds
+    return stated if abs(stated / counted - 1) < 0.02 else counted
 
 
 def _check_whole(
@@ -335,10 +347,6 @@ def no_window(path: Path, kind: str) -> UserError:
     return UserError(
         f"cannot read video {path}: its frames are {kind}, not grey levels from 0 to 255; {HINT}"
     )
-
-
-_NO_RATE = 1000.0
-"""Frames a second that FFmpeg tells where a file has times in milliseconds and no rate."""
 
 
 def _decoded(

@@ -286,7 +286,7 @@ def sequence_facts(source: bytes | Path, path: Path) -> SequenceFacts:
         step = zooms[3] * seconds if len(zooms) > 3 else 0.0
         return SequenceFacts(
             several[0] if several else 1,
-            1 / step if step > 0 and len(shape) > 3 and shape[3] > 1 else None,
+            round(1 / step, 4) if step > 0 and len(shape) > 3 and shape[3] > 1 else None,
             (shape[1], shape[0]),
             not colours and (dtype.str != "|u1" or (slope, shift) not in ((1, 0), (0, 0))),
             (zooms[1], zooms[0]),
