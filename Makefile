@@ -2,7 +2,7 @@
 #   make demo   simulate eight datasets, measure six models, print the leaderboard
 #   make test   run the tests
 #   make lint   look at style and types
-#   make docs   write the API reference into site/
+#   make docs   write the guides and the reference into site/
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -23,7 +23,7 @@ lint: $(VENV)/.installed
 
 docs: $(VENV)/.installed
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --editable '.[docs]'
-	$(BIN)/python docs/api.py site
+	$(BIN)/mkdocs build --quiet --strict
 
 $(VENV)/.installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("Python >= 3.11 is needed, this is " + sys.version.split()[0] + "; try make PYTHON=python3.12" if sys.version_info < (3, 11) else 0)'

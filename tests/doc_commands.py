@@ -78,6 +78,9 @@ COMMANDS: dict[str, Run | Parse] = {
     ),
     "ubench run --plugin their_model.py --model theirs --task their.csv": Run(),
     "ubench run --model efficientnet-lite0 --task my_scans.csv": small(task="my_scans.csv"),
+    "ubench doctor": Run(),
+    "ubench run --model efficientnet-lite0,random-vit-tiny,pixels --task my_scans.csv --seeds 5 "
+    "--out runs/mine": small(task="my_scans.csv", seeds="2"),
     "ubench run --model efficientnet-lite0,usrc-jepa-nano,mean-mask,pixel-grid,position-pixels,"
     "random-vit-tiny --task busbra-seg,psfhs --data DATA --seeds 5 --fractions 10,100 "
     "--out runs/dense": Run(
@@ -219,7 +222,6 @@ COMMANDS: dict[str, Run | Parse] = {
     "ubench report --published --claims --out runs/published": Run(),
     # ---- long runs
     "ubench doctor --data DATA": Run(),
-    "ubench plan --model all --task all --data DATA --corruptions paper": small(),
     "ubench plan --model all --task all --data DATA --corruptions paper "
     "--fractions 1,5,10,50,100": small(),
     "ubench run --model all --task all --data DATA --workers 4 --out runs/whole": Run(
@@ -272,10 +274,8 @@ class Code(NamedTuple):
 TINY_VIT = {"vit_small_patch16_224": "test_vit", "224": "160"}
 # By page, in the order of its blocks.
 CODE: dict[str, tuple[Code, ...]] = {
-    "README.md": (
-        Code({}, "their_model.py"),
-        Code({'"efficientnet-lite0"': '"image-stats"'}),
-    ),
+    "README.md": (Code({}, "their_model.py"),),
+    "docs/first_steps.md": (Code({'"efficientnet-lite0"': '"image-stats"'}),),
     "docs/add_your_model.md": (
         Code(TINY_VIT, "my_model.py"),
         Code({}, "my_model.py"),

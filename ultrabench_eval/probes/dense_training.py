@@ -155,11 +155,16 @@ class _Maps:
     def scaler(self, rows: Tensor) -> Scaler:
         """By the mean and deviation of each channel over the places of `rows`, by their weight."""
         into = torch.empty(_BLOCK, *self.shape, dtype=self.dtype)
+        image = torch.empty(1, *self.shape, dtype=torch.float64)  # one at a time stays in the cache
         first, second = torch.zeros(2, self.shape[0], dtype=torch.float64)
         for block in torch.split(rows, _BLOCK):
-            x, weight = self.read(block, into).double(), self._weight[block]
-            first += (x @ weight).sum(0).squeeze(-1)
-            second += (x.square_() @ weight).sum(0).squeeze(-1)
+            sums = torch.empty(2, len(block), self.shape[0], 1, dtype=torch.float64)
+            for place, x in enumerate(self.read(block, into)):
+                weight = self._weight[block[place]].unsqueeze(0)
+                torch.bmm(image.copy_(x), weight, out=sums[0, place : place + 1])
+                torch.bmm(image.square_(), weight, out=sums[1, place : place + 1])
+            first += sums[0].sum(0).squeeze(-1)
+            second += sums[1].sum(0).squeeze(-1)
         total = self._weight[rows].sum()
         mean = first / total
         deviation = (second / total - mean.square()).clamp(min=0).sqrt()
