@@ -259,6 +259,7 @@ def prepare(request: Request, report: Report = lambda step: None) -> Ready:
     for one in planned.models.values():
         notes += one.alarms if isinstance(one, Model) else []
     named = loading.resolve_names(request.tasks, ())
+    named += [task_zoo.label(name) for name in named]
     for label, task in list(planned.tasks.items()):
         asked = {*named} & {label, *label.split("@")}
         if isinstance(task, loading.Lacking) and not asked:
@@ -399,8 +400,9 @@ def _fitting(
         if model in some and (why := lacks(model, name)):
             out.setdefault(why, []).append((model, name))
     for why, left_out in out.items():
-        models, names = (dict.fromkeys(part) for part in zip(*left_out, strict=True))
-        notes.append(f"{why}, so not measured on {', '.join(names)}: {', '.join(models)}")
+        models = dict.fromkeys(model for model, _ in left_out)
+        labels = dict.fromkeys(task_zoo.label(name) for _, name in left_out)
+        notes.append(f"{why}, so not measured on {', '.join(labels)}: {', '.join(models)}")
     return [pair for pair in pairs if not any(pair in left_out for left_out in out.values())]
 
 
