@@ -168,7 +168,8 @@ def truth(world: World, better: bool = False) -> float:
     picks = np.tile(np.arange(len(world.labels)), -(-clusters // len(world.labels)))
     test = patients(world, picks, generator)
     codes = predicted(world, test, generator, better=better, own=1.0, seeds=2000)
-    return float(bootstrap.observe([codes], test.labels, world.classes)[0])
+    counted = classification.statistics(codes, test.labels, world.classes)
+    return float(bootstrap.observe([counted], MACRO_F1)[0])
 
 
 def simulated(world: World, fixed: bool, known: float, name: str) -> dict[str, float]:

@@ -7,7 +7,6 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 from tasks import release, splits
 from tasks.samples import polygons
@@ -80,16 +79,6 @@ FOLDERS = ("Normal", "Benign", "Malignant")  # the position is the class code
 UNPACK = "the AUL release (Normal/, Benign/, Malignant/ with image/<n>.jpg)"
 
 
-class _Drawn(NamedTuple):
-    """The images of a release in splits, with their classes."""
-
-    train: list[Item]
-    validation: list[Item]
-    test: list[Item]
-    unused: list[Item]
-    notes: tuple[str, ...]
-
-
 def read(folder: Path, how: str = "published") -> Task:
     """Read AUL by one of `CARD.splits`; "published" needs UltraBench's split files.
 
@@ -126,7 +115,7 @@ def _read_masks(
     return splits.assemble_masks(card, folder, mask_of, what=f"{card.classes[1]} polygon", **drawn)
 
 
-def _drawn(folder: Path, how: str) -> _Drawn:
+def _drawn(folder: Path, how: str) -> splits.Drawn:
     base = release.find(folder, *release.MARKS["aul"], source=UNPACK)
     folders = [release.Folder(release.inside(base, f"{name}/image")) for name in FOLDERS]
     there = [
@@ -148,7 +137,7 @@ def _drawn(folder: Path, how: str) -> _Drawn:
         "images are named by no published split: not used",
         [item.image.name for item in unnamed],
     )
-    return _Drawn(train, validation, test, unnamed, notes)
+    return splits.Drawn(train, validation, test, unnamed, notes)
 
 
 def _item(images: release.Folder, label: int, file: str) -> Item:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import dataclasses
 from pathlib import Path
-from typing import NamedTuple
 
 from tasks import release, splits
 from tasks.samples.label_masks import CodeImage
@@ -72,16 +71,6 @@ OURS = (
 )
 
 
-class _Drawn(NamedTuple):
-    """The images of a release in splits, with their classes."""
-
-    train: list[Item]
-    validation: list[Item]
-    test: list[Item]
-    unused: list[Item]
-    notes: list[str]
-
-
 def read(folder: Path, how: str = "published") -> Task:
     """Read BUSBRA by one of `CARD.splits`.
 
@@ -109,7 +98,7 @@ def _mask(item: Item) -> LabelMask | None:
     return CodeImage(item.image, (path,)) if path.is_file() else None
 
 
-def _drawn(folder: Path, how: str, members: str) -> _Drawn:
+def _drawn(folder: Path, how: str, members: str) -> splits.Drawn:
     base = release.find(folder, *release.MARKS["busbra"], source="BUS-BRA (bus_data.csv, Images/)")
     rows = _rows(base)
     first: dict[str | None, Item] = {}
@@ -118,7 +107,7 @@ def _drawn(folder: Path, how: str, members: str) -> _Drawn:
     parts = splits.draw(list(first.values()), CARD.rule, folder)
     if how == "all-images":
         train, validation, test = (_every_view(part, rows) for part in parts)
-        return _Drawn(train, validation, test, [], [members])
+        return splits.Drawn(train, validation, test, [], [members])
     further = [item for item in rows if first[item.group] is not item]
     missing = [item.image.name for item in rows if splits.is_missing(item)]
     notes = [
@@ -126,7 +115,7 @@ def _drawn(folder: Path, how: str, members: str) -> _Drawn:
         f"{len(further)} of {len(rows)} rows are further views of a patient: not used",
         members,
     ]
-    return _Drawn(*parts, further, notes)
+    return splits.Drawn(*parts, further, notes)
 
 
 def _every_view(chosen: list[Item], rows: list[Item]) -> list[Item]:

@@ -6,7 +6,6 @@ import dataclasses
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 from tasks import release, splits
 from tasks.samples.label_masks import CodeImage
@@ -63,15 +62,6 @@ OURS = (
 )
 
 
-class _Drawn(NamedTuple):
-    """The images of a release in splits, with their classes."""
-
-    train: list[Item]
-    validation: list[Item]
-    test: list[Item]
-    notes: list[str]
-
-
 def read(folder: Path) -> Task:
     """Read BUSI's classes.
 
@@ -106,7 +96,7 @@ def _places(base: Path) -> list[release.Folder]:
     return [release.Folder(release.inside(base, name)) for name in FOLDERS]
 
 
-def _drawn(base: Path, folder: Path) -> _Drawn:
+def _drawn(base: Path, folder: Path) -> splits.Drawn:
     places = _places(base)
     there = {(label, number) for label, place in enumerate(places) for number in _numbers(place)}
     whole = {(label, n) for label, most in enumerate(FOLDERS.values()) for n in range(1, most + 1)}
@@ -119,7 +109,7 @@ def _drawn(base: Path, folder: Path) -> _Drawn:
         items.append(Item(release.image(places[label] / file, f"{name}/{file}"), label))
     few = f"{len(there)} images here of {len(whole)} in the release: the draw is over those"
     parts = splits.draw(items, CARD.rule, folder)
-    return _Drawn(*parts, [OURS, *([] if most else [few])])
+    return splits.Drawn(*parts, notes=[OURS, *([] if most else [few])])
 
 
 def _numbers(place: release.Folder) -> Iterator[int]:

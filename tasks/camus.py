@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from tasks import release, splits
 from tasks.samples import volumes
+from tasks.samples.clips import ArrayClip
 from tasks.samples.label_masks import ArrayFileMask, Codes
 from tasks.samples.volumes import VolumeFrame
 from tasks.targets import Target
@@ -75,7 +76,30 @@ CARDS = {
             "moments of a beat together show it.",
         ),
     ),
+    "camus-clips": dataclasses.replace(
+        CARD,
+        name="camus-clips",
+        title="CAMUS clips",
+        samples="clip",
+        dataset="camus",
+        defects=(
+            *CARD.defects,
+            "A sample is a half sequence, of which the first or the last frame (ED, ES) is scored: "
+            "fewer frames than UltraBench's task, which takes them all.",
+        ),
+    ),
 }
+CARDS["camus-clips-ef"] = dataclasses.replace(
+    CARDS["camus-ef"],
+    name="camus-clips-ef",
+    title="CAMUS clips EF",
+    samples="clip",
+    defects=(
+        *CARD.defects,
+        "A half sequence of one view is asked for the ejection fraction, which is measured on both "
+        "views together.",
+    ),
+)
 
 CODES: Codes = {code: code for code in range(len(CARD.classes))}
 DATABASE, OLDER = "database_nifti", "training"  # of the older release, those with masks
@@ -94,8 +118,10 @@ class _Frame(NamedTuple):
     patient: str
     """As in patient0001."""
     view: str
-    image: VolumeFrame
+    image: VolumeFrame | ArrayClip
     mask: ArrayFileMask
+    phase: str = ""
+    """Of a clip that is a sample for one of its ends: "ED" or "ES", if that is known."""
 
 
 class _Copy(NamedTuple):
@@ -150,6 +176,67 @@ def read_ejection_fraction(folder: Path, how: str = "published") -> Task:
     copy = _copy(folder)
     key = "LVef" if copy.older else "EF"
     return _task(folder, CARDS["camus-ef"], how, copy, _stated(copy, key, float))
+
+
+def read_clips(folder: Path, how: str = "published") -> Task:
+    """Read the half sequences of CAMUS as clips, two samples each: for the mask of the first frame,
+    and for that of the last. One is end-diastole, the other end-systole, as `Info_<view>.cfg` says.
+
+    Raises:
+        UserError: see `read`, or there are no half sequences.
+    """
+    copy = _as_clips(_copy(folder), whole=False)
+    return _task(folder, CARDS["camus-clips"], how, copy, [frame.mask for frame in copy.frames])
+
+
+def read_clips_ejection_fraction(folder: Path, how: str = "published") -> Task:
+    """Read the ejection fraction of CAMUS in percent, of which each half sequence is one sample.
+
+    Raises:
+        UserError: see `read_quality`, or there are no half sequences.
+    """
+    copy = _as_clips(_copy(folder), whole=True)
+    return _task(folder, CARDS["camus-clips-ef"], how, copy, _stated(copy, "EF", float))
+
+
+def _as_clips(copy: _Copy, whole: bool) -> _Copy:
+    """A copy with one sample a half sequence, or one for each end of it.
+
+    Raises:
+        NotInThisCopy: it has no half sequences.
+    """
+    sequences: dict[Path, list[_Frame]] = {}
+    for frame in copy.frames:
+        if frame.image.name.partition("#")[0].endswith(SEQUENCE):
+            sequences.setdefault(frame.image.path, []).append(frame)
+    if not sequences:
+        raise NotInThisCopy(
+            f"there are no half sequences with masks in {copy.database}, and a clip is one of "
+            "them; copy the files patient*_half_sequence*.nii.gz of CAMUS_public"
+        )
+    samples = []
+    for path, frames in sequences.items():
+        about = _info_of(frames[0])
+        name, rate = frames[0].image.name.partition("#")[0], _rate(about.get("FrameRate", ""))
+        clip = ArrayClip(path, name, told_rate=rate, mirrored=True)
+        ends = [] if whole else sorted({0, len(frames) - 1})
+        phases = {about.get(phase, ""): phase for phase in PHASES}
+        samples += [
+            frames[at]._replace(
+                image=dataclasses.replace(clip, name=f"{name}#{at + 1}", at=at),
+                phase=phases.get(str(at + 1), ""),
+            )
+            for at in ends
+        ] or [frames[0]._replace(image=clip)]
+    return copy._replace(frames=samples)
+
+
+def _rate(text: str) -> float | None:
+    """Frames a second as an Info file has them; None where it has no such number."""
+    try:
+        return float(text) if float(text) > 0 else None
+    except ValueError:
+        return None
 
 
 def _task(
@@ -346,19 +433,22 @@ def _stated(copy: _Copy, key: str, parse: Callable[[str], Target]) -> list[Targe
 
 def _subgroups(frame: _Frame) -> tuple[tuple[str, str], ...]:
     """View, sex, age and image quality of a frame; the view alone without an Info file."""
-    folder = frame.image.path.parent
-    path = release.inside(folder, f"Info_{frame.view}.cfg")
-    if not path.is_file():
-        return (("view", frame.view),)
-    values = _info(path)
+    values = _info_of(frame)
     age = values.get("Age", "")
     known = {
         "view": frame.view,
+        "phase": frame.phase,
         "sex": values.get("Sex", ""),
         "age": next(name for limit, name in AGES if int(age) < limit) if age.isdecimal() else "",
         "image quality": values.get("ImageQuality", "").lower(),
     }
     return tuple((name, value) for name, value in known.items() if value)
+
+
+def _info_of(frame: _Frame) -> dict[str, str]:
+    """What the Info file of a frame's view says; nothing where there is none."""
+    path = release.inside(frame.image.path.parent, f"Info_{frame.view}.cfg")
+    return _info(path) if path.is_file() else {}
 
 
 def _info(path: Path) -> dict[str, str]:

@@ -106,8 +106,9 @@ def _frames(item: Item) -> list[Image]:
     clip = item.image
     if not is_clip(clip):
         return [clip]
-    middle = clip.count // 2 if clip.at is None else clip.at
-    return [clip.frame(index) for index in sorted({0, middle, clip.count - 1})]
+    ends = {0, clip.count - 1}
+    middle = clip.count // 2 if clip.at is None or clip.at in ends else clip.at
+    return [clip.frame(index) for index in sorted({*ends, middle})]
 
 
 def _label(item: Item, frame: Image) -> LabelMask | None:
@@ -146,7 +147,9 @@ def _tile(
     font = PIL.ImageFont.load_default(size=_line(cell) * 0.75)
     while font.getlength(caption) > cell - 6 and len(caption) > 4:
         caption = "…" + caption[2:] if caption.startswith("…") else "…" + caption[1:]
-    left = (cell - min(pixels.shape[1], font.getlength(caption))) // 2
+    # Where its image begins, or further left if it is longer.
+    long = font.getlength(caption)
+    left = min((cell - min(pixels.shape[1], long)) // 2, cell - 3 - long)
     PIL.ImageDraw.Draw(tile).text((max(3, left), cell - 3), caption, fill=_INK, font=font)
     return tile
 

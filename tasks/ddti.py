@@ -86,14 +86,6 @@ class _Case(NamedTuple):
     """The nodules of its images by their numbers; None where the release cuts them off."""
 
 
-class _Drawn(NamedTuple):
-    """The images of a release in splits."""
-
-    train: list[Item]
-    validation: list[Item]
-    test: list[Item]
-
-
 def read(folder: Path) -> Task:
     """Read DDTI's TI-RADS categories as two classes, in the splits of `read_nodules`.
 
@@ -101,21 +93,22 @@ def read(folder: Path) -> Task:
         UserError: release not found, or a case's XML file is damaged.
     """
     cases = _cases(folder)
-    parts = _drawn(cases, folder)
+    parts = _drawn(cases, folder)[:3]
     categories = {item.image.name: cases[_case(item)].category for part in parts for item in part}
     without = [name for name, category in categories.items() if not category]
-    told = {
-        name: [
+    train, validation, test = (
+        [
             item._replace(target=_CODES[category])
             for item in part
             if (category := categories[item.image.name])
         ]
-        for name, part in parts._asdict().items()
-    }
+        for part in parts
+    )
     left_out = f"left out: {len(without)} of {len(categories)} images, whose case has no TI-RADS"
     coded = "benign is TI-RADS 2 and 3, malignant 4a, 4b, 4c and 5; it is not biopsy truth"
     notes = [coded, *([left_out] if without else []), OURS]
-    return splits.assemble(CARD, folder, **told, notes=notes)
+    drawn = splits.Drawn(train, validation, test, notes=notes)
+    return splits.assemble(CARD, folder, **drawn._asdict())
 
 
 def read_nodules(folder: Path) -> Task:
@@ -140,7 +133,6 @@ def read_nodules(folder: Path) -> Task:
         mask_of,
         what="complete outline within the image",
         **_drawn(cases, folder)._asdict(),
-        notes=[OURS],
     )
 
 
@@ -150,7 +142,7 @@ def _cases(folder: Path) -> dict[str, _Case]:
     return {path.stem: _read(path) for path in paths}
 
 
-def _drawn(cases: Mapping[str, _Case], folder: Path) -> _Drawn:
+def _drawn(cases: Mapping[str, _Case], folder: Path) -> splits.Drawn:
     """All images of a release, of class 0, the group being the case or the first of joined ones."""
     images = release.Folder(_find(folder))
     names = [f"{case}_{number}.jpg" for case, one in cases.items() for number in one.outlines]
@@ -158,7 +150,7 @@ def _drawn(cases: Mapping[str, _Case], folder: Path) -> _Drawn:
     items = [Item(image, 0) for image in files]
     groups = _joined({item.image: _case(item) for item in items if not splits.is_missing(item)})
     grouped = [item._replace(group=groups.get(_case(item), _case(item))) for item in items]
-    return _Drawn(*splits.draw(grouped, CARD.rule, folder))
+    return splits.Drawn(*splits.draw(grouped, CARD.rule, folder), notes=[OURS])
 
 
 def _case(item: Item) -> str:

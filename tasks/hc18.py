@@ -59,7 +59,7 @@ COLUMNS = ("filename", "pixel size(mm)", "head circumference (mm)")
 FETUSES = 806  # of the release: 000 to 805
 
 
-class _Row(NamedTuple):
+class _Measured(NamedTuple):
     """A line of the table."""
 
     image: ImageFile
@@ -68,15 +68,6 @@ class _Row(NamedTuple):
     """mm."""
     circumference: float
     """mm."""
-
-
-class _Drawn(NamedTuple):
-    """What `splits.assemble` takes."""
-
-    train: list[Item]
-    validation: list[Item]
-    test: list[Item]
-    notes: tuple[str, ...]
 
 
 def read(folder: Path) -> Task:
@@ -113,7 +104,7 @@ def read_circumference(folder: Path) -> Task:
     return splits.assemble(CARDS["hc18-hc"], folder, **_drawn(folder, items)._asdict())
 
 
-def _drawn(folder: Path, items: Sequence[Item]) -> _Drawn:
+def _drawn(folder: Path, items: Sequence[Item]) -> splits.Drawn:
     """Items in their splits, by fetus."""
     fetuses = {f"{number:03}" for number in range(FETUSES)} | {str(item.group) for item in items}
     side = splits.sides(fetuses, CARD.rule, folder)
@@ -123,10 +114,10 @@ def _drawn(folder: Path, items: Sequence[Item]) -> _Drawn:
     notes = ["the split is ours, by fetus: none is published of the images with outlines"]
     if len(items) < (CARD.images or 0):
         notes.append(f"{TABLE} lists {len(items)} of the {CARD.images} images of the release")
-    return _Drawn(train, validation, test, tuple(notes))
+    return splits.Drawn(train, validation, test, notes=tuple(notes))
 
 
-def _rows(folder: Path) -> list[_Row]:
+def _rows(folder: Path) -> list[_Measured]:
     """Rows of the table in file order."""
     # The record has the table beside the archive of the images, so that they may lie apart.
     images, table = (
@@ -149,5 +140,5 @@ def _rows(folder: Path) -> list[_Row]:
                 "and two positive numbers); copy the file again from the release"
             )
         image = release.image(files / file, f"training_set/{file}")
-        rows.append(_Row(image, match[1], pixel, circumference))
+        rows.append(_Measured(image, match[1], pixel, circumference))
     return rows

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import NamedTuple
 
 from tasks import release, splits
 from tasks.samples.label_masks import BINARY, CodeImage, Codes
@@ -68,14 +67,6 @@ COLOURS = (
 """Red, green, blue of each class in `annotations/<n>.PNG`; the background is black."""
 
 
-class _Drawn(NamedTuple):
-    """The images of a release in splits, with their classes."""
-
-    train: list[Item]
-    validation: list[Item]
-    test: list[Item]
-
-
 def read(folder: Path) -> Task:
     """Read MMOTU: val_cls.txt is the test set; validation is 0.2 of train_cls.txt, seed 42.
 
@@ -110,10 +101,10 @@ def _mask(item: Item) -> LabelMask | None:
     return None
 
 
-def _drawn(folder: Path) -> _Drawn:
+def _drawn(folder: Path) -> splits.Drawn:
     base = release.find(folder, *release.MARKS["mmotu"], source="MMOTU (OTU_2d)")
     train, validation = splits.draw_validation(_items(base, "train_cls.txt"), CARD.rule, folder)
-    return _Drawn(train, validation, _items(base, "val_cls.txt"))
+    return splits.Drawn(train, validation, _items(base, "val_cls.txt"))
 
 
 def _items(base: Path, list_name: str) -> list[Item]:

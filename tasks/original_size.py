@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import PIL.Image
 
 from tasks.samples import volumes
+from tasks.samples.clips import ArrayClip
 from tasks.samples.images import ImageFile
 from tasks.samples.volumes import VolumeFrame
 from tasks.task import DOWNSCALED, Task
@@ -35,5 +36,7 @@ def _short_sides(task: Task) -> Iterator[int]:
                     yield min(opened.size)
             except OSError:  # it is told when it is decoded
                 continue
+        elif isinstance(image, ArrayClip):
+            yield min(image.size)
         elif isinstance(image, VolumeFrame):
             yield min(volumes.facts(image.path).size)

@@ -18,6 +18,7 @@ MARKS = {
     "busbra": ("bus_data.csv", "Images"),
     "busi": ("Dataset_BUSI_with_GT",),
     "ddti": ("1.xml", "1_1.jpg", "2.xml", "2_1.jpg"),
+    "echonet-dynamic": ("FileList.csv", "VolumeTracings.csv", "Videos"),
     "fatty_liver": ("dataset_liver_bmodes_steatosis_assessment_IJCARS.mat",),
     "gbcu": ("imgs", "train.txt", "test.txt"),
     "mmotu": ("images", "train_cls.txt", "val_cls.txt"),

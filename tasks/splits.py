@@ -11,11 +11,12 @@ import json
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from tasks.release import missing_note
+from tasks.samples.clips import FilmClip
 from tasks.samples.images import ImageArray, ImageFile
 from tasks.samples.label_masks import EmptyMask
 from tasks.samples.volumes import VolumeFrame
@@ -134,6 +135,16 @@ def _hold_out(
             f"{have}; unpack the whole release there"
         ) from error
     return [items[i] for i in rest], [items[i] for i in held_out]
+
+
+class Drawn(NamedTuple):
+    """The images of a release in splits, as `assemble` takes them."""
+
+    train: Sequence[Item]
+    validation: Sequence[Item]
+    test: Sequence[Item]
+    unused: Sequence[Item] = ()
+    notes: Sequence[str] = ()
 
 
 def in_folds(
@@ -308,8 +319,9 @@ def assemble_masks(
 
 
 def is_missing(item: Item) -> bool:
-    """Whether an image is a file of its own that is not there."""
-    return isinstance(item.image, ImageFile | VolumeFrame) and not item.image.path.is_file()
+    """Whether an image or film is a file of its own that is not there."""
+    image = item.image
+    return isinstance(image, ImageFile | VolumeFrame | FilmClip) and not image.path.is_file()
 
 
 def file_of(item: Item) -> Path:

@@ -66,6 +66,10 @@ COMMANDS: dict[str, Run | Parse] = {
     "pip install 'ultrabench-eval[ray]'": INSTALLS,
     "pip install 'ultrabench-eval[parquet]'": INSTALLS,
     "export UBENCH_DATA=DATA": Run(),
+    "ubench compare old.csv new.csv other.csv --effect 5 --out runs/compared": Run(),
+    "ubench compare one.csv two.csv --truth my_scans.csv": Run(
+        {"one.csv": "a=as_one.csv", "two.csv": "b=as_one.csv"}
+    ),
     # ---- measuring
     "ubench run --model efficientnet-lite0,image-stats,pixels,constant --task hc18-hc --data DATA "
     "--fractions 10,100 --seeds 5 --out runs/circumference": Run({"--model": "pixels,constant"}),
@@ -284,6 +288,7 @@ CODE: dict[str, tuple[Code, ...]] = {
         Code({}),
     ),
     "docs/add_your_data.md": (Code({}, "my_task.py"),),
+    "docs/compare.md": (Code({}), Code({})),
     "docs/from_a_checkpoint.md": (Code(TINY_VIT, "as_shown.py"),),
     "docs/how_a_score_is_made.md": (Code({}, "my_metric.py"), Code({}, "salt.py")),
     "docs/import.md": (Code({}), Code({})),

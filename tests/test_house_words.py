@@ -45,7 +45,7 @@ _EACH = (
     "unit|set|split|video|patient|token|head|protocol|metric"
 )
 WORDS = {
-    "floor": Word(r"\bfloors?\b", "control, trivial baseline"),
+    "floor": Word(r"(?<!math\.)(?<!np\.)\bfloors?\b", "control, trivial baseline"),
     "told apart": Word(r"\btold\s+apart\b", "(not) significantly different"),
     "letters": Word(r"\bletters\b", "significance groups", prose_only=True),
     "cell": Word(r"\bcells?\b", "result", prose_only=True),

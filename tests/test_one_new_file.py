@@ -359,8 +359,8 @@ def test_a_kind_of_task_is_one_file(tmp_path: Path, manifest: Path, plugin: Path
     # The two kinds stand in tables of their own, and less is better in this one.
     rows = [line for line in _table(board, "ordinal tasks") if line.startswith("| ")]
     encoders = [float(row.split("|")[2].split("±")[0].strip(" *")) for row in rows[2:]]
-    floors = sum("(floor)" in row for row in rows)
-    assert encoders[-floors:] == sorted(encoders[-floors:])
+    controls = sum("(control)" in row for row in rows)
+    assert encoders[-controls:] == sorted(encoders[-controls:])
     for name in ("statistics.md", "robustness.md", "fewshot.md"):
         assert "ordinal tasks, ridge probe" in page(tmp_path, name)
     forget_plugins()

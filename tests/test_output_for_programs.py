@@ -81,6 +81,18 @@ def test_speed(run: Path) -> None:
     assert list(found["speeds"][0]) == fields("speed", "speeds")
 
 
+def test_compare(tmp_path: Path) -> None:
+    files = [tmp_path / f"{name}.csv" for name in "ab"]
+    for number, file in enumerate(files):
+        rows = [f"{n},p{n},{0.5 + (n * (3 + number) % 7) / 20}" for n in range(12)]
+        file.write_text("\n".join(["id,group,dice", *rows]))
+    found = json.loads(ubench("compare", *map(str, files), "--json").stdout)
+    assert list(found) == documented("compare")
+    assert list(found["scores"][0]) == fields("compare", "scores")
+    assert list(found["pairs"][0]) == fields("compare", "pairs")
+    assert found["pairs"][0]["groups_for_effect"] is None
+
+
 def test_audit(run: Path) -> None:
     found = told(run, "audit", "--task", str(run / "mine.csv"), "--out", str(run / "audit"))
     assert list(found) == documented("audit")

@@ -198,7 +198,7 @@ def _table(board: Board, columns: Sequence[list[_Place]]) -> Table:
     table.add_column(names[0].text(), overflow="fold")
     for head, *_ in others:
         table.add_column(head.text(), justify="right", no_wrap=True)
-    controls = sum(row.floor for row in board.rows)
+    controls = sum(row.control for row in board.rows)
     for r in range(len(board.rows)):
         if 0 < r == len(board.rows) - controls:
             table.add_section()

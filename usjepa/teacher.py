@@ -125,7 +125,7 @@ class FrozenTeacher:
         def catch(place: int, output: Tensor) -> None:
             caught[place] = output.float().clone()
             if len(caught) == len(self._parts):
-                raise _Enough
+                raise _Reached
 
         handles = [
             part.register_forward_hook(lambda _, __, output, at=at: catch(at, output))
@@ -136,7 +136,7 @@ class FrozenTeacher:
             # An encoder may go through x in pieces of its own, so one run need not see all of it.
             while done < len(x):
                 caught.clear()
-                with suppress(_Enough):
+                with suppress(_Reached):
                     self.encoder.encode_prepared(x[done:])
                 for place, parts in enumerate(rows):
                     parts.append(self._tokens(self.layers[place], caught[place], len(x) - done))
@@ -170,7 +170,7 @@ class FrozenTeacher:
         )
 
 
-class _Enough(Exception):
+class _Reached(Exception):
     """Ends a forward pass whose remaining layers nobody needs."""
 
 

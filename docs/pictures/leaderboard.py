@@ -63,9 +63,9 @@ def _scores() -> pd.DataFrame:
 
 
 def _order(scores: pd.DataFrame, labels: Labels) -> list[str]:
-    """Models from best to worst mean, floors last."""
+    """Models from best to worst mean, controls last."""
     means = scores["mean"].groupby("model").mean().sort_values(ascending=False)
-    return sorted(means.index, key=lambda model: model in labels.floors)
+    return sorted(means.index, key=lambda model: model in labels.controls)
 
 
 def _letters(task: str, order: list[str], scores: pd.DataFrame) -> tuple[str, ...]:

@@ -30,7 +30,7 @@ FLAT = 0.03
 _SAME, _SAME_ROUNDED = 0.99999, 0.999  # R2 of inputs that differ in rounding only
 
 
-class _Enough(Exception):
+class Enough(Exception):
     """The layer was reached; the rest need not run."""
 
 
@@ -47,7 +47,7 @@ def first_input(encoder: Encoder, x: Tensor) -> Tensor | None:
         if isinstance(given, Tensor) and given.ndim == sides and given.shape[1] == 3:
             one = given if encoder.takes == "image" else given[:, :, 0]
             seen.append(one.detach().float().cpu().clone())
-            raise _Enough
+            raise Enough
 
     watched = [
         module.register_forward_pre_hook(look)
@@ -56,7 +56,7 @@ def first_input(encoder: Encoder, x: Tensor) -> Tensor | None:
     ]
     try:
         encoder.encode_prepared(x[None])
-    except _Enough:
+    except Enough:
         pass
     finally:
         for hook in watched:

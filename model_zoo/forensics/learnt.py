@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from model_zoo.encoder import Encoder
 from model_zoo.forensics.clues import Clue
-from model_zoo.forensics.given import NORMALISATIONS
+from model_zoo.forensics.given import NORMALISATIONS, Enough
 from model_zoo.transforms import InputRule
 
 # ---- layers at their initial values ------------------------------------------------------------
@@ -250,10 +250,6 @@ def _weight(module: nn.Module | None) -> Tensor | None:
 FITS, SPEAKS, BETTER = 0.15, 0.1, 3.0
 
 
-class _Enough(Exception):
-    pass
-
-
 def remembered(encoder: Encoder, kinds: Sequence[Sequence[np.ndarray]]) -> list[Clue]:
     """Whether the first batch norm would be happier with another normalisation.
 
@@ -347,13 +343,13 @@ def _divergence(encoder: Encoder, inputs: Sequence[Tensor]) -> float:
     def look(module: nn.Module, arguments: tuple[Any, ...]) -> None:
         x = arguments[0].detach().double()
         seen.append((module, x.mean((0, 2, 3)), x.square().mean((0, 2, 3))))
-        raise _Enough
+        raise Enough
 
     norms = [module for module in encoder.modules() if _remembers(module)]
     watched = [module.register_forward_pre_hook(look) for module in norms]
     try:
         for x in inputs:
-            with suppress(_Enough):
+            with suppress(Enough):
                 encoder.encode_prepared(x[None])
     finally:
         for hook in watched:

@@ -180,6 +180,22 @@ SOURCES: dict[str, tuple[ReleaseSource, ...]] = {
             unverified=("page: by repositories of users; it was not seen",),
         ),
     ),
+    "echonet-dynamic": (
+        Manual(
+            page="https://echonet.github.io/dynamic/",
+            licence="Stanford University Dataset Research Use Agreement",
+            consent="The Research Use Agreement of Stanford University: non-commercial research by "
+            "the person who signed it; no copy may be passed on.",
+            steps=(
+                "Follow the page to the data set, sign in and accept the Research Use Agreement.",
+                "Download EchoNet-Dynamic.zip.",
+                "Unpack it; the folder EchoNet-Dynamic holds FileList.csv, VolumeTracings.csv and "
+                "Videos/.",
+            ),
+            verified=("layout: the authors' loader",),
+            unverified=("page, name of the archive and terms: by repositories of users",),
+        ),
+    ),
     "fatty_liver": (
         ZenodoRecord(
             page="https://zenodo.org/records/1009146",

@@ -21,13 +21,14 @@ _FORMATS = {
 TELEVISION = 25
 
 
-def encode(frames: Sequence[np.ndarray], suffix: str, rate: int) -> bytes:
+def encode(frames: Sequence[np.ndarray], suffix: str, rate: int, codec: str = "") -> bytes:
     """Encode frames.
 
     Args:
         frames: uint8 RGB [H, W, 3], all of one size; an odd row or column is cut off.
         suffix: ".mp4", ".avi", ".mov", ".mpeg" or ".gif", in any case.
         rate: frames a second; ".mpeg" needs 25.
+        codec: another than the usual one.
 
     Returns:
         The file's content.
@@ -36,7 +37,8 @@ def encode(frames: Sequence[np.ndarray], suffix: str, rate: int) -> bytes:
     even = [np.ascontiguousarray(frame[:height, :width]) for frame in frames]
     if suffix.lower() == ".gif":
         return _gif(even, rate)
-    container_format, codec = _FORMATS[suffix.lower()]
+    container_format, usual = _FORMATS[suffix.lower()]
+    codec = codec or usual
     buffer = io.BytesIO()
     # Without "bitexact" the library writes its version and a random id into the file.
     options = {"fflags": "+bitexact"}

@@ -274,7 +274,8 @@ class _Clip(ABC):
 
     def frame(self, index: int) -> ClipFrame:
         """One frame as an image."""
-        return ClipFrame(dataclasses.replace(self, at=None), index)
+        name = self.name if self.at is None else self.name.removesuffix(f"#{self.at + 1}")
+        return ClipFrame(dataclasses.replace(self, at=None, name=name), index)
 
     def _digest(self, files: Sequence[str]) -> str:
         settings = {

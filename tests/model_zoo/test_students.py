@@ -257,7 +257,7 @@ def test_how_a_file_is_shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert encoder.weights_file == path
     assert not encoder.random_weights
     assert encoder.card == Shipped.card
-    # The floor: the same network, untrained.
+    # The control: the same network, untrained.
     random = Shipped(name="mae-nano", weights="random")
     assert random.random_weights
     assert random.sizes == SIZES

@@ -102,16 +102,16 @@ def test_all_models_and_tasks_have_a_place_and_holes_say_why() -> None:
 
 def test_our_own_models_stand_below_without_a_published_line() -> None:
     mine = ours("mine", "aul", 50, 45, 55)
-    floor = ours("a-floor", "aul", 40, 35, 45, random_weights=True)
-    found = compare(mine, floor, *PLANTED)
-    assert list(found.models)[-2:] == ["mine", "a-floor"]
+    control = ours("a-control", "aul", 40, 35, 45, random_weights=True)
+    found = compare(mine, control, *PLANTED)
+    assert list(found.models)[-2:] == ["mine", "a-control"]
     assert pair(found, "mine", "aul").hole == "not in the paper"
     assert pair(found, "mine", "aul").verdict is None
     page = against.markdown(found)
     lines = page.splitlines()
     start = next(n for n, line in enumerate(lines) if line.startswith("| mine"))
     assert "95 % interval" in lines[start + 1]
-    assert lines[start + 2].startswith("| a-floor [random weights] (floor)")
+    assert lines[start + 2].startswith("| a-control [random weights] (control)")
     assert 'without a line "published" are not in the paper' in page
 
 

@@ -231,7 +231,7 @@ def test_a_task_that_was_seen_in_pretraining_is_marked_at_its_number() -> None:
     assert not board.rows[0].scores[0].seen  # the images it saw were real ones
 
 
-def test_synthetic_random_and_floors_are_marked_wherever_numbers_show(tmp_path: Path) -> None:
+def test_synthetic_random_and_controls_are_marked_wherever_numbers_show(tmp_path: Path) -> None:
     cells = Cells(tmp_path)
     results(cells, synthetic=True, random_weights=True)
     page = Page(page_of(cells))
@@ -241,10 +241,10 @@ def test_synthetic_random_and_floors_are_marked_wherever_numbers_show(tmp_path: 
     assert all("SYNTHETIC" in name for name in heads[1:4])
     for row in page.rows:
         if row and row[0].startswith(("good", "pixels")):
-            assert "floor" in row[0]
+            assert "control" in row[0]
             assert "random weights" in row[0]
     assert all(one["synthetic"] for one in page.data["tasks"])
-    assert all("floor" in one["marks"] for one in page.data["models"])
+    assert all("control" in one["marks"] for one in page.data["models"])
     assert "simulated images: no release and no licence stands behind them" in page.said
     real = Cells(tmp_path / "real")
     results(real)
@@ -446,7 +446,7 @@ def test_the_file_has_pictures_when_asked_and_loses_them_when_not(
 # ---- cards --------------------------------------------------------------------------------------
 
 
-def test_a_card_tells_classes_splits_licence_and_floors(tmp_path: Path) -> None:
+def test_a_card_tells_classes_splits_licence_and_controls(tmp_path: Path) -> None:
     cells = Cells(tmp_path)
     known = task_zoo.card("busbra")
     labels = np.arange(SIZE) % 2
@@ -472,7 +472,7 @@ def test_a_card_tells_classes_splits_licence_and_floors(tmp_path: Path) -> None:
         "breast, tumour malignancy",
     ):
         assert words_ in page.said
-    assert "Tells encoders apart from floors. good minus pixels is" in page.said
+    assert "Tells encoders apart from controls. good minus pixels is" in page.said
 
 
 def test_a_task_of_ones_own_with_a_known_name_has_no_card_of_the_release(tmp_path: Path) -> None:

@@ -220,7 +220,7 @@ def test_statistics_know_which_way_is_up(run: Path, kind: str) -> None:
             assert float(row["first"]) == pytest.approx(float(row["model"] == best), abs=0.05)
     for row in rows(run, "informativeness.csv"):
         if row["kind"] == kind:
-            assert (row["best_model"], row["best_floor"]) == (best, control)
+            assert (row["best_model"], row["best_control"]) == (best, control)
             assert float(row["gain"]) > 0
             assert row["tells_apart"] == "True"
 

@@ -70,7 +70,7 @@ def test_without_a_choice_all_but_the_controls_are_added() -> None:
     ]
     assert [row[0] for row in mine.table(entries, PAPER).texts[10:]] == ["mine"]
     named = [row[0] for row in mine.table(entries, PAPER, ["pixels"]).texts[10:]]
-    assert named == ["pixels (floor)"]
+    assert named == ["pixels (control)"]
 
 
 def test_training_on_the_images_is_told_in_every_format() -> None:

@@ -143,13 +143,13 @@ def test_one_task_has_no_mean_of_tasks(tmp_path: Path) -> None:
     assert set(pd.read_csv(tmp_path / "pairs.csv").task) == {"aul"}
 
 
-def test_a_task_is_judged_by_its_floor(tmp_path: Path) -> None:
+def test_a_task_is_judged_by_its_control(tmp_path: Path) -> None:
     cells = Cells(tmp_path)
     results(cells)
     write.write(cells)
     table = pd.read_csv(tmp_path / "informativeness.csv")
     assert set(table.best_model) == {"good"}
-    assert set(table.best_floor) == {"pixels"}
+    assert set(table.best_control) == {"pixels"}
     assert (table.tells_apart == (table.low > 0)).all()
     assert table.images.tolist() == [60] * 3
     assert table.groups.tolist()[1:] == [20, 20]
@@ -157,12 +157,12 @@ def test_a_task_is_judged_by_its_floor(tmp_path: Path) -> None:
     assert "tells encoders apart" in read(cells, "statistics.md")
 
 
-def test_without_a_floor_a_task_is_not_judged(tmp_path: Path) -> None:
+def test_without_a_control_a_task_is_not_judged(tmp_path: Path) -> None:
     cells = Cells(tmp_path)
     results(cells, models=("good", "fair"))
     write.write(cells)
     assert "tells encoders apart" not in read(cells, "statistics.md")
-    assert "Without a floor" in read(cells, "statistics.md")
+    assert "Without a control" in read(cells, "statistics.md")
 
 
 def test_tau_between_protocols_is_scipys(tmp_path: Path) -> None:

@@ -175,7 +175,7 @@ def test_only_main_conditions_are_in_the_wide_tables_one_a_probe_and_protocol() 
 # ---- how to read --------------------------------------------------------------------------------
 
 
-def test_floors_stand_last_and_are_marked() -> None:
+def test_controls_stand_last_and_are_marked() -> None:
     entries: list[Entry] = [
         control("pixels", "aul", 0.9),
         cell("a", "aul", 0.5),
@@ -183,17 +183,17 @@ def test_floors_stand_last_and_are_marked() -> None:
     ]
     table = wide(*entries, letters={"pixels": "a", "a": "b", "vit": "c"})
     names = [row[0] for row in table.texts]
-    assert names == ["a", "pixels (floor)", "vit [random weights] (floor)"]
+    assert names == ["a", "pixels (control)", "vit [random weights] (control)"]
     assert [*table.rules] == [1]
-    assert marked(table) == {(1, 1)}  # a floor that is best is shown to be best
+    assert marked(table) == {(1, 1)}  # a control that is best is shown to be best
     text = write.latex(entries).splitlines()
     assert text[text.index(r"\bottomrule") - 3] == r"\midrule"
-    assert "The floor is missing" not in write.markdown(entries)
+    assert "Controls are missing" not in write.markdown(entries)
 
 
-def test_a_missing_floor_is_said_with_the_command_that_adds_it() -> None:
+def test_a_missing_control_is_said_with_the_command_that_adds_it() -> None:
     page = write.markdown([cell("a", "aul", 0.5)])
-    assert "The floor is missing" in page
+    assert "Controls are missing" in page
     assert "`--model ...,random-vit-tiny,pixels,image-stats,fan-mask,border`" in page
 
 

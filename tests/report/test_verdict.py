@@ -51,7 +51,7 @@ def test_a_clear_leader_is_named_with_its_distance(tmp_path: Path) -> None:
 def test_who_ties_with_the_leader_is_named(tmp_path: Path) -> None:
     told = verdict(folder(tmp_path, {"a": 0.9, "b": 0.88, "pixels": 0.87}))
     assert "not significantly different (5 %, Holm)." in told[0]
-    assert "pixels (floor)" in told[0]
+    assert "pixels (control)" in told[0]
     assert any(
         "no encoder is shown to be better than the best control on aul (pixels)" in sentence
         for sentence in told
@@ -65,7 +65,7 @@ def test_a_mean_over_tasks_comes_first_and_other_protocols_are_named(tmp_path: P
     assert told[0].startswith("With the linear probe, protocol paper-1, by the mean of aul, ")
     assert [sentence.split(",")[0] for sentence in told[1:4]] == ["On aul", "On busbra", "On mmotu"]
     assert any(
-        "protocol tuned-2" in s and "the best mean is that of pixels (floor)" in s for s in told
+        "protocol tuned-2" in s and "the best mean is that of pixels (control)" in s for s in told
     )
 
 

@@ -1,4 +1,4 @@
-"""The best model above the best floor: by hand, and in simulations where the truth is known."""
+"""The best model above the best control: by hand, and in simulations where the truth is known."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def case(values: tuple[float, ...], spread: float = 0.02):
 def test_the_best_of_each_kind_are_compared() -> None:
     scores, resampled = case((0.7, 0.8, 0.4, 0.5))
     found = informativeness(scores, resampled, FLOORS)
-    assert (found.model, found.floor) == ("better", "thumbnail")
+    assert (found.model, found.control) == ("better", "thumbnail")
     assert found.difference == pytest.approx(0.3)
     assert found.gain == found.difference - found.optimism
     d = resampled["better"] - resampled["thumbnail"]
@@ -35,7 +35,7 @@ def test_the_best_of_each_kind_are_compared() -> None:
     assert found.informative
 
 
-def test_a_floor_that_is_as_good_makes_a_task_uninformative() -> None:
+def test_a_control_that_is_as_good_makes_a_task_uninformative() -> None:
     assert not informativeness(*case((0.5, 0.51, 0.4, 0.5)), FLOORS).informative
     assert not informativeness(*case((0.5, 0.51, 0.4, 0.9)), FLOORS).informative
 
@@ -66,14 +66,14 @@ def test_optimism_is_never_negative(seed: int, models: int) -> None:
 
 
 def simulate(generator: np.random.Generator, models: int) -> Informativeness:
-    """Models and one floor that are all equally good, on 80 images."""
-    names = [*map(str, range(models)), "floor"]
+    """Models and one control that are all equally good, on 80 images."""
+    names = [*map(str, range(models)), "control"]
     images = generator.normal(size=(80, 1)) + generator.normal(size=(80, len(names)))
     drawn = generator.multinomial(80, np.full(80, 1 / 80), size=300) / 80
     return informativeness(
         dict(zip(names, images.mean(0), strict=True)),
         dict(zip(names, (drawn @ images).T, strict=True)),
-        ["floor"],
+        ["control"],
     )
 
 
@@ -88,10 +88,10 @@ def test_the_best_of_many_equal_models_rarely_passes_for_informative() -> None:
     assert 0 < np.mean([f.gain for f in found]) < 0.5 * differences
 
 
-@pytest.mark.parametrize("floors", [[], ["unheard"], list(NAMES)])
-def test_a_model_and_a_known_floor_are_needed(floors: list[str]) -> None:
-    with pytest.raises(ValueError, match="need a model and a floor"):
-        informativeness(*case((0.7, 0.8, 0.4, 0.5)), floors)
+@pytest.mark.parametrize("controls", [[], ["unheard"], list(NAMES)])
+def test_a_model_and_a_known_control_are_needed(controls: list[str]) -> None:
+    with pytest.raises(ValueError, match="need a model and a control"):
+        informativeness(*case((0.7, 0.8, 0.4, 0.5)), controls)
 
 
 def test_nan_is_refused() -> None:

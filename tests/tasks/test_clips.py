@@ -409,6 +409,84 @@ def test_folds_test_each_sample_once_and_keep_groups_and_classes(tmp_path: Path)
         Task.of_folds(card, task.folds[:4])
 
 
+def echonet(base: Path, tracings: list[str], count: int = 4) -> Path:
+    """A release with films a, b, c (one each for training, validation and test) and more."""
+    listed = ["FileName,EF,ESV,EDV,FrameHeight,FrameWidth,FPS,NumberOfFrames,Split"]
+    for n, split in enumerate(("TRAIN", "VAL", "TEST", "TRAIN")[:count]):
+        (base / "Videos").mkdir(parents=True, exist_ok=True)
+        encode(base / f"Videos/{'abcd'[n]}.avi", film(6, 32, 32), "mjpeg", "yuvj420p")
+        listed.append(f"{'abcd'[n]},{50.5 + n},1,2,32,32,10,6,{split}")
+    (base / "FileList.csv").write_text("\n".join(listed) + "\n")
+    (base / "VolumeTracings.csv").write_text(
+        "\n".join(["FileName,X1,Y1,X2,Y2,Frame", *tracings]) + "\n"
+    )
+    return base.parent
+
+
+def chords(name: str, frame: int, half: float) -> list[str]:
+    """A long axis, then three chords of a rectangle of rows 8 to 20 around column 16."""
+    ends = [(0, 0, 31, 31), *((16 - half, y, 16 + half, y) for y in (8.2, 14, 19.8))]
+    return [f"{name}.avi,{','.join(map(str, one))},{frame}" for one in ends]
+
+
+def test_echonet_has_two_traced_frames_of_each_film(tmp_path: Path) -> None:
+    # The larger is end-diastole, whichever comes first; d has one traced frame alone.
+    traced = [
+        *chords("a", 4, 6.4),
+        *chords("a", 1, 3),
+        *chords("b", 0, 3),
+        *chords("b", 3, 6),
+        *chords("c", 2, 3),
+        *chords("c", 5, 6),
+        *chords("d", 5, 6),
+    ]
+    root = echonet(tmp_path / "echonet-dynamic/EchoNet-Dynamic", traced)
+    task = tasks.load("echonet-dynamic", root.parent)
+    assert [image.name for image in task.train.images] == ["Videos/a.avi#5", "Videos/a.avi#2"]
+    assert [image.at for image in task.train.images] == [4, 1]  # type: ignore[attr-defined]
+    assert task.test.subgroups == {"phase": ("ED", "ES")}
+    assert task.train.groups == ("a", "a")
+    assert task.notes == ("1 films have fewer than two traced frames: not used (first: d)",)
+    wanted = np.zeros((32, 32), np.uint8)
+    wanted[8:21, 10:23] = 1  # rounded, and without the long axis
+    assert (task.train.masks[0].read() == wanted).all()
+    assert len(set(task.train.digests)) == 2
+    fractions = tasks.load("echonet-dynamic-ef", root.parent)
+    assert fractions.train.targets.tolist() == [50.5, 53.5]  # type: ignore[union-attr]
+    assert (fractions.card.unit, fractions.card.samples) == ("%", "clip")
+    (tmp_path / "echonet-dynamic/EchoNet-Dynamic/Videos/d.avi").unlink()
+    less = tasks.load("echonet-dynamic-ef", root.parent)
+    assert less.missing == ("Videos/d.avi",)
+
+
+@pytest.mark.parametrize(
+    ("tracing", "told"),
+    [("a.avi,1,2,3,4,x", "line 2"), ("z.avi,1,2,3,4,0", "line 2"), ("a.avi,1,2,3,,0", "line 2")],
+)
+def test_damaged_tracings_of_echonet_are_told(tmp_path: Path, tracing: str, told: str) -> None:
+    root = echonet(tmp_path / "echonet-dynamic/EchoNet-Dynamic", [tracing])
+    with pytest.raises(UserError, match=f"VolumeTracings.csv, {told}: it is not a chord"):
+        tasks.load("echonet-dynamic", root.parent)
+
+
+def test_camus_clips_are_half_sequences_with_both_ends_scored(phantom_root: Path) -> None:
+    task, frames = (tasks.load(name, phantom_root) for name in ("camus-clips", "camus"))
+    masks = {
+        image.name: mask.read()
+        for image, mask in zip(frames.test.images, frames.test.masks, strict=True)
+    }
+    pixels = {image.name: image.read() for image in frames.test.images}
+    for item in task.test.items:
+        clip: Clip = item.image  # type: ignore[assignment]
+        assert clip.rate == 50
+        assert clip.at in (0, clip.count - 1)
+        assert dict(item.subgroups)["phase"] == ("ES" if clip.at else "ED")
+        assert (clip.frame(clip.at).read() == pixels[clip.name]).all()
+        assert (item.target.read() == masks[clip.name]).all()  # type: ignore[union-attr]
+    assert len(task.test) == 2 * len(tasks.load("camus-clips-ef", phantom_root).test)
+    assert task.test.masks[0].spacing == frames.test.masks[0].spacing
+
+
 @pytest.mark.shared
 def test_the_whole_videos_of_pocus(real_data: Path) -> None:
     task = tasks.load("pocus-clips", real_data)

@@ -18,6 +18,7 @@ from ultrabench_eval import __version__
 from ultrabench_eval.cli import (
     audit,
     checkpoint,
+    compare,
     data,
     doctor,
     embed,
@@ -40,7 +41,7 @@ _ORDER = {
     "Start": ("demo", "doctor"),
     "Choose": ("tasks", "data", "models", "verify"),
     "Measure": ("plan", "run", "import", "merge"),
-    "Read": ("report", "audit", "speed"),
+    "Read": ("report", "compare", "audit", "speed"),
     "Use": ("predict", "embed"),
 }
 
@@ -70,6 +71,7 @@ app = typer.Typer(
 app.add_typer(data.app, name="data")
 app.command()(audit.audit)
 app.command()(report.report)
+app.command()(compare.compare)
 app.command("import")(importing.import_)
 
 

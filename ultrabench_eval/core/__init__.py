@@ -1,1 +1,1 @@
-"""Ground floor: registry, hashing, errors and atomic files. Imports nothing else of ours."""
+"""The lowest layer: registry, hashing, errors and atomic files. Imports nothing else of ours."""

@@ -27,7 +27,7 @@ SHORT_SIDE = 224
 def blur(image: np.ndarray, mask: np.ndarray, level: float, rng: np.random.Generator) -> np.ndarray:
     """Gaussian blur of the whole image; `level` is the sd in pixels of h x w.
 
-    The kernel has floor(2 sd) taps to each side, so it is cut off at two sd, and sums to one.
+    To each side the kernel has 2 sd taps, rounded down: it is cut off at two sd, and sums to one.
     """
     scale = min(image.shape[:2]) / SHORT_SIDE
     blurred = ndimage.gaussian_filter(

@@ -52,8 +52,8 @@ def dynamic_range(
     The levels 54, 48, 42 are settings that consoles offer. They black out about 0.2, 0.4, 0.6 of
     the regions of AUL; at 30 dB only the brightest reflectors would be left.
     """
-    floor = 255 - level * GREY_PER_DB
-    table = (np.arange(256) - floor) * (RANGE / level)
+    black = 255 - level * GREY_PER_DB
+    table = (np.arange(256) - black) * (RANGE / level)
     return _moved(image, mask, (np.maximum(table, 0) - np.arange(256))[grey(image)])
 
 

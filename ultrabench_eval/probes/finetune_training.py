@@ -128,7 +128,7 @@ def train(
     trainer = _Trainer(data, settings, protocol.standardize, kind.aim)
     only = data.train_x.tunable.seed
     trainer.total = _images(draws, settings, only)
-    found: list[_Trained] = []
+    found: list[_Tuned] = []
     for subset in dict.fromkeys(stream.subset for stream in draws):
         first, *others = (stream for stream in draws if stream.subset == subset)
         tried, told = [], []
@@ -177,7 +177,7 @@ class _Diverged(Exception):
 
 
 @dataclass(frozen=True)
-class _Trained:
+class _Tuned:
     head: Head
     setting: int
     weights: TunedWeights
@@ -201,7 +201,7 @@ class _Trainer:
         self.done, self.total = 0, 0  # images that went through training, of how many at most
         self.tunable = data.train_x.tunable
 
-    def trained(self, stream: Stream, setting: int) -> _Trained:
+    def trained(self, stream: Stream, setting: int) -> _Tuned:
         """A network of a stream with a setting; that which is on disk if it is finished.
 
         Raises:
@@ -219,7 +219,7 @@ class _Trainer:
             *(stream.subset, stream.seed, {"learning_rate": rate, "weight_decay": decay}),
             *(facts["validation_loss"], facts["best_epoch"]),
         )
-        return _Trained(
+        return _Tuned(
             *(head, setting, TunedWeights(self.settings, path)),
             *(facts["remark"], tuple(facts["told"]), facts["made_by"]),
         )

@@ -165,7 +165,7 @@ def _missing_controls(evidence: Evidence, mains: Iterable[Cell]) -> list[str]:
             one for one in usual if one not in names and not (random and one.startswith("random"))
         ]
         where = "" if kind == CLASSES else f" on {tasks_of_kind(kind)}"
-        if lacking and set(measured[kind]) - evidence.labels.floors:
+        if lacking and set(measured[kind]) - evidence.labels.controls:
             told.append(
                 f"Controls that were not measured{where}: {', '.join(lacking)}. This page cannot "
                 "say whether an encoder is better than these; add "
@@ -188,7 +188,7 @@ def _known(evidence: Evidence, made: Sequence[Board], sections: Mapping[str, Sec
             {
                 "name": row.model,
                 "marks": row.marks,
-                "floor": row.floor,
+                "control": row.control,
                 "saw": row.saw,
                 "parameters": row.parameters,
                 "licence": choose.licence(row.model),

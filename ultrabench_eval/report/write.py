@@ -107,7 +107,7 @@ def write(
             sections[one.csv] = one
     told = verdict.verdict(evidence, sections)
     made = _files(evidence, sections, told, table, letters, found, pictures)
-    kept.replace(out, made, key, kept.Told(found, letters, letters.reading, tuple(told)))
+    kept.replace(out, made, key, kept.PageNotes(found, letters, letters.reading, tuple(told)))
     return table
 
 

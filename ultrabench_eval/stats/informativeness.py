@@ -1,7 +1,7 @@
-"""Does a task tell good encoders from none? The best model against the best floor.
+"""Does a task tell good encoders from none? The best model against the best control.
 
-Floors are what should not be able to do the task: an untrained network, thumbnails, image size.
-M is the number of models, F of floors, R of resamples.
+Controls are what should not be able to do the task: an untrained network, thumbnails, image size.
+M is the number of models, F of controls, R of resamples.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from ultrabench_eval.stats import bootstrap
 
 @dataclass(frozen=True)
 class Informativeness:
-    """How far the best model is above the best floor on one task, in the unit of the scores."""
+    """How far the best model is above the best control on one task, in the unit of the scores."""
 
     model: str
-    floor: str
+    control: str
     difference: float
     """As measured; too large by about `optimism`."""
     optimism: float
@@ -39,10 +39,10 @@ class Informativeness:
 def informativeness(
     scores: Mapping[str, float],
     resampled: Mapping[str, np.ndarray],
-    floors: Sequence[str],
+    controls: Sequence[str],
     level: float = 0.95,
 ) -> Informativeness:
-    """Best model minus best floor, corrected for having chosen the best model.
+    """Best model minus best control, corrected for having chosen the best model.
 
     Both are chosen once, by their measured scores, and the interval is that of the pair's
     difference over paired resamples. To choose anew in each resample would not do: the best of M
@@ -52,34 +52,34 @@ def informativeness(
     than on the real test set. A model's resamples are first moved to its measured score as their
     mean, so that a bias of the metric itself (macro F1 has one) does not count as optimism. The
     estimate is zero for a model far ahead, and about two thirds of what it should be where all are
-    equal: of 20 models and a floor that are all equal, the interval is above 0 in 5 % of
-    simulations, and uncorrected in 24 %. Nothing is corrected for the choice among floors: it lifts
-    the floor, which errs on the careful side.
+    equal: of 20 models and a control that are all equal, the interval is above 0 in 5 % of
+    simulations, and uncorrected in 24 %. Nothing is corrected for the choice among controls: it
+    lifts the best one, which errs on the careful side.
 
     Args:
-        scores: of models and floors on the test set as it is, by name.
+        scores: of models and controls on the test set as it is, by name.
         resampled: [R] for each of the same names, paired (`bootstrap.resample`).
-        floors: names of the floors; all others are models.
+        controls: names of the controls; all others are models.
         level: coverage.
 
     Raises:
-        ValueError: no model, no floor, an unknown floor, or a NaN.
+        ValueError: no model, no control, an unknown control, or a NaN.
     """
-    unknown = set(floors) - set(scores)
-    models = [name for name in scores if name not in set(floors)]
-    if unknown or not models or not floors:
-        raise ValueError(f"need a model and a floor; unknown floors: {sorted(unknown)}")
+    unknown = set(controls) - set(scores)
+    models = [name for name in scores if name not in set(controls)]
+    if unknown or not models or not controls:
+        raise ValueError(f"need a model and a control; unknown controls: {sorted(unknown)}")
     if any(np.isnan(scores[name]) or np.isnan(resampled[name]).any() for name in scores):
         raise ValueError("models can't be compared by scores that are NaN")
-    model, floor = (max(names, key=lambda name: scores[name]) for names in (models, floors))
+    model, control = (max(names, key=lambda name: scores[name]) for names in (models, controls))
     optimism = selection_optimism(
         np.array([scores[name] for name in models]), np.stack([resampled[name] for name in models])
     )
-    difference = float(scores[model] - scores[floor])
-    low, high = bootstrap.interval(resampled[model] - resampled[floor], level)
+    difference = float(scores[model] - scores[control])
+    low, high = bootstrap.interval(resampled[model] - resampled[control], level)
     return Informativeness(
         model=model,
-        floor=floor,
+        control=control,
         difference=difference,
         optimism=optimism,
         gain=difference - optimism,

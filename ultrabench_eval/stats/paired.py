@@ -175,13 +175,36 @@ def _test(equal: Equal, level: float) -> tuple[np.ndarray, np.ndarray]:
     draws, size = np.abs(equal.draws), np.abs(equal.difference)
     as_far = (draws >= size).sum(0)
     p = (1 + as_far) / (len(draws) + 1)
-    allowed = int(np.ceil((1 - level) * (len(draws) + 1) - 1))
-    width = np.partition(draws, len(draws) - allowed, axis=0)[len(draws) - allowed]
+    width = _quantile(draws, _allowed(len(draws), level))
     some = (as_far < _FEW) & (equal.variance > 0)
     far = size[some] / np.sqrt(equal.variance[some])
     tail = 2 * stats.t.sf(far, equal.degrees[some])
     p[some] = np.minimum(p[some], np.maximum(tail, 1e-300))
     return width, p
+
+
+def critical(equal: Equal, level: float) -> np.ndarray:
+    """How large a difference must be for a p-value of at most 1 - level, [P]; see `_test`.
+
+    Where hardly a draw may be as large, Student's t tells it, if that is smaller.
+    """
+    draws = np.abs(equal.draws)
+    allowed = _allowed(len(draws), level)
+    tail = stats.t.ppf((1 + level) / 2, equal.degrees) * np.sqrt(equal.variance)
+    if allowed < 1:
+        return np.asarray(tail)
+    width = _quantile(draws, allowed)
+    return np.minimum(width, tail) if allowed < _FEW else width
+
+
+def _allowed(draws: int, level: float) -> int:
+    """How many of the draws may be as far from 0 as a difference whose p is 1 - level."""
+    return int(np.ceil((1 - level) * (draws + 1) - 1))
+
+
+def _quantile(draws: np.ndarray, allowed: int) -> np.ndarray:
+    """The smallest of the `allowed` largest, of sizes [R, P]: [P]."""
+    return np.asarray(np.partition(draws, len(draws) - allowed, axis=0)[len(draws) - allowed])
 
 
 def holm(p: np.ndarray, tests: int | None = None) -> np.ndarray:

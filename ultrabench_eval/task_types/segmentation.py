@@ -253,7 +253,7 @@ def chosen_threshold(logits: np.ndarray, truth: GridMasks) -> float:
 
     found = _each(of_image, len(truth))
     truths, called, both = (np.stack(parts) for parts in zip(*found, strict=True))
-    dice, counted = _dice(truths[:, None], called, both)
+    dice, counted = dice_of_areas(truths[:, None], called, both)
     mean = _over_structures(_ratio(dice.sum(0), counted.sum(0)))  # [T]
     best = np.flatnonzero(mean >= mean.max() - 1e-12)
     return float(THRESHOLDS[best[np.abs(THRESHOLDS[best] - 0.5).argmin()]])
@@ -299,7 +299,7 @@ def statistics(
     outlines = np.moveaxis(outlines, 0, 1)  # [H, N, F, 3]
 
     main = _RULES.index(decision)
-    dice, counted = _dice(truths, called, both)
+    dice, counted = dice_of_areas(truths, called, both)
     present, some = np.broadcast_to(truths > 0, counted[main].shape), called[main] > 0
     agree = np.isfinite(outlines[..., 1])  # both masks have the structure
     measured = agree if thorough else np.zeros_like(agree)
@@ -459,7 +459,9 @@ def _areas(mask: np.ndarray, structures: int) -> np.ndarray:
     return np.array([np.count_nonzero(mask == code) for code in range(1, structures + 1)])
 
 
-def _dice(truth: np.ndarray, called: np.ndarray, both: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def dice_of_areas(
+    truth: np.ndarray, called: np.ndarray, both: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Dice from pixels [..., F], and whether it counts; 0 where it does not.
 
     Where neither has the structure it is 1 if that is the only structure (an image without any

@@ -82,11 +82,11 @@ def _surroundings(scene: Scene, rng: np.random.Generator, below: float) -> None:
 
 
 def _stones(scene: Scene, rng: np.random.Generator, sac: Blob) -> None:
-    """Stones or sludge on the floor of the sac; gravity pulls them down."""
+    """Stones or sludge at the bottom of the sac; gravity pulls them down."""
     _, depth = scene.reach
     if chance(rng, 0.25):
-        floor = scene.z - np.float32(sac.z + between(rng, 0.0, 0.4) * sac.height)
-        inside = np.minimum(sac.level(scene.x, scene.z), floor)
+        bottom = scene.z - np.float32(sac.z + between(rng, 0.0, 0.4) * sac.height)
+        inside = np.minimum(sac.level(scene.x, scene.z), bottom)
         scene.paint(inside, lesion(LIVER, echo=-5.0, attenuation=0.4, impedance=1.56), edge=1.5)
         if chance(rng, 0.5):
             return

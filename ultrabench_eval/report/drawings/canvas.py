@@ -39,22 +39,22 @@ def panels(rows: int, columns: int) -> tuple[Figure, list[list[Axes]]]:
 
 
 def styles(models: Iterable[str], labels: Labels) -> dict[str, dict[str, Any]]:
-    """Line of each model: a colour and a marker of its own; floors grey and dashed."""
-    encoders = [model for model in models if model not in labels.floors]
-    floors = [model for model in models if model in labels.floors]
+    """Line of each model: a colour and a marker of its own; controls grey and dashed."""
+    encoders = [model for model in models if model not in labels.controls]
+    controls = [model for model in models if model in labels.controls]
     found: dict[str, dict[str, Any]] = {}
-    for place, model in enumerate([*encoders, *floors]):
-        floor = model in labels.floors
-        rank = place - len(encoders) if floor else place
+    for place, model in enumerate([*encoders, *controls]):
+        control = model in labels.controls
+        rank = place - len(encoders) if control else place
         found[model] = {
-            "color": GREY if floor else COLOURS[rank % len(COLOURS)],
-            "linestyle": "--" if floor else "-",
+            "color": GREY if control else COLOURS[rank % len(COLOURS)],
+            "linestyle": "--" if control else "-",
             # Seven colours and eight markers: no two of 56 models look alike.
             "marker": MARKERS[rank % len(MARKERS)],
             "markersize": 3,
-            "linewidth": 0.9 if floor else 1.2,
+            "linewidth": 0.9 if control else 1.2,
             "label": drawing.plain(labels.model(model)),
-            "zorder": 2 if floor else 3,
+            "zorder": 2 if control else 3,
         }
     return found
 

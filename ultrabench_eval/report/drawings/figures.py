@@ -363,7 +363,7 @@ def _ranks(name: str, probing: Probing, found: Ranking, labels: Labels) -> dict[
         step = place if left else models - 1 - place
         y = below - 0.75 * step
         x = low - side if left else high + side
-        colour = canvas.GREY if found.models[model] in labels.floors else "black"
+        colour = canvas.GREY if found.models[model] in labels.controls else "black"
         ax.plot((mean[model], mean[model], x), (0, y, y), color=colour, linewidth=0.7)
         ax.text(
             x + (-0.1 if left else 0.1) * side,

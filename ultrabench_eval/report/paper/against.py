@@ -119,7 +119,7 @@ def compare(entries: Sequence[Entry], published: Published) -> Against:
             ours[place] = entry
     labels = Labels.of(entries)
     measured = {entry.coordinates.model for entry in mains}
-    others = sorted({model for model, _ in ours}, key=lambda m: (m in labels.floors, m))
+    others = sorted({model for model, _ in ours}, key=lambda m: (m in labels.controls, m))
     models = {
         model: [_pair(model, task, ours, holes, published) for task in published.source.tasks]
         for model in dict.fromkeys([*_published_models(measured, published), *others])

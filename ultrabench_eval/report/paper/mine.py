@@ -69,7 +69,7 @@ def added(entries: Sequence[Entry], published: Published, models: Sequence[str])
                 f"the model '{model}' has no results in this run{did_you_mean(model, measured)} "
                 f"it has {', '.join(measured)}"
             )
-    controls = Labels.of(entries).floors
+    controls = Labels.of(entries).controls
     found: dict[tuple[str, str], dict[str, Entry]] = {}
     for model in models or [name for name in measured if name not in controls]:
         for entry in mains:
@@ -223,7 +223,7 @@ def sentences(
         pairs: rows of its pairs.csv.
         models: of the run.
     """
-    controls = Labels.of(entries).floors
+    controls = Labels.of(entries).controls
     found: dict[tuple[str, str, str], list[Pair]] = {}
     first = min((Probing(row["probe"], row["protocol"]) for row in pairs), default=None)
     for row in pairs:

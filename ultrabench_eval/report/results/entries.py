@@ -210,13 +210,13 @@ class Labels:
 
     Args:
         random: models with random weights.
-        floors: models that are controls or have random weights.
+        controls: models that cannot know anything: trivial methods and random weights.
         synthetic: tasks of simulated images.
         unsure: imported entries whose rows are not verified.
     """
 
     random: frozenset[str]
-    floors: frozenset[str]
+    controls: frozenset[str]
     synthetic: frozenset[str]
     unsure: frozenset[str] = frozenset()
 
@@ -235,7 +235,7 @@ class Labels:
         """With its marks."""
         random = " [random weights]" if name in self.random else ""
         random += f" [{ROWS_NOT_VERIFIED}]" if name in self.unsure else ""
-        return printed(name) + random + (" (floor)" if name in self.floors else "")
+        return printed(name) + random + (" (control)" if name in self.controls else "")
 
     def task(self, name: str) -> str:
         """With its mark."""

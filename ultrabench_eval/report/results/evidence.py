@@ -49,6 +49,8 @@ class Comparison:
     """Those of the models that learned nothing about ultrasound."""
     reference: str | None = None
     """The model that all others are compared with; None: all pairs."""
+    by: str = ""
+    """Name of the metric that models are compared by; "": the main one of the type of task."""
 
     @property
     def type(self) -> TaskType:
@@ -58,7 +60,10 @@ class Comparison:
     @property
     def metric(self) -> Metric:
         """What models are compared by."""
-        return of_task(self.type.main, self.test.unit)
+        metric = self.type.main
+        if self.by:
+            metric = next(one for one in self.type.of_sums if one.name == self.by)
+        return of_task(metric, self.test.unit)
 
     @property
     def of(self) -> OfSums:
@@ -242,7 +247,7 @@ class Evidence:
         }
         if not found:
             return None
-        controls = self.labels.floors
+        controls = self.labels.controls
         return Comparison(task, test, tuple(found), list(found.values()), controls, self.reference)
 
     def _leave_out(self, cell: Cell, why: str) -> None:

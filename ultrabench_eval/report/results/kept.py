@@ -49,7 +49,7 @@ _LIBRARIES = ("numpy", "scipy", "pandas", "tabulate", "matplotlib", "jinja2", "p
 
 
 @dataclass(frozen=True)
-class Told:
+class PageNotes:
     """What pages tell besides numbers; the terminal repeats it and computes no statistics."""
 
     findings: tuple[Finding, ...] = ()
@@ -105,12 +105,14 @@ def findings(out: Path) -> tuple[Finding, ...]:
     return told(out).findings
 
 
-def told(out: Path) -> Told:
+def told(out: Path) -> PageNotes:
     """What the pages of a folder tell."""
     return _read(out)[2]
 
 
-def replace(out: Path, made: Mapping[str, bytes], made_of: str, tell: Told | None = None) -> None:
+def replace(
+    out: Path, made: Mapping[str, bytes], made_of: str, tell: PageNotes | None = None
+) -> None:
     """Write the files and remove those of before that are not among them.
 
     Args:
@@ -119,7 +121,7 @@ def replace(out: Path, made: Mapping[str, bytes], made_of: str, tell: Told | Non
         made_of: see `key`.
         tell: what the pages tell; the terminal tells it as well.
     """
-    tell = tell or Told()
+    tell = tell or PageNotes()
     _, before, _ = _read(out)
     folder = out / "figures"
     if folder.is_symlink():
@@ -159,12 +161,12 @@ def _is_ours(path: Path, name: str, digest: str) -> bool:
     )
 
 
-def _read(out: Path) -> tuple[str, dict[str, str], Told]:
+def _read(out: Path) -> tuple[str, dict[str, str], PageNotes]:
     """What was made last, of what, and what it tells; nothing if that cannot be told."""
     try:
         stored = json.loads((out / _NAME).read_bytes())
         known = {str(name): str(digest) for name, digest in stored["files"].items()}
-        tell = Told(
+        tell = PageNotes(
             _FINDINGS.validate_python(stored.get("findings", ())),
             dict(_LETTERS.validate_python(stored.get("letters", []))),
             str(stored.get("reading", "")),
@@ -172,4 +174,4 @@ def _read(out: Path) -> tuple[str, dict[str, str], Told]:
         )
         return str(stored["made_of"]), known, tell
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return "", {}, Told()
+        return "", {}, PageNotes()

@@ -29,7 +29,7 @@ def tables(boards: Sequence[Board], entries: Sequence[Entry], labels: Labels) ->
 
 
 def _rows(board: Board) -> list[BoardRow]:
-    rows = [row for row in board.rows if not row.floor and row.scores[-1].value is not None]
+    rows = [row for row in board.rows if not row.control and row.scores[-1].value is not None]
     return sorted(rows, key=lambda row: -board.metric.sign * (row.scores[-1].value or 0))
 
 
@@ -102,7 +102,7 @@ def _advice(board: Board, rows: Sequence[BoardRow], labels: Labels) -> list[str]
 def _without(board: Board, rows: Sequence[BoardRow], labels: Labels) -> list[str]:
     """Encoders that lack a task, so that they have no mean."""
     known = {row.model for row in rows}
-    names = [labels.model(r.model) for r in board.rows if not (r.floor or r.model in known)]
+    names = [labels.model(r.model) for r in board.rows if not (r.control or r.model in known)]
     return [f"Left out, because they lack a task: {', '.join(names)}."] if names else []
 
 

@@ -88,7 +88,7 @@ def _scores(probing: Probing, by_fraction: dict[int, list[Entry]], labels: Label
     """Rows model x fraction; encoders first, none that was measured with one fraction alone."""
     every = [entry for group in by_fraction.values() for entry in group]
     tasks, metric = tasks_of(every), main_metric(every)
-    models = sorted(with_several(by_fraction), key=lambda m: (m in labels.floors, m))
+    models = sorted(with_several(by_fraction), key=lambda m: (m in labels.controls, m))
     places = {fraction: at_place(group) for fraction, group in by_fraction.items()}
     rows = [
         [
@@ -134,17 +134,19 @@ def _count(entries: Sequence[Entry], task: str) -> str:
 
 
 def _needed(by_fraction: dict[int, list[Entry]], labels: Labels) -> list[str]:
-    """The smallest part with which an encoder is at the best floor's score with all images."""
+    """The smallest part with which an encoder is at the best control's score with all images."""
     whole = at_place(by_fraction.get(100, []))
     every = [entry for group in by_fraction.values() for entry in group]
     tasks, metric = tasks_of(every), main_metric(every)
     sign = metric.sign
-    floors = {}
+    controls = {}
     for task in tasks:
-        known = [sign * main_score(whole.get((floor, task)))[0] for floor in sorted(labels.floors)]
-        floors[task] = np.nanmax(known) if not np.isnan(known).all() else np.nan
-    models = sorted(with_several(by_fraction) - labels.floors)
-    if not models or np.isnan(list(floors.values())).all():
+        known = [
+            sign * main_score(whole.get((control, task)))[0] for control in sorted(labels.controls)
+        ]
+        controls[task] = np.nanmax(known) if not np.isnan(known).all() else np.nan
+    models = sorted(with_several(by_fraction) - labels.controls)
+    if not models or np.isnan(list(controls.values())).all():
         return []
     places = {fraction: at_place(group) for fraction, group in by_fraction.items()}
     rows = []
@@ -152,13 +154,13 @@ def _needed(by_fraction: dict[int, list[Entry]], labels: Labels) -> list[str]:
         row = [labels.model(model)]
         for task in tasks:
             scores = {f: sign * main_score(at.get((model, task)))[0] for f, at in places.items()}
-            row.append(_first_at(scores, floors[task]))
+            row.append(_first_at(scores, controls[task]))
         rows.append(row)
     reached = "score is at least" if metric.higher_is_better else f"{metric.title} is at most"
     return [
-        "### Labels needed to match the best floor with all images\n",
-        f"The smallest measured part whose mean {reached} that of the best floor (control "
-        "or random weights) trained on everything; a single comparison of means, without a test.\n",
+        "### Labels needed to match the best control with all images\n",
+        f"The smallest measured part whose mean {reached} that of the best control (trivial "
+        "methods and random weights) trained on everything; it compares means, without a test.\n",
         Table(["model", *map(labels.task, tasks)], rows).markdown(),
     ]
 

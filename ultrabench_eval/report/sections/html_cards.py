@@ -1,4 +1,4 @@
-"""Cards of the tasks: what is told apart, in how many images, and what floors reach on it."""
+"""Cards of the tasks: what is told apart, in how many images, and what controls reach on it."""
 
 from __future__ import annotations
 
@@ -55,13 +55,13 @@ def _card_of(
             counts = np.bincount(test.targets, minlength=len(test.classes)).tolist()
             named = [f"{name} ({count})" for name, count in zip(named, counts, strict=True)]
         groups = len(set(test.groups)) if test.groups is not None else None
-    floors = [[str(p), text] for p, text in _floors(cells, evidence.labels).items()]
+    controls = [[str(p), text] for p, text in _controls(cells, evidence.labels).items()]
     notes = dict.fromkeys(note for cell in cells if not cell.synthetic for note in cell.notes)
     facts = [
         ("images", [", ".join(f"{split} {_images(cells, split)}" for split in SPLITS)]),
         ("classes (test images)" if one.type == CLASSES else one.type, [", ".join(named)]),
         *_facts(one, groups),
-        ("controls", floors or ["none was measured"]),
+        ("controls", controls or ["none was measured"]),
         (
             "whether it discriminates",
             [[str(probing), _verdict(row, one.main_metric)] for probing, row in rows],
@@ -77,10 +77,10 @@ def _images(cells: Sequence[Cell], split: str) -> str:
     return " or ".join(map(str, sorted({cell.images[split] for cell in cells})))
 
 
-def _floors(cells: Sequence[Cell], labels: Labels) -> dict[Probing, str]:
+def _controls(cells: Sequence[Cell], labels: Labels) -> dict[Probing, str]:
     found: dict[Probing, list[str]] = {}
     for cell in cells:
-        if cell.coordinates.model in labels.floors:
+        if cell.coordinates.model in labels.controls:
             text = f"{cell.coordinates.model} {score_text(cell)}"
             found.setdefault(Probing.of(cell), []).append(text)
     return {probing: "; ".join(texts) for probing, texts in found.items()}
@@ -93,16 +93,16 @@ def _verdict(row: Row, metric: Metric) -> str:
     count = f"{size:.0f}" if row["groups"] else f"at most {size:.0f}"
     worth = "" if np.isnan(size) else f" Its test set is worth {count} independent images."
     if row["best_model"] is None:
-        return f"Without a floor and a model above it, nothing can be said.{worth}"
+        return f"Without a control and a model above it, nothing can be said.{worth}"
     tells = "Tells encoders apart" if row["tells_apart"] else "Does not tell encoders apart"
     gain, low, high = (float(str(row[name])) for name in ("gain", "low", "high"))
     p = metric.places
     points = "points" if metric.unit == "%" else metric.unit
-    first, second = row["best_model"], row["best_floor"]
+    first, second = row["best_model"], row["best_control"]
     if not metric.higher_is_better:
         first, second = second, first
     return (
-        f"{tells} from floors. {first} minus {second} is "
+        f"{tells} from controls. {first} minus {second} is "
         f"{gain:.{p}f} {points} ({low:.{p}f} to {high:.{p}f}), corrected for having picked the "
         f"best.{worth}"
     )

@@ -35,7 +35,7 @@ def _confusion(probing: Probing, one: Comparison, labels: Labels) -> dict[str, A
     truth, count = one.test.targets, len(one.test.classes)
     order = sorted(
         range(len(one.models)),
-        key=lambda m: (one.models[m] in labels.floors, -one.metric.sign * one.scores[m]),
+        key=lambda m: (one.models[m] in labels.controls, -one.metric.sign * one.scores[m]),
     )
     images = np.bincount(truth, minlength=count).tolist()
     return {

@@ -60,7 +60,7 @@ def _examples(
     """
     if one.type.predicts != "classes":
         return None
-    encoders = [m for m, model in enumerate(one.models) if model not in labels.floors]
+    encoders = [m for m, model in enumerate(one.models) if model not in labels.controls]
     asked = encoders if len(encoders) > 1 else list(range(len(one.models)))
     if len(asked) < 2:
         return None

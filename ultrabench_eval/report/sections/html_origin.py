@@ -67,7 +67,7 @@ def agreements(section: Section | None, labels: Labels) -> Table | None:
         models = int(str(row["n_models"]))
         changed = f"{row['n_changed']} of {models * (models - 1) // 2}"
         swapped = f": {row['changed']}" if row["changed"] else ""
-        which = "all" if row["models"] == "all" else "without floors"
+        which = "all" if row["models"] == "all" else "without controls"
         text = between(tau, low, high, 2) or "all tie"
         rows.append((f"{row['task']}{mark}", both, f"{which}, {models}", text, changed + swapped))
     return Table(head, rows, section.title, right=())

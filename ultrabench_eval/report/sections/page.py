@@ -122,12 +122,12 @@ def how_to_read(tables: Sequence[Wide], labels: Labels, mains: Sequence[Cell]) -
         )
     if any(one.table.rules for one in tables):
         told.append(
-            "(floor): controls and models with random weights. They learned nothing about "
+            "(control): trivial methods and models with random weights. They learned nothing about "
             "ultrasound; an encoder that is not above them shows nothing on that task."
         )
     elif mains:
         told.append(
-            "The floor is missing: no control and no random network was measured, so nobody can "
+            "Controls are missing: no control and no random network was measured, so nobody can "
             "tell how much of these scores is easy. Add them with `--model ...,"
             f"{','.join(dict.fromkeys(Probing.of(cell).controls for cell in mains))}`."
         )

@@ -79,8 +79,8 @@ def section(evidence: Evidence) -> Section | None:
         "Does the order depend on the protocol?",
         "Answers whether another way to train the probe would have ranked the models differently: "
         "Kendall's tau is 1 if both protocols give the same order, 0 if one says nothing about "
-        "the other, -1 if one is the other turned round. Floors are expected last in any order, so "
-        "tau is given without them, too.",
+        "the other, -1 if one is the other turned round. Controls are expected last in any order, "
+        "so tau is given without them, too.",
         "protocols.csv",
     )
     for a, b in both:
@@ -197,7 +197,7 @@ def _scores(found: Sequence[Change], both: tuple[Probing, Probing], labels: Labe
         for model, score in zip(change.models, change.scores[0], strict=True)
     }  # the last one is the mean, if there is one
     metric = found[0].metric
-    models = sorted(overall, key=lambda m: (m in labels.floors, -metric.sign * overall[m], m))
+    models = sorted(overall, key=lambda m: (m in labels.controls, -metric.sign * overall[m], m))
     header = ["model", *(f"{labels.task(c.task)}: {name}" for c in found for name in names)]
     rows = []
     for model in models:
@@ -218,7 +218,7 @@ def _taus(
     """Tau and the pairs that change order, a row a task."""
     rows = []
     for change in found:
-        encoders = [model for model in change.models if model not in labels.floors]
+        encoders = [model for model in change.models if model not in labels.controls]
         subsets = {"all": change}
         if 2 <= len(encoders) < len(change.models):
             subsets["encoders"] = change.only(encoders)
@@ -264,7 +264,7 @@ def _taus(
             ]
         )
     first, _ = short(both)
-    header = ["task", "tau of all models (95 %)", "tau without floors (95 %)"]
+    header = ["task", "tau of all models (95 %)", "tau without controls (95 %)"]
     header += ["pairs that change order", f"order by {first}, turned round by the other"]
     return Table(header, rows).markdown()
 

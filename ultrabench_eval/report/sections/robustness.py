@@ -243,7 +243,7 @@ def page(found: Mapping[Probing, Corrupted], labels: Labels) -> str:
             "or reversed; one that is shown films and keeps as much does not use their order.\n"
         )
     for probing, one in found.items():
-        models = sorted(one.models, key=lambda m: (m in labels.floors, m))
+        models = sorted(one.models, key=lambda m: (m in labels.controls, m))
         what, worse = "robustness", ""
         if not one.metric.higher_is_better:
             what, worse = one.metric.title, "; above 100 is worse"

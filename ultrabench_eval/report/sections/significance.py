@@ -356,9 +356,9 @@ def informative(evidence: Evidence) -> Section:
     unit = _points(evidence)
     errors = dict.fromkeys(m.title for m in _metrics(evidence) if not m.higher_is_better)
     section = Section(
-        "Does a task tell encoders apart from floors?",
+        "Does a task tell encoders apart from controls?",
         "Answers whether a task can show anything about encoders: the best model minus the best "
-        f"floor (controls and random weights), in {unit} and corrected for having "
+        f"control (trivial methods and random weights), in {unit} and corrected for having "
         "picked the best model, and how many independent images its test set is worth (N_eff)."
         + (f" Of {' and '.join(errors)} it is the control minus the model." if errors else ""),
         "informativeness.csv",
@@ -377,8 +377,8 @@ def informative(evidence: Evidence) -> Section:
         section.parts.append(Table(_INFORMATIVE, rows).markdown())
         if without:
             section.parts.append(
-                f"Without a floor and a model above it, nothing can be said on {', '.join(without)}"
-                f": add `--model ...,{probing.controls}`.\n"
+                "Without a control and a model above it, nothing can be said on "
+                f"{', '.join(without)}: add `--model ...,{probing.controls}`.\n"
             )
     section.parts.append(
         "N_eff: images of one patient (frames of one video) are right or wrong together, so ten "
@@ -389,31 +389,40 @@ def informative(evidence: Evidence) -> Section:
 
 
 _INFORMATIVE = [
-    *("task", "best model", "best floor", "difference", "corrected (95 %)", "the task"),
+    *("task", "best model", "best control", "difference", "corrected (95 %)", "the task"),
     *("test images", "patients or videos", "N_eff"),
 ]
 
 
-_GAP = ("best_model", "best_floor", "difference", "optimism", "gain", "low", "high", "tells_apart")
+_GAP = (
+    "best_model",
+    "best_control",
+    "difference",
+    "optimism",
+    "gain",
+    "low",
+    "high",
+    "tells_apart",
+)
 
 
 def _informative_row(
     probing: Probing, one: Comparison, labels: Labels
 ) -> tuple[Row, informativeness.Informativeness | None]:
-    floors = [model for model in one.models if model in labels.floors]
+    controls = [model for model in one.models if model in labels.controls]
     gap = None
-    if 0 < len(floors) < len(one.models):
+    if 0 < len(controls) < len(one.models):
         sign = one.metric.sign
         gap = informativeness.informativeness(
             dict(zip(one.models, (sign * one.scores).tolist(), strict=True)),
             dict(zip(one.models, sign * one.resampled, strict=True)),
-            floors,
+            controls,
         )
     row: Row = _where(probing, one.task, labels) | dict.fromkeys(_GAP)
     if gap:
         row |= {
             "best_model": gap.model,
-            "best_floor": gap.floor,
+            "best_control": gap.control,
             "difference": gap.difference,
             "optimism": gap.optimism,
             "gain": gap.gain,
@@ -438,7 +447,7 @@ def _informative_cells(
     if gap:
         named = [
             labels.model(gap.model),
-            labels.model(gap.floor),
+            labels.model(gap.control),
             f"{gap.difference:+.{metric.places}f}",
             between(gap.gain, gap.low, gap.high, metric.places),
             "tells encoders apart" if gap.informative else "does not",

@@ -170,16 +170,16 @@ def _controls(section: Section, evidence: Evidence) -> list[str]:
     """On which tasks no encoder is shown to be better than what has learned nothing."""
     labels, told = evidence.labels, []
     for kind in dict.fromkeys(probing.type for probing, _ in section.rows):
-        if not any(row["best_floor"] for probing, row in section.rows if probing.type == kind):
+        if not any(row["best_control"] for probing, row in section.rows if probing.type == kind):
             told.append(_without(kind, evidence))
             continue
         found: dict[Probing, dict[str, str]] = {}
         for probing, row in section.rows:
             if probing.type == kind:
-                beaten = row["tells_apart"] or not row["best_floor"]
+                beaten = row["tells_apart"] or not row["best_control"]
                 task = labels.task(str(row["task"]))
                 found.setdefault(probing, {}).update(
-                    {} if beaten else {task: str(row["best_floor"])}
+                    {} if beaten else {task: str(row["best_control"])}
                 )
         (first, tasks), *others = found.items()
         for sentence, named in (
@@ -199,7 +199,7 @@ def _without(kind: str, evidence: Evidence) -> str:
     mine = {probing: found for probing, found in evidence.main.items() if probing.type == kind}
     models = {model for found in mine.values() for one in found.values() for model in one.models}
     where = "" if kind == CLASSES else f" on {tasks_of_kind(kind)}"
-    if models <= evidence.labels.floors:
+    if models <= evidence.labels.controls:
         return f"all models{where} are controls or have random weights: add an encoder"
     controls = next(iter(mine)).controls
     return f"no control was measured beside these models{where}: add `--model ...,{controls}`"

@@ -75,7 +75,7 @@ class BoardRow:
 
     model: str
     marks: tuple[str, ...]
-    """"floor", "random weights", "rows not verified"."""
+    """"control", "random weights", "rows not verified"."""
     scores: tuple[BoardScore, ...]
     """One a task, then the mean over tasks if there are several."""
     saw: str
@@ -85,9 +85,9 @@ class BoardRow:
     """If it was measured."""
 
     @property
-    def floor(self) -> bool:
+    def control(self) -> bool:
         """Whether it learned nothing about ultrasound."""
-        return "floor" in self.marks
+        return "control" in self.marks
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class Board:
     """What the numbers are."""
     tasks: tuple[ColumnHead, ...]
     rows: tuple[BoardRow, ...]
-    """From best to worst mean, then those with holes, then the floors."""
+    """From best to worst mean, then those with holes, then the controls."""
     without: frozenset[str] = frozenset()
     """Tasks that have no part in the mean."""
 
@@ -240,7 +240,7 @@ def _board(
     order = sorted(
         range(len(models)),
         key=lambda m: (
-            *(models[m] in labels.floors, bool(np.isnan(means[m]))),
+            *(models[m] in labels.controls, bool(np.isnan(means[m]))),
             *(-metric.sign * np.nan_to_num(means[m]), models[m]),
         ),
     )
@@ -273,7 +273,7 @@ def marks(model: str, labels: Labels) -> tuple[str, ...]:
     every = (
         ("random weights", labels.random),
         (ROWS_NOT_VERIFIED, labels.unsure),
-        ("floor", labels.floors),
+        ("control", labels.controls),
     )
     return tuple(word for word, models in every if model in models)
 

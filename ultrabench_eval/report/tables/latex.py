@@ -42,7 +42,7 @@ def _table(table: Wide) -> str:
             f"Not ranked and not in the mean: {without} (too few test patients of a class)."
         )
     if table.table.rules:
-        notes.append("Floors below the rule: controls and random weights.")
+        notes.append("Below the rule: controls, which are trivial methods and random weights.")
     if table.seen:
         notes.append(f"{SEEN}: the model was trained on images of this data set.")
     if table.synthetic:

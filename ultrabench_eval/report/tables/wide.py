@@ -46,7 +46,7 @@ def wide(
     """One table for each kind of task, probe and protocol, of the main condition.
 
     The last column is the mean over tasks, of models that have all of them: a mean is never
-    taken over holes. Models are ordered by it; those with holes follow by name, floors stand last.
+    taken over holes. Models are ordered by it; those with holes follow by name, controls are last.
 
     Args:
         entries: of a results folder; other conditions are passed over.
@@ -65,7 +65,7 @@ def _wide(board: Board, labels: Labels, reading: str) -> Wide:
     rows: list[list[str | TableCell]] = [
         [labels.model(row.model), *map(_place, row.scores)] for row in board.rows
     ]
-    above = sum(not row.floor for row in board.rows)
+    above = sum(not row.control for row in board.rows)
     table = Table(
         ["model", *map(labels.task, tasks), *([title] if title else [])],
         rows,

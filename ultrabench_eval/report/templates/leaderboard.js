@@ -50,7 +50,7 @@
     choice("Contamination", "saw", [["", "all models"], ["unseen", "without models that saw a ticked task"], ["known", "only models known not to have seen one"]]),
     choice("Licence", "licence", [["", "any"], ...distinct(models.map((model) => model.licence)).sort()]),
     h("label", {}, "Million parameters, at most", h("input", { type: "number", name: "size", min: 0, step: "any" })),
-    check("hide", "floors", false, "hide controls"),
+    check("hide", "controls", false, "hide controls"),
     h("fieldset", { hidden: tasks.length < 2 }, h("legend", {}, "Tasks"), tasks.map((task, t) => check("task", task.name, true, taskName(t)))),
     h("button", { type: "button", onclick: () => save() }, "CSV of what is shown"),
     h("button", { type: "button", onclick: () => { form.reset(); [sorted, pinned] = ["", []]; update(); } }, "Reset"),
@@ -138,7 +138,7 @@
       const model = models[m];
       const seen = v.tasks.some((t, c) => ticked(t) && Array.isArray(scores[c]) && scores[c][5] & SEEN);
       return (!words.length || words.some((word) => model.name.toLowerCase().includes(word)))
-        && !(field("hide").checked && model.floor)
+        && !(field("hide").checked && model.control)
         && !(saw && seen) && !(saw === "known" && model.saw === "not known")
         && (!licence || model.licence === licence)
         && (most === "" || (model.parameters !== null && model.parameters <= 1e6 * most));
@@ -190,7 +190,7 @@
         columns.map((column) => sortable(column.name, true, v.rising, column.head)),
         sortable(" parameters", true, true, "parameters"), sortable(" speed", true, false, "images/s"),
         sortable(" saw", false, true, "seen in pretraining"), sortable(" licence", false, true, "licence of the weights"))),
-      h("tbody", {}, rows.map(({ m, scores }) => h("tr", { class: models[m].floor ? "floor" : null, "data-model": models[m].name },
+      h("tbody", {}, rows.map(({ m, scores }) => h("tr", { class: models[m].control ? "control" : null, "data-model": models[m].name },
         h("th", { scope: "row" }, pin(m), " ", named(m)),
         scores.map((score) => h("td", { class: "right" }, scoreCell(score, v))),
         h("td", { class: "right" }, models[m].parameters === null ? null : models[m].parameters.toLocaleString("en")),
@@ -209,7 +209,7 @@
     one("forest").replaceChildren(h("h2", {}, "95 % intervals: ", columns[c].head),
       h("p", { class: "muted" }, `${v.probing}; ${v.metric}; ${v.condition}. Shaded: controls.`),
       h("table", { class: "forest" }, h("tbody", {},
-        some.map(({ m, scores: { [c]: s } }) => h("tr", { class: models[m].floor ? "floor" : null }, h("th", { scope: "row" }, named(m)),
+        some.map(({ m, scores: { [c]: s } }) => h("tr", { class: models[m].control ? "control" : null }, h("th", { scope: "row" }, named(m)),
           h("td", {}, h("div", { class: "track", style: `--grid:${((100 * step) / (high - low)).toFixed(3)}%` },
             s[2] === null ? null : h("i", { style: `left:${place(s[2])};right:calc(100% - ${place(s[3])})` }), h("b", { style: `left:${place(s[0])}` }))),
           h("td", { class: "right" }, fixed(s[0], v.places) + interval(s)))),
@@ -268,7 +268,7 @@
       line("#666", 48, bottom, 400, bottom), text(224, bottom + 38, title, "middle"),
       text(11, bottom / 2, v.metric, "middle", ` transform="rotate(-90 11 ${bottom / 2})"`),
       ...points.map((p) => line("#bbb", x(p.size), y(p.score), 426, p.at)),
-      ...points.map((p) => `<circle cx="${x(p.size).toFixed(1)}" cy="${y(p.score).toFixed(1)}" r="4.5" fill="${p.model.floor ? "#fff" : "#0a5a94"}" stroke="#0a5a94"/>${text(430, p.at + 4, short(p.model.name), "start")}`), "</svg>"].join("");
+      ...points.map((p) => `<circle cx="${x(p.size).toFixed(1)}" cy="${y(p.score).toFixed(1)}" r="4.5" fill="${p.model.control ? "#fff" : "#0a5a94"}" stroke="#0a5a94"/>${text(430, p.at + 4, short(p.model.name), "start")}`), "</svg>"].join("");
     const lacking = rows.filter((row) => !known(row)).map(({ m }) => models[m].name);
     const where = name === "images/s" ? distinct(points.map((p) => p.model.speed[2])).join("; ") : "";
     const alt = `${v.title} and ${name}, ${v.probing}`;
