@@ -43,7 +43,9 @@ for _name, _target in {
     "dinov3": "model_zoo.dinov3:DINOv3",
     "echocare": "model_zoo.echocare:EchoCare",
     "echoclip": "model_zoo.echoclip:EchoCLIP",
+    "echofm": "model_zoo.echofm:EchoFM",
     "echojepa": "model_zoo.vjepa:EchoJEPA",
+    "echoprime": "model_zoo.echoprime:EchoPrime",
     "efficientnet-lite0": "model_zoo.efficientnet_lite:Lite0",
     "efficientnet-lite1": "model_zoo.efficientnet_lite:Lite1",
     "efficientnet-lite2": "model_zoo.efficientnet_lite:Lite2",
@@ -60,6 +62,7 @@ for _name, _target in {
     "open_clip/": "model_zoo.open_clip:OpenCLIPModel",
     "openus-s": "model_zoo.card_only:OpenUS",
     "panecho": "model_zoo.panecho:PanEcho",
+    "panecho-clip": "model_zoo.panecho:PanEchoClip",
     "pixel-grid": "model_zoo.controls:PixelGrid",
     "pixels": "model_zoo.controls:Pixels",
     "position-pixels": "model_zoo.controls:PositionPixels",
@@ -75,10 +78,15 @@ for _name, _target in {
     "usf-mae": "model_zoo.usf_mae:USFMAE",
     "usfm": "model_zoo.usfm:USFM",
     "usjepa": "model_zoo.students:Student",
+    "usjepa-clip": "model_zoo.students:ClipStudent",
     "usrc-jepa": "model_zoo.us_jepa:USrcJEPA",
+    "videomae": "model_zoo.videomae:VideoMAE",
+    "videomae-vitl": "model_zoo.videomae:VideoMAELarge",
     "vjepa-vitb16": "model_zoo.vjepa:VJEPAViTB16",
     "vjepa-vitl16": "model_zoo.vjepa:VJEPA",
     "vjepa2-vitl": "model_zoo.vjepa:VJEPA2",
+    "vjepa-loc-nano": "model_zoo.students:VJEPALocNano",
+    "vjepa-nano": "model_zoo.students:VJEPANano",
 }.items():
     registry.register(_name, _target)
 

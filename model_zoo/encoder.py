@@ -168,7 +168,7 @@ class Encoder(nn.Module):
                 f"number for each of {self.steps} time steps; set tubelet, or write _maps"
             )
         grid = self._grid(tokens.reshape(len(x) * self.steps, -1, tokens.shape[2]), x)
-        return [grid.unflatten(0, (len(x), self.steps))]
+        return [grid.reshape(len(x), self.steps, *grid.shape[1:])]
 
     def _maps_at(self, x: Tensor, at: Tensor | None = None) -> list[Tensor]:
         """`_maps`, of clips those of one time step each, [B, D, h, w]: see `maps_prepared`."""

@@ -11,11 +11,14 @@ from torch import nn
 from model_zoo.cards import Card
 from model_zoo.checkpoints import exports
 from model_zoo.checkpoints import files as checkpoints
-from model_zoo.checkpoints.exports import EncoderSizes, Export
+from model_zoo.checkpoints.exports import ClipSizes, EncoderSizes, Export
+from model_zoo.clip_rule import ClipRule
 from model_zoo.encoder import RANDOM
 from model_zoo.released import ViTEncoder
 from model_zoo.transforms import InputRule
+from model_zoo.video_vit import VideoTransformer
 from model_zoo.vit import VisionTransformer
+from model_zoo.vjepa import ClipViTEncoder
 from ultrabench_eval.core.errors import UserError
 
 _WITHOUT_CLASS_TOKEN = ("mean", "mean_prenorm", "last4")
@@ -28,7 +31,7 @@ class Student(ViTEncoder):
     token; `weights="random"` is a network of the nano size, with one where the pooling wants it.
     """
 
-    sizes: EncoderSizes = EncoderSizes()
+    sizes: EncoderSizes | ClipSizes = EncoderSizes()
     shipped: ClassVar[str | None] = None
     """Name of the export in `exports.SHIPPED` that is meant without `weights`."""
     chosen: ClassVar[str | None] = None
@@ -53,6 +56,8 @@ class Student(ViTEncoder):
         if cls.shipped and (export := exports.look(exports.SHIPPED / f"{cls.shipped}.safetensors")):
             cls.sizes, cls.input_rule = export.sizes, export.header.input
             cls.patch_size = export.sizes.patch_size
+            if clip := export.header.clip:
+                cls.clip_rule, cls.tubelet = clip.rule, clip.tubelet
             if not export.sizes.class_token:
                 cls.poolings = _WITHOUT_CLASS_TOKEN
             cls.card = cls._card(export, checked=False)
@@ -74,11 +79,12 @@ class Student(ViTEncoder):
     def build(self, weights: Path | str | None) -> nn.Module:
         """The network as the file describes it, and filled from that."""
         if weights == RANDOM:
-            if "cls" in self.pooling:
+            if "cls" in self.pooling and isinstance(self.sizes, EncoderSizes):
                 self.sizes = self.sizes._replace(class_token=True)
             return self.make()
-        if weights is None and self.shipped:
-            weights = exports.SHIPPED / f"{self.shipped}.safetensors"
+        shipped = exports.SHIPPED / f"{self.shipped}.safetensors"
+        if weights is None and self.shipped and shipped.is_file():
+            weights = shipped
         source = checkpoints.find(self.name, exports.in_folder(weights))
         if source is None:
             return super().build(None)  # which says where to get weights
@@ -87,10 +93,17 @@ class Student(ViTEncoder):
 
     def _become(self, export: Export) -> None:
         head, path = export.header, export.path
+        kind = "usjepa" if head.clip is None else "usjepa-clip"
+        if (head.clip is not None) != (self.takes == "clip"):
+            trained = "stills" if head.clip is None else "clips"
+            raise UserError(
+                f"the network in {path} was trained on {trained}; open it as model '{kind}': "
+                f"--weights {kind}={path}"
+            )
         if self.shipped and head.name != self.name:
             raise UserError(
                 f"{path} was trained as '{head.name}', not as '{self.name}'; open it as model "
-                f"'usjepa': --weights usjepa={path}"
+                f"'{kind}': --weights {kind}={path}"
             )
         if "cls" in self.pooling and not head.class_token:
             raise UserError(
@@ -103,6 +116,58 @@ class Student(ViTEncoder):
     def _wrapper_identity(self) -> str:
         # Heads change features, but no tensor.
         return f"{super()._wrapper_identity()}, {self.sizes.heads} heads"
+
+
+class ClipStudent(ClipViTEncoder, Student):
+    """Any network of clips that `usjepa` exports: features [B, D], tokens [B, N, D].
+
+    Sizes, input and clip rule and card are those of the file.
+    """
+
+    sizes = ClipSizes()
+    clip_rule = ClipRule(8)
+    patch_size = 8
+    batch_size = 8
+    input_rule = InputRule(64, grey=True)
+    card = Card(
+        title="Student of `usjepa train`, of clips",
+        paper=exports.PAPERS["vjepa"],
+        code_licence="Apache-2.0",
+        weights_licence="that of your checkpoint",
+        weights_from=exports.TRAINED,
+        pretraining="that of your checkpoint, by the card beside it",
+        parameters=1_271_936,
+        dim=128,
+        status=exports.STATUS[True],
+        note="sizes, input and features are those of the file; stated here: the nano ones",
+    )
+
+    def make(self) -> nn.Module:
+        """The network, untrained."""
+        return VideoTransformer(*self.sizes)  # type: ignore[arg-type]
+
+    def _become(self, export: Export) -> None:
+        super()._become(export)
+        if export.header.clip is not None:
+            self.clip_rule, self.tubelet = export.header.clip.rule, export.header.clip.tubelet
+
+
+class VJEPANano(ClipStudent):
+    """V-JEPA scaled down, trained here on public films."""
+
+    shipped = "vjepa-nano"
+    card = replace(ClipStudent.card, title="V-JEPA, nano")
+
+
+class VJEPALocNano(ClipStudent):
+    """V-JEPA scaled down, with the localisation loss of arXiv 2507.18424."""
+
+    shipped = "vjepa-loc-nano"
+    card = replace(
+        ClipStudent.card,
+        title="V-JEPA with 3D localisation, nano",
+        paper=exports.PAPERS["vjepa"] + exports.LOCALISED,
+    )
 
 
 class USJEPANano(Student):

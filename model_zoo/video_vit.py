@@ -1,10 +1,10 @@
 """The video transformer of V-JEPA (arXiv 2404.08471) and V-JEPA 2 (arXiv 2506.09985).
 
 A clip is cut into tubelets, one token each, in the order time, row, column; there is one token for
-every `tubelet` frames and square of `patch_size` pixels, and no class token. V-JEPA adds a stored
-sine-cosine table; V-JEPA 2 rotates queries and keys instead. Blocks and parameter names are those
-of `model_zoo.vit`, as in both official codes. B is the batch, T the frames, D the width, N the
-tokens, K the tokens that are kept.
+every `tubelet` frames and square of `patch_size` pixels. V-JEPA adds a stored sine-cosine table;
+V-JEPA 2 rotates queries and keys instead. Neither has a class token, as some of their kin have.
+Blocks and parameter names are those of `model_zoo.vit`, as in both official codes. B is the batch,
+T the frames, D the width, N the tokens, K the tokens that are kept, P is 1 with a class token.
 """
 
 from __future__ import annotations
@@ -39,6 +39,8 @@ class TubeletEmbed(nn.Module):
 class VideoTransformer(nn.Module):
     """A plain transformer on tubelets that gives its tokens after the final norm.
 
+    There are P + N or P + K of them: a class token, if there is one, comes first.
+
     Args:
         image_size: side of the square frames that the table is for.
         frames: of the clips that the table is for.
@@ -51,9 +53,8 @@ class VideoTransformer(nn.Module):
         uniform_power: whether the table gives time, rows and columns the same share of channels,
             as V-JEPA trains.
         mlp_ratio: width of an MLP's hidden layer over D.
+        class_token: whether a class token stands before the others; not with rotary positions.
     """
-
-    prefix = 0  # tokens before the patches, as `model_zoo.vit` counts them
 
     def __init__(
         self,
@@ -67,15 +68,20 @@ class VideoTransformer(nn.Module):
         rotary: bool = False,
         uniform_power: bool = True,
         mlp_ratio: float = 4,
+        class_token: bool = False,
     ) -> None:
         super().__init__()
         side = image_size // patch_size
+        self.prefix = int(class_token)
         self.tubelet, self.heads = tubelet, heads
         self.grid: Grid = (frames // tubelet, side, side)
         self.pos_embed: nn.Parameter | None = None
         if not rotary:
             # Stored and loaded rather than recomputed: released tables need not be ours.
             table = sine_cosine_table(self.grid, width, uniform_power)
+            if class_token:
+                self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
+                table = torch.cat([torch.zeros(1, width), table])
             self.pos_embed = nn.Parameter(table[None], requires_grad=False)
         self.patch_embed = TubeletEmbed(patch_size, tubelet, width)
         self.blocks = nn.ModuleList(Block(width, heads, mlp_ratio) for _ in range(depth))
@@ -114,9 +120,12 @@ class VideoTransformer(nn.Module):
         x: Tensor
         x, grid = self.patch_embed(clips)
         if self.pos_embed is not None:
-            x = x + resized_table(self.pos_embed, self.grid, grid)
+            x = x + resized_table(self.pos_embed[:, self.prefix :], self.grid, grid)
         if keep is not None:
             x = x.gather(1, keep[..., None].expand(-1, -1, x.shape[-1]))
+        if self.prefix and self.pos_embed is not None:
+            start = (self.cls_token + self.pos_embed[:, :1]).expand(len(x), -1, -1)
+            x = torch.cat([start, x], dim=1)
         rotate = None
         if self.pos_embed is None:
             places = torch.arange(math.prod(grid), device=x.device) if keep is None else keep

@@ -42,7 +42,7 @@ class ClipViTEncoder(ViTEncoder):
     takes = "clip"
     clip_rule = ClipRule()
     tubelet = 2
-    poolings = ("mean", "mean_prenorm", "last4")
+    poolings: ClassVar[tuple[str, ...]] = ("mean", "mean_prenorm", "last4")
     batch_size = 2
 
     def _forward(self, x: Tensor) -> Tensor:
@@ -128,7 +128,7 @@ class VJEPA2(VJEPA):
     """
 
     input_rule = InputRule(256, interpolation="bilinear")
-    layouts = (
+    layouts: ClassVar[tuple[Layout, ...]] = (
         # Released files may hold a table that the network has not, as the authors remark; V-JEPA's
         # ViT-L is told by its own, of 8 x 14 x 14 places.
         Layout(

@@ -180,7 +180,7 @@ def light(
 
     def content_of(name: str) -> dict[str, Any]:
         vectors, path = verify.read(name), tmp_path / "light.pth"
-        depth = 3 if name in ("sam", "samus", "ultrasam") else 2
+        depth = {"sam": 3, "samus": 3, "ultrasam": 3, "echoprime": 16}.get(name, 2)
         vectors.described["keys"] = [
             (key, shape) for key, shape in vectors.described["keys"] if not _is_deep(key, depth)
         ]
@@ -194,8 +194,9 @@ def light(
 def _is_deep(key: str, depth: int) -> bool:
     """Whether a key of a released file belongs to an encoder's block behind the first `depth`."""
     start = r"(module\.|model\.|image_encoder\.|backbone\.|layers\d\.0\.|"
-    start += r"module\.backbone\.|visual\.transformer\.res|visual\.trunk\.stages\.\d\.)?"
-    found = re.match(rf"{start}(blocks|layers)\.(\d+)\.", key)
+    start += r"module\.backbone\.|videomae\.encoder\.|visual\.transformer\.res|"
+    start += r"visual\.trunk\.stages\.\d\.)?"
+    found = re.match(rf"{start}(blocks|layers?)\.(\d+)\.", key)
     return found is not None and int(found[3]) >= depth
 
 

@@ -1,6 +1,7 @@
 """Exports: the file that this project's trainer (`usjepa`) leaves.
 
-It is one safetensors file with the names of `VisionTransformer`. Its header holds, as JSON
+It is one safetensors file with the names of `VisionTransformer`, or of `VideoTransformer` where it
+was trained on clips. Its header holds, as JSON
 under `usjepa`, what shapes do not tell: heads, how an image becomes the input, and a digest of the
 weights. Beside it, under the same name with `.json`, lies a card for people: what it was trained
 on, and how, with the digest of the file that it belongs to. Header and card hold digests of
@@ -22,6 +23,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
 from model_zoo.cards import NOT_STATED, Card, Status
+from model_zoo.clip_rule import ClipRule
 from model_zoo.transforms import InputRule
 from ultrabench_eval.core import hashing
 from ultrabench_eval.core.errors import UserError, not_found
@@ -37,7 +39,10 @@ PAPERS = {
     "salt": "US-JEPA, arXiv 2602.19322 (2026), for the method",
     "ijepa": "I-JEPA, arXiv 2301.08243 (2023), for the method",
     "mae": "MAE, arXiv 2111.06377 (2021), for the method",
+    "vjepa": "V-JEPA, arXiv 2404.08471 (2024), for the method",
+    "videomae": "VideoMAE, arXiv 2203.12602 (2022), for the method",
 }
+LOCALISED = "; with the localisation loss of arXiv 2507.18424 (2025)"
 STATUS: dict[bool, Status] = {  # by whether it is nano
     False: "trained by this project's trainer",
     True: "trained by this project's trainer, nano",
@@ -72,6 +77,46 @@ class EncoderSizes(NamedTuple):
         return self.width < 768 or self.depth < 12
 
 
+class ClipSizes(NamedTuple):
+    """Arguments of `VideoTransformer`; by default those of the nano configurations."""
+
+    image_size: int = 64
+    frames: int = 8
+    patch_size: int = 8
+    tubelet: int = 2
+    width: int = 128
+    depth: int = 6
+    heads: int = 2
+    rotary: bool = False
+
+    @property
+    def class_token(self) -> bool:
+        """None of these has one."""
+        return False
+
+    def __str__(self) -> str:
+        text = f"ViT {self.width} wide, {self.depth} deep, {self.heads} heads, tubelets of "
+        text += f"{self.tubelet} x {self.patch_size} in {self.frames} x {self.image_size}"
+        return text + (", rotary positions" if self.rotary else "")
+
+    @property
+    def nano(self) -> bool:
+        """Whether it is smaller than the paper's ViT-L."""
+        return self.width < 1024 or self.depth < 24
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class ClipHeader:
+    """What the file says of clips, where the network was trained on those."""
+
+    tubelet: _Count
+    """Frames of one token."""
+    rotary: bool
+    """Whether positions are V-JEPA 2's; else there is a table."""
+    rule: ClipRule
+    """Which frames it looks at; their number is that of training."""
+
+
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class Header:
     """What the file itself says of the network in it."""
@@ -88,10 +133,18 @@ class Header:
     """Id of the training's configuration."""
     tensors: str | None = None
     """`hashing.digest_tensors` of the weights; None in files of format 1."""
+    clip: ClipHeader | None = None
+    """Of a network of clips."""
+    localisation: float | None = None
+    """Weight of the JEPA loss beside the localisation loss, if that was trained with."""
 
     def metadata(self) -> dict[str, str]:
         """The entry in the header of a safetensors file; the same bytes for the same header."""
-        sealed = hashing.seal({"format": FORMAT, **asdict(self)})
+        told = asdict(self)
+        for name in ("clip", "localisation"):  # which earlier files have not
+            if told[name] is None:
+                del told[name]
+        sealed = hashing.seal({"format": FORMAT, **told})
         return {KEY: hashing.canonical_json(sealed).decode()}
 
 
@@ -127,7 +180,7 @@ class Export(NamedTuple):
 
     path: Path
     header: Header
-    sizes: EncoderSizes
+    sizes: EncoderSizes | ClipSizes
     parameters: int
 
     def card(self, checked: bool = True) -> Card:
@@ -147,7 +200,9 @@ class Export(NamedTuple):
         region = "USrc: " if head.region_conditioning else ""
         return Card(
             title=f"{head.name}, {self.sizes.width} x {self.sizes.depth}",
-            paper=region + PAPERS.get(head.objective, NOT_STATED),
+            paper=region
+            + PAPERS.get(head.objective, NOT_STATED)
+            + (LOCALISED if head.localisation is not None else ""),
             code_licence="Apache-2.0",
             weights_licence=OUR_TERMS if shipped else THEIR_TERMS,
             licence_kind="non-commercial" if shipped else "unknown",
@@ -264,23 +319,34 @@ def _check_format(path: Path, told: Mapping[str, Any]) -> int:
     return form
 
 
-def _sizes(path: Path, header: Header, shapes: Mapping[str, Sequence[int]]) -> EncoderSizes:
+def _sizes(
+    path: Path, header: Header, shapes: Mapping[str, Sequence[int]]
+) -> EncoderSizes | ClipSizes:
     """Width and depth are told by the shapes; the others must agree with them."""
+    clip, steps = header.clip, 1
     try:
-        width, _, patch, _ = shapes["patch_embed.proj.weight"]
-        _, places, _ = shapes["pos_embed"]
-    except (KeyError, ValueError) as error:
+        width, _, *tubelet, patch, _ = shapes["patch_embed.proj.weight"]
+        rotary = clip is not None and clip.rotary
+        places = 0 if rotary else shapes["pos_embed"][1]
+    except (KeyError, ValueError, IndexError) as error:
         raise _damaged(path, error) from error
     depth = len({key.split(".")[1] for key in shapes if key.startswith("blocks.")})
     grid = header.image_size // patch
+    if clip is not None:
+        steps = clip.rule.frames // clip.tubelet
     if (
         (header.patch_size, header.image_size) != (patch, grid * patch)
-        or places != grid * grid + header.class_token
+        or tubelet != ([] if clip is None else [clip.tubelet])
+        or places != (0 if rotary else steps * grid * grid + header.class_token)
         or header.input.size != header.image_size
         or width % header.heads
     ):
         raise _damaged(path, ValueError("its header and the shapes in it contradict each other"))
-    return EncoderSizes(header.image_size, patch, width, depth, header.heads, header.class_token)
+    size, heads = header.image_size, header.heads
+    if clip is None:
+        return EncoderSizes(size, patch, width, depth, heads, header.class_token)
+    frames = clip.rule.frames
+    return ClipSizes(size, frames, patch, clip.tubelet, width, depth, heads, clip.rotary)
 
 
 def _damaged(path: Path, error: Exception) -> UserError:

@@ -35,7 +35,8 @@ def test_a_card_of_another_shape_is_refused(wrong: dict[str, Any]) -> None:
 def test_every_released_model_has_a_full_card() -> None:
     for name in ("usfm", "urfm", "usf-mae", "echocare", "samus", "ultrasam", "dinov3", "ijepa",
                  "us-jepa", "usrc-jepa", "sam", "biomedclip", "tinyusfm", "ultrafedfm", "fetalclip",
-                 "mobile-fetalclip", "echoclip", "panecho"):  # fmt: skip
+                 "mobile-fetalclip", "echoclip", "panecho", "vjepa-vitl16", "vjepa2-vitl",
+                 "videomae", "echofm", "echoprime", "panecho-clip"):  # fmt: skip
         card = model_zoo.card(name)
         assert card.parameters
         assert card.dim

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import inspect
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from test_every_model import picture
 from torch import Tensor, nn
 
 import model_zoo
 from model_zoo import behaviour, forensics, video_vit
+from model_zoo.checkpoints import exports
+from model_zoo.checkpoints.exports import ClipHeader, Header
 from model_zoo.clip_rule import ClipRule
 from model_zoo.encoder import Encoder
 from model_zoo.forensics import given
 from model_zoo.transforms import InputRule, to_float
 from model_zoo.video_vit import VideoTransformer
+from ultrabench_eval.core import hashing
 from ultrabench_eval.core.errors import UserError
 
 NAMES = [
@@ -202,6 +207,57 @@ def test_what_is_looked_at_when_it_is_loaded(
     assert not forensics.examine(small).alarms
 
 
+# ---- exports of `usjepa` -----------------------------------------------------------------------
+
+
+def write_export(
+    folder: Path, name: str = "vjepa-loc-nano", rotary: bool = False, tubelet: int = 2
+) -> Path:
+    """An untrained network of clips, as `usjepa export` writes one."""
+    network = VideoTransformer(32, 4, 8, 2, 48, 1, 3, rotary)
+    tensors = {key: value.detach().contiguous() for key, value in network.state_dict().items()}
+    rule = ClipRule(4, "stride", step=2)
+    header = Header(
+        name, "vjepa", False, 32, 8, 3, False, InputRule(32), "0" * 12,
+        hashing.digest_tensors(tensors), ClipHeader(tubelet, rotary, rule), localisation=0.25,
+    )  # fmt: skip
+    path = folder / "encoder.safetensors"
+    save_file(tensors, path, header.metadata())
+    return path
+
+
+@pytest.mark.parametrize("rotary", [False, True])
+def test_an_export_of_clips_is_what_its_header_says(tmp_path: Path, rotary: bool) -> None:
+    path = write_export(tmp_path, rotary=rotary)
+    encoder = model_zoo.load("usjepa-clip", path, "cpu")
+    assert encoder.clip_rule == ClipRule(4, "stride", step=2)
+    assert (encoder.input_size, encoder.dim, encoder.steps) == (32, 48, 2)
+    assert "localisation loss of arXiv 2507.18424" in encoder.card.paper
+    named = model_zoo.load("vjepa-loc-nano", tmp_path, "cpu")  # the folder of a training
+    assert torch.equal(
+        named.encode_prepared(named.prepare(film(4))[None]),
+        encoder.encode_prepared(encoder.prepare(film(4))[None]),
+    )
+    for model, said in (
+        ("usjepa", "was trained on clips; open it as model 'usjepa-clip'"),
+        ("vjepa-nano", "was trained as 'vjepa-loc-nano', not as 'vjepa-nano'; open it as model "
+         "'usjepa-clip': --weights usjepa-clip="),
+    ):  # fmt: skip
+        with pytest.raises(UserError, match=said):
+            model_zoo.load(model, path, "cpu")
+    still = exports.SHIPPED / "us-jepa-nano.safetensors"
+    with pytest.raises(UserError, match="was trained on stills; open it as model 'usjepa'"):
+        model_zoo.load("usjepa-clip", still, "cpu")
+
+
+def test_a_damaged_export_of_clips_is_refused(tmp_path: Path) -> None:
+    path = write_export(tmp_path, tubelet=4)
+    with pytest.raises(UserError, match="its header and the shapes in it contradict each other"):
+        model_zoo.load("usjepa-clip", path, "cpu")
+    with pytest.raises(UserError, match="no weights for model 'vjepa-nano'"):
+        model_zoo.load("vjepa-nano", device="cpu")
+
+
 # ---- those of the zoo ---------------------------------------------------------------------------
 
 
@@ -218,9 +274,10 @@ def shrunk(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(video_vit.VideoTransformer, "__init__", little)
 
 
-@pytest.mark.parametrize("name", NAMES)
+# Two have no small variant; their vectors are replayed in test_clip_vectors.py.
+@pytest.mark.parametrize("name", [n for n in NAMES if n not in ("echoprime", "panecho-clip")])
 def test_every_encoder_of_clips(name: str, shrunk: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    encoder = model_zoo.load(name, "random", "cpu", "float32")
+    encoder = model_zoo.registry.get(name)(name=name, weights="random")
     assert encoder.clip_rule is not None
     assert encoder.random_weights
     prepared = encoder.prepare(film(encoder.clip_rule.frames))[None]

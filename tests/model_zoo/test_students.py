@@ -269,7 +269,7 @@ def test_how_a_file_is_shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(UserError, match=r"trained as 'other', not as 'mae-nano'.*usjepa="):
         Shipped(name="mae-nano", weights=own)
     # Never random by accident.
-    with pytest.raises(UserError, match=r"weights of model 'us-jepa-nano' not found: "):
+    with pytest.raises(UserError, match=r"no weights for model 'us-jepa-nano'; get them"):
         Missing(name="us-jepa-nano")
     path.write_bytes(path.read_bytes()[:-4])
     with pytest.raises(UserError, match="cannot be read as a checkpoint"):

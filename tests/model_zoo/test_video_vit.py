@@ -59,23 +59,6 @@ def test_tokens_of_whole_and_masked_clips_are_the_official_ones(shared: Path, na
 
 
 @pytest.mark.shared
-@pytest.mark.slow
-@torch.no_grad()
-def test_other_sizes_take_the_table_interpolated(shared: Path) -> None:
-    keys, expected = reference(shared / "conformance" / "vjepa-vitb16-112px")
-    network = filled(VideoTransformer(112), keys["target_encoder_keys"])
-    for frames, size in ((8, 112), (16, 160), (8, 64)):
-        tokens = network(normalised(20260227, 1, 3, frames, size, size))
-        start, step = f"other_{frames}f_{size}px", max(1, tokens.shape[1] // 16)
-        close(tokens.mean(1), expected[f"{start}_pooled_mean"])
-        close(tokens[:, ::step][:, :16], expected[f"{start}_tokens"])
-    clips = normalised(int(expected["input_seed"]), 2, 3, 16, 112, 112)
-    for kind in ("short", "long"):
-        seen = network(clips, expected[f"{kind}_context_index"].long())
-        close(seen.mean(1), expected[f"{kind}_context_mean"])
-
-
-@pytest.mark.shared
 def test_the_tables_that_training_starts_from(shared: Path) -> None:
     _, expected = reference(shared / "conformance" / "vjepa-vitb16-112px")
     rows = expected["sincos_row_index"].long()
