@@ -440,7 +440,7 @@ def joined(maps: Sequence[Tensor]) -> Tensor:
 
 
 def _few(tokens: Tensor, steps: int) -> Tensor:
-    """Tokens [B, N, D] of a square grid a time step, averaged down to at most `TOKENS` a side."""
+    """Tokens [B, N, D] of a square grid per time step, averaged down to at most `TOKENS` a side."""
     count, number, width = tokens.shape
     side = math.isqrt(number // steps)
     if side <= TOKENS or steps * side**2 != number:
