@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import PIL.Image
@@ -15,7 +16,7 @@ import ultrabench_eval
 from model_zoo.clip_rule import ClipRule
 from tasks.samples.clips import Clip
 from tasks.task import Split, Task, TaskCard
-from ultrabench_eval import corrupt, shown, task_types
+from ultrabench_eval import corrupt, features, seen, shown, task_types
 from ultrabench_eval.cells import Cell, Cells
 from ultrabench_eval.core.errors import UserError
 from ultrabench_eval.corrupt import CorruptedClip
@@ -164,6 +165,22 @@ def test_features_are_the_mean_over_frames_and_are_kept(
     model.encoder = None  # type: ignore[method-assign, assignment]
     again = encode(model, task.test.images, films / "cache").whole()  # from the run's cache
     assert torch.equal(found, again)
+
+
+def test_tokens_are_averaged_down_in_each_time_step() -> None:
+    tokens = torch.rand(2, 2 * 20 * 20, 3)
+    encoder = SimpleNamespace(takes="clip", steps=2, batch_size=2, tokens_prepared=lambda x: tokens)
+    found = features.encode_batch(encoder, [torch.zeros(1)] * 2, "tokens")
+    assert found.shape == (2, 2 * 16 * 16, 3)
+    step = tokens[1, 400:].mT.view(3, 20, 20)
+    expected = torch.nn.functional.adaptive_avg_pool2d(step, 16).flatten(1).mT
+    torch.testing.assert_close(found[1, 256:].float(), expected, rtol=0, atol=1e-3)
+
+
+def test_films_that_a_model_has_seen_are_found_by_their_frames(films: Path, tmp_path: Path) -> None:
+    task = tasks.load(str(films / "films.csv"))
+    found = seen.read(films / str(COUNT - 1), tmp_path / "cache").of(task)  # of the test part
+    assert (found.count, found.of) == (1, len(task.test))
 
 
 def test_a_still_is_repeated_for_an_encoder_of_clips_and_the_page_says_so(

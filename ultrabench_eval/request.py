@@ -332,8 +332,7 @@ class Request:
     corruptions: _Words | None = _asked(
         None,
         "--corruptions",
-        "Of test images: paper, physics, all, or names (blur, shadow ...); temporal: of films, which "
-        "have its controls by default.",
+        "Of test images: paper, physics, all, or names (blur, shadow ...); of films also temporal.",
         group="What is measured",
     )
     """"paper", "physics", "all", or names, to test on corrupted images at severities 1 to 3, with
