@@ -7,7 +7,7 @@ after the other, with autograd, all cores, and the same loss on the same grid, f
 in memory as float32; the stack is `dense.train`, which begins with float16 maps. 5 seeds x 5
 learning rates on maps of random numbers, two classes, 20 epochs without early stopping (`dense`
 trains 9 to 40: what is done once, before the first epoch, must not count as if it were done in
-each). The two take turns, for the load of the machine hits both.
+each). The two take turns, so that the load of the machine hits both.
 """
 
 from __future__ import annotations

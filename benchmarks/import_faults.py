@@ -4,7 +4,7 @@
 
 Features of real images by encoders that come with the package are written in all formats, sound or
 with one fault each: structural ones, and right keys with rows of other images (at least 40 % of
-them). For the latter the model is at hand; how many are found without it is told beside.
+them). For the latter the model is at hand; how many are found without it is reported as well.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
     python benchmarks/memory.py --model efficientnet-lite0,us-jepa-nano
 
-Each is a process of its own, for what is kept cannot be let go of again; they take turns, and the
+Each is a process of its own, because kept memory cannot be released again; they take turns, and the
 ratio is that of the medians. Faults are pages that the kernel cleared, about, an image.
 """
 

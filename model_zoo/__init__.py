@@ -176,7 +176,7 @@ def load(
             `/<pooling>` behind it, that pooling.
         weights: checkpoint file or folder. None: what the model ships with, else
             `$UBENCH_WEIGHTS/<name>*`, else the hub file of the card if `accept_license`.
-            "random": an untrained network, asked for in so many words.
+            "random": an untrained network, asked for explicitly.
         device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", "mps".
         dtype: "auto" (float32; the harness tries bfloat16), "float32", "bfloat16", "float16".
         pooling: a name of the model's `poolings`; None for its default.

@@ -1,8 +1,8 @@
-"""What an encoder gives for a few fixed images: a network is known by what it does, too.
+"""What an encoder gives for a few fixed images: a network is known by what it does too.
 
 A fingerprint is made of code, weights and preprocessing. What it cannot see (a library that was
 updated, a file that a plugin reads, another machine) shows here; and so does an encoder whose
-features are no function of the image.
+features are not a function of the image.
 """
 
 from __future__ import annotations

@@ -303,7 +303,7 @@ class Border(_Control):
     tissue isn't seen; an image that is scanned all over gives zeros.
     """
 
-    version = "2"  # dark tissue is black, too
+    version = "2"  # dark tissue is black too
     side = 32
     poolings = ("flatten",)
     card = Card(

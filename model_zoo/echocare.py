@@ -2,7 +2,7 @@
 
 The authors publish no model code: their README builds MONAI's 2-D `SwinTransformer` with
 `use_v2=True`. Against a stock Swin: patches of 2, a residual convolution before each stage, a
-merging after the last stage, too, and a norm without learnt numbers on what is given out.
+merging after the last stage too, and a norm without learnt numbers on what is given out.
 B is the batch, H and W the sides of a map, C its width.
 """
 

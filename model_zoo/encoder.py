@@ -37,7 +37,7 @@ _SEALED = (
     *("encode", "tokens", "maps", "prepare", "encode_prepared", "shown", "fingerprint", "train"),
     "unfrozen",
 )
-RANDOM = "random"  # what `weights` must say, in so many words, to get an untrained network
+RANDOM = "random"  # what `weights` must say explicitly to get an untrained network
 
 
 class Encoder(nn.Module):
@@ -86,7 +86,7 @@ class Encoder(nn.Module):
     """What decides the features and was not in the file of weights, a part of a sentence each, such
     as "12 attention heads"; of models whose wrapper is general."""
     used: int | None = None
-    """How many of the network's tensors are from the file, where `assumed` is told."""
+    """How many of the network's tensors are from the file, where `assumed` is known."""
     behaviour: Behaviour | None = None
     """What it gave for the probe images when it was loaded."""
     executed_from: ClassVar[str | None] = None
@@ -184,7 +184,7 @@ class Encoder(nn.Module):
         """Tokens [B, N, D] of inputs `x` [B, 3, H, W] as a map [B, D, h, w] over them.
 
         Raises:
-            ValueError: they are no grid of squares.
+            ValueError: they are not a grid of squares.
         """
         (height, width), count = x.shape[-2:], tokens.shape[1]
         if (side := self.patch_size) and (height // side) * (width // side) == count:
@@ -194,7 +194,7 @@ class Encoder(nn.Module):
             if rows * rows * width != count * height:  # places would not be as wide as high
                 raise ValueError(
                     f"{type(self).__name__} gave {count} tokens for an input of {height} x "
-                    f"{width} pixels, which are no grid of squares; leave class tokens out of "
+                    f"{width} pixels, which are not a grid of squares; leave class tokens out of "
                     "them, set patch_size, or write _maps"
                 )
         return tokens.mT.reshape(len(tokens), -1, rows, count // rows)
@@ -522,7 +522,7 @@ class Encoder(nn.Module):
         members = [member for one in wrappers for member in vars(one).values()]
         used: set[Any] = {member for member in members if isinstance(member, FunctionType)}
         used |= {type(module) for module in self.modules()} - set(wrappers)
-        # What lies in the same files is covered, but a prompt is no file.
+        # What lies in the same files is covered, but a prompt has no file.
         covered = {one.__module__ for one in wrappers} - {"__main__"}
         others = [one for one in used if one.__module__ not in covered]
         others = [one for one in others if executed.is_users(one.__module__ or "__main__")]

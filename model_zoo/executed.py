@@ -143,7 +143,7 @@ def file_of(name: str) -> Path | None:
 
 
 def _source(name: str) -> RanFrom | None:
-    """What a user's module was executed from; None if it has no file, or is no user's."""
+    """What a user's module was executed from; None if it has no file, or is not a user's."""
     if (known := _sources.get(name)) is not None:
         return known
     path = file_of(name)
@@ -315,7 +315,7 @@ def is_current(name: str) -> bool:
 
 
 def forget(name: str) -> None:
-    """Have a user's module, and all of the user's that it imports, executed anew when imported."""
+    """Have a user's module, and all of the user's that it imports, executed again when imported."""
     waiting, met = [name], set[str]()
     while waiting:
         one = waiting.pop()

@@ -21,7 +21,7 @@ def contained(what: str) -> Iterator[None]:
         what: whose code runs inside, such as "model 'mine'".
 
     Raises:
-        UserError: it calls `sys.exit()`, or raises something else that is no `Exception`. The
+        UserError: it calls `sys.exit()`, or raises something else that is not an `Exception`. The
             user's own Ctrl-C passes through.
     """
     try:

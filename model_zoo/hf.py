@@ -170,7 +170,7 @@ class HFModel(Encoder):
         known = hub.cached(HubFile(place, "config.json")) if place.count("/") < 2 else None
         if known is None and not hub.reachable():
             raise UserError(
-                f"no weights for model '{self.name}': {place} is no folder here, and the hub "
+                f"no weights for model '{self.name}': {place} is not a folder here, and the hub "
                 "cannot be reached; fetch the repository elsewhere and pass --weights "
                 f"{self.name}=FOLDER"
             )
@@ -274,7 +274,7 @@ class HFModel(Encoder):
 
     def _maps(self, x: Tensor) -> list[Tensor]:
         output = self._run(x, output_hidden_states=True)
-        # Swin gives its stages as sequences, too; networks without attention as maps only.
+        # Swin gives its stages as sequences too; networks without attention as maps only.
         stages = getattr(output, "reshaped_hidden_states", None)
         stages = stages or getattr(output, "hidden_states", None) or ()
         if stages and all(stage.ndim == 4 for stage in stages):
@@ -296,7 +296,7 @@ class HFModel(Encoder):
 
 def _load(kind: Any, config: Any, tensors: Mapping[str, Tensor]) -> tuple[Any, KeyReport]:
     """The library's model filled from tensors, which it may rename, and how their keys compare."""
-    with _quiet():  # the library's own report goes on where it should stop
+    with _quiet():  # the library only reports what should be an error
         model, info = kind.from_pretrained(
             None,
             config=config,

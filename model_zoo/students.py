@@ -201,7 +201,7 @@ def _export(path: Path, name: str) -> Export:
     if export is None:
         checkpoints.read(path)  # tells what is wrong with a file that cannot be read at all
         raise UserError(
-            f"{path} is no export of `usjepa`, so it does not fit model '{name}'; give the "
+            f"{path} is not an export of `usjepa`, so it does not fit model '{name}'; give the "
             f"{exports.FILE} that `usjepa train` or `usjepa export` wrote"
         )
     return export

@@ -132,7 +132,7 @@ class TimmModel(Encoder):
             return
         if not _has_tokens(network):
             raise UserError(
-                f"model '{self.name}' is no vision transformer with tokens; "
+                f"model '{self.name}' is not a vision transformer with tokens; "
                 f"leave out its pooling '{self.pooling}'"
             )
         if self.pooling != "mean" and getattr(network, "cls_token", None) is None:
@@ -146,7 +146,7 @@ class TimmModel(Encoder):
 
     def _tokens(self, x: Tensor) -> Tensor:
         if not _has_tokens(self.network):
-            raise NotImplementedError(f"model '{self.name}' is no transformer with patch tokens")
+            raise NotImplementedError(f"model '{self.name}' is not a transformer with patch tokens")
         return self._features(x)[:, self._prefix :]
 
     def _maps(self, x: Tensor) -> list[Tensor]:

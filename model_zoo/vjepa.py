@@ -130,7 +130,7 @@ class VJEPA2(VJEPA):
     input_rule = InputRule(256, interpolation="bilinear")
     layouts: ClassVar[tuple[Layout, ...]] = (
         # Released files may hold a table that the network has not, as the authors remark; V-JEPA's
-        # ViT-L is told by its own, of 8 x 14 x 14 places.
+        # ViT-L is recognised by its own, of 8 x 14 x 14 places.
         Layout(
             "official",
             leftovers=("pos_embed",),

@@ -196,8 +196,8 @@ def describe(name: str) -> dict[str, Any]:
 def split_name(name: str) -> tuple[str, str | None]:
     """A task's name and how it is to be split: "aul@rule" is the task "aul" split by "rule".
 
-    A name without "@", or whose first part is no task, comes back as it is, and so does that of a
-    task which is made of others.
+    A name without "@", or whose first part is not a task, comes back as it is, and so does that of
+    a task which is made of others.
     """
     base, _, how = name.partition("@")
     if how and is_derived(name):
@@ -206,7 +206,7 @@ def split_name(name: str) -> tuple[str, str | None]:
 
 
 def with_splits(name: str, how: str) -> str:
-    """The task `name` split by `how`, if it names no splits itself and is no manifest."""
+    """The task `name` split by `how`, if it names no splits itself and is not a manifest."""
     if both := pair(name):
         return str(type(both)(*(with_splits(one, how) for one in both)))
     if some := selected(name):
@@ -295,7 +295,7 @@ def problem(name: str) -> str | None:
 def _problem_of_derived(name: str) -> str | None:
     both = pair(name)
     if both and (both.trained == both.tested or any(map(pair, both))):
-        return f"task {name!a} is not understood; write TRAINED:TESTED, two tasks, as busbra:busi"
+        return f"task {name!a} is not valid; write TRAINED:TESTED, two tasks, as busbra:busi"
     return next((wrong for one in both or parts(name) if (wrong := problem(one))), None)
 
 
@@ -313,7 +313,7 @@ def load(name: str, root: Path | str | None = None, reading: Reading | None = No
             image,label,split[,group]) or of a folder of classes. With "@" behind a name, one of its
             `ways_to_split`, or a split file (`tasks.split_files`): "aul@rule", "aul@mine.csv". Or
             one that is made of others: "busbra:busi", "busi[benign+malignant]" (`tasks.derived`).
-        root: data root with one sub-folder a task (`ROOT/aul` ...); not needed for a manifest.
+        root: data root with one sub-folder per task (`ROOT/aul` ...); not needed for a manifest.
         reading: how a manifest is to be read: names of columns, frames, window.
 
     Raises:

@@ -33,7 +33,7 @@ CARD = TaskCard(
         "UltraBench says that 374.jpg lacks a liver polygon and that the outlines of 229 and 306 "
         "are really the liver; it does not say of which class.",
         "By `ubench audit`, 4 of the 147 test images show the same as a training or validation "
-        "image, though there should be one image a patient.",
+        "image, though there should be one image per patient.",
         "UltraBench drew its test set over files in file-system order, so that only its published "
         "list tells the members.",
     ),
@@ -82,7 +82,7 @@ UNPACK = "the AUL release (Normal/, Benign/, Malignant/ with image/<n>.jpg)"
 def read(folder: Path, how: str = "published") -> Task:
     """Read AUL by one of `CARD.splits`; "published" needs UltraBench's split files.
 
-    One image a patient, as UltraBench states, so there are no groups.
+    One image per patient, as UltraBench states, so there are no groups.
 
     Raises:
         UserError: release or split files not found.
@@ -181,7 +181,7 @@ def _published(folders: list[release.Folder], rows: list[dict[str, object]]) -> 
         if match is None or row["label"] != CARD.classes.index(match[1]):
             raise UserError(
                 f"published split of AUL names '{row['image']}' with label {row['label']}, which "
-                f"is no AUL image; copy {splits.PUBLISHED_FROM} again"
+                f"is not an AUL image; copy {splits.PUBLISHED_FROM} again"
             )
         label = CARD.classes.index(match[1])
         items.append(_item(folders[label], label, f"{match[2]}.jpg"))

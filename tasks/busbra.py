@@ -1,4 +1,4 @@
-"""BUSBRA: breast ultrasound from Brazil (BUS-BRA); benign or malignant, one image a patient."""
+"""BUSBRA: breast ultrasound from Brazil (BUS-BRA); benign or malignant, one image per patient."""
 
 from __future__ import annotations
 

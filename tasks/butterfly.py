@@ -32,7 +32,7 @@ CARD = TaskCard(
     licence_kind="restricted",
     groups="patient",
     defects=(
-        "Archive members may carry macOS `._` files (not verified); they are passed over.",
+        "Archive members may carry macOS `._` files (not verified); they are ignored.",
         "A mini set of the same images exists; it is not read here.",
     ),
     images=41076,

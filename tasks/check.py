@@ -59,7 +59,7 @@ class Report:
     unreadable: tuple[str, ...]
     """A sentence for each image or mask that cannot be decoded."""
     repeated: tuple[str, ...]
-    """A sentence for each content that stands in several splits, or with several labels."""
+    """A sentence for each content that is in several splits, or has several labels."""
     changed: tuple[str, ...]
     """A sentence for each difference from the record."""
 

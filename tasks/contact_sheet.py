@@ -41,7 +41,7 @@ def write(
         masks: bool [H, W] when read, of the size of its image; as many as images.
         captions: a line below each image; its name unless told.
         labels: label masks of the images that have one; as many as images.
-        columns: images a row.
+        columns: images per row.
         cell: pixels a side of the square that each image is fitted into.
 
     Raises:

@@ -114,7 +114,7 @@ def _records(folder: Path) -> Iterator[_Record]:
 
 def _integer(value: np.ndarray, where: str, what: str) -> int:
     if np.size(value) != 1 or float(np.ravel(value)[0]) % 1:
-        raise _foreign(where, f"{what} {value} is no integer")
+        raise _foreign(where, f"{what} {value} is not an integer")
     return int(np.ravel(value)[0])
 
 
@@ -130,7 +130,7 @@ def _frames(frames: np.ndarray, where: str) -> np.ndarray:
         raise _foreign(where, f"images of shape {frames.shape}")
     exact = frames.astype(np.uint8)
     if not np.array_equal(exact, frames):
-        raise _foreign(where, f"images of type {frames.dtype} that are no integers of 0 to 255")
+        raise _foreign(where, f"images of type {frames.dtype} that are not integers from 0 to 255")
     return np.ascontiguousarray(exact)
 
 

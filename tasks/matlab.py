@@ -60,7 +60,7 @@ def read_struct_array(path: Path, variable: str, *, fields: int = 1) -> list[tup
         ) from error
     if not elements or len(elements[0]) < fields:
         raise UserError(
-            f"{path} is not as released ('{variable}' is no struct array of {fields} fields); "
+            f"{path} is not as released ('{variable}' is not a struct array of {fields} fields); "
             "copy the file again from the release"
         )
     return elements
@@ -80,7 +80,7 @@ def _read_own(path: Path, variable: str) -> list[tuple[Any, ...]]:
         raise _Foreign(f"no variable '{variable}'")
     data = content[variable]
     if data.dtype.names is None:
-        raise _Foreign(f"'{variable}' is no struct array")
+        raise _Foreign(f"'{variable}' is not a struct array")
     return [tuple(element) for element in data.ravel(order="F")]
 
 
@@ -93,7 +93,7 @@ def _read_hdf5(path: Path, variable: str) -> list[tuple[Any, ...]]:
             raise _Foreign(f"no variable '{variable}'")
         group = file[variable]
         if not isinstance(group, h5py.Group) or _class(group) != "struct":
-            raise _Foreign(f"'{variable}' is no struct array")
+            raise _Foreign(f"'{variable}' is not a struct array")
         if "MATLAB_fields" not in group.attrs:  # HDF5 sorts names by letter
             raise _Foreign(f"the order of the fields of '{variable}' is not stored")
         columns = []

@@ -34,7 +34,7 @@ def _short_sides(task: Task) -> Iterator[int]:
             try:
                 with PIL.Image.open(image.path) as opened:
                     yield min(opened.size)
-            except OSError:  # it is told when it is decoded
+            except OSError:  # reported when it is decoded
                 continue
         elif isinstance(image, ArrayClip):
             yield min(image.size)

@@ -24,7 +24,7 @@ CARD = TaskCard(
     licence_kind="non-commercial",  # most files
     groups="video",
     defects=(
-        "Groups are files, not patients: one patient can stand on both sides of a split, and by "
+        "Groups are files, not patients: one patient can be on both sides of a split, and by "
         "`ubench audit` some files show the same clip (Pneu_Avi_Video_002 and "
         "Pneu_northumbria_1009_vid1).",
         "UltraBench draws over the files that are there, so one more or less reshuffles its splits "
@@ -60,8 +60,8 @@ CARDS = {
         dataset="pocus",
         images=122,
         defects=(
-            "Groups are videos: only of some does the name tell the patient or the examination, "
-            "and only those are in one fold together. Others may share a patient, too.",
+            "Groups are videos: only some names state the patient or the examination, "
+            "and only those are in one fold together. Others may share a patient too.",
             "The classes come from different sources and machines, so that a model can tell them "
             "apart without looking at the lung.",
             "Of UltraBench's published test set 15 are videos, none of them COVID, so each clip is "
@@ -81,12 +81,12 @@ CARDS = {
 }
 
 PREFIXES = ("reg", "pne", "cov")  # in any case; the position is the class code
-# UltraBench's lists, which are case-sensitive: .MP4 is passed over.
+# UltraBench's lists, which are case-sensitive: .MP4 is ignored.
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".JPG", ".PNG")
 VIDEO_SUFFIXES = (".mpeg", ".gif", ".mp4", ".m4v", ".avi", ".mov")
 FOLD_SEED = 42
 RATE, LIMIT = 3, 30  # frames a second, frames a video
-# Names of the 148 files of the repository that stand in UltraBench's published lists, too. Drawn
+# Names of the 148 files of the repository that UltraBench's published lists name. Drawn
 # over them, its rule gives the documented 1468/177/454 images.
 SOURCES = frozenset((Path(__file__).parent / "pocus_sources.txt").read_text().splitlines())
 
@@ -189,14 +189,14 @@ def _drawn_over(there: set[str], how: str) -> tuple[set[str], tuple[str, ...]]:
 def _files(
     directory: Path, suffixes: tuple[str, ...] | None, notes: list[str]
 ) -> list[tuple[Path, int]]:
-    """Files of the three classes with their codes, by name; those passed over go to `notes`.
+    """Files of the three classes with their codes, by name; those ignored go to `notes`.
 
     Args:
         directory: of the files.
         suffixes: of those that are taken; None: those of videos, in any case.
         notes: see above.
     """
-    why = "as UltraBench does, " if suffixes else ""
+    why = "as in UltraBench, " if suffixes else ""
     where = f"{directory.parent.name}/{directory.name}"
     taken, viral, other = [], [], []
     for path in release.without_masks(sorted(directory.iterdir())):
@@ -210,7 +210,7 @@ def _files(
             other.append(path.name)
     notes += release.unused_note(f"files of {where} show viral pneumonia, no class here", viral)
     notes += release.unused_note(
-        f"files of {where} are passed over, {why}for their prefix or suffix", other
+        f"files of {where} are ignored, {why}for their prefix or suffix", other
     )
     return taken
 

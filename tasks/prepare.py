@@ -45,7 +45,7 @@ class Made(NamedTuple):
 
 
 class Overview(NamedTuple):
-    """A task or other folder of the data root: what is there, and how the rest is had."""
+    """A task or other folder of the data root: what is there, and how to get the rest."""
 
     name: str
     state: str
@@ -106,7 +106,7 @@ def download(
         progress: called with bytes here and in all of the file at hand (0: not told).
 
     Raises:
-        UserError: no consent, to be had by hand only (the steps are told), or it failed.
+        UserError: no consent, it must be obtained by hand (with the steps), or it failed.
     """
     folder = root / tasks.home(name)
     for source in SOURCES[folder.name]:
@@ -164,7 +164,7 @@ def prepare(
 
     Raises:
         UserError: nothing to unpack and nothing unpacked, an archive that cannot be trusted, or a
-            release that is no task.
+            release that is not a task.
     """
     base, _ = tasks.split_name(name)
     _unpack(base, root, given)
@@ -204,7 +204,7 @@ def _unpack(name: str, root: Path, given: Sequence[Path]) -> None:
 
 
 def _copy(path: Path, target: Path) -> None:
-    """Copy a file or folder that is no archive, whole or not at all; once."""
+    """Copy a file or folder that is not an archive, whole or not at all; once."""
     if target.exists():
         return
     try:

@@ -23,7 +23,7 @@ _BUTTERFLY = frozenset(("carotid", "2ch", "lungs", "ivc", "4ch", "bladder", "pla
 _ABOVE = 3  # levels from the images of a release up to its folder, at most
 
 
-# Names that are no words: with others around them ("GBCU-Shared") they still name the task.
+# Names that are not words: with others around them ("GBCU-Shared") they still name the task.
 _ACRONYMS = ("aul", "busbra", "gbcu", "mmotu", "tn5000")
 
 
@@ -114,12 +114,12 @@ def is_hidden(name: str) -> bool:
 
 
 def is_prepared(folder: Path) -> bool:
-    """Whether a folder is what `ubench data prepare` wrote: sheets of test images, too."""
+    """Whether a folder is what `ubench data prepare` wrote: sheets of test images too."""
     return folder.name == PREPARED and any(folder.glob("*/splits.csv"))
 
 
 def unlisted(error: OSError) -> None:
-    """For `os.walk`, which would pass over a folder that it cannot list.
+    """For `os.walk`, which would skip a folder that it cannot list.
 
     Raises:
         UserError: always.

@@ -41,7 +41,7 @@ def find(folder: Path, *marks: str, source: str) -> Path:
     """The directory at or below `folder` that holds every path of `marks`.
 
     Directories nearest the top win, then alphabetical order, so that the choice never depends on
-    the file system. Hidden folders and macOS leftovers are passed over.
+    the file system. Hidden folders and macOS leftovers are ignored.
 
     Raises:
         UserError: no directory holds them all.
@@ -121,7 +121,7 @@ def _entries(directory: Path) -> dict[str, Path]:
 def files_in(directory: Path, suffixes: Collection[str]) -> list[Path]:
     """Files of a directory with one of these suffixes (".xml"), in any case; by name.
 
-    Hidden and `._` files are passed over.
+    Hidden and `._` files are ignored.
     """
     return [
         path
@@ -174,7 +174,7 @@ def read_text(path: Path) -> str:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(
-            f"{path} is no UTF-8 text (byte {error.start}); copy it again from the release"
+            f"{path} is not UTF-8 text (byte {error.start}); copy it again from the release"
         ) from error
     except OSError as error:
         raise UserError(
@@ -183,7 +183,7 @@ def read_text(path: Path) -> str:
 
 
 def labelled_list(path: Path, separator: str | None, n_classes: int) -> list[tuple[str, int]]:
-    """Rows `<name><separator><code>` of a list file, in order; empty lines are passed over.
+    """Rows `<name><separator><code>` of a list file, in order; empty lines are ignored.
 
     Args:
         path: the list file.

@@ -67,7 +67,7 @@ def apply(task: Task, path: Path) -> Task:
 
     Raises:
         UserError: no such table, an image that the task does not have, another label or content
-            than the file says, or splits that are no `Task`.
+            than the file says, or splits that do not make a `Task`.
     """
     named = read(path)
     known = {item.image.name: item for split in task.splits.values() for item in split.items}
@@ -166,7 +166,7 @@ def read(path: Path) -> dict[str, SplitRow]:
         row = row._replace(split=_SYNONYMS.get(row.split, row.split))
         if row.split not in (*SPLITS, UNUSED):
             raise UserError(
-                f"{path}, line {line}: split '{row.split}' is none of "
+                f"{path}, line {line}: split '{row.split}' is not one of "
                 f"{', '.join((*SPLITS, UNUSED))}; correct the line"
             )
         if row.group and (why := names.fault(row.group)):

@@ -59,7 +59,7 @@ def grouped(groups: Sequence[Any], fraction: float, seed: int) -> tuple[np.ndarr
     from sklearn.model_selection import GroupShuffleSplit
 
     splitter = GroupShuffleSplit(n_splits=1, test_size=fraction, random_state=seed)
-    # Of objects, for numpy's own strings lose zero characters at their end.
+    # Of objects, because numpy's own strings lose zero characters at their end.
     rest, held_out = next(
         splitter.split(np.zeros(len(groups)), groups=np.array(groups, dtype=object))
     )
@@ -69,7 +69,7 @@ def grouped(groups: Sequence[Any], fraction: float, seed: int) -> tuple[np.ndarr
 def draw(
     items: Sequence[Item], rule: Rule | None, folder: Path
 ) -> tuple[list[Item], list[Item], list[Item]]:
-    """Items (train, validation, test) by a rule that draws the test set, too.
+    """Items (train, validation, test) by a rule that draws the test set too.
 
     Raises:
         UserError: too few items of a class, or too few groups.
@@ -96,7 +96,7 @@ def draw_validation(
 def sides(groups: Collection[str], rule: Rule | None, folder: Path) -> dict[str | None, str]:
     """The split of each group by a rule that draws whole groups.
 
-    Which images a group has does not matter to such a draw, so it can be made over groups of
+    The images in a group do not matter to such a draw, so it can be made over groups of
     which some are not there.
 
     Raises:
@@ -221,14 +221,14 @@ def assemble(
     missing: Sequence[str] = (),
     notes: Sequence[str] = (),
 ) -> Task:
-    """The task of three lists of items, and those that stand in none.
+    """The task of three lists of items, and those that are in none.
 
     Items whose image file is missing are left out here, after the splits are drawn, so that a
     missing file never moves another one; they are counted in the task's notes. `missing` names
     others that this copy lacks.
 
     Raises:
-        UserError: an image is listed twice, or the rest is no `Task`.
+        UserError: an image is listed twice, or the rest is not a valid `Task`.
     """
     every = Counter(item.image.name for item in (*train, *validation, *test))
     twice = [name for name, times in every.items() if times > 1]
@@ -383,7 +383,7 @@ def published(
         part: "train_val" or "test".
 
     Raises:
-        UserError: there is no such file, or it is no JSON list of such rows.
+        UserError: there is no such file, or it is not a JSON list of such rows.
     """
     path = find_published(folder, task, part)
     if path is None:
@@ -405,7 +405,7 @@ def rows(path: Path, source: str, columns: Collection[str] = ROW) -> list[dict[s
     """Rows of one of UltraBench's lists, each with "image" and "label" or what `columns` names.
 
     Raises:
-        UserError: it is no JSON list of such rows; `source` says where to copy it from again.
+        UserError: it is not a JSON list of such rows; `source` says where to copy it from again.
     """
     try:
         listed = json.loads(path.read_bytes())

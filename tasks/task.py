@@ -48,7 +48,7 @@ DOWNSCALED = "downscaled copies"
 
 
 class Rule(NamedTuple):
-    """How UltraBench 1.0.1 draws a task's splits."""
+    """How UltraBench 1.0.1 draws the splits of a task."""
 
     by: Literal["class", "group", "image"]
     """Stratified by class, whole groups, or each image by itself."""
@@ -69,7 +69,7 @@ class TaskCard:
     """Name in print, e.g. "FATTY LIVER"."""
     organ: str
     target: str
-    """What is told of an image, e.g. "mass malignancy"."""
+    """What is predicted for an image, e.g. "mass malignancy"."""
     classes: tuple[str, ...]
     """Class names; the position is UltraBench's integer code. Of masks, the first is the
     background. None where the target is a number."""
@@ -99,7 +99,7 @@ class TaskCard:
     patients: int | None = None
     """People in the release, if it says so."""
     short_side: int | None = None
-    """Pixels of the short side of the release's smallest image; smaller ones are no originals."""
+    """Pixels of the short side of the release's smallest image; smaller ones are not originals."""
     paper_counts: tuple[int, int, int] | None = None
     """Images of train, validation and test that the US-JEPA paper states (its Table 4)."""
     ultrabench_counts: tuple[int, int, int] | None = None
@@ -158,7 +158,7 @@ class Split:
         targets: class codes int64 [N], numbers float64 [N], or N masks.
         groups: N patient or video ids, or None where the release has none.
         scan_masks: N masks of the ultrasound region (bool [H, W] when read); not part of the
-            fingerprint, for encoders do not see them.
+            fingerprint, because encoders do not see them.
         factors: float64 [N], see `Item.factor`; None is all 1.
         subgroups: N values of each thing that the release says ("device", "sex"), "" where it does
             not; scores are also shown by these. Not part of the fingerprint.
@@ -254,7 +254,7 @@ class Task:
 
     Raises:
         UserError: on construction, if a split is empty, a label is out of range or a number not
-            finite, a class has no training image, or a group stands in two splits.
+            finite, a class has no training image, or a group is in two splits.
     """
 
     card: TaskCard
@@ -264,7 +264,7 @@ class Task:
     notes: tuple[str, ...] = ()
     """What differs from the release or from what was published: missing files, other counts."""
     unused: tuple[Item, ...] = ()
-    """Labelled images of the release that stand in no split; a split file may use them."""
+    """Labelled images of the release that are in no split; a split file may use them."""
     missing: tuple[str, ...] = ()
     """Names of images that the release lists and this copy lacks."""
     synthetic: bool = False
@@ -330,7 +330,7 @@ class Task:
 
     @property
     def targets(self) -> Kind:
-        """What is told of an image."""
+        """What is predicted for an image."""
         return targets.kind((self.test if self.folds else self.train).targets)
 
     @property
@@ -443,7 +443,7 @@ class Task:
         shared = sorted(group for group, where in places.items() if len(where) > 1)
         if shared:
             raise UserError(
-                f"task '{self.name}': {len(shared)} of its groups ({self.card.groups}) stand in "
+                f"task '{self.name}': {len(shared)} of its groups ({self.card.groups}) are in "
                 f"more than one split of {self.origin} (first: '{shared[0]}' in "
                 f"{' and '.join(places[shared[0]])}), so the test is not independent; "
                 "keep each group within one split"

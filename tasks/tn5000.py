@@ -73,7 +73,9 @@ def _nodules(path: Path) -> set[int]:
     try:
         root = ElementTree.fromstring(release.read_text(path))
     except ElementTree.ParseError as error:
-        raise UserError(f"{path} is no XML ({error}); copy it again from the release") from error
+        raise UserError(
+            f"{path} is not valid XML ({error}); copy it again from the release"
+        ) from error
     names = {(element.text or "").strip() for element in root.iterfind("object/name")}
     if not names or not names <= {"0", "1"}:
         raise UserError(

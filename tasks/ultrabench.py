@@ -113,7 +113,7 @@ def read(name: str, folder: Path, how: str | None = None) -> Task:
         how: only "published" and "rule", which are the same here.
 
     Raises:
-        UserError: a list is damaged, or the rest is no `Task`.
+        UserError: a list is damaged, or the rest is not a valid `Task`.
     """
     card = tasks.card(name)
     if how not in (None, "published", "rule"):
@@ -151,12 +151,12 @@ def _items(name: str, folder: Path, part: str, n_classes: int) -> list[Item]:
         label, image, mask = row["label"], row["image"], row.get("scan_mask")
         if not isinstance(label, int) or not 0 <= label < n_classes:
             raise UserError(
-                f"{path}, row {number}: label {label!r} is no class code from 0 to "
+                f"{path}, row {number}: label {label!r} is not a class code from 0 to "
                 f"{n_classes - 1}; process the release again with UltraBench"
             )
         if not _inside(image) or (mask is not None and not _inside(mask)):
             raise UserError(
-                f"{path}, row {number}: '{image}' or '{mask}' is no path below {folder.name}; "
+                f"{path}, row {number}: '{image}' or '{mask}' is not a path below {folder.name}; "
                 "process the release again with UltraBench"
             )
         if form.group and form.group not in row:
@@ -307,7 +307,7 @@ class SplitAgreement(NamedTuple):
 
     def __str__(self) -> str:
         return (
-            f"{self.part}: {self.common} of our {self.ours} images stand in UltraBench's published "
+            f"{self.part}: {self.common} of our {self.ours} images are in UltraBench's published "
             f"list of {self.published}"
         )
 

@@ -101,7 +101,7 @@ def phantom_root(tiny: Size, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def shallow(monkeypatch: pytest.MonkeyPatch) -> None:
     """Vision transformers of two blocks: the reference vectors are there for the depth."""
-    from model_zoo import dinov3, fetalclip, usfm, video_vit, vit  # here, for they import torch
+    from model_zoo import dinov3, fetalclip, usfm, video_vit, vit  # here, because they import torch
 
     for network in (vit.VisionTransformer, video_vit.VideoTransformer):
 
@@ -120,7 +120,7 @@ def shallow(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def host() -> Iterator[Host]:
     """A server on this machine, in place of those that have the releases."""
-    from fake_host import Host  # here, for it stands beside the tests of tasks
+    from fake_host import Host  # here, because it is among the tests of tasks
 
     host = Host()
     yield host
@@ -157,7 +157,7 @@ def light(
     monkeypatch: pytest.MonkeyPatch, shallow: None, tmp_path: Path
 ) -> Callable[[str], dict[str, Any]]:
     """The content of a model's released file: its first blocks, with one number per tensor."""
-    import torch  # here, for fast tests do without
+    import torch  # here, because fast tests do without
 
     import model_zoo
     from model_zoo import echocare, echoclip, sam, verify

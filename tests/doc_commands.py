@@ -107,6 +107,12 @@ COMMANDS: dict[str, Run | Parse] = {
         {"--model": "mae-nano,pixels,border", "--protocol": "paper"}
     ),
     "ubench report runs/my_scans --choose": Run(),
+    "ubench run --model efficientnet-lite0,pixels,random-vit-tiny --task my_scans.csv "
+    "--out runs/my_scans": Run({"--model": "pixels,image-stats"}, ("--seeds", "1")),
+    "ubench report runs/my_scans --model-card efficientnet-lite0": Run(
+        {"--model-card": "image-stats"}
+    ),
+    "ubench report runs/my_scans --parquet": Run(),
     "ubench predict runs/my_scans --model efficientnet-lite0 --protocol paper --frames middle "
     "new_dicom --out new.csv": Run({"efficientnet-lite0": "mae-nano"}),
     "ubench run --model efficientnet-lite0,pixels,random-vit-tiny --task mmotu --data DATA "
@@ -303,7 +309,13 @@ CODE: dict[str, tuple[Code, ...]] = {
     "docs/from_a_checkpoint.md": (Code(TINY_VIT, "as_shown.py"),),
     "docs/how_a_score_is_made.md": (Code({}, "my_metric.py"), Code({}, "salt.py")),
     "docs/import.md": (Code({}), Code({})),
-    "docs/score_a_checkpoint_during_training.md": (Code({}),),
+    "docs/score_a_checkpoint_during_training.md": (
+        Code({}),
+        # Both need packages that are not installed here; test_callbacks trains with them.
+        Code({}, "with_transformers.py"),
+        Code({}, "with_lightning.py"),
+    ),
+    "docs/share_results.md": (Code({"efficientnet-lite0": "image-stats"}),),
     "docs/use_a_trained_probe.md": (Code({"seeds=5": "seeds=1"}),),
 }
 

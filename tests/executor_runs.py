@@ -52,7 +52,7 @@ class Place(NamedTuple):
 
     @property
     def images(self) -> list[str]:
-        """What was encoded by the plugin's models, an entry an image."""
+        """What was encoded by the plugin's models, one entry per image."""
         log = self.folder / "images.log"
         return log.read_text().split() if log.exists() else []
 

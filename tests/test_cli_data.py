@@ -224,7 +224,7 @@ def test_tasks_as_data_for_programs() -> None:
     assert pocus["rule"] == {"by": "group", "seed": 42, "validation": 0.1, "test": 0.2}
     assert set(pocus["splits"]) == {"published", "rule"}
     shown = ubench("tasks", "pocus").output
-    for wanted in ("Born et al.", "per file", "one patient can stand on both sides", "video"):
+    for wanted in ("Born et al.", "per file", "one patient can be on both sides", "video"):
         assert wanted in shown
     assert isinstance(ubench("tasks", "pokus").exception, UserError)
     assert isinstance(ubench("tasks", "pocus@nothing").exception, UserError)

@@ -53,7 +53,7 @@ def test_names_are_completed_without_heavy_imports(line: str, offered: list[str]
 
 
 def test_the_script_for_a_shell_is_shown() -> None:
-    # Without detection of the shell, for under a test there is none.
+    # Without detection of the shell, because under a test there is none.
     environment = {"_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}
     for shell in ("bash", "zsh", "fish"):
         done = ask("--show-completion", shell, **environment)

@@ -50,7 +50,7 @@ def test_local_workers_are_the_single_run_even_if_one_is_killed(place: Place) ->
     assert [(s.stage, s.done, s.total) for s in steps[-2:]] == [("units", 6, 6), ("report", 0, 0)]
     again = [step.model for step in steps if "once more" in step.model]
     assert len(again) == 1
-    assert re.match(r"dies on [ab] once more, for its process was ended by SIGKILL", again[0])
+    assert re.match(r"dies on [ab] again, because its process was killed by SIGKILL", again[0])
     assert len(place.images) == len(set(place.images)) == 60
     assert sum(step.new for step in steps) == 3 * 60
     task = again[0].split()[2]
@@ -186,7 +186,7 @@ def test_a_missing_package_is_one_sentence(
 
 
 class Scripted(Engine):
-    """Ends jobs as it is told, in the order in which they come."""
+    """Ends jobs as its script says, in the order in which they come."""
 
     name = "scripted"
 
@@ -273,7 +273,7 @@ class Doomed(Scripted):
             return
         if not one.losses:
             work(replace(one, request=replace(one.request, fractions="50")))
-        yield one, Lost("its process was ended by SIGKILL")
+        yield one, Lost("its process was killed by SIGKILL")
 
 
 def test_a_unit_that_always_dies_is_given_up_and_costs_no_other(
@@ -286,7 +286,7 @@ def test_a_unit_that_always_dies_is_given_up_and_costs_no_other(
     assert done.returncode == 1
     (line,) = [one for one in done.stderr.splitlines() if one.startswith("error: ")]
     assert line == (
-        "error: dies on a: its worker died 3 times (its process was ended by SIGKILL); "
+        "error: dies on a: its worker died 3 times (its process was killed by SIGKILL); "
         f"see {place.folder}/out/.workers/dies/a.log, fix the cause and run again"
     )
     entries = {

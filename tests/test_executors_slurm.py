@@ -116,7 +116,7 @@ def test_a_job_that_has_left_the_queue_without_a_result_is_submitted_again(
     )
     assert cells(steps) == ["done dies a", "done pixels a"]
     (again,) = [step.model for step in steps if "once more" in step.model]
-    assert again.startswith("dies on a once more, for job 1_")
+    assert again.startswith("dies on a again, because job 1_")
     script = (queue / "1.script").read_text()
     for line in ("array=0-1%2", "gpus-per-node=1", "cpus-per-task=4", "time=04:00:00"):
         assert f"#SBATCH --{line}\n" in script
@@ -154,7 +154,7 @@ def test_an_interrupt_cancels_the_jobs(
         place.run("dies,pixels", "out", ["a.csv"], executor="slurm", workers=2)
     assert (queue / "cancelled").read_text().split() == ["1_0", "1_1"]
     for file in queue.glob("*.pid"):
-        os.killpg(os.getpgid(int(file.read_text())), 0)  # ours to end, for scancel does nothing
+        os.killpg(os.getpgid(int(file.read_text())), 0)  # ours to end, because scancel does nothing
         os.kill(int(file.read_text()), 9)
 
 
@@ -162,10 +162,10 @@ def test_an_interrupt_cancels_the_jobs(
     ("options", "said"),
     [
         ({}, "there is no sbatch on this machine"),
-        ({"cluster": "lokal"}, "cluster=lokal is not understood"),
+        ({"cluster": "lokal"}, "cluster=lokal is not valid"),
         ({"partition": "gpu"}, "no option 'partition'.*slurm_partition"),
-        ({"gpus_per_worker": "0.5"}, r"gpus_per_worker=0\.5 is not understood"),
-        ({"timeout_min": "0"}, "timeout_min=0 is not understood"),
+        ({"gpus_per_worker": "0.5"}, r"gpus_per_worker=0\.5 is not valid"),
+        ({"timeout_min": "0"}, "timeout_min=0 is not valid"),
     ],
 )
 def test_wrong_options_are_told(

@@ -293,7 +293,7 @@ def test_paths_and_single_values_are_taken_as_they_are(tmp_path: Path, manifest:
         **{"out": tmp_path / "out", "cache": tmp_path / "cache"},
     )
     assert set(frame.status) == {"ok"}
-    with pytest.raises(UserError, match="--seeds is not understood"):
+    with pytest.raises(UserError, match="--seeds is not valid"):
         run(tmp_path / "out", manifest, seeds=range(3))
 
 

@@ -30,7 +30,7 @@ def data(tmp_path: Path, phantom_root: Path) -> Path:
     for name in ("aul", "fatty_liver"):
         (root / name).symlink_to(phantom_root / name)
     shutil.copytree(phantom_root / "ultrabench_splits", root / "ultrabench_splits")
-    (root / "ultrabench_splits" / "butterfly").mkdir()  # of the original lists, too
+    (root / "ultrabench_splits" / "butterfly").mkdir()  # of the original lists too
     return root
 
 
@@ -184,7 +184,7 @@ def test_nothing_synthetic_is_taken_without_a_yes(
         asked.append(question)
         return False
 
-    done = ubench(*words(tmp_path, "--model", "my model"))  # a wrong name is told first
+    done = ubench(*words(tmp_path, "--model", "my model"))  # a wrong name is reported first
     assert "unknown model" in done.stderr
     run = words(tmp_path, "--model", "usrc-jepa", "--task", "all")
     done = ubench(*run)

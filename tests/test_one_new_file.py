@@ -188,7 +188,7 @@ def test_a_corruption_is_one_file(tmp_path: Path, manifest: Path, plugin: Path) 
     assert "salt (plugin): white pixels; severity 1, 2, 3 is 5, 20, 60 % white" in told
     assert "| plugin (salt)" in told
     assert told.index("blur (paper)") < told.index("salt (plugin)")
-    # "all" and the family are names for it, too; and pages need no plugin.
+    # "all" and the family are names for it too; and pages need no plugin.
     assert corrupt.names("plugin") == ["salt"]
     assert corrupt.names("all")[-1] == "salt"
     forget_plugins()
@@ -356,7 +356,7 @@ def test_a_kind_of_task_is_one_file(tmp_path: Path, manifest: Path, plugin: Path
     assert "Macro F1 in percent, mean ± sd over seeds: ridge probe" in board
     assert "Details of ordinal tasks" in board
     assert "mean of" not in board.split("## Errors")[0].split("## Details")[0]
-    # The two kinds stand in tables of their own, and less is better in this one.
+    # Each kind has a table of its own, and less is better in this one.
     rows = [line for line in _table(board, "ordinal tasks") if line.startswith("| ")]
     encoders = [float(row.split("|")[2].split("±")[0].strip(" *")) for row in rows[2:]]
     controls = sum("(control)" in row for row in rows)

@@ -78,7 +78,7 @@ def test_the_same_run_again_encodes_and_computes_nothing(tmp_path: Path, manifes
     assert [s.stage for s in steps] == ["plan", "begin", "kept", "report"]
     assert tables(tmp_path / "out") == before
     fresh = tmp_path / "fresh"
-    run(fresh / "out", manifest)  # a cache of its own: all is made anew
+    run(fresh / "out", manifest)  # a cache of its own: everything is made again
     assert tables(fresh / "out") == before
 
 

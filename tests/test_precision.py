@@ -68,7 +68,9 @@ def test_the_gate_stops_what_does_not_agree_and_says_so(tmp_path: Path, manifest
     cell = only_cell(tmp_path / "auto")
     assert cell.identity["dtype"] == "float32"
     text = (tmp_path / "auto" / "leaderboard.md").read_text()
-    assert "brittle: encoded in float32, for in bfloat16 the features of the first images" in text
+    assert (
+        "brittle: encoded in float32, because in bfloat16 the features of the first images" in text
+    )
     # It fell back to the whole weights, not to rounded ones.
     ultrabench_eval.run("brittle", out=tmp_path / "full", device="cpu", dtype="float32", **options)
     assert only_cell(tmp_path / "full").scores == cell.scores

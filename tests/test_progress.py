@@ -1,4 +1,4 @@
-"""The time that a run still takes, and what is told without a terminal."""
+"""The time that a run still takes, and what is reported without a terminal."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def share(model: str, task: str, images: int, rough: float, probes: float = 0.0)
 
 
 def encode(left: TimeLeft, model: str, task: str, images: int, speed: float, now: float) -> float:
-    """Encode in batches of 10, at `speed` seconds an image; the time afterwards."""
+    """Encode in batches of 10, at `speed` seconds per image; the time afterwards."""
     left.step(Step("encode", model, task, 0, images), now)
     for done in range(10, images + 1, 10):
         now += 10 * speed
@@ -42,7 +42,7 @@ def test_what_was_not_begun_counts_at_the_speed_that_was_measured() -> None:
     left.step(Step("done", "a", "y"), now)
     left.step(Step("encode", "b", "x", 0, 100), now)
     left.step(Step("encode", "b", "x", 20, 100, new=20), now + 20)
-    assert left.seconds(now + 20) == pytest.approx(80)  # by now it is known: a second an image
+    assert left.seconds(now + 20) == pytest.approx(80)  # by now it is known: one second per image
     assert left.seconds(now + 23) == pytest.approx(77)
     now = encode(left, "b", "x", 80, 1.0, now + 20)
     left.step(Step("done", "b", "x"), now)

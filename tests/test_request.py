@@ -51,11 +51,11 @@ def test_what_is_written_is_read_as_it_was(
     ("given", "said"),
     [
         ({"seed": 4}, "unknown option 'seed'; did you mean 'seeds'"),
-        ({"seeds": "many"}, "--seeds is not understood: 'many'"),
+        ({"seeds": "many"}, "--seeds is not valid: 'many'"),
         ({"seeds": True}, "must be a number, not true"),
-        ({"weights": {"usfm": 3}}, "--weights is not understood"),
-        ({"compile": "yes"}, "--compile is not understood"),
-        ({"models": 3}, "--model is not understood"),
+        ({"weights": {"usfm": 3}}, "--weights is not valid"),
+        ({"compile": "yes"}, "--compile is not valid"),
+        ({"models": 3}, "--model is not valid"),
     ],
 )
 def test_what_is_not_understood_is_told(given: dict[str, object], said: str) -> None:

@@ -1,4 +1,4 @@
-"""What the guard of a refactoring notices (`benchmarks/same_bytes.py`), and what it passes over."""
+"""What the guard of a refactoring notices (`benchmarks/same_bytes.py`), and what it ignores."""
 
 from __future__ import annotations
 

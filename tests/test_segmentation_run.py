@@ -89,7 +89,7 @@ def dice_again(out: Path, cell: Cell, table: Path) -> list[float]:
 
 
 def test_dice_of_every_cell_is_that_of_plain_counting(out: Path, table: Path) -> None:
-    """Of corrupted images, too: their masks are the clean ones."""
+    """Of corrupted images too: their masks are the clean ones."""
     found = cells(out)
     assert len(found) == 2 * (1 + 1 + 3)
     for cell in found:

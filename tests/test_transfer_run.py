@@ -171,7 +171,7 @@ def test_own_data_without_names_are_paired_only_if_nothing_was_removed(
 @pytest.mark.parametrize(
     ("asked", "sentence"),
     [
-        ("busbra", "--transfer busbra is not understood; write TRAINED:TESTED"),
+        ("busbra", "--transfer busbra is not valid; write TRAINED:TESTED"),
         ("busbra:nosuch", "unknown task 'nosuch'"),
         ("aul:mmotu", "share no class"),
         ("hc18-hc:busi", "hc18-hc is regression and busi classification"),

@@ -1,4 +1,4 @@
-"""What would make a result on own data worthless is told, and nothing else."""
+"""What would make a result on own data worthless is reported, and nothing else."""
 
 from __future__ import annotations
 

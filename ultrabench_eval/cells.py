@@ -6,9 +6,9 @@ OUT/cells/<model>/<task>/<condition>.error.json    why there are none
 OUT/cells/ledger.jsonl                             which of them were written here, in order
 OUT/tasks/<task fingerprint>.json                  names, labels and groups of the test images
 
-A cell is written predictions first, JSON last, and the JSON holds the predictions' hash: without
-the JSON there is no cell. An error is listed next to an older cell and hides it, because that cell
-was made of something that no longer exists.
+Predictions are written first and the JSON last. It holds their hash; without it the cell does not
+exist. An error is listed next to an older cell and hides it, because that cell was made of
+something that no longer exists.
 
 Nothing here is believed because of its name or its place. Each JSON holds the digest of all its
 other fields and names its own place. The ledger tells a whole file that was brought from elsewhere,
@@ -60,7 +60,7 @@ class Coordinates:
     protocol: str
     probe: str = "linear"
     fraction: int = 100
-    """Part of the training images in use, in percent."""
+    """Percentage of the training images in use."""
     corruption: str = "none"
     severity: int = 0
 
@@ -116,7 +116,7 @@ class Cell(Sealed):
     identity: dict[str, str | int]
     """See `identity`: a cell with the same one is not computed again."""
     scores: dict[str, list[FiniteFloat | None]]
-    """H values a metric, in the metric's own unit (not percent); None where it is not defined."""
+    """H values per metric, in the metric's own unit (not percent); None where it is not defined."""
     intervals: dict[str, tuple[FiniteFloat, FiniteFloat]]
     """95 % interval of the mean over seeds, for the metrics that have one (`stats.intervals`)."""
     images: dict[str, int]
@@ -358,7 +358,7 @@ class Cells:
         found: dict[Coordinates, Cell | Failure] = {}
         folder = self.out / "cells"
         paths = [p for p in folder.glob("*/*/*.json") if not p.name.startswith(".")]
-        # Errors come last, so that they stand in front of an older cell.
+        # Errors come last, so that they hide an older cell.
         for path in sorted(paths, key=lambda p: (p.name.endswith(".error.json"), p)):
             entry = self._gathered(path)
             if entry is not None:
@@ -420,7 +420,7 @@ class Cells:
         return self._doubt_of_test(str(cell.identity.get("task", "")))
 
     def _doubt_of_test(self, fingerprint: str) -> str:
-        """What is doubted of the test images; damage is told by who needs them."""
+        """What is doubted of the test images; damage is reported where they are needed."""
         try:
             return self.test_set(fingerprint).doubt
         except UserError:

@@ -257,7 +257,7 @@ def _data(root: str | None) -> Iterator[Check]:
         )
     elif not Path(root).is_dir():
         yield _check(
-            *("data", "data root", False, f"{root} is no folder"),
+            *("data", "data root", False, f"{root} is not a folder"),
             command=f"mkdir -p {root}, or export UBENCH_DATA=FOLDER",
             essential=True,
         )
@@ -276,7 +276,7 @@ def _data(root: str | None) -> Iterator[Check]:
             how = f"`ubench data prepare {one.name} --data {root}` checks every image"
             state = "there, prepared" if one.prepared else f"there, not prepared: {how}"
         else:
-            state = one.state if one.state.startswith("packed") else "not here"
+            state = one.state if one.state.startswith("packed") else "missing"
         yield _check("data", one.name, good, state, remedies.for_data(one.name, folder))
 
 

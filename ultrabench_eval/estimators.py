@@ -95,7 +95,7 @@ class ProbeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             raise UserError(f"the probe '{self.probe}' predicts {kind}; name one for classes")
         if probes.get(self.probe).reads == "images":
             raise UserError(
-                f"the probe '{self.probe}' trains a network, which features are no input of; name "
+                f"the probe '{self.probe}' trains a network and takes no features; name "
                 "another, or use ubench run --protocol finetune"
             )
         x, labels = self._checked(X, y)

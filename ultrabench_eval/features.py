@@ -334,7 +334,7 @@ class Store:
         """Take over shards of the version before that hold any of these images.
 
         Their checksum did not cover the key. So a few of their images are encoded again: a shard
-        of another encoder is told by its values.
+        of another encoder is recognised by its values.
         """
         for path, digests in list(self._earlier.items()):
             shared = [digest for digest in digests if digest in images]

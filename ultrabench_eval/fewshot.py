@@ -1,4 +1,4 @@
-"""Parts of the training images for few-shot probes (US-JEPA, section 5.3).
+"""Training subsets for few-shot probes (US-JEPA, section 5.3).
 
 A seed has one order of each class's images, and a part is the beginning of every order. So the
 parts of a seed are nested, each class keeps its share, and every model gets the same draws. Where

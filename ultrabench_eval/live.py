@@ -30,7 +30,7 @@ from ultrabench_eval.task_types import classification
 
 
 class RidgeProbe:
-    """Fits a ridge classifier on training images, anew at each call.
+    """Fits a ridge classifier on training images, again at each call.
 
     Args:
         tasks: what to measure on.

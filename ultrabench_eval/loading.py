@@ -326,7 +326,7 @@ def _has_weights(name: str, base: str, weights: Mapping[str, str]) -> bool:
     try:
         named = weights_of(name, weights)
         return named is not None or checkpoints.find(base, None) is not None
-    except UserError:  # several files fit, which is told when one is loaded
+    except UserError:  # several files fit, reported when one is loaded
         return True
 
 
@@ -369,7 +369,7 @@ def _load_task(name: str, data: Path | None, reading: Reading | None, partial: b
     if data is None and not task_zoo.is_manifest(name):
         raise UserError(
             "no data folder: pass --data ROOT or set UBENCH_DATA, where ROOT/aul, ROOT/busbra "
-            "... hold the releases as unpacked (`ubench tasks` says where to get each)"
+            "... hold the unzipped releases (`ubench tasks` says where to get each)"
         )
     task = task_zoo.load(name, data, reading)
     if task.card.type not in task_types.registry:

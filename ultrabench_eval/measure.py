@@ -91,7 +91,7 @@ class Setting:
     Args:
         cells: where they are written.
         cache: folder of the features.
-        seeds: probes a cell.
+        seeds: number of probes per cell.
         grid: the conditions.
         encoding: called with (model, task, images done, of how many, new) while images are encoded.
         probing: called with (model, task) when probes are trained.
@@ -366,7 +366,7 @@ class _Trained:
 
     @cached_property
     def chosen(self) -> Probes:
-        """One head a seed."""
+        """One head per seed."""
         return self.stack.of_subset(self.subset).chosen()
 
 

@@ -1,7 +1,7 @@
 """Results of several folders in one: what jobs with folders of their own measured.
 
 A number is never chosen over another: two folders that hold the same cell must agree on it. An
-error row gives way to a number, for one job may have had the weights that another lacked.
+error row gives way to a number, because one job may have had the weights that another lacked.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _NUMBERS = ("identity", "predictions", "scores", "intervals", "images", "classes
 
 @dataclass(frozen=True)
 class Gathered:
-    """An entry and the folder it stands in."""
+    """An entry and the folder that holds it."""
 
     entry: Entry
     cells: Cells
@@ -70,7 +70,7 @@ def merge(out: Path | str, sources: Sequence[Path | str]) -> Merged:
         _copy(one, target)
     entries = [one.entry for one in found.values()]
     for folder in folders:
-        target.miss(folder.gone(entries), folder)  # so that the merged pages tell it, too
+        target.miss(folder.gone(entries), folder)  # so that the merged pages tell it too
     with files.locked(target.out / "leaderboard"):
         write.write(target)
     return Merged(
@@ -111,10 +111,10 @@ def _difference(one: Entry, other: Cell) -> str:
 
 
 def _conflict(one: Path, other: Path, words: Sequence[str]) -> str:
-    more = f", and so have {len(words) - 1} more cells" if words[1:] else ""
+    more = f", and so do {len(words) - 1} more results" if words[1:] else ""
     return (
         f"{words[0]} in {one} than in {other}{more}; merge runs of one command only, or delete "
-        "from one folder the cells that are not wanted"
+        "from one folder the results that are not wanted"
     )
 
 

@@ -92,7 +92,7 @@ def run(
         options: all other fields of `Request`, by name: seeds, data, out, cache, weights, ...
 
     Returns:
-        The leaderboard in long form, one row a metric: columns model, task, probe, protocol,
+        The leaderboard in long form, one row per metric: columns model, task, probe, protocol,
         fraction, corruption, severity, metric, mean, sd, low, high (95 % interval over
         test groups and seeds), n_seeds, n_test, status, warnings; scores in percent.
 
@@ -100,7 +100,7 @@ def run(
         Problems: unknown names, missing data or weights, tasks that cannot be trusted: one
             sentence each, before anything is encoded or written.
         NoData: all tasks are asked for, and no data are named or found.
-        UserError: an option that does not exist or is not understood.
+        UserError: an option that does not exist or is not valid.
     """
     request = as_request(models, tasks, options)
     engine = executors.engine(
@@ -171,7 +171,7 @@ def as_request(
     """What a Python call asks for.
 
     Raises:
-        UserError: an option that does not exist or is not understood.
+        UserError: an option that does not exist or is not valid.
     """
     if isinstance(models, Request):
         return models
@@ -182,7 +182,7 @@ def prepare(request: Request, report: Report = lambda step: None) -> Ready:
     """Load and check all that a run needs. Nothing is written into `out`.
 
     Raises:
-        UserError: words that are not understood, unknown names. Missing data and weights are
+        UserError: words that are not valid, unknown names. Missing data and weights are
             problems of the plan.
     """
     memory.keep_freed()
@@ -314,7 +314,7 @@ def _with_pairs(request: Request, root: Path | None, reading: Reading) -> Reques
     for name in named:
         both = task_zoo.pair(name)
         if both is None:
-            raise UserError(f"--transfer {name} is not understood; write TRAINED:TESTED")
+            raise UserError(f"--transfer {name} is not valid; write TRAINED:TESTED")
         if wrong := task_zoo.problem(name):
             raise UserError(wrong)
         if request.splits:
@@ -414,7 +414,7 @@ def _served(request: Request, task_names: list[str], grid: Grid, notes: list[str
         base = task_zoo.split_name(name)[0]
         if not {name, base} & {*named} and (why := grid.lacks(predicts_of(name, ""))):
             left_out.setdefault(why, []).append(name)
-    notes += [f"{', '.join(names)} left out, for {why}" for why, names in left_out.items()]
+    notes += [f"{', '.join(names)} left out, because {why}" for why, names in left_out.items()]
     return [name for name in task_names if not any(name in names for names in left_out.values())]
 
 
@@ -640,11 +640,11 @@ def _measure_by_workers(ready: Ready, engine: Engine, request: Request, report: 
         for job, end in chain.from_iterable(executors.distribute(r, engine) for r in rounds):
             unit = job.unit
             if isinstance(end, Lost) and not executors.final(job):
-                tell(f"{unit.model} on {unit.task} once more, for {end.reason}")
+                tell(f"{unit.model} on {unit.task} again, because {end.reason}")
                 continue
             ended += 1
             if unit.seed is not None:
-                pass  # what went wrong with a seed goes wrong with its unit, and is told there
+                pass  # what went wrong with a seed goes wrong with its unit, reported there
             elif isinstance(end, Outcome) and not end.error:
                 count(unit, end.stages, end.encoded)
             else:

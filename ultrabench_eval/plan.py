@@ -2,7 +2,7 @@
 
 Nothing is measured and nothing written into OUT. Time is an estimate: encoders are timed here on a
 few of the very images that are to be encoded, probes and scores at the rates stated below.
-Fine-tuning is told roughly: by that time for each image, three times as much in training.
+Fine-tuning is estimated roughly: by that time for each image, three times as much in training.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from ultrabench_eval.workload import UnitForecast, Workload
 
 
 class EncoderTime(NamedTuple):
-    """Of an encoder on this machine, in seconds an input: an image, or a clip that it takes."""
+    """Of an encoder on this machine, in seconds per input: an image, or a clip that it takes."""
 
     reading: float
     """Decoding, corrupting and resizing, in as many threads as a run has."""
@@ -120,7 +120,7 @@ def forecast(
         options: see `run`.
 
     Raises:
-        UserError: words that are not understood, unknown names.
+        UserError: words that are not valid, unknown names.
     """
     request = as_request(models, tasks, options)
     ready = prepare(request, report)

@@ -56,7 +56,7 @@ def settle(model: Model, images: Sequence[Image | Clip], cache: Path) -> None:
         return
     model.settle("float32")
     model.info["rounding"] = (
-        f"encoded in float32, for in bfloat16 the features of the first images differ "
+        f"encoded in float32, because in bfloat16 the features of the first images differ "
         f"(cosine {cosine:.5f}, {COSINE} is asked for)"
     )
 

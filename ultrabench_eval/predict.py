@@ -143,7 +143,7 @@ def predict(
     if seed is not None and seed not in seeds:
         raise UserError(f"no probe has the seed {seed}; there are {', '.join(map(str, seeds))}")
     given = _images(images, reading or Reading())
-    warnings = _warnings(given, facts.inputs)  # reads every image, so that a bad one is told now
+    warnings = _warnings(given, facts.inputs)  # reads every image, so a bad one is found now
     loaded = loading.same_model(
         model,
         {name: str(path) for name, path in (weights or {}).items()},

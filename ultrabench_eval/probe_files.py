@@ -54,7 +54,7 @@ class Inputs(Sealed):
     def unlike(self, image: np.ndarray) -> list[str]:
         """How an image, uint8 [H, W, 3], differs from them, in words.
 
-        A size is told from half the least to twice the largest: encoders see a square of one size.
+        A size is reported below half the least or above twice the largest: encoders see one size.
         """
         found = []
         sides = zip(image.shape, (self.height, self.width), strict=False)

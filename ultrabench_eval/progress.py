@@ -89,7 +89,7 @@ class TimeLeft:
         return None if speed is None else images * speed + probes
 
     def _speed(self, model: str) -> float | None:
-        """Seconds an image."""
+        """Seconds per image."""
         if self._encoded[model]:
             return self._encoding[model] / self._encoded[model]
         rough = sum(self._rough.get(other, 0.0) * n for other, n in self._encoded.items())

@@ -143,8 +143,8 @@ class Protocol:
     """Features are brought to mean 0 and deviation 1 by their training images; else they are used
     as the encoder gives them, and the result depends on their scale."""
     fewshot_validation: Literal["whole", "subset"] = "whole"
-    """With a part of the training images, validation stays whole (as the paper has it) or is cut
-    to the same part."""
+    """With a training subset, validation stays whole (as the paper has it) or is reduced to the
+    same fraction."""
     gradient: Gradient = Gradient()
     costs: Values = tuple(10.0**power for power in range(-4, 5))
     """`logistic`: C, the weight of the data against the squared norm of all classes' weights: that

@@ -16,7 +16,7 @@ EXTRA = "pip install 'ultrabench-eval[imagenet]'"
 
 
 def for_weights(name: str) -> str:
-    """How the weights of a model are had."""
+    """How to get the weights of a model."""
     base = model_zoo.split(name)[0]
     try:
         card = model_zoo.card(base)
@@ -28,7 +28,7 @@ def for_weights(name: str) -> str:
     if card.hub:
         note = f" ({card.hub.note})" if card.hub.note else ""
         return f"ubench run --model {name} --accept-license{note}, or {by_hand}"
-    return f"{by_hand} (to be had: {card.weights_from})"
+    return f"{by_hand} (source: {card.weights_from})"
 
 
 def installed(package: str) -> str | None:

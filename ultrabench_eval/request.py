@@ -64,7 +64,7 @@ def _of_pairs(option: str, form: str) -> Callable[[Iterable[str]], dict[str, str
         for pair in pairs:
             key, equals, value = pair.partition("=")
             if not (key and equals and value):
-                raise UserError(f"{option} {pair} is not understood; write {form}")
+                raise UserError(f"{option} {pair} is not valid; write {form}")
             found[key] = value
         return found
 
@@ -129,7 +129,7 @@ class Request:
     transfer: _Words | None = _asked(
         None,
         "--transfer",
-        "Train on one task, test on another: busbra:busi; both by themselves are measured along.",
+        "Train on one task, test on another: busbra:busi; each task alone is measured as well.",
         group="What is measured",
     )
     """Pairs of tasks, a list or comma-separated: "busbra:busi" trains and tunes on busbra and tests
@@ -138,7 +138,7 @@ class Request:
     labels: Path | str | None = _asked(
         None,
         "--labels",
-        "File that says which class of the tested set is which of the trained one (.yaml, .csv).",
+        "File that maps classes of the tested set to those of the trained one (.yaml, .csv).",
         kind=Path | None,
         group="What is measured",
     )
@@ -151,7 +151,7 @@ class Request:
         kind=int,
         group="What is measured",
     )
-    """Number of probes a cell, trained with seeds 0 ... n-1."""
+    """Number of probe seeds per result (seeds 0 to n-1)."""
     data: Path | str | None = _asked(
         None,
         "--data",
@@ -179,15 +179,15 @@ class Request:
     images: Path | str | None = _asked(
         None,
         "--images",
-        "Folder that paths in your own table start at; default: the table's.",
+        "Folder that paths in your own table are relative to; default: the table's.",
         group="Your own data",
     )
     """Folder that paths of images start at; None for that of their table."""
     groups: str | None = _asked(
         None,
         "--groups",
-        "Patients of your own data without a column: image, folder, dicom, or a regular "
-        "expression with one pair of brackets.",
+        "How to group your own images by patient without a column: image, folder, dicom, or a "
+        "regular expression with one pair of brackets.",
         group="Your own data",
     )
     """The rule for own data without a column of groups. "image": each is a patient's only one;
@@ -196,15 +196,15 @@ class Request:
     frames: int | str | None = _asked(
         None,
         "--frames",
-        "Of your own files with several: all, first, middle, last, or a number.",
+        "Frames to take from your own files with several: all, first, middle, last, or a number.",
         group="Your own data",
     )
     """Of own files with several frames: "all", "first", "middle", "last", or a number from 1."""
     window: str | None = _asked(
         None,
         "--window",
-        "Grey levels of your own images with more than 8 bits: CENTRE/WIDTH, or range; default: "
-        "the window in the file.",
+        "How your own images with more than 8 bits become grey levels: CENTRE/WIDTH, or range; "
+        "default: the window in the file.",
         group="Your own data",
     )
     """How own values of more than 8 bits become grey levels: "CENTRE/WIDTH", "range" (of each image
@@ -212,7 +212,7 @@ class Request:
     classes: dict[str, str] | None = _asked(
         None,
         "--classes",
-        "What values or colours of your own masks stand for: 0=background,1=cyst or "
+        "Meaning of the values or colours in your own masks: 0=background,1=cyst or "
         "#000000=background,#ff0000=cyst.",
         kind=list[str] | None,
         parse=classes_of,
@@ -223,7 +223,7 @@ class Request:
     subgroups: _Words | None = _asked(
         None,
         "--subgroups",
-        "Columns of your own table by whose values scores are also shown: device,sex.",
+        "Columns of your own table by which scores are also broken down: device,sex.",
         group="Your own data",
     )
     """Columns of own tables: the section on subgroups shows scores by their values."""
@@ -299,7 +299,7 @@ class Request:
     splits: Path | str | None = _asked(
         None,
         "--splits",
-        "For all tasks: 'rule' or a split file; TASK@HOW asks for one task's.",
+        "Splits for all tasks: 'rule' or a split file; TASK@HOW sets them for one.",
         group="What is measured",
     )
     """For all tasks that name none themselves: "rule", or a split file; None for each task's
@@ -324,7 +324,7 @@ class Request:
     fractions: _Percents = _asked(
         (100,),
         "--fractions",
-        "Percent of the training images, e.g. 1,5,10,50,100.",
+        "Percentages of the training images, e.g. 1,5,10,50,100.",
         kind=str,
         group="What is measured",
     )
@@ -332,7 +332,8 @@ class Request:
     corruptions: _Words | None = _asked(
         None,
         "--corruptions",
-        "Of test images: paper, physics, all, or names (blur, shadow ...); of films also temporal.",
+        "Corruptions of test images: paper, physics, all, or names (blur, shadow ...); of films also "
+        "temporal.",
         group="What is measured",
     )
     """"paper", "physics", "all", or names, to test on corrupted images at severities 1 to 3, with
@@ -341,7 +342,7 @@ class Request:
     fewshot_validation: str | None = _asked(
         None,
         "--fewshot-validation",
-        "whole, or subset: cut validation to the same percent.",
+        "whole, or subset: reduce validation to the same percentage.",
     )
     """"subset" cuts the validation images to the same part; None leaves what the protocols say,
     which is "whole" as in the paper."""
@@ -356,7 +357,7 @@ class Request:
     shard: str | None = _asked(
         None,
         "--shard",
-        "I/N: this job's share of models x tasks, e.g. 2/4 of an array of four.",
+        "I/N: this job's share of models x tasks, e.g. 2/4 for the second of four.",
         group="Several processes and machines",
     )
     """"2/4" is the second of four shares of the run, which together do every cell once. Only the
@@ -367,12 +368,12 @@ class Request:
         "Backend that runs the jobs, one per model and task: local, slurm or ray.",
         group="Several processes and machines",
     )
-    """"local", "slurm" or "ray", by whose workers the units (a model on a task each) are measured;
+    """"local", "slurm" or "ray", by whose workers the units, (model, task) pairs, are measured;
     None for this process, or local ones if `workers` is given."""
     workers: int | None = _asked(
         None,
         "--workers",
-        "Jobs at a time; without --executor on this machine.",
+        "Number of jobs at a time; without --executor on this machine.",
         kind=int | None,
         group="Several processes and machines",
     )
@@ -398,7 +399,7 @@ class Request:
     identifiers: bool = _asked(
         False,
         "--identifiers",
-        "Keep names of images and patients of your own data in the results; else they are numbers.",
+        "Keep the names of your own images and patients in the results; else they are numbered.",
         kind=bool,
         group="Your own data",
     )
@@ -407,11 +408,11 @@ class Request:
     keep_going: bool = _asked(
         False,
         "--keep-going",
-        "Run what can be run; problems become error rows.",
+        "Run everything that can be run; problems become error rows.",
         kind=bool,
         group="Several processes and machines",
     )
-    """Turn problems that are seen before the start into error rows, too."""
+    """Turn problems that are seen before the start into error rows too."""
 
     @classmethod
     def of(cls, where: str = "", **given: Any) -> Request:
@@ -436,7 +437,7 @@ class Request:
             reason = first["msg"].removeprefix("Value error, ")
             called = name if where else OPTIONS[name].metadata["flag"]
             raise UserError(
-                f"{where}{called} is not understood: {given[name]!r} "
+                f"{where}{called} is not valid: {given[name]!r} "
                 f"({reason[:1].lower()}{reason[1:]}); correct it"
             ) from error
 
@@ -468,7 +469,7 @@ class Request:
         """How own data are read.
 
         Raises:
-            UserError: a word is not understood.
+            UserError: a word is not valid.
         """
         from tasks.own_data.reading import Reading
 

@@ -27,12 +27,12 @@ class TestSet(Sealed):
     type: str = "classification"
     """Of the task, see `task_types`."""
     kind: Kind = "class"
-    """What is told of an image."""
+    """What is predicted for an image."""
     classes: tuple[str, ...]
     synthetic: bool
     names: tuple[str, ...]
     labels: tuple[int, ...]
-    """Class codes; none where the targets are no classes."""
+    """Class codes; none where the targets are not classes."""
     values: tuple[FiniteFloat, ...] = ()
     """Targets that are numbers."""
     unit: str = ""

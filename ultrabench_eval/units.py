@@ -138,7 +138,7 @@ class Failures(Written):
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:
-    """Changes whenever a file is written anew, whatever the clocks say; None without a file."""
+    """Changes whenever a file is rewritten, whatever the clocks say; None without a file."""
     try:
         found = path.stat()
     except FileNotFoundError:

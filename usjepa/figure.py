@@ -35,7 +35,7 @@ DPI = 150
 
 
 def masks(tasks: Sequence[Task], config: Config) -> dict[str, bytes]:
-    """masks.svg, .png and .pdf by name: a row a task, its first training image.
+    """masks.svg, .png and .pdf by name: one row per task, its first training image.
 
     Args:
         tasks: one or more.

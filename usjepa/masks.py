@@ -11,8 +11,8 @@ masks are a pure function of (seed, step, part, place in the batch): they need n
 change with the number of workers. Only cutting lists to the shortest of the batch looks at the
 batch companions.
 
-Draws are torch's, by a `torch.Generator`; what follows is done in numpy, for torch shares out such
-small work over threads, which takes forty times as long where the cores have other work.
+Draws are torch's, by a `torch.Generator`; what follows is done in numpy, because torch shares out
+such small work over threads, which takes forty times as long where the cores have other work.
 
 B is the batch, T the number of target blocks, A the draws of each block, H, W the grid and N = H W
 its patches in raster order, C and K the longest lists of context and target patches.

@@ -361,7 +361,7 @@ def build(config: Config, teacher: FrozenTeacher | None = None, device: str = "a
         device: where a teacher is loaded to.
 
     Raises:
-        UserError: the teacher is not to be had, or does not fit the student.
+        UserError: the teacher is not available, or does not fit the student.
     """
     model, sizes = config.model, config.predictor
     target_width = model.width

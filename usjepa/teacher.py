@@ -84,7 +84,7 @@ class FrozenTeacher:
         places, found = tokens.shape[1:]
         if places != grid * grid:
             raise UserError(
-                f"teacher '{self.encoder.name}' gives {places} vectors an image, but the student "
+                f"teacher '{self.encoder.name}' gives {places} vectors per image, but the student "
                 f"has {grid} x {grid} patches; choose another teacher or teacher.layers"
                 + (", or set teacher.enlarge" if self.layers and places < grid * grid else "")
             )

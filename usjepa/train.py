@@ -57,7 +57,7 @@ class Execution:
     log_every: int = 10
     """Steps between lines of the log."""
     checkpoint_minutes: float = 10
-    """Time between checkpoints; there is one after each epoch, too."""
+    """Time between checkpoints; there is one after each epoch too."""
     probe: Probe | None = None
     probe_every: int = 5
     """Epochs between its calls."""
@@ -139,7 +139,7 @@ class _Window:
 
     steps: int = 0
     sums: dict[str, Tensor | float] = field(default_factory=dict)
-    """Tensors stay on their device, for reading one would wait for it."""
+    """Tensors stay on their device, because reading one would wait for it."""
     waited: float = 0.0
     started: float = field(default_factory=time.perf_counter)
 
@@ -370,7 +370,7 @@ class _Run:
             )
 
     def _probed(self, probe: Probe, epoch: int) -> dict[str, float]:
-        """What a probe gives; whatever goes wrong in one is told as its user's."""
+        """What a probe gives; whatever goes wrong in one is reported as its user's."""
         try:
             return {str(name): float(value) for name, value in probe(self._encoder(epoch)).items()}
         except (UserError, KeyboardInterrupt):
@@ -457,7 +457,7 @@ class _Run:
     def _draw(self, purpose: str) -> None:
         """Seed torch's own generators, for what an objective of one's own may draw.
 
-        So its draws follow from the step, too, and need not be stored.
+        So its draws follow from the step too, and need not be stored.
         """
         torch.manual_seed(seed_for(self.config.seed, f"{purpose}, process {self.world.rank}"))
 

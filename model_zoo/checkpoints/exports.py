@@ -5,7 +5,7 @@ was trained on clips. Its header holds, as JSON
 under `usjepa`, what shapes do not tell: heads, how an image becomes the input, and a digest of the
 weights. Beside it, under the same name with `.json`, lies a card for people: what it was trained
 on, and how, with the digest of the file that it belongs to. Header and card hold digests of
-themselves, too. Files of format 1 have the card's digest of the file alone.
+themselves too. Files of format 1 have the card's digest of the file alone.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from ultrabench_eval.core.errors import UserError, not_found
 FORMAT = 2
 """Raised whenever an older reader would misread an export."""
 FILE = "encoder.safetensors"
-KEY = "usjepa"  # of the one entry in the header: several would stand in an order by chance
+KEY = "usjepa"  # of the one entry in the header: the order of several would be arbitrary
 SHIPPED = Path(__file__).parents[1] / "data"
 """Exports that are part of the package, each under its model's name."""
 
@@ -243,7 +243,7 @@ def in_folder(weights: Path | str | None) -> Path | str | None:
 
 
 def look(path: Path) -> Export | None:
-    """An export's header, without its tensors; None if the file is no export, or no file.
+    """An export's header, without its tensors; None if it is not an export, or not a file.
 
     Raises:
         UserError: it is one, but damaged or of a newer format.
@@ -322,7 +322,7 @@ def _check_format(path: Path, told: Mapping[str, Any]) -> int:
 def _sizes(
     path: Path, header: Header, shapes: Mapping[str, Sequence[int]]
 ) -> EncoderSizes | ClipSizes:
-    """Width and depth are told by the shapes; the others must agree with them."""
+    """Width and depth follow from the shapes; the others must agree with them."""
     clip, steps = header.clip, 1
     try:
         width, _, *tubelet, patch, _ = shapes["patch_embed.proj.weight"]

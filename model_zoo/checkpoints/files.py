@@ -289,7 +289,7 @@ def read(path: Path) -> dict[str, Any]:
         content = load_file(path) if safetensors else _read_torch(path, head)
     except (MemoryError, PermissionError, UserError):
         raise
-    except Exception as error:  # bytes that are no pickle raise whatever comes
+    except Exception as error:  # bytes that are not a pickle raise whatever comes
         raise _corrupt(path, f"{type(error).__name__}: {_reason(error)}") from error
     if not isinstance(content, dict):
         raise UserError(

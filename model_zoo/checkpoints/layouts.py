@@ -1,4 +1,4 @@
-"""Layouts: under which names and wrappers a network's numbers stand in released files.
+"""Layouts: the names and wrappers under which released files hold a network's tensors.
 
 A network here has one set of names. Each layout says, for each of them, which tensors of the file
 make it up; so errors speak in the file's own names, and the same weights in two layouts give the
@@ -279,5 +279,5 @@ def _same(given: Tensor, value: Tensor) -> bool:
         return torch.equal(given.to(value.dtype), value)
     if not given.is_floating_point():
         return False
-    # Files store such tables in bfloat16, too.
+    # Files store such tables in bfloat16 too.
     return torch.allclose(given.float(), value.float(), rtol=1e-2, atol=1e-6)

@@ -297,7 +297,7 @@ def _without_wrappers(key: str) -> str:
 
 
 def _prefixes(tensors: Iterable[str], wanted: frozenset[str]) -> list[str]:
-    """What stands in the file before names of the network, the commonest first."""
+    """Prefixes of the network's names in the file, the commonest first."""
     counts: dict[str, int] = {}
     for key in tensors:
         names = key.split(".")

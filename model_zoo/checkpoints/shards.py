@@ -39,7 +39,7 @@ def in_folder(folder: Path, files: list[Path]) -> list[Path]:
         shard = next(file for file in files if count(file) > 1)
         raise UserError(
             f"{folder} holds {shard.name} and other parts of a checkpoint, but not their index; "
-            f"copy {_index_of(shard).name} there, too"
+            f"copy {_index_of(shard).name} there too"
         )
     return [*indexes, *whole]
 

@@ -57,7 +57,7 @@ class Comparer:
             rows = slice(start, start + _BATCH)
             half = F.avg_pool2d(_grey(signatures.thumbnails[rows]), 2)
             coarse[rows] = _blur(_normalise(half, torch.ones_like(half), 3), 1).half()
-        quarter = F.avg_pool2d(coarse[:, None].float(), 2)  # none is a batch, too
+        quarter = F.avg_pool2d(coarse[:, None].float(), 2)  # none is a batch too
         return cls(signatures.boxes, signatures.thumbnails, coarse, quarter[:, 0].half())
 
     def take(self, rows: np.ndarray, others: Comparer) -> Comparer:
@@ -220,7 +220,7 @@ def _tissue(thumbnails: np.ndarray) -> Tensor:
     """1 where a thumbnail [N, 64, 64] shows more than the dark around the fan, else 0.
 
     The dark is what is joined to the edge and hardly brighter than the darkest parts; a seam of
-    two pixels goes with it, for the outline of a fan is alike in all images of a machine.
+    two pixels goes with it, because the outline of a fan is alike in all images of a machine.
     """
     darkest = np.percentile(thumbnails, 1, axis=(1, 2), keepdims=True)
     dark = thumbnails <= darkest + 12

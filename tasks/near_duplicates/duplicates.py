@@ -55,7 +55,7 @@ def near_duplicates(
     Args:
         a: images.
         b: other images; None for the pairs within `a`.
-        store: where signatures are kept (`signatures.store(cache)`); None to make them anew.
+        store: where signatures are kept (`signatures.store(cache)`); None to make them again.
 
     Returns:
         Pairs by position: `first` in `a`, `second` in `b` (or in `a`, if there is no `b`).

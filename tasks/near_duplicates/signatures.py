@@ -33,7 +33,7 @@ THUMBNAIL = 64  # pixels a side
 
 _HASHED = 32  # pixels a side of what the hash is taken of; its 8 x 8 lowest frequencies are kept
 _PLAIN = 16  # grey levels by which a border may differ from its commonest level
-_BUSY = 0.05  # a line with more than this part of other pixels is no border
+_BUSY = 0.05  # a line with more than this share of other pixels is not a border
 _LINES = 16  # looked at together: most borders are narrow
 _SMALLEST = 0.3  # part of height and width below which trimming is not believed
 _BATCH = 256  # images after which what was made is written
@@ -203,7 +203,7 @@ class SignatureStore:
             advance: called with the number of contents decoded and of all that must be.
 
         Returns:
-            One entry an image, which is the error for an image that cannot be read.
+            One entry per image; for an image that cannot be read, the error.
         """
         digests = [_digest(image) for image in images]
         wanted = {d: i for d, i in zip(digests, images, strict=True) if isinstance(d, str)}

@@ -1,7 +1,7 @@
 """The members of an archive, as the archive describes them; nothing it says is trusted.
 
-Zip and tar, plain or compressed, are told by content. What is read here is neither written nor
-believed: `archives` decides what is taken.
+Zip and tar, plain or compressed, are recognised by content. What is read here is neither written
+nor believed: `archives` decides what is taken.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def _decompressor(head: bytes) -> Callable[[IO[bytes]], Any] | None:
 
 
 def _what_else(head: bytes) -> str:
-    """What a file is that is no zip or tar archive, and what to do."""
+    """What a file is that is not a zip or tar archive, and what to do."""
     if head.startswith(b"Rar!\x1a\7"):
         return "is a RAR archive; unpack it by hand (`unrar x`, or 7-Zip)"
     if head.startswith(b"7z\xbc\xaf\x27\x1c"):
@@ -114,7 +114,7 @@ def _what_else(head: bytes) -> str:
         )
     if head.startswith(b"version https://git-lfs"):
         return "is a Git LFS pointer, not the archive; run `git lfs pull` there"
-    return "is no zip or tar archive, or its beginning is damaged; get it again"
+    return "is not a zip or tar archive, or its beginning is damaged; get it again"
 
 
 def _zip_members(raw: IO[bytes], tell: Callable[[int], None]) -> Iterator[Member]:
@@ -170,7 +170,7 @@ def _tar_members(stream: _Forward, raw: IO[bytes], tell: Callable[[int], None]) 
             else:
                 yield Member(info.name, "file", fault=_ODD)
             tell(raw.tell())
-    # The library takes whatever is no header for the end, and leaves a checksum after it unread.
+    # The library takes whatever is not a header for the end, and leaves a checksum after it unread.
     if len(stream.last) != _HEAD or stream.last.strip(b"\0"):
         raise tarfile.ReadError("its end mark is missing")
     while block := stream.read(BLOCK):

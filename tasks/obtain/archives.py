@@ -64,20 +64,20 @@ def unpack(
 ) -> None:
     """Unpack zip and tar archives (gz, bz2, xz; zst from Python 3.14 on) into a new folder.
 
-    The kind is told by content. Left out are what macOS and Windows add (`__MACOSX/`, `._*`,
+    The kind is recognised by content. Left out are what macOS and Windows add (`__MACOSX/`, `._*`,
     `.DS_Store`, `Thumbs.db`), rights, owners and dates. Links become copies of the files they
     point at. Does nothing if the folder was made from the same archives before.
 
     Args:
         archive: one archive, or several that make one release together (AUL is three).
         folder: where to; it must not be there, be empty, or come from an earlier call.
-        nested: archives with a usual suffix inside these are unpacked, too, each where it lies
+        nested: archives with a usual suffix inside these are unpacked too, each where it lies
             and in place of itself; archives inside those are left alone.
         progress: told after each member.
 
     Raises:
         UserError: an archive is missing, damaged, encrypted or of another kind; a member would be
-            written outside `folder`, is no file, folder or link, or is the same file as another
+            written outside `folder`, is not a file, folder or link, or is the same file as another
             one where upper and lower case are one; it expands absurdly or the disk is too small;
             or `folder` holds something else. Nothing is written then.
     """
@@ -97,7 +97,7 @@ def unpack(
 
 
 def not_written(error: OSError, path: Path, what: str = "") -> UserError:
-    """The sentence for what this machine cannot write; a full disk is told as such.
+    """The sentence for what this machine cannot write; a full disk is named as such.
 
     Args:
         error: as the system raised it.
@@ -206,7 +206,7 @@ class _Tree:
             known, was_folder = self._paths[key]
             if known != path:
                 raise Refused(
-                    f"is the same as {known!r} where upper and lower case are not told apart"
+                    f"is the same as {known!r} on systems that ignore upper and lower case"
                 )
             if not (is_folder and was_folder):
                 raise Refused("is there twice, or is both a file and a folder")
@@ -298,7 +298,7 @@ def _copy(tree: _Tree, link: str, links: dict[str, tuple[Member, str]], shown: s
         target = links[target][1] if target in links else target
     source = tree.root / target
     if not source.is_file():
-        raise Refused(f"is a link to {member.target!r}, which is no file of the archive")
+        raise Refused(f"is a link to {member.target!r}, which is not a file in the archive")
     tree.expect(source.stat().st_size)
     with _writing(shown, member, tree.root / link):
         shutil.copyfile(source, tree.root / link)

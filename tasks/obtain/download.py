@@ -63,8 +63,8 @@ def fetch(
         except OSError as error:  # of the network, there are none left here
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise UserError(
-                    f"the disk of {folder} is full; make room and run again (it goes on where it "
-                    "was)"
+                    f"the disk of {folder} is full; make room and run again (it resumes where it "
+                    "stopped)"
                 ) from error
             raise UserError(
                 f"{error.filename or folder} cannot be written ({error.strerror or error}); choose "

@@ -136,7 +136,7 @@ def _selected(
 
 
 def _check_licence(stated: str, source: ReleaseSource, accept: bool) -> None:
-    """Stop where a record states another licence than what the user was told."""
+    """Stop where a record states another licence than the one shown to the user."""
     if plain(stated) != plain(source.licence) and not accept:
         raise UserError(
             f"{source.page} states the licence '{stated or 'none'}', not '{source.licence}' as was "

@@ -15,7 +15,7 @@ def safe_parts(name: str) -> list[str]:
 
     Raises:
         Refused: it is absolute, leads upwards, would be another place on another system, or is
-            no valid text. The message is the rest of a sentence that begins with the name.
+            not valid text. The message is the rest of a sentence that begins with the name.
     """
     try:
         name.encode()

@@ -32,7 +32,7 @@ Progress = Callable[[str, int, int | None], None]
 """Called with a file's name, the bytes of it that are here, and all its bytes (None: not told)."""
 
 WAITS = (1, 2, 4, 8)  # seconds before another try, as long as no try brings anything
-LONGEST_WAIT = 300  # seconds that a host may ask for; beyond, the user is told
+LONGEST_WAIT = 300  # seconds that a host may ask for; beyond, the user must decide
 _TIMEOUT = (10, 60)  # seconds to connect, and between two blocks
 _BLOCK = 1 << 16  # what a cut connection can lose
 
@@ -51,7 +51,7 @@ class RemoteFile:
 
     def __post_init__(self) -> None:
         if not all(urlsplit(url).scheme in ("http", "https") for url in self.urls):
-            raise ValueError(f"addresses {self.urls} that are none of the web")
+            raise ValueError(f"addresses {self.urls} that are not web addresses")
         algorithm = self.checksum.partition(":")[0]
         if algorithm and algorithm not in ("git", *hashlib.algorithms_guaranteed):
             raise ValueError(f"checksum {self.checksum!r} of an unknown kind")
@@ -192,7 +192,7 @@ class Client:
                 if failures > (len(WAITS) if host in self._reached else 1):
                     raise UserError(
                         f"{what} cannot be fetched: {host} {error}; check the network and run "
-                        f"again (it goes on where it was), or {self.by_hand}"
+                        f"again (it resumes where it stopped), or {self.by_hand}"
                     ) from error
                 wait = WAITS[failures - 1] if error.wait is None else error.wait
                 if wait > LONGEST_WAIT:
@@ -309,7 +309,7 @@ class _Part:
         return self._tag.read_text(encoding="utf-8") if self._tag.is_file() else ""
 
     def begin(self, tag: str) -> None:
-        """Start anew with this version."""
+        """Start from the beginning with this version."""
         self.drop()
         if tag.startswith('"'):  # weak ones do not stand for the same bytes
             files.write_text(self._tag, tag)

@@ -1,5 +1,5 @@
-"""Draw train, validation and test of own data: whole patients, stratified by what is told of their
-images, from a seed.
+"""Draw train, validation and test of own data: whole patients, stratified by what is known of
+their images, from a seed.
 
 Strata are classes; of masks, those that are empty and those that are not; of numbers, quarters from
 the smallest to the largest.
@@ -88,7 +88,7 @@ def draw(own: OwnData, *, seed: int, validation: float, test: float) -> Drawn:
             if not images:
                 raise UserError(
                     f"class '{label}' of {own.path} has no patient left for {split}, because its "
-                    f"patients have other classes, too; try another --seed or larger shares"
+                    f"patients have other classes too; try another --seed or larger shares"
                 )
     return Drawn(dataclasses.replace(own, samples=samples), counts)
 

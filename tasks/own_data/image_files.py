@@ -117,7 +117,7 @@ def held_clip(path: Path, name: str, reading: Reading, frame: str, *, masked: bo
 
 
 def images_of(path: Path, reading: Reading) -> tuple[Image, ...]:
-    """The images of a file that stands in no table, named by its path.
+    """The images of a file that no table lists, named by its path.
 
     Raises:
         UserError: it is damaged, or the user must say which frames or which window are meant.

@@ -61,16 +61,16 @@ class OwnData:
     path: Path
     samples: tuple[OwnSample, ...]
     classes: tuple[str, ...]
-    """None where numbers are told."""
+    """None where the table has numbers."""
     groups: str
     """Where the groups come from, in words; "none" if there are none."""
     notes: tuple[str, ...]
     told: str = "label"
-    """What is told of an image: one of `reading.TARGETS`."""
+    """What the table says of an image: one of `reading.TARGETS`."""
     column: str = "label"
     """What the table calls it."""
     masks: OwnMasks | None = None
-    """Of all samples, where masks are told."""
+    """Of all samples, where the table has masks."""
     sample: str = "image"
     """What a sample is: one of `reading.SAMPLES`."""
 
@@ -348,7 +348,7 @@ class _Rows:
         split = SYNONYMS.get(row.get("split", ""), row.get("split", ""))
         if "split" in row and split not in SPLITS:
             allowed = ", ".join(SPLITS)
-            raise UserError(f"split '{split}' is none of {allowed} (val stands for validation)")
+            raise UserError(f"split '{split}' is not one of {allowed} (val means validation)")
         for role in ("label", "group"):
             if role in row and (why := names.fault(row[role])):
                 raise UserError(f"{role} {row[role]!r} {why} ({ROLES[role].empty})")
@@ -377,7 +377,7 @@ class _Rows:
                 first, said = self._seen[known, number]
                 now, then = (f" ({part})" if part else "" for part in (split, said))
                 raise UserError(
-                    f"{self.sample} {row[self.sample]!r}{now} stands in {first}{then} already"
+                    f"{self.sample} {row[self.sample]!r}{now} is already listed in {first}{then}"
                 )
             self._seen[known, number] = where, split
         if self.told == "label":
@@ -454,7 +454,7 @@ class _Rows:
         self._check_spelling(path, "group", self._groups, names.group_key)
 
     def check_subgroups(self, path: Path) -> None:
-        """Refuse columns of names or measures: their values are no subgroups, and are kept."""
+        """Refuse columns of names or measures: their values are not subgroups, and are kept."""
         for column in self.reading.subgroups:
             values = {dict(sample.subgroups).get(column, "") for sample in self.samples}
             if len(values) > MOST_SUBGROUPS:

@@ -62,7 +62,7 @@ def of(
         path: of the table.
         samples: each with a mask.
         stated: see `Reading.classes`.
-        complain: is told where a row is and what is wrong with it. If it was, the masks are of no
+        complain: called with where a row is and what is wrong. If it was, the masks are of no
             use.
 
     Raises:

@@ -37,7 +37,7 @@ ROLES = {
 SAMPLES = {"image": "images", "video": "clips"}
 """Roles of which a table has exactly one, and what its samples are."""
 TARGETS = {"label": "classes", "mask": "masks", "target": "numbers"}
-"""Roles of which a table has exactly one, and what is told of an image by it."""
+"""Roles of which a table has exactly one, and what it says of an image."""
 
 ALL = "all"
 MAX_CODE = 255
@@ -85,12 +85,12 @@ class Reading:
         """The reading of these words.
 
         Raises:
-            UserError: one of them is not understood.
+            UserError: one of them is not valid.
         """
         for role in columns or ():
             if role not in ROLES:
                 raise UserError(
-                    f"--columns {role}=... is not understood{did_you_mean(role, ROLES)} columns "
+                    f"--columns {role}=... is not valid{did_you_mean(role, ROLES)} columns "
                     f"are {', '.join(ROLES)}"
                 )
         if images is not None and not Path(images).is_dir():
@@ -150,7 +150,7 @@ def _pairs(option: str, key: str, pairs: Iterable[str], form: str) -> dict[str, 
     for part in (part for pair in pairs for part in re.split(rf",(?=\s*{key}\s*=)", pair)):
         role, equals, name = (word.strip() for word in part.partition("="))
         if not (role and equals and name) or role in found:
-            raise UserError(f"{option} {part} is not understood; write {form}")
+            raise UserError(f"{option} {part} is not valid; write {form}")
         found[role] = name
     return found
 
@@ -161,7 +161,7 @@ def _checked_classes(classes: Mapping[str, str]) -> dict[str, str]:
     colours = [key for key in classes if re.fullmatch("#[0-9a-fA-F]{6}", key)]
     if max(len(numbers), len(colours)) < len(classes):
         raise UserError(
-            f"--classes {', '.join(classes)} are not understood; write all values of masks as "
+            f"--classes {', '.join(classes)} are not valid; write all values of masks as "
             f"numbers from 0 to {MAX_CODE}, or all as colours such as #ff0000"
         )
     if classes and len(set(classes.values())) < 2:
@@ -176,7 +176,7 @@ def fault_of_frame(word: str) -> str | None:
     """What is wrong with a word that says which frames are meant; None if nothing is."""
     if word in (ALL, *_PLACES) or (word.isdecimal() and int(word) > 0):
         return None
-    return f"is not understood; write {ALL}, {', '.join(_PLACES)}, or a number from 1"
+    return f"is not valid; write {ALL}, {', '.join(_PLACES)}, or a number from 1"
 
 
 def frames_of(word: str, count: int) -> Iterable[int]:
@@ -195,11 +195,11 @@ def _check_rule(groups: str) -> None:
         brackets = re.compile(groups).groups
     except re.error as error:
         raise UserError(
-            f"--groups {groups} is not understood ({error}); write image, folder, dicom, or a "
+            f"--groups {groups} is not valid ({error}); write image, folder, dicom, or a "
             "regular expression"
         ) from error
     if brackets != 1:
         raise UserError(
-            f"--groups {groups} is not understood; write image, folder, dicom, or a regular "
+            f"--groups {groups} is not valid; write image, folder, dicom, or a regular "
             r"expression with one pair of brackets around the patient, e.g. '(P\d+)_'"
         )

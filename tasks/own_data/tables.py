@@ -174,7 +174,7 @@ def _listing(records: Iterator[tuple[int, list[str]]], at: int) -> Listing:
 
 
 def _above(at: int, where: str) -> tuple[str, ...]:
-    return (f"the columns are named in {where}; what stands above is left out",) if at else ()
+    return (f"the columns are named in {where}; rows above it are ignored",) if at else ()
 
 
 # ---- workbooks -----------------------------------------------------------------------------------

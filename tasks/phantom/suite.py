@@ -184,7 +184,7 @@ def _fill(
             pool.shutdown(cancel_futures=True)
             raise
     plan.finish(results)
-    what = f"Simulated B-mode ultrasound, no patient's data: stands in for the {task} release"
+    what = f"Simulated B-mode ultrasound, no patient's data: in place of the {task} release"
     marker = {**identity, "what": what}
     files.write_text(folder / SYNTHETIC_MARKER, json.dumps(marker, indent=2) + "\n")
     incomplete.unlink()

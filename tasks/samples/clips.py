@@ -92,7 +92,7 @@ class Clip(Protocol):
 
     def digest(self) -> str:
         """SHA-256 of the content and of all that changes which frames are shown, and how: `at` and
-        a rate that the file does not state, too."""
+        a rate that the file does not state."""
 
     def frame(self, index: int) -> Image:
         """One frame as an image."""
@@ -222,7 +222,7 @@ class _Clip(ABC):
 
     @property
     def deep(self) -> bool:
-        """Whether its values are no grey levels, and the file states no window for them."""
+        """Whether its values are not grey levels, and the file states no window for them."""
         return self._facts.deep
 
     def read(self, digest: str | None = None, positions: Sequence[int] | None = None) -> np.ndarray:

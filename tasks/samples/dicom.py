@@ -100,7 +100,7 @@ def is_dicom(path: Path) -> bool:
         with path.open("rb") as file:
             return file.read(132)[128:] == b"DICM"
     except OSError:
-        return False  # which is told where it is read
+        return False  # reported where it is read
 
 
 @dataclass(frozen=True)
@@ -197,7 +197,7 @@ def _to_read(source: bytes | Path) -> io.BytesIO | Path:
 
 
 def _stored(source: bytes | Path, header: Dataset, index: int) -> np.ndarray:
-    """A frame's values as they are stored, [H, W] or RGB uint8 [H, W, 3] of YBR, too."""
+    """A frame's values as they are stored, [H, W] or RGB uint8 [H, W, 3] of YBR too."""
     import pydicom
     from pydicom.pixels.utils import pixel_array
     from pydicom.uid import DeflatedExplicitVRLittleEndian
@@ -305,7 +305,7 @@ def _check_size(header: Dataset) -> None:
 
 
 def _check_ybr(header: Dataset, kind: str, stored: np.ndarray) -> None:
-    """Refuse values that are no YBR: machines write RGB under such a header, in false colours.
+    """Refuse values that are not YBR: machines write RGB under such a header, in false colours.
 
     Grey is (v, v, v) in RGB and (v, 128, 128) in YBR, and most of an ultrasound image is grey.
 

@@ -44,7 +44,7 @@ class GreyLevels:
                 raise ValueError
         except ValueError:
             raise UserError(
-                f"--window {text} is not understood; write CENTRE/WIDTH with a width above 0, e.g. "
+                f"--window {text} is not valid; write CENTRE/WIDTH with a width above 0, e.g. "
                 "--window 2048/4096, or range"
             ) from None
         return cls((centre, width))

@@ -53,7 +53,7 @@ _STARTS = (
 
 
 def foreign(data: bytes, suffix: str) -> str | None:
-    """What a file is that is no image of `FORMATS`, and what to do: "is a DICOM file: ...".
+    """What a file is that is not an image of `FORMATS`, and what to do: "is a DICOM file: ...".
 
     Args:
         data: its content.

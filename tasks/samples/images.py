@@ -1,4 +1,4 @@
-"""The kinds of image a task can hold. Each is small, can be pickled, and reads when asked."""
+"""The kinds of image that a task can hold. Each is small, can be pickled, and reads when asked."""
 
 from __future__ import annotations
 
@@ -249,7 +249,7 @@ def _upright(pixels: PIL.Image.Image, stored: PIL.Image.Image) -> PIL.Image.Imag
 def _is_turned(image: PIL.Image.Image) -> bool:
     try:
         return bool(image.getexif().get(_ORIENTATION, 1) != 1)
-    except Exception:  # damaged metadata, which viewers pass over, too
+    except Exception:  # damaged metadata, which viewers ignore too
         return False
 
 

@@ -122,7 +122,7 @@ class PolygonMask(_OfImage):
 
     @property
     def name(self) -> str:
-        """The file and the image, for one file may hold polygons of several images."""
+        """The file and the image, because one file may hold polygons of several images."""
         return f"{self.path} of {self.image.name}"
 
     def read(self) -> np.ndarray:
@@ -310,7 +310,7 @@ class ArrayFileMask(_OfFiles[volumes.VolumeValues]):
 
     @property
     def spacing(self) -> tuple[float, float] | None:
-        """What is told beside the file, else in its header."""
+        """What is stated beside the file, else in its header."""
         if self.told_spacing is not None:
             return self.told_spacing
         column, row = volumes.facts(self.paths[0]).spacing

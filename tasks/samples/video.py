@@ -99,7 +99,7 @@ def sample(path: Path, rate: float, limit: int) -> range:
     `rate` or of unknown speed, on which UltraBench would fail, gives every frame.
 
     Raises:
-        UserError: the file is no video or has fewer than two frames.
+        UserError: the file is not a video or has fewer than two frames.
     """
     try:
         with _open(path_of(path)) as container:
@@ -192,7 +192,7 @@ def read_clip(path: Path, positions: range) -> Clip:
 
 
 def _open(source: _Named | str) -> InputContainer:
-    """Open a video; not a list of other files or addresses, which FFmpeg would open, too."""
+    """Open a video; not a list of other files or addresses, which FFmpeg would open too."""
     return av.open(source, "r", container_options={"format_whitelist": _FORMATS})
 
 
@@ -343,7 +343,7 @@ def film_extent(source: bytes | Path, path: Path, count: int) -> tuple[float, fl
 
 
 def no_window(path: Path, kind: str) -> UserError:
-    """The sentence for a film of grey values that are no grey levels."""
+    """The sentence for a film of values that are not grey levels."""
     return UserError(
         f"cannot read video {path}: its frames are {kind}, not grey levels from 0 to 255; {HINT}"
     )
@@ -381,7 +381,7 @@ def _to_open(source: bytes | Path, path: Path) -> _Named | str:
 
 
 def _is_deep(frame: av.VideoFrame) -> bool:
-    """Whether a frame is grey with more than 8 bits. (Palettes have one component, too.)"""
+    """Whether a frame is grey with more than 8 bits. (Palettes have one component too.)"""
     (first, *others) = frame.format.components
     return not others and not frame.format.has_palette and first.bits > 8
 

@@ -144,7 +144,7 @@ def facts(path: Path) -> VolumeFacts:
 
 
 def no_window(path: Path, dtype: object) -> UserError:
-    """The sentence for values that are no grey levels."""
+    """The sentence for values that are not grey levels."""
     return UserError(
         f"cannot read image {path}: its values are {dtype}, not grey levels from 0 to 255; {HINT}"
     )
@@ -222,7 +222,7 @@ class SequenceFacts(NamedTuple):
     size: tuple[int, int]
     """Rows and columns."""
     deep: bool
-    """Whether its values are no grey levels or colours of 8 bits."""
+    """Whether its values are not grey levels or colours of 8 bits."""
     spacing: tuple[float, float]
     """Of rows and columns, in the file's unit."""
     dtype: np.dtype

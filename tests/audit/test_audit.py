@@ -131,7 +131,7 @@ def test_across_tasks(leaky: Path, tmp_path: Path) -> None:
     assert across
     assert {f.task for f in across} == {"leaky + other"}
     assert not any(f.conflict or f.leaks for f in across)
-    # What stands in another task's train is no leak of this one.
+    # An image in another task's training set does not leak into this one.
     assert found.seen["leaky"] == {"copy of a.png", "copy of b.jpg", "copy of d.png"}
 
 

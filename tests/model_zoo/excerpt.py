@@ -2,8 +2,8 @@
 
     python tests/model_zoo/excerpt.py ../shared/conformance
 
-Pooled features whole, tokens at up to 16 places of the first image, and the key lists. What the
-numbers are is told in README.md there.
+Pooled features whole, tokens at up to 16 places of the first image, and the key lists. README.md
+there says what the numbers are.
 """
 
 from __future__ import annotations

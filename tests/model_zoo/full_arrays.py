@@ -130,7 +130,7 @@ def echocare_arrays(encoder: Encoder, images: Tensor, full: dict[str, Tensor]) -
     mean, std = (torch.tensor(x).view(3, 1, 1) for x in IMAGENET)
     given["pooled_imagenet_mean_std"] = encoder.encode_prepared((images - mean) / std)
     drawn = np.random.Generator(np.random.PCG64(int(full["input_seed"])))
-    # 28 and 14 places are no multiples of the windows' 8.
+    # 28 and 14 places are not multiples of the windows' 8.
     smaller = torch.from_numpy(drawn.random((2, 3, 224, 224)).astype(np.float32))
     given["tokens_224"] = encoder._tokens(smaller)
     given["pooled_224"] = encoder.encode_prepared(smaller)

@@ -56,7 +56,7 @@ class Masked(Sound):
 
 
 class Seeded(Sound):
-    """Draws of its own generator are new each time, too."""
+    """Draws of its own generator are new each time too."""
 
     def change(self, x: Tensor) -> Tensor:
         return x + torch.from_numpy(np.random.default_rng().normal(size=x.shape)).float()

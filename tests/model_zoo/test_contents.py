@@ -1,4 +1,4 @@
-"""A checkpoint as training leaves it: what it holds is told, and the printed lines run it."""
+"""A checkpoint as training leaves it: what it holds is listed, and the printed lines run it."""
 
 from __future__ import annotations
 

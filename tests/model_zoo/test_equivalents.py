@@ -177,7 +177,7 @@ def test_biomedclip_is_open_clips_tower(tmp_path: Path) -> None:
 def test_sam_is_segment_anything_from_bytes_to_feature(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """At half the size, where windows must be filled up, too, and with the first three blocks."""
+    """At half the size, where windows must be filled up too, and with the first three blocks."""
     from segment_anything.modeling import ImageEncoderViT, Sam
     from segment_anything.utils.transforms import ResizeLongestSide
 

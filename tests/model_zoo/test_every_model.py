@@ -124,7 +124,7 @@ def test_the_contract(load: Callable[..., Encoder], name: str) -> None:
     assert not any(module.training for module in encoder.modules())
     if encoder.card.status != "control":  # which may see no difference between these two
         assert not torch.equal(features[0], features[1])
-    # The same again, from an encoder loaded anew.
+    # The same again, from an encoder loaded a second time.
     again = load(name)
     assert again.fingerprint == encoder.fingerprint
     assert torch.equal(again.encode(images[:2]), features)

@@ -139,7 +139,7 @@ def test_a_pooler_is_used_only_if_it_was_trained(tmp_path: Path) -> None:
 def test_missing_places_and_files_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub, "reachable", lambda: False)
     monkeypatch.setattr(hub, "cached", lambda file: None)
-    with pytest.raises(UserError, match=r"no folder here, and the hub cannot be reached"):
+    with pytest.raises(UserError, match=r"not a folder here, and the hub cannot be reached"):
         model_zoo.load("hf/some/model", device="cpu")
     make(tmp_path, "dinov2")
     assert model_zoo.load(f"hf/{tmp_path}", "random", "cpu").random_weights

@@ -128,7 +128,7 @@ def test_a_released_network_is_found_in_what_wraps_it(
         assert same(encoder, plain)
         assert encoder.filled.entry == entry
         assert encoder.dropped == (() if "net" in entry else ("head (1 tensor)",))
-    # What is nearly the network is not passed over for another part that fits.
+    # What is nearly the network is not skipped for another part that fits.
     del (half := dict(bare))["norm.bias"]
     torch.save({"encoder": half, "target_encoder": bare}, tmp_path / "w.pth")
     with pytest.raises(UserError, match=r"w\.pth#encoder does not fit .* 1 missing \(norm\.bias\)"):

@@ -130,7 +130,7 @@ def test_timm_vit_poolings() -> None:
         ("timm/resnet_18", {}, r"has no model 'resnet_18'; did you mean timm/resnet18 or"),
         ("timm/zzzzzz", {}, r"has no model 'zzzzzz'; timm\.list_models\(\) lists all"),
         ("timm/resnet18.foo", {}, r"no pretrained tag 'foo'; it has: a1_in1k, "),
-        ("timm/resnet18", {"pooling": "cls"}, "no vision transformer with tokens"),
+        ("timm/resnet18", {"pooling": "cls"}, "not a vision transformer with tokens"),
     ],
 )
 def test_timm_mistakes_are_told(name: str, options: dict[str, str], message: str) -> None:

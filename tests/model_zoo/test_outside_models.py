@@ -256,7 +256,7 @@ def test_the_prefixes_that_a_file_of_tinyusfm_may_have(
         torch.save(named | {f"{prefix}head.weight": torch.ones(3, 192)}, tmp_path / "w.pth")
         other = opened("tinyusfm", tmp_path / "w.pth")
         assert other.weights_digest == plain.weights_digest
-        assert other.dropped == ("head (1 tensor)",)  # it is told, and not used
+        assert other.dropped == ("head (1 tensor)",)  # it is listed, and not used
 
 
 def test_a_file_without_the_final_norm_is_refused(

@@ -90,7 +90,7 @@ def test_sizes_are_those_of_the_file(tmp_path: Path) -> None:
             **{key: one for key, one in HEADER.items() if key not in ("format", "input")},
             input=InputRule(32),
         ).metadata().keys() == {"usjepa"}
-    # Opened without a path, too.
+    # Opened without a path too.
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("UBENCH_WEIGHTS", str(tmp_path))
         with pytest.raises(UserError, match=r"no weights for model 'usjepa'.*`usjepa train --out"):
@@ -169,10 +169,12 @@ def test_what_is_no_export_is_told(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"is a Git LFS pointer"):
         model_zoo.load("usjepa", path, "cpu")
     save_file(tensors(), path)
-    with pytest.raises(UserError, match=r"w\.safetensors is no export of `usjepa`.*train` or `us"):
+    with pytest.raises(
+        UserError, match=r"w\.safetensors is not an export of `usjepa`.*train` or `us"
+    ):
         model_zoo.load("usjepa", path, "cpu")
     torch.save(tensors(), tmp_path / "w.pth")
-    with pytest.raises(UserError, match=r"w\.pth is no export of `usjepa`"):
+    with pytest.raises(UserError, match=r"w\.pth is not an export of `usjepa`"):
         model_zoo.load("usjepa", tmp_path / "w.pth", "cpu")
     with pytest.raises(UserError, match=r"weights of model 'usjepa' not found: .*none"):
         model_zoo.load("usjepa", tmp_path / "none", "cpu")

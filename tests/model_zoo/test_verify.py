@@ -40,7 +40,7 @@ EncoderOf = Callable[[str], Encoder]
 
 @pytest.fixture(scope="module")
 def checkpoint_of(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CheckpointOf]:
-    """Checkpoints in the released layouts; only the last is kept, for each is big."""
+    """Checkpoints in the released layouts; only the last is kept, because each is big."""
     folder = tmp_path_factory.mktemp("checkpoints")
 
     def path_of(name: str, second: bool = False) -> Path:
@@ -181,7 +181,7 @@ def test_the_excerpts_are_of_the_full_vectors(shared: Path) -> None:
                 assert (whole == row).all(axis=1).any(), (name, array)
 
 
-# Of the input, of the rule, and of I-JEPA's predictor, which is no part of an encoder.
+# Of the input, of the rule, and of I-JEPA's predictor, which does not belong to an encoder.
 NOT_OUTPUTS = {
     *("input_seed", "input_size", "batch", "input_head", "input_head_224", "normalised_head"),
     *("token_index", "grid_rows", "grid_cols", "context_index", "rope_periods", "fill_scale"),

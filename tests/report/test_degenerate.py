@@ -1,4 +1,4 @@
-"""Degenerate results are told above every table, and neither ranked nor averaged."""
+"""Degenerate results are reported above every table, and neither ranked nor averaged."""
 
 from __future__ import annotations
 

@@ -245,7 +245,7 @@ def test_synthetic_random_and_controls_are_marked_wherever_numbers_show(tmp_path
             assert "random weights" in row[0]
     assert all(one["synthetic"] for one in page.data["tasks"])
     assert all("control" in one["marks"] for one in page.data["models"])
-    assert "simulated images: no release and no licence stands behind them" in page.said
+    assert "simulated images: they have no release and no licence" in page.said
     real = Cells(tmp_path / "real")
     results(real)
     assert "SYNTHETIC" not in Page(page_of(real)).said
@@ -351,7 +351,7 @@ def test_images_are_chosen_by_what_models_answer() -> None:
     chosen, counts = html_examples.choose(votes, truth)
     assert counts == {"apart": 3, "wrong": 2, "right": 3}
     assert chosen["apart"] == [2, 1, 4]  # three answers before two
-    assert chosen["wrong"] == [3, 4]  # wrong in different ways is wrong, too
+    assert chosen["wrong"] == [3, 4]  # wrong in different ways is wrong too
     assert chosen["right"] == [0, 5, 6]  # classes in turn
 
 

@@ -143,7 +143,7 @@ def test_the_command_writes_table_and_sentences(tmp_path: Path) -> None:
     [
         (["--add", "mine"], "it needs all three"),
         (["--table", "us-jep"], "did you mean 'us-jepa'"),
-        (["--size", "0x3"], "the size '0x3' is not understood"),
+        (["--size", "0x3"], "the size '0x3' is not valid"),
         (["--font", "900"], "a font of 900 points cannot be read"),
         (["--names", "missing.yaml"], "missing.yaml"),
     ],

@@ -101,8 +101,8 @@ def test_an_unknown_source_is_said_with_what_there_is() -> None:
     ("text", "said"),
     [
         ("model,task\n", "must have the columns"),
-        ("HEAD\nusfm,aul,sixty,0.1,5\n", "line 2 is not understood"),
-        ("HEAD\nusfm,aul,60.0\n", "line 2 is not understood"),
+        ("HEAD\nusfm,aul,sixty,0.1,5\n", "line 2 is not valid"),
+        ("HEAD\nusfm,aul,60.0\n", "line 2 is not valid"),
         ("HEAD\nusfm,aul,60.0,0.1,5\nusfm,aul,61.0,0.1,5\n", "line 3 has usfm on aul twice"),
         ("HEAD\nclip,aul,60.0,0.1,5\n", "clip on aul"),
         (None, "not found"),

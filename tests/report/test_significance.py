@@ -104,7 +104,7 @@ def test_ranks_are_over_tasks_that_all_models_have(tmp_path: Path) -> None:
     assert found is not None
     assert found.tasks == ("aul", "mmotu")
     write.write(cells)
-    assert "Not counted, for not all models have it: busbra." in read(cells, "statistics.md")
+    assert "Not counted, because not all models have it: busbra." in read(cells, "statistics.md")
     table = pd.read_csv(tmp_path / "ranks.csv")
     assert set(table.task) == {"aul", "mmotu", "mean of tasks"}
     assert table.groupby("task")["first"].sum().tolist() == pytest.approx([1, 1, 1], abs=1e-3)

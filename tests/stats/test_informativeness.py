@@ -14,7 +14,7 @@ from ultrabench_eval.stats.informativeness import (
 )
 
 NAMES = ("good", "better", "random", "thumbnail")
-FLOORS = ["random", "thumbnail"]
+CONTROLS = ["random", "thumbnail"]
 
 
 def case(values: tuple[float, ...], spread: float = 0.02):
@@ -25,7 +25,7 @@ def case(values: tuple[float, ...], spread: float = 0.02):
 
 def test_the_best_of_each_kind_are_compared() -> None:
     scores, resampled = case((0.7, 0.8, 0.4, 0.5))
-    found = informativeness(scores, resampled, FLOORS)
+    found = informativeness(scores, resampled, CONTROLS)
     assert (found.model, found.control) == ("better", "thumbnail")
     assert found.difference == pytest.approx(0.3)
     assert found.gain == found.difference - found.optimism
@@ -36,8 +36,8 @@ def test_the_best_of_each_kind_are_compared() -> None:
 
 
 def test_a_control_that_is_as_good_makes_a_task_uninformative() -> None:
-    assert not informativeness(*case((0.5, 0.51, 0.4, 0.5)), FLOORS).informative
-    assert not informativeness(*case((0.5, 0.51, 0.4, 0.9)), FLOORS).informative
+    assert not informativeness(*case((0.5, 0.51, 0.4, 0.5)), CONTROLS).informative
+    assert not informativeness(*case((0.5, 0.51, 0.4, 0.9)), CONTROLS).informative
 
 
 def test_optimism_equals_a_loop_over_resamples() -> None:
@@ -97,4 +97,4 @@ def test_a_model_and_a_known_control_are_needed(controls: list[str]) -> None:
 def test_nan_is_refused() -> None:
     scores, resampled = case((0.7, 0.8, 0.4, 0.5))
     with pytest.raises(ValueError, match="NaN"):
-        informativeness({**scores, "good": np.nan}, resampled, FLOORS)
+        informativeness({**scores, "good": np.nan}, resampled, CONTROLS)

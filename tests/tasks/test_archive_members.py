@@ -218,10 +218,10 @@ def test_links_within_become_copies(tmp_path: Path) -> None:
         (LINK, "..\\..\\outside", "is a link out of the folder"),
         (HARD, "../outside", "is a link out of the folder"),
         (HARD, "/etc/passwd", "is a link out of the folder"),
-        (LINK, "nowhere", "is a link to 'nowhere', which is no file of the archive"),
-        (LINK, "link", "no file of the archive"),
-        (LINK, "..", "no file of the archive"),
-        (HARD, "nowhere", "no file of the archive"),
+        (LINK, "nowhere", "is a link to 'nowhere', which is not a file in the archive"),
+        (LINK, "link", "not a file in the archive"),
+        (LINK, "..", "not a file in the archive"),
+        (HARD, "nowhere", "not a file in the archive"),
     ],
 )
 def test_links_that_lead_elsewhere(tmp_path: Path, kind: bytes, target: str, message: str) -> None:
@@ -299,7 +299,7 @@ def test_cut_off_at_any_place(tmp_path: Path, kind: str) -> None:
     cuts = range(512, content, 512) if kind == "tar" else range(100, len(data), 997)
     for cut in [*cuts, len(data) - 1 if kind != "tar" else content]:
         path.write_bytes(data[:cut])
-        refused(path, "is damaged or cut off|is no zip or tar|holds no tar archive")
+        refused(path, "is damaged or cut off|is not a zip or tar|holds no tar archive")
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "tar"])
@@ -378,8 +378,8 @@ def test_a_disk_that_fills_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         (b"7z\xbc\xaf\x27\x1c", "is a 7z archive; unpack it by hand"),
         (b"\n<!DOCTYPE html><title>Google Drive", "is a web page"),
         (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS pointer"),
-        (b"", "is no zip or tar archive"),
-        (os.urandom(2000), "is no zip or tar archive"),
+        (b"", "is not a zip or tar archive"),
+        (os.urandom(2000), "is not a zip or tar archive"),
         (gzip.compress(b"a,b\n" * 500, mtime=0), "holds no tar archive"),
     ],
 )

@@ -1,4 +1,4 @@
-"""One pass over a task's images: what it finds, and that it changes nothing."""
+"""A check of a task's images: what it finds, and that it changes nothing."""
 
 from __future__ import annotations
 

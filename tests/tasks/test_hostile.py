@@ -1,4 +1,4 @@
-"""Hostile copies of releases: splits never depend on how a copy came about; defects are told.
+"""Hostile copies of releases: splits never depend on how a copy came about; defects are reported.
 
 The releases are those of the phantom suite, which writes the layouts of the originals.
 """

@@ -189,7 +189,7 @@ def test_cut_off_or_damaged(tmp_path: Path, save: Any) -> None:
 @pytest.mark.parametrize("save", [save_own, save_hdf5])
 def test_other_content(tmp_path: Path, save: Any) -> None:
     path = save(tmp_path / "x.mat", liver(3, (2, 3, 4)))
-    refused(path, "is not as released .'data' is no struct array of 5 fields", fields=5)
+    refused(path, "is not as released .'data' is not a struct array of 5 fields", fields=5)
     with pytest.raises(UserError, match="no variable 'other'"):
         matlab.read_struct_array(path, "other")
     with pytest.raises(UserError, match="not found"):
@@ -199,10 +199,10 @@ def test_other_content(tmp_path: Path, save: Any) -> None:
 def test_other_types(tmp_path: Path) -> None:
     path = tmp_path / "x.mat"
     scipy.io.savemat(path, {"data": np.zeros(3)})
-    refused(path, "'data' is no struct array")
+    refused(path, "'data' is not a struct array")
     with h5py.File(path, "w", userblock_size=512) as file:
         put(file, "data", np.zeros((1, 3)))
-    refused(path, "'data' is no struct array")
+    refused(path, "'data' is not a struct array")
 
 
 def changed(path: Path, change: Any) -> Path:

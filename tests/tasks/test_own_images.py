@@ -1,4 +1,4 @@
-"""Own images of every kind: what they are decoded to, what is asked, and what is told."""
+"""Own images of every kind: what they are decoded to, what is asked, and what is reported."""
 
 from __future__ import annotations
 
@@ -296,9 +296,7 @@ def test_a_column_may_say_which_frame(tmp_path: Path) -> None:
     reading = Reading.of(columns=columns_of(["frame=key frame"]))
     again = tasks.load(str(table(tmp_path, names, ",Key Frame", ",2")), reading=reading)
     assert again.fingerprint == task.fingerprint
-    with pytest.raises(
-        UserError, match=r"frame 'ED' of a\.dcm is not understood; write all, first"
-    ):
+    with pytest.raises(UserError, match=r"frame 'ED' of a\.dcm is not valid; write all, first"):
         tasks.load(str(table(tmp_path, names, ",frame", ",ED")))
 
 
@@ -419,7 +417,7 @@ def test_packages_that_are_missing_are_named(
 
 @pytest.mark.parametrize("word", ["2048", "a/b", "1/0", "1/-5", "inf/2", "1/2/3"])
 def test_windows_that_are_not_understood(word: str) -> None:
-    with pytest.raises(UserError, match=rf"--window {word} is not understood; write CENTRE/WIDTH"):
+    with pytest.raises(UserError, match=rf"--window {word} is not valid; write CENTRE/WIDTH"):
         Reading.of(window=word)
 
 

@@ -218,10 +218,10 @@ def test_masks_that_are_refused_in_a_sentence(
     ("said", "told"),
     [
         ("0=a", "names a alone"),
-        ("0=a,#ff0000=b", "are not understood"),
-        ("0=a,256=b", "are not understood"),
-        ("a", "is not understood; write VALUE=NAME"),
-        ("0=a,0=b", "is not understood"),
+        ("0=a,#ff0000=b", "are not valid"),
+        ("0=a,256=b", "are not valid"),
+        ("a", "is not valid; write VALUE=NAME"),
+        ("0=a,0=b", "is not valid"),
     ],
 )
 def test_classes_that_are_not_understood(said: str, told: str) -> None:

@@ -118,7 +118,7 @@ def test_rules_for_patients(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"4 bad row.*image 'a/p1_1.png' has no group by --groups"):
         groups_of(folder, r"(q\d+)_")
     for wrong in ("p1", r"(a)(b)", "("):
-        with pytest.raises(UserError, match=r"--groups .* is not understood"):
+        with pytest.raises(UserError, match=r"--groups .* is not valid"):
             Reading.of(groups=wrong)
 
 

@@ -335,7 +335,9 @@ REFUSED = [
     ),
     Case("a name that is not there", csv(), {"columns": ["label=diagnosis"]}, "lacks .* diagnosis"),
     Case("no split", csv([row[:2] for row in (HEADER, *ROWS)]), note="`ubench data split` draws"),
-    Case("another word for a part", csv(changed(1, 2, "Train")), note="split 'Train' is none of"),
+    Case(
+        "another word for a part", csv(changed(1, 2, "Train")), note="split 'Train' is not one of"
+    ),
     Case("1 and 1.0", csv(changed(2, 1, "1.0")[:2] + changed(2, 1, "1")[2:3]), note="validation"),
     Case(
         "long numbers, shortened", csv(changed(1, 3, "1.23457E+14")), note="spreadsheet shortened"

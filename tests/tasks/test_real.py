@@ -85,7 +85,7 @@ def test_pocus_is_drawn_over_the_documented_files(load: Load, real_data: Path) -
     assert len(frames) == 188
     assert set(frames) > pocus.SOURCES
     drawn = shuffled_by_source([*pocus.SOURCES])
-    # The counts that UltraBench documents; validation is the paper's, too.
+    # The counts that UltraBench documents; validation is the paper's too.
     assert [sum(frames[s] for s in part) for part in drawn] == [1468, 177, 454]
     task = load("pocus")
     for split, part in zip(task.splits.values(), drawn, strict=True):

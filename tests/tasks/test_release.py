@@ -30,7 +30,7 @@ def test_find_ends_where_links_run_in_circles(tmp_path: Path) -> None:
 
 def test_lists_in_another_encoding_are_named(tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_bytes("ä.jpg,1\n".encode("latin-1"))
-    with pytest.raises(UserError, match=r"list\.txt is no UTF-8 text"):
+    with pytest.raises(UserError, match=r"list\.txt is not UTF-8 text"):
         release.labelled_list(tmp_path / "list.txt", ",", 3)
     (tmp_path / "list.txt").write_bytes(b"\xef\xbb\xbfa b.jpg,1\r\n\r\n")
     assert release.labelled_list(tmp_path / "list.txt", ",", 3) == [("a b.jpg", 1)]

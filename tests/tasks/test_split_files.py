@@ -73,7 +73,7 @@ def test_a_group_may_be_given_where_the_release_has_none(tmp_path: Path) -> None
     assert grouped.train.groups is not None
     assert named(grouped) == named(task)
     split_files.write([row._replace(group=row.label) for row in rows], path)
-    with pytest.raises(UserError, match="stand in more than one split"):
+    with pytest.raises(UserError, match="are in more than one split"):
         tasks.load(f"aul@{path}", tmp_path / "root")
 
 
@@ -83,7 +83,7 @@ def test_a_group_may_be_given_where_the_release_has_none(tmp_path: Path) -> None
         ({"image": "Images/other.png"}, r"does not have \(first: Images/other\.png\)"),
         ({"label": "cyst"}, r"says that .* is 'cyst', but its release says '(benign|malignant)'"),
         ({"sha256": "0" * 64}, r"is not the image that .*own\.csv was made for"),
-        ({"split": "holdout"}, r"own\.csv, line \d+: split 'holdout' is none of train"),
+        ({"split": "holdout"}, r"own\.csv, line \d+: split 'holdout' is not one of train"),
     ],
 )
 def test_what_contradicts_the_release_is_refused(

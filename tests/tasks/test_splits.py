@@ -17,7 +17,7 @@ from ultrabench_eval.core.errors import UserError
 
 fractions = st.sampled_from([0.1, 0.2, 0.3])
 seeds = st.integers(0, 2**31)
-unhurried = settings(deadline=None)  # a busy machine is no failure
+unhurried = settings(deadline=None)  # a busy machine does not fail a test
 
 
 @st.composite

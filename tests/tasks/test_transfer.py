@@ -48,7 +48,9 @@ def test_every_try_that_brings_something_counts_anew(
 
 def test_a_later_call_goes_on(host: Host, tmp_path: Path) -> None:
     host.paths["/file"] = Served(BYTES, cuts=[600_000, 0, 0, 0, 0, 0])
-    message = r"file.bin cannot be fetched: 127.0.0.1.* cuts the connection .*goes on where it was"
+    message = (
+        r"file.bin cannot be fetched: 127.0.0.1.* cuts the connection .*resumes where it stopped"
+    )
     refused(host, url(host), tmp_path, message)
     assert sorted(content(tmp_path)) == [".file.bin.part", ".file.bin.part.etag"]
     host.log.clear()
@@ -184,7 +186,7 @@ def test_a_circle_of_redirects(host: Host, tmp_path: Path) -> None:
     refused(host, url(host), tmp_path, "cannot be fetched .*redirects")
 
 
-# Answers that are no files.
+# Answers that are not files.
 
 
 def test_too_many_requests(host: Host, tmp_path: Path, waits: list[float]) -> None:
@@ -253,7 +255,7 @@ def test_no_network(tmp_path: Path, waits: list[float]) -> None:
 @pytest.mark.parametrize("address", ["nonsense", "ftp://127.0.0.1/x", "http://[::bad/x"])
 def test_addresses_of_no_use(tmp_path: Path, address: str) -> None:
     source = Url(page="the page", licence="", url=address, name="x")
-    with pytest.raises(UserError, match=r"addresses .* that are none of the web|Invalid IPv6"):
+    with pytest.raises(UserError, match=r"addresses .* that are not web addresses|Invalid IPv6"):
         download.fetch(source, tmp_path)
 
 

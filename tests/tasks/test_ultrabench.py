@@ -117,11 +117,11 @@ def test_rows_as_ultrabench_itself_writes_them(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "wanted"),
     [
-        ({"label": 3}, r"test\.json, row 1: label 3 is no class code from 0 to 2"),
-        ({"label": "1"}, r"row 1: label '1' is no class code"),
-        ({"image": "../../secret.png"}, r"row 1: '\.\./\.\./secret\.png' .* is no path below"),
-        ({"image": "/etc/hostname"}, r"row 1: .* is no path below"),
-        ({"scan_mask": "..\\x.png"}, r"row 1: .* is no path below"),
+        ({"label": 3}, r"test\.json, row 1: label 3 is not a class code from 0 to 2"),
+        ({"label": "1"}, r"row 1: label '1' is not a class code"),
+        ({"image": "../../secret.png"}, r"row 1: '\.\./\.\./secret\.png' .* is not a path below"),
+        ({"image": "/etc/hostname"}, r"row 1: .* is not a path below"),
+        ({"scan_mask": "..\\x.png"}, r"row 1: .* is not a path below"),
     ],
 )
 def test_damaged_rows_are_named(tmp_path: Path, change: dict[str, object], wanted: str) -> None:

@@ -158,7 +158,7 @@ def encoded(path: Path, frames: int, codec: str = "libx264", **options: str) -> 
 
 
 def trimmed(path: Path, source: Path, start: float) -> Path:
-    """A copy that begins later, without encoding anew: an edit list hides the lead-in."""
+    """A copy that begins later, without encoding it again: an edit list hides the lead-in."""
     options = {"avoid_negative_ts": "disabled", "use_editlist": "1"}
     with av.open(str(source)) as given, av.open(str(path), "w", options=options) as made:
         stream = given.streams.video[0]

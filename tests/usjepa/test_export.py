@@ -200,7 +200,7 @@ def test_a_folder_of_training_may_hold_checkpoints_too(tmp_path: Path) -> None:
     made = settings()
     torch.save({"student": {}}, tmp_path / "checkpoint.pt")
     with pytest.raises(
-        UserError, match=r"checkpoint\.pt is no export of `usjepa`.*`usjepa export`"
+        UserError, match=r"checkpoint\.pt is not an export of `usjepa`.*`usjepa export`"
     ):
         model_zoo.load("usjepa", tmp_path, "cpu")
     path = export.export(student_of(made), made, tmp_path, HISTORY)

@@ -1,4 +1,4 @@
-"""The index on disk: what goes in comes out, damage is told, groups stay together."""
+"""The index on disk: what goes in comes out, damage is reported, groups stay together."""
 
 from __future__ import annotations
 
@@ -192,7 +192,7 @@ def test_frames_of_impossible_size_are_refused() -> None:
         frame_writer.pack(np.zeros((4, 5), np.uint8), np.zeros((5, 4), bool))
 
 
-# What is told
+# What is reported
 
 
 def remove(name: str) -> Callable[[Path], None]:

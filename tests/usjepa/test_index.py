@@ -236,7 +236,7 @@ def test_of_a_task_only_training_images_are_taken(phantom_root: Path, tmp_path: 
         wanted = item.scan_mask.read()
         np.testing.assert_array_equal(wanted if frame.region is None else frame.region, wanted)
 
-    # The folder of the task itself is no other data set.
+    # The folder of the task itself does not count as another data set.
     alone = sources_of(root / "aul")
     assert [source.task is not None for source in alone] == [True]
     more = build(alone, tmp_path / "more", splits=("train", "validation"))

@@ -239,7 +239,7 @@ def test_targets_are_the_teachers_tokens() -> None:
 
 def test_each_of_the_teachers_layers_is_normalised_by_itself() -> None:
     encoder, names = small(), ("blocks.0", "blocks.2")
-    with torch.no_grad():  # layers of real networks differ in size, too
+    with torch.no_grad():  # layers of real networks differ in size too
         encoder.network.blocks[2].mlp.fc2.weight.mul_(30)  # type: ignore[index, union-attr]
     layers = [FrozenTeacher(encoder, [name])(images()) for name in names]
     assert layers[1].std() > 3 * layers[0].std()
@@ -314,7 +314,7 @@ def test_an_averaged_teacher_moves_by_the_average_only() -> None:
 
 
 def test_a_teacher_that_does_not_fit_is_told_before_training() -> None:
-    with pytest.raises(UserError, match="16 vectors an image, but the student has 2 x 2 patches"):
+    with pytest.raises(UserError, match="16 vectors per image, but the student has 2 x 2 patches"):
         made("salt", model={"image_size": 32, "patch_size": 16, "width": 24, "heads": 2})
     with pytest.raises(UserError, match="'small' is 20 wide"):
         made("salt", predictor={"depth": 1, "width": 16, "heads": 2, "target_width": 24})

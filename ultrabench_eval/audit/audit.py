@@ -71,7 +71,7 @@ class SamePicture:
 
     @property
     def expected(self) -> bool:
-        """Two images of one known patient or video, which stand in one split (equal pixels only:
+        """Two images of one known patient or video, within one split (equal pixels only:
         others are not compared)."""
         return self.first.same_group(self.second)
 
@@ -146,7 +146,7 @@ def audit(
 
     Raises:
         UserError: unknown or unreadable task, missing folder or list. Images that cannot be read
-            are no error: see `Audit.unreadable`.
+            are not an error: see `Audit.unreadable`.
     """
     for file in plugin_files:
         plugins.load_file(Path(file))

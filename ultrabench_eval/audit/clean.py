@@ -77,7 +77,7 @@ def rescore(
         tasks: as they were read now: they name the images of results that keep no names.
 
     Returns:
-        One row a cell and metric, in the folder's order, and notes on what could not be rescored.
+        One row per cell and metric, in the folder's order, and notes on what could not be rescored.
 
     Raises:
         UserError: the folder has no results.

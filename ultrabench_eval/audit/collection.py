@@ -52,7 +52,7 @@ def of_pretraining(source: Path) -> tuple[list[Entry], list[str]]:
     path a line; paths start at the list's folder.
 
     Returns:
-        The entries, and notes: what was passed over, which videos cannot be read.
+        The entries, and notes: what was ignored, which videos cannot be read.
 
     Raises:
         UserError: the folder or list is not there, or names nothing.
@@ -87,7 +87,7 @@ def of_pretraining(source: Path) -> tuple[list[Entry], list[str]]:
             f"no images in {source}; give --against a folder with images or videos, or a list"
         )
     if passed:
-        notes.append(f"{passed} files of {source} are passed over: neither image nor video")
+        notes.append(f"{passed} files of {source} are ignored: neither image nor video")
     return entries, notes
 
 

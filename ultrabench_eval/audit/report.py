@@ -41,7 +41,7 @@ def count_rows(audit: Audit) -> list[tuple[str, ...]]:
 
 
 def score_rows(scores: Iterable[Rescored]) -> list[tuple[str, ...]]:
-    """The main metric on all and on the clean test images, one row a cell."""
+    """The main metric on all and on the clean test images, one row per cell."""
     return [
         (
             s.model,
@@ -111,7 +111,7 @@ def write(
 
 _SCORES = (
     "{}. By chance: standard deviation of the difference if as many test images "
-    "are left out at random. Images that are seen may be easier or harder for other reasons, too.\n"
+    "are left out at random. Images that are seen may be easier or harder for other reasons too.\n"
 )
 
 # ---- tables -------------------------------------------------------------------------------------

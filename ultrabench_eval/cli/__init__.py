@@ -100,9 +100,9 @@ DEMO_MODELS = "usrc-jepa-nano,efficientnet-lite0,random-vit-tiny,pixels,image-st
 def run(request: Request, as_json: options.Json = False) -> None:
     """Measure models on tasks and write the leaderboard.
 
-    What is done is not done again, and the same command in several processes at once shares the
-    work. Exit code 0: all cells are there; 1: some failed (error rows say why); 2: nothing was
-    started.
+    Results that are already there are not computed again. The same command in several processes
+    at once shares the work. Exit code 0: every result was measured; 1: some failed (error rows say
+    why); 2: nothing was started.
     """
     from ultrabench_eval.loading import NoData
 
@@ -152,8 +152,10 @@ def _run(request: Request, as_json: bool = False) -> int:
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder for all that the demo makes.")] = Path("demo"),
-    seeds: Annotated[int, typer.Option(help="Probes a cell.")] = 5,
+    out: Annotated[Path, typer.Option(help="Folder for everything that the demo makes.")] = Path(
+        "demo"
+    ),
+    seeds: Annotated[int, typer.Option(help="Number of probe seeds per result.")] = 5,
 ) -> None:
     """Run six small models on SYNTHETIC tasks, from simulation to leaderboard.
 
@@ -172,7 +174,7 @@ def demo(
     code = _run(request)
     show.say(
         "Synthetic images can show that everything works, from images to statistics, and that an "
-        "encoder which learned something stands above the controls; they cannot show which "
+        "encoder which learned something beats the controls; they cannot show which "
         "encoder is better on ultrasound of patients."
     )
     raise typer.Exit(code)
@@ -183,7 +185,7 @@ def models(
     name: Annotated[
         str | None,
         typer.Argument(
-            help="One model, for all that is known; or a checkpoint file, for what is in it.",
+            help="A model, or a checkpoint file; shows all that is known of it.",
             autocompletion=options.complete_models,
         ),
     ] = None,
@@ -191,11 +193,13 @@ def models(
     plugin: options.Plugins = None,
     out: Annotated[
         Path | None,
-        typer.Option("--out", help="Of a checkpoint file: write the lines that run it here (.py)."),
+        typer.Option(
+            "--out", help="For a checkpoint file: write the lines that run it here (.py)."
+        ),
     ] = None,
     weights: Annotated[
         str | None,
-        typer.Option(help="Load the model from this file; tell what of it is used, or check it."),
+        typer.Option(help="Load the model from this file; show which tensors are used."),
     ] = None,
     ask_author: Annotated[
         bool,
@@ -203,14 +207,14 @@ def models(
     ] = False,
     check: Annotated[
         bool,
-        typer.Option("--check", help="Load a model and look for faults of its wrapper."),
+        typer.Option("--check", help="Load a model and look for faults in its wrapper."),
     ] = False,
 ) -> None:
-    """List the models, or tell what is known of one, or what a checkpoint file holds.
+    """List the models, or show what is known of one, or what a checkpoint file holds.
 
-    Of a file the few lines of Python that run the network in it are printed, or written to --out.
-    With --check a model is loaded and examined on SYNTHETIC images, without labels; exit code 1: an
-    alarm.
+    For a checkpoint file, the few lines of Python that run its network are printed, or written to
+    --out. With --check a model is loaded and examined on SYNTHETIC images, without labels; exit
+    code 1: an alarm.
     """
     import model_zoo
 
@@ -285,7 +289,7 @@ def _loaded(name: str, weights: str) -> dict[str, Any]:
         "weights": f"{encoder.weights_file}{f'#{entry}' if entry else ''}",
         "tensors used": f"{encoder.used or total} of the network's {total}",
         "not used of the file": list(encoder.dropped),
-        "assumed, as the file does not tell": list(encoder.assumed),
+        "assumed, because the file does not say": list(encoder.assumed),
     }
 
 
@@ -341,14 +345,14 @@ def tasks(
     name: Annotated[
         str | None,
         typer.Argument(
-            help="One task, for all that is known.", autocompletion=options.complete_tasks
+            help="A task, to show all that is known of it.", autocompletion=options.complete_tasks
         ),
     ] = None,
     as_json: options.Json = False,
     data: options.DataRoot = None,
     plugin: options.Plugins = None,
 ) -> None:
-    """List the tasks, or tell what is known of one; with --data, what is there."""
+    """List the tasks, or show what is known of one; with --data, what is there."""
     import tasks as task_zoo
 
     options.load_plugins(plugin)

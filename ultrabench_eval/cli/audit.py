@@ -33,7 +33,7 @@ def audit(
     plugin: options.Plugins = None,
     as_json: options.Json = False,
 ) -> None:
-    """Tell whether test images are in train, validation or pretraining images.
+    """Check whether test images also appear among training, validation or pretraining images.
 
     Exit code 0: every image was compared; 1: some cannot be read (audit.md names them); 2: nothing
     was compared. What was found does not change the exit code.

@@ -71,8 +71,8 @@ def download(
 ) -> None:
     """Fetch original releases, where their terms allow it, and verify them.
 
-    What is there already is not fetched again; what was interrupted goes on. For the others the
-    steps by hand are told.
+    Files that are already there are not fetched again; an interrupted download resumes. For
+    releases that must be requested by hand, the steps are printed.
     """
     import tasks as task_zoo
     from tasks import prepare
@@ -107,10 +107,10 @@ def prepare_task(
     ] = None,
     as_json: options.Json = False,
 ) -> None:
-    """Make a task of a download: unpack, read, check every image, and write down what it is.
+    """Make a download into a task: unpack it, read it, check every image, and record what it holds.
 
     ROOT/prepared/TASK/ then holds splits.csv (every image with label, split, group and hash),
-    report.md (counts beside the published ones, and why they differ) and scan_masks.png. Exit
+    report.md (counts next to the published ones, and why they differ) and scan_masks.png. Exit
     code 1: something is wrong with the images.
     """
     import tasks as task_zoo
@@ -206,11 +206,11 @@ def check(
 ) -> None:
     """Decode and hash every image in one pass; exit code 1 if something is wrong.
 
-    Told are: counts, files that are missing or cannot be read, the same content in several splits
-    or with several labels, extremes of size, and what changed since `ubench data prepare`. Of your
-    own data also what would make a result worthless: few patients, test images that training
-    images show, and labels that can be predicted from the size, the brightness or the surround of
-    an image.
+    Reports counts, files that are missing or cannot be read, the same content in several splits
+    or with several labels, extremes of size, and what changed since `ubench data prepare`. For your
+    own data it also reports what would make a result worthless: few patients, test images that
+    are also training images, and labels that can be predicted from the size, the brightness or the
+    surround of an image.
     """
     import tasks as task_zoo
     from tasks import check as checking
@@ -256,7 +256,7 @@ def splits(
     ] = None,
     as_json: options.Json = False,
 ) -> None:
-    """Show a task's splits beside the published counts and lists, and explain each difference."""
+    """Show a task's splits next to the published counts and lists, and explain each difference."""
     import tasks as task_zoo
     from tasks import check as checking
     from tasks import split_files, ultrabench
@@ -348,7 +348,7 @@ def masks(
     task: Annotated[str, typer.Argument(help="A task.")],
     out: Annotated[Path, typer.Option(help="PNG to write.")],
     data: options.DataRoot = None,
-    count: Annotated[int, typer.Option(help="Images, taken evenly from all splits.")] = 48,
+    count: Annotated[int, typer.Option(help="How many images, evenly from all splits.")] = 48,
     as_json: options.Json = False,
 ) -> None:
     """Draw a contact sheet of images with the contours of scan and label masks, to look at."""

@@ -13,11 +13,11 @@ def doctor(
     plugin: options.Plugins = None,
     as_json: options.Json = False,
 ) -> None:
-    """Look at versions, device, weights, data, cache and disk; tell how to fix each failed check.
+    """Check versions, device, weights, data, cache and disk; say how to fix each failed check.
 
-    Takes seconds: no network is loaded, no image read. Exit code 0: nothing essential fails; 1: it
-    does. Weights and data that are not here are told, but not essential: there are models and
-    images that need none.
+    Takes seconds: no network is loaded, no image read. Missing weights and data are listed but not
+    essential, because some models and images need none. Exit code 0: no essential check fails; 1:
+    one does.
     """
     from ultrabench_eval import doctor as surgery
 

@@ -44,12 +44,12 @@ def import_(
     cache: options.Cache = None,
     as_json: options.Json = False,
 ) -> None:
-    """Score features or predictions that were made elsewhere, beside models that are loaded here.
+    """Score features or predictions that were made elsewhere, next to models that are loaded here.
 
     Rows are joined by the image's SHA-256 or name, never by order. Features get probes, few-shot
     and statistics like any others; if the model of that name can be loaded, some images are encoded
-    again and compared. The entry is called imported/NAME. Exit code 0: its results are there; 1:
-    some failed; 2: the file is refused, and nothing was written. docs/import.md has the formats.
+    again and compared. The entry is called imported/NAME. docs/import.md has the formats. Exit code
+    0: every result was measured; 1: some failed; 2: the file is refused, and nothing was written.
     """
     from ultrabench_eval.imports.entry import import_file
     from ultrabench_eval.progress import Progress

@@ -58,7 +58,7 @@ Cache = Annotated[Path | None, option("cache")]
 Plugins = Annotated[list[Path] | None, option("plugin_files")]
 Weights = Annotated[list[str] | None, option("weights")]
 Device = Annotated[str, option("device")]
-Json = Annotated[bool, typer.Option("--json", help="As data for programs.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 # ---- of `run` and `plan` -------------------------------------------------------------------------
 
@@ -66,7 +66,7 @@ Json = Annotated[bool, typer.Option("--json", help="As data for programs.")]
 def asks(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command, whose first argument is a `Request`, an option for each of its fields.
 
-    With `--config` the fields come from a file, and what stands on the command line replaces them.
+    With `--config` the fields come from a file, and options on the command line replace them.
     """
     own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
     parameters = [_parameter("ctx", typer.Context, inspect.Parameter.empty)]

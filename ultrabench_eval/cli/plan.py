@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 def plan(
     request: Request,
     timing: Annotated[
-        bool, typer.Option("--timing/--no-timing", help="Encode a few images to tell the time.")
+        bool, typer.Option("--timing/--no-timing", help="Encode a few images to estimate the time.")
     ] = True,
     as_json: options.Json = False,
 ) -> None:
-    """Tell what `ubench run` would do with the same options: cells, images, time, disk, licences.
+    """Show what `ubench run` would do with the same options: results, images, time, disk, licences.
 
-    Nothing is measured. Exit code 0: the run can start; 1: something is missing (told with the
-    command that fixes it); 2: the options are wrong.
+    Nothing is measured. Exit code 0: the run can start; 1: something is missing (the command that
+    fixes it is printed); 2: the options are wrong.
     """
     from ultrabench_eval.plan import forecast
     from ultrabench_eval.progress import Progress
@@ -42,7 +42,7 @@ def plan(
 def _show(found: Forecast) -> None:
     again = found.total("failed")
     print(
-        f"cells: {found.total('cells')} in all, {found.total('there')} there, "
+        f"results: {found.total('cells')} in all, {found.total('there')} there, "
         f"{found.total('to_do')} to do"
         + (f" ({again} of them failed before and are tried again)" if again else "")
     )
@@ -64,15 +64,15 @@ def _show(found: Forecast) -> None:
         seconds = sum(share.probe_seconds for share in tuned)
         print(
             f"fine-tuning: roughly {_time(seconds)} of it, without early stopping (an image in "
-            "training is taken for three that are encoded)"
+            "training counts as three that are encoded)"
         )
     if found.seconds is not None:
         print(
-            f"time: about {_time(found.seconds)}, an estimate for this machine as busy as it is "
-            "now (encoders were timed on a few images, probes are at stated rates)"
+            f"time: about {_time(found.seconds)}, estimated at this machine's current load "
+            "(encoders were timed on a few images, probes are at stated rates)"
         )
     else:
-        print("time: not known, for not all encoders were timed")
+        print("time: unknown, because not all encoders were timed")
     print(
         f"disk: {_size(found.total('feature_bytes'))} of features in {found.cache}, "
         f"{_size(found.total('result_bytes'))} in {found.out}"

@@ -30,10 +30,11 @@ def predict(
         int, typer.Option("--fraction", help="Percent of the training images it was trained on.")
     ] = 100,
     seed: Annotated[
-        int | None, typer.Option("--seed", help="Of one probe; default: the mean over all seeds.")
+        int | None,
+        typer.Option("--seed", help="Seed of one probe; default: the mean over all seeds."),
     ] = None,
     uncalibrated: Annotated[
-        bool, typer.Option("--uncalibrated", help="Leave out the temperature from validation.")
+        bool, typer.Option("--uncalibrated", help="Do not calibrate the probabilities.")
     ] = False,
     frames: Annotated[str | None, options.option("frames")] = None,
     window: Annotated[str | None, options.option("window")] = None,
@@ -42,7 +43,7 @@ def predict(
     device: options.Device = "auto",
     cache: options.Cache = None,
 ) -> None:
-    """Predict the classes of images with the classifier that a run measured.
+    """Predict the classes of images with a classifier that a run measured.
 
     Writes a CSV file: one row per image, one column per class with its probability, calibrated on
     the task's validation images, and what made them: model and its fingerprint, task, probe,

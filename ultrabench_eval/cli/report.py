@@ -21,7 +21,7 @@ def report(
         Path | None, typer.Argument(help="Results folder of `ubench run`.", show_default=False)
     ] = None,
     against: Annotated[
-        str | None, typer.Option(help="Published figures to set ours beside: us-jepa.")
+        str | None, typer.Option(help="Published figures to compare the run with: us-jepa.")
     ] = None,
     table: Annotated[
         str | None,
@@ -36,7 +36,7 @@ def report(
     ] = None,
     names: Annotated[
         Path | None,
-        typer.Option(help='Names in print of models and tasks: YAML lines `name: "In Print"`.'),
+        typer.Option(help='Printed names of models and tasks: YAML lines `name: "In Print"`.'),
     ] = None,
     size: Annotated[
         str | None,
@@ -65,10 +65,21 @@ def report(
             help="Compare all models with this one, and only with it: fewer tests, more power."
         ),
     ] = None,
+    model_card: Annotated[
+        str | None,
+        typer.Option(
+            "--model-card",
+            metavar="MODEL",
+            help="A model's results for its card on the Hugging Face hub (model-index, section).",
+        ),
+    ] = None,
+    parquet: Annotated[
+        bool, typer.Option("--parquet", help="A Parquet file beside each CSV file.")
+    ] = False,
     strip: Annotated[
         bool,
         typer.Option(
-            "--strip", help="First take names of images and patients of your own data out of RUN."
+            "--strip", help="First remove the names of your own images and patients from RUN."
         ),
     ] = False,
     out: Annotated[
@@ -80,7 +91,7 @@ def report(
     ] = None,
     as_json: options.Json = False,
 ) -> None:
-    """Make tables and figures of a run again, from its cells alone; nothing is encoded or trained.
+    """Write tables and figures again from the stored results; nothing is encoded or trained.
 
     --published and --data need no run. Exit code 2: nothing was written.
     """
@@ -95,13 +106,18 @@ def report(
         raise UserError("--strip needs a run: write `ubench report RUN --strip`")
     if reference and run is None:
         raise UserError("--reference needs a run: write `ubench report RUN --reference MODEL`")
+    for option, asked in (("--model-card MODEL", model_card), ("--parquet", parquet)):
+        if asked and run is None:
+            raise UserError(f"{option.split()[0]} needs a run: write `ubench report RUN {option}`")
     from ultrabench_eval.cells import Cells
     from ultrabench_eval.report import look as looks
+    from ultrabench_eval.report import model_card as cards
     from ultrabench_eval.report import regenerate
     from ultrabench_eval.report.paper import against as beside
     from ultrabench_eval.report.paper import claims as ledger
     from ultrabench_eval.report.paper import mine as rows
     from ultrabench_eval.report.paper import published as paper
+    from ultrabench_eval.report.results import kept
     from ultrabench_eval.report.sections import datasets
 
     words: list[str] = []
@@ -138,8 +154,12 @@ def report(
 
         if run:
             if figures and table:
-                rows.table(entries, figures, models)  # a mistyped model is told before anything
-            regenerate.regenerate(run, out, root, reference)
+                rows.table(entries, figures, models)  # reports a mistyped model before anything
+            if model_card:  # a mistyped model, too
+                cards.eval_results(entries, model_card)
+            regenerate.regenerate(run, out, root, reference, parquet)
+            if model_card:
+                made |= cards.pages(entries, model_card, kept.told(out).letters)
             if figures and table:
                 pairs = regenerate.pairs(out)
                 made |= rows.pages(Cells(run), entries, figures, models, pairs)

@@ -18,14 +18,14 @@ def speed(
     weights: options.Weights = None,
     device: options.Device = "auto",
     rounds: Annotated[
-        int, typer.Option("--rounds", help="Turns that each encoder takes; the median counts.")
+        int, typer.Option("--rounds", help="How often each encoder is timed; the median counts.")
     ] = 5,
     as_json: options.Json = False,
 ) -> None:
     """Time a run's encoders side by side, and put images/s into its leaderboard.html.
 
-    Leave the machine to itself meanwhile. Takes the --plugin and --weights of the run. Exit code
-    0: all were timed; 1: some could not be; 2: none, and nothing was written.
+    Run nothing else on the machine meanwhile. Takes the --plugin and --weights of the run. Exit
+    code 0: all were timed; 1: some could not be; 2: none, and nothing was written.
     """
     from rich.console import Console
 

@@ -426,7 +426,7 @@ def names_of(given: Sequence[str]) -> dict[str, Path] | list[Path]:
         if Path(one).exists() or not found:
             name, path = Path(one).stem, one
         if not name or not path:
-            raise UserError(f"'{one}' is not understood; write a file, or NAME=FILE")
+            raise UserError(f"'{one}' is not valid; write a file, or NAME=FILE")
         if name in named:
             raise UserError(f"two models are called '{name}'; give each a name of its own")
         named[name] = Path(path)

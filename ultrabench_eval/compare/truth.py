@@ -127,7 +127,7 @@ def joined(sheet: PredictionTable, right: Right) -> np.ndarray:
             why = f"may be {' or '.join(map(repr, some[:2]))}" if some else "is not among them"
             raise UserError(
                 f"{sheet.path} is not of the {len(right.items)} items of {right.path}: '{item}' "
-                f"{why}; {'write its folder, too' if some else 'compare models on the same items'}"
+                f"{why}; {'write its folder too' if some else 'compare models on the same items'}"
             )
         meant[item] = some[0]
     found = []

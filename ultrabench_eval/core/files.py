@@ -38,9 +38,9 @@ _HARD: dict[str, Any] = (
 def file_name(text: str) -> str:
     """`text` as the name of one file or folder: the same on every system, and no path.
 
-    Letters, digits and `_.-~` stay, all else becomes "%2F" and the like; "." and ".." are no names,
-    so that leading dots become "%2E". Of a long text the beginning stays, with its digest behind a
-    "+", which no other name has.
+    Letters, digits and `_.-~` stay, all else becomes "%2F" and the like; "." and ".." are not
+    names, so that leading dots become "%2E". Of a long text the beginning stays, with its digest
+    behind a "+", which no other name has.
     """
     quoted = quote(text, safe="", errors="surrogateescape")
     dots = len(quoted) - len(quoted.lstrip("."))

@@ -1,7 +1,7 @@
 """Freed memory stays with the process, so that batches of the same size use the same pages.
 
 glibc gives large blocks back to the system as soon as they are freed. A network's layers free and
-ask for the same large blocks in every batch, and each time the kernel clears the pages anew: up to
+ask for the same large blocks in every batch, and each time the kernel clears the pages again: up to
 half of the time of a small convolutional network on a CPU (`benchmarks/memory.py`).
 """
 

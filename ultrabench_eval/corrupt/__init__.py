@@ -223,7 +223,7 @@ CORRUPTIONS: dict[str, Corruption] = {
         ),
     )
 }
-"""Ours, in the order in which pages show them; `known` has those of plugins, too."""
+"""Ours, in the order in which pages show them; `known` has those of plugins too."""
 
 TEMPORAL_CORRUPTIONS: dict[str, Corruption] = {
     name: Corruption(name, TEMPORAL, unit, levels, summary=summary)

@@ -46,7 +46,7 @@ def contrast(
     """Shrink grey values towards the region's median grey value, to a share of `level`.
 
     Only inside the region. The formula has the whole image in it, but it would lift a black screen
-    to the tissue's grey, and a screen is no anatomy whose boundaries could fade.
+    to the tissue's grey, and a black screen has no boundaries that could fade.
     """
     median = np.float32(np.median(grey(image)[mask]))
     shrunk = median + np.float32(level) * (image.astype(np.float32) - median)

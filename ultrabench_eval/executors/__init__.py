@@ -5,15 +5,15 @@ array, `ray` sends remote functions to a cluster; the results folder and the cac
 them reach them. The parent loads and checks everything once, hands out the units, and writes the
 tables at the end.
 
-Each job is told its one unit; workers do not choose among units by file locks. On the network file
+Each job is given its one unit; workers do not choose among units by file locks. On the network file
 systems of clusters locks cannot carry that: Lustre and BeeGFS may be mounted so that a lock holds
 on its own node only, NFS without its lock service has none, and with it a lock can outlive a node
 that has crashed. A scheduler, in turn, knows which of its jobs has died, on which node, and has a
 place for it elsewhere. Locks stay as a second safety, against two runs on one folder, and nobody
 waits for them for ever; whatever two workers do twice is written whole and with the same content.
 
-What a lost worker costs is its unit: the job is given out again, `ATTEMPTS` times at most, and goes
-on from the cells and feature shards that are on disk.
+If a worker is lost, only its unit is affected: the job is tried `ATTEMPTS` times at most, and
+resumes from the cells and feature shards that are on disk.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _ENGINES = {
 
 @dataclass(frozen=True)
 class Job:
-    """All that a worker must know of a unit. Plain words and numbers, for it travels."""
+    """All that a worker must know of a unit. Plain words and numbers, because it is sent."""
 
     unit: Unit
     request: Request
@@ -128,7 +128,7 @@ class Engine(ABC):
             key = str(first["loc"][0])
             if first["type"] != "extra_forbidden":
                 raise UserError(
-                    f"--executor-option {key}={given[key]} is not understood ({first['msg']}); "
+                    f"--executor-option {key}={given[key]} is not valid ({first['msg']}); "
                     "correct it"
                 ) from error
             known = list(self.Options.model_fields)
@@ -153,7 +153,7 @@ class Engine(ABC):
         """Get ready; `folder` is there for what it keeps on disk.
 
         Raises:
-            UserError: the engine is not to be had, or not with these options.
+            UserError: the engine is not available, or not with these options.
         """
 
     @abstractmethod
@@ -212,7 +212,7 @@ def started(engine: Engine, folder: Path) -> Iterator[None]:
         folder: for logs; made, and taken away again if nothing was begun.
 
     Raises:
-        UserError: the engine is not to be had.
+        UserError: the engine is not available.
     """
     made = [path for path in (folder, folder.parent) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)

@@ -25,7 +25,7 @@ from ultrabench_eval.executors import PAUSE, Ended, Engine, Job, Lost
 
 
 class Local(Engine):
-    """One thread a worker, which talks with its process and starts it anew when it has died.
+    """One thread per worker, which talks with its process and restarts it when it has died.
 
     Workers share the cores evenly, and see one GPU each (or share it, with gpus_per_worker=0.5).
     """
@@ -177,8 +177,8 @@ def _death(code: int) -> str:
         name = signal.Signals(-code).name
     except ValueError:
         name = str(-code)
-    memory = ", as the system does when memory runs out" if name == "SIGKILL" else ""
-    return f"its process was ended by {name}{memory}"
+    memory = " (possibly out of memory)" if name == "SIGKILL" else ""
+    return f"its process was killed by {name}{memory}"
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
@@ -207,7 +207,7 @@ def main() -> None:
     jobs: queue.SimpleQueue[Job] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(jobs_in, jobs), daemon=True).start()
 
-    from ultrabench_eval.executors.work import work  # here, for it imports the pipeline
+    from ultrabench_eval.executors.work import work  # here, because it imports the pipeline
 
     with os.fdopen(outcomes_out, "wb") as answer:
         while True:

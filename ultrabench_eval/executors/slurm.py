@@ -44,7 +44,7 @@ class SlurmOptions(Resources):
 
 
 class Slurm(Engine):
-    """A job a unit. Options that begin with slurm_ (slurm_partition, slurm_account ...) go to
+    """One job per unit. Options that begin with slurm_ (slurm_partition, slurm_account ...) go to
     sbatch as submitit has them."""
 
     name = "slurm"
@@ -93,7 +93,7 @@ class Slurm(Engine):
         except (AssertionError, NameError, RuntimeError, TypeError, ValueError) as error:
             self.stop()
             raise UserError(
-                f"Slurm's options are not understood ({_line(error)}); correct --executor-option"
+                f"Slurm's options are not valid ({_line(error)}); correct --executor-option"
             ) from error
 
     def submit(self, jobs: Sequence[Job]) -> None:
@@ -115,7 +115,7 @@ class Slurm(Engine):
         """Those whose result is on disk, or that have left the queue without one."""
         time.sleep(LIST_EVERY if self.options.cluster == "slurm" else PAUSE)
         self._look()
-        written = set(os.listdir(self._folder))  # anew, where a file system would remember
+        written = set(os.listdir(self._folder))  # read again, where a file system would remember
         for handle, job in list(self._jobs.items()):
             end = self._end(handle, written)
             if end is not None:

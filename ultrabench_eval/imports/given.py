@@ -1,7 +1,7 @@
 """What a file of features or predictions holds: keys, and a row for each. Nothing is unpickled.
 
-N is the number of rows, D the feature width, C of classes, S of seeds. What is meant is told by
-the names of columns or arrays: `features` (or f0, f1 ...), `probabilities` (or p_<class> ...),
+N is the number of rows, D the feature width, C of classes, S of seeds. What is meant follows
+from the names of columns or arrays: `features` (or f0, f1 ...), `probabilities` (or p_<class> ...),
 `numbers` (or `number`), `masks` (or `mask`).
 """
 
@@ -28,7 +28,7 @@ NAMES = ("id", "image", "path", "file")  # of images; the first that is there
 KEYS = ("sha256", *NAMES)
 _ARRAYS: tuple[Held, ...] = ("features", "probabilities", "numbers", "masks")
 _DIMENSIONS = {"features": (2,), "probabilities": (2, 3), "numbers": (1, 2), "masks": (3, 4)}
-_LARGEST = 2**31  # numbers in an array; more are no features of images
+_LARGEST = 2**31  # numbers in an array; more cannot be features of images
 _SEEDS, _MORE = 200, 1000  # predictions of an image, and rows too many, that are still looked at
 _HEADER = 2**20  # bytes of an array's header at most
 
@@ -495,7 +495,7 @@ def _keys(path: Path, columns: Mapping[str, list[str] | None]) -> dict[str, list
 def _without_keys(path: Path) -> UserError:
     return UserError(
         f"{path} does not say which image each row is of; add 'sha256' (of the image file) or 'id' "
-        "(the file's name), for rows are never joined by their order"
+        "(the file's name), because rows are never joined by their order"
     )
 
 

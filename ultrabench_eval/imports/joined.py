@@ -343,7 +343,7 @@ def probabilities(given: Given, order: Sequence[Sequence[int]], task: Task) -> n
     """Float32 [S, N, C], in the order of the task's classes; rows sum to 1.
 
     Raises:
-        UserError: classes are lacking or foreign; values are no probabilities, or all the same.
+        UserError: classes are lacking or foreign; values are not probabilities, or all the same.
     """
     classes, path = given.classes, given.path
     if sorted(classes) != sorted(task.classes):

@@ -83,7 +83,7 @@ def train(data: MapData, draws: Sequence[Stream], protocol: Protocol) -> DensePr
 class _Linear(MapNetworks):
     """Parameters are weights and bias [C, D + 1], on standardised maps.
 
-    The gradient is written out, for autograd would take longer than the products themselves.
+    The gradient is written out, because autograd would take longer than the products themselves.
     """
 
     def __init__(

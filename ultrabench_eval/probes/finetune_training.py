@@ -388,7 +388,7 @@ class _Trainer:
                 if size == 1:
                     reason = "one image at a time"
                 elif network.depends_on_batch:
-                    reason = "which is not halved, for batch norm or dropout would see another"
+                    reason = "which is not halved, because batch norm or dropout would see another"
             if reason:
                 raise _no_memory(network.trunk.name, reason)
             if network.trunk.device.type == "cuda":
@@ -428,8 +428,8 @@ class _Trainer:
         self, path: Path, stream: Stream, rate: float, loss: float, epoch: int
     ) -> KeptTraining:
         sentence = (
-            f"fine-tuning with learning rate {rate:g} and seed {stream.seed} failed, for the loss "
-            f"became {'NaN' if loss != loss else 'infinite'} in epoch {epoch + 1}"
+            f"fine-tuning with learning rate {rate:g} and seed {stream.seed} failed, because the "
+            f"loss became {'NaN' if loss != loss else 'infinite'} in epoch {epoch + 1}"
         )
         kept = KeptTraining({"done": True, "diverged": sentence}, {"sides": torch.zeros(0)})
         finetune.write(path, kept)

@@ -143,8 +143,8 @@ def _train(
 ) -> list[LinearProbes]:
     """Train the heads of streams of one length; the probes of each stream.
 
-    Written out instead of autograd and one optimiser a head, for a step's overhead is what a
-    loop over heads pays for. Adam's step depends on the learning rate by a factor only, so the
+    Written out instead of autograd and one optimiser per head, because a loop over heads would pay
+    a step's overhead for each. Adam's step depends on the learning rate by a factor only, so the
     stack holds weight / rate: one call steps all settings, and logits are multiplied by the rate.
     """
     gradient = protocol.gradient

@@ -69,7 +69,7 @@ def solutions(x: Tensor, target: Tensor, penalties: Tensor) -> Tensor:
     The matrix that is decomposed is the smaller one of D x D and N x N.
     """
     count, width = x.shape
-    penalties = penalties * x.square().mean()  # the mean variance, for x is centred
+    penalties = penalties * x.square().mean()  # the mean variance, because x is centred
     penalties = penalties.clamp(min=torch.finfo(x.dtype).tiny)  # of constant features
     dual = count < width
     values, vectors = torch.linalg.eigh((x @ x.T if dual else x.T @ x) / count)

@@ -317,7 +317,7 @@ def _sections(
             [{"chart": "parameters"}, {"chart": "images/s"}],
         ),
         (
-            *("fewshot", "Few-shot: with a part of the training images"),
+            *("fewshot", "Few-shot: scores on training subsets"),
             "Training subsets are nested and identical for all models; the test set is always "
             "complete. fewshot.md has the numbers.",
             figures["fewshot"],
@@ -330,7 +330,7 @@ def _sections(
         (
             *("protocols", "Sensitivity to the protocol"),
             "Kendall's tau is 1 if both protocols give the same order of the models, 0 if one says "
-            "nothing about the other, -1 if one is the other turned round. A pair with * differs "
+            "nothing about the other, -1 if one reverses the other. A pair with * differs "
             "significantly by one of the two protocols at least.",
             [{"table": changed}, *figures["protocols"]] if changed else [],
         ),

@@ -60,7 +60,7 @@ def read(names: Path | None, size: str | None, font: float | None) -> Look:
         font: points.
 
     Raises:
-        UserError: one of them is not understood.
+        UserError: one of them is not valid.
     """
     found = yaml_file.read(names, "file of names") if names else {}
     for name, printed in found.items():
@@ -74,7 +74,7 @@ def read(names: Path | None, size: str | None, font: float | None) -> Look:
     width, panel = (float(part) if part else None for part in match.groups()) if match else (0, 0)
     if not match or not 1 <= (width or 0) <= 40 or not 0.5 <= (panel or default.panel) <= 40:
         raise UserError(
-            f"the size '{size}' is not understood; write WIDTH or WIDTHxHEIGHT in inches, such as "
+            f"the size '{size}' is not valid; write WIDTH or WIDTHxHEIGHT in inches, such as "
             "3.5 or 7x2"
         )
     if font is not None and not 3 <= font <= 40:

@@ -53,7 +53,11 @@ def whole(cells: Cells) -> list[Entry]:
 
 
 def regenerate(
-    run: Path, out: Path, data: Path | None = None, reference: str | None = None
+    run: Path,
+    out: Path,
+    data: Path | None = None,
+    reference: str | None = None,
+    parquet: bool = False,
 ) -> None:
     """Write what the run wrote, byte for byte unless there is a reference.
 
@@ -62,10 +66,11 @@ def regenerate(
         out: where to.
         data: data root for small pictures of test images in leaderboard.html; None: without.
         reference: model that all others are compared with; None: all pairs.
+        parquet: whether each CSV file gets one of Parquet beside it.
     """
     files.remove_orphans(out)
     with files.locked(out / "leaderboard"):
-        write.write(Cells(run), out, data, reference)
+        write.write(Cells(run), out, data, reference, parquet)
 
 
 def pairs(out: Path) -> list[dict[str, Any]]:

@@ -6,6 +6,8 @@ the name of the folder at the top of leaderboard.html), so the files are equal b
 
 from __future__ import annotations
 
+import importlib.util
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -66,6 +68,7 @@ def write(
     out: Path | None = None,
     pictures: Path | None = None,
     reference: str | None = None,
+    parquet: bool = False,
 ) -> pd.DataFrame:
     """Write all pages, tables and figures of cells; return leaderboard.csv's frame.
 
@@ -77,9 +80,11 @@ def write(
         pictures: data root to take small pictures of test images from, for leaderboard.html; None:
             it names them only. A later call without it makes the page without pictures again.
         reference: model that all others are compared with; None: all pairs.
+        parquet: whether each CSV file gets one of Parquet beside it. A later call without it
+            removes them, so that none is older than its CSV file.
 
     Raises:
-        UserError: the reference has no results.
+        UserError: the reference has no results, or Parquet files need a package that is missing.
     """
     out = out or cells.out
     entries = cells.gather()
@@ -90,6 +95,9 @@ def write(
         hint = did_you_mean(reference, sorted(models))
         raise UserError(f"the reference '{reference}' has no results in {cells.out}{hint}")
     parts = [*unsure, str(about.about(cells, entries))]
+    if parquet:
+        parts.append("parquet")
+        _check_parquet()
     key = kept.key(entries, parts, timed, pictures=pictures is not None, reference=reference)
     # With pictures always: the data root may hold others than before.
     if pictures is None and kept.holds(out, key):
@@ -106,7 +114,7 @@ def write(
         if one := optional(evidence):
             sections[one.csv] = one
     told = verdict.verdict(evidence, sections)
-    made = _files(evidence, sections, told, table, letters, found, pictures)
+    made = _files(evidence, sections, told, table, letters, found, pictures, parquet)
     kept.replace(out, made, key, kept.PageNotes(found, letters, letters.reading, tuple(told)))
     return table
 
@@ -119,12 +127,14 @@ def _files(
     letters: standing.Letters,
     found: Sequence[Finding],
     pictures: Path | None,
+    parquet: bool,
 ) -> dict[str, bytes]:
     """All files by name."""
     entries, sections = evidence.entries, [*by_name.values()]
-    made = {"leaderboard.csv": _csv(table)}
+    made = {}
+    frames = {"leaderboard.csv": table}
     made["statistics.md"] = _statistics(evidence, sections, found).encode()
-    made |= {one.csv: _csv(one.table()) for one in sections if one.rows}
+    frames |= {one.csv: one.table() for one in sections if one.rows}
     links = [
         f"{_link('leaderboard.html')}: one page to sort, filter, print and pass on, with figures, "
         "task cards, confusion matrices and where each number comes from",
@@ -134,15 +144,18 @@ def _files(
     if shots := fewshot.page(entries):
         made["fewshot.md"] = shots.encode()
         made["fewshot.tex"] = fewshot.latex(entries).encode()
-        links.append(f"{_link('fewshot.md')}: scores with a part of the training images")
+        links.append(f"{_link('fewshot.md')}: scores on training subsets")
     corrupted = robustness.corrupted(evidence)
     if corrupted:
         made["robustness.md"] = robustness.page(corrupted, evidence.labels).encode()
-        made["robustness.csv"] = _csv(pd.DataFrame(robustness.rows(corrupted, evidence.labels)))
+        frames["robustness.csv"] = pd.DataFrame(robustness.rows(corrupted, evidence.labels))
         links.append(
-            f"{_link('robustness.md')}: scores on corrupted test images, and what is left of them "
+            f"{_link('robustness.md')}: scores on corrupted test images, and retained performance "
             f"({_link('robustness.csv')})"
         )
+    made |= {name: _csv(one) for name, one in frames.items()}
+    if parquet:
+        made |= {f"{Path(name).stem}.parquet": _parquet(one) for name, one in frames.items()}
     drawn = figures.figures(evidence, corrupted)
     if pictures is not None:
         from ultrabench_eval.report.drawings import overlays  # here, because it imports torch
@@ -213,6 +226,20 @@ def _csv(table: pd.DataFrame) -> bytes:
     table = table.apply(lambda column: column if column.dtype.kind in "fiub" else column.map(_cell))
     text: str = table.to_csv(index=False, float_format="%.4f", lineterminator="\n")
     return text.encode()
+
+
+def _check_parquet() -> None:
+    if importlib.util.find_spec("pyarrow") is None:
+        raise UserError("Parquet files need the package pyarrow; run: pip install pyarrow")
+
+
+def _parquet(table: pd.DataFrame) -> bytes:
+    """The same table with all digits; a column of mixed kinds becomes text."""
+    table = table.replace({"": None}).convert_dtypes()
+    mixed = [name for name in table if table[name].dtype == object]
+    out = io.BytesIO()
+    table.astype(dict.fromkeys(mixed, "string")).to_parquet(out, engine="pyarrow", index=False)
+    return out.getvalue()
 
 
 def _cell(value: object) -> object:

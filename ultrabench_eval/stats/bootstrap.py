@@ -8,11 +8,11 @@ few patients the percentiles of resamples are too narrow (see `intervals`, `pair
 
 Each resample draws patients and seeds with replacement, apart from each other (the bootstrap for
 crossed factors; Owen 2007, Ann. Appl. Stat. 1:386). It counts the part that depends on patient and
-seed together more than once, so errs on the wide side there. Of H seeds H - 1 are drawn, for their
-mean then varies as the mean over seeds does; H draws would show (H - 1) / H of it. One seed shows
-no variance between seeds at all. A resample that lacks a class of the test set gets one of its
-patients in addition: otherwise its score would be a mean over fewer classes, and a useless probe
-would seem to gain by it.
+seed together more than once, so errs on the wide side there. Of H seeds H - 1 are drawn, because
+their mean then varies as the mean over seeds does; H draws would show (H - 1) / H of it. One seed
+shows no variance between seeds at all. A resample that lacks a class of the test set gets one of
+its patients in addition: otherwise its score would be a mean over fewer classes, and a useless
+probe would seem to gain by it.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def resample(
     """Scores of several models in R resamples, paired: column r is one draw of the test set.
 
     The draws of patients depend on nothing but the test set and `purpose`, so models of different
-    calls are paired, too. Seeds are drawn for each name in `models`: seed 3 of one model has
+    calls are paired too. Seeds are drawn for each name in `models`: seed 3 of one model has
     nothing in common with seed 3 of another but its number. No draw depends on which other models
     are in the list.
 

@@ -45,7 +45,7 @@ def informativeness(
     """Best model minus best control, corrected for having chosen the best model.
 
     Both are chosen once, by their measured scores, and the interval is that of the pair's
-    difference over paired resamples. To choose anew in each resample would not do: the best of M
+    difference over paired resamples. To choose again in each resample would not do: the best of M
     noisy scores is too high already, and the best of M that are resampled around them higher
     still. What choosing adds is estimated by Efron's optimism bootstrap (Efron & Tibshirani 1993,
     chapter 17.6): in each resample choose the best model, and see how much better it looks there

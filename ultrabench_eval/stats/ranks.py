@@ -134,7 +134,7 @@ def agreement(
 
     A resample adds noise to scores that have some already, which disturbs rankings: resampled tau
     lies below the measured one where models are close, and so does the interval. It tells how far
-    tau can be trusted, and is no test of "tau is 1".
+    tau can be trusted, and does not test "tau is 1".
 
     Args:
         scores_a: [M].

@@ -166,7 +166,7 @@ def score(
     Returns:
         float64 [H] for each metric, not yet in percent, in the order of `METRICS`. AUROC and AUPRC
         are the unweighted means over one-against-rest classes, and NaN where a class has no image.
-        What would be the mean of no image at all is NaN, too.
+        What would be the mean of no image at all is NaN too.
     """
     counts = _counts(probabilities, labels)
     scores = {metric.name: of_counts(metric, counts) for metric in _OF_SUMS}

@@ -120,7 +120,7 @@ class TaskType(ABC):
             test: see `score`.
             validation: see `score`.
             settings: of the probe, if it brings some of its own (`Protocol.of`), else None.
-            thorough: whether metrics that take long are wanted, too.
+            thorough: whether metrics that take long are wanted too.
         """
         return self.score(predicted, test, validation)
 

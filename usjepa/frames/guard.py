@@ -55,7 +55,7 @@ class Guard:
         images: task and name of each of the N images.
         signed: their signatures.
         grades: what counts as showing one, of `duplicates.GRADES`. By default all, for another
-            frame of a test scene leaks, too.
+            frame of a test scene leaks too.
 
     Raises:
         UserError: no image, or an unknown grade.
@@ -134,7 +134,7 @@ class Guard:
         """A guard of the tasks below a data root.
 
         Args:
-            root: holds one sub-folder a task.
+            root: holds one sub-folder per task.
             names: as `tasks.load` takes them, each of which must be there; None for every known
                 task that has a sub-folder.
             splits: as `of` takes them.

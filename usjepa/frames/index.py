@@ -30,7 +30,7 @@ __all__ = ["FrameSource", "build", "sources_of"]
 
 CHUNK = 256  # frames that a guard looks at together, at most
 CHUNK_BYTES = 2**28
-_PATIENCE = 1.0  # seconds before waiting for another process is told
+_PATIENCE = 1.0  # seconds before waiting for another process is reported
 
 Progress = Callable[[str, int, int], None]
 """Called with the set's name, the files of it that are done, and how many there are."""

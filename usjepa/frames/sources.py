@@ -64,7 +64,7 @@ class FrameSource:
     without: frozenset[str] = frozenset()
 
     def splits(self, names: Sequence[str]) -> dict[str, Split]:
-        """The splits of its task that give frames; none if it is no task."""
+        """The splits of its task that give frames; none if it is not a task."""
         return {} if self.task is None else {name: self.task.splits[name] for name in names}
 
     def about(self, splits: Sequence[str], rate: float, limit: int) -> dict[str, Any]:
@@ -116,7 +116,7 @@ def sources_of(root: Path | str) -> list[FrameSource]:
     """The data sets in a folder: each folder in it, and the files directly in it, named after it.
 
     A folder (or `root` itself) that is named as a task, in whatever letters, or that holds a task's
-    release is that task; one without images is passed over.
+    release is that task; one without images is ignored.
 
     Raises:
         UserError: no such folder, nothing in it, a folder that seems to be a task and cannot be
@@ -292,7 +292,7 @@ def _clip(frames: Sequence[Image]) -> list[Listed | LeftOut]:
 
 
 def _why_not(path: Path, name: str) -> str | None:
-    """Why a file is passed over, mostly by its name; None if it isn't."""
+    """Why a file is ignored, mostly by its name; None if it isn't."""
     parts = PurePath(name)
     if any(_hidden(part) for part in parts.parts):
         return "hidden"

@@ -1,6 +1,6 @@
 """The index: preprocessed frames of several data sets on disk, written once and read at random.
 
-One folder a set, written aside and renamed when it is whole:
+One folder per set, written aside and renamed when it is whole:
 
     INDEX/index.json               which sets were made here, with their fingerprints
     INDEX/<set>/set.json           format, name, settings, counts, source, fingerprint, guard, and
@@ -38,7 +38,7 @@ FORMAT = 2
 """Raised whenever an older reader would misread a set. Format 1 had no digests."""
 
 SHARD_BYTES = 2**30  # a new shard is begun behind so many
-LONGEST_SIDE = 2**16 - 1  # of a frame, for `height` and `width` have two bytes
+LONGEST_SIDE = 2**16 - 1  # of a frame, because `height` and `width` have two bytes
 
 RECORD = np.dtype(
     [
@@ -177,7 +177,7 @@ def about(folder: Path, thorough: bool = False) -> dict[str, Any] | None:
 
     Args:
         folder: of the set.
-        thorough: whether to look at every frame, too.
+        thorough: whether to look at every frame too.
     """
     try:
         one = _Set(folder)

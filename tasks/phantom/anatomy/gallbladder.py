@@ -45,7 +45,7 @@ def gallbladder(scene: Scene, rng: np.random.Generator, kind: str) -> np.ndarray
         _stones(scene, rng, sac)
     elif kind == "malignant":
         _tumour(scene, rng, sac)
-    elif chance(rng, 0.3):  # a fold of the neck, which is no stone
+    elif chance(rng, 0.3):  # a fold of the neck, which is not a stone
         fold = sac.inner(0.8, 0.0, 0.1)
         strand = Strand(fold.x, fold.z, sac.tilt + 1.2, 0.6 * short, 0.7)
         scene.paint(np.minimum(strand.level(scene.x, scene.z), level), FIBROUS, edge=0.6)

@@ -74,7 +74,7 @@ def _artefacts(
     rays = rng.uniform(-0.9, 0.9, count)
     widths = rng.uniform(0.02, 0.09, count)
     if kind == "regular":
-        rays = rays[: int(rng.integers(0, 2))]  # a single B-line is no disease
+        rays = rays[: int(rng.integers(0, 2))]  # a single B-line is not a disease
     elif kind == "pneumonia":
         rays = rays[: int(rng.integers(0, 3))]
     _, side = scene.probe.beams(x, scene.z)

@@ -19,7 +19,7 @@ from tasks.phantom.plan import PhantomPlan, Size, shuffled, write, write_json
 
 COUNTS = {"Longitudinal": 32, "Other": 10, "Transverse": 16}
 FEWEST = 0.5  # of those, at any size: validation needs an image of each view
-TWICE = 2  # images that the table lists under a second name, too
+TWICE = 2  # images that the table lists under a second name too
 TEST_SHARE = 0.2
 EMPTY = 9  # every ninth capsule could not be drawn
 QUALITIES = ("Unsatisfactory", "Poor", "Fair", "Good")

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 WIDTH = 7.0  # inches: both columns of a paper
-COLUMNS = 4  # panels a row
+COLUMNS = 4  # panels per row
 PAGE = 6  # rows of panels that a page takes
 LINE = 0.125  # inches: height of a line of the title
 # Okabe & Ito's colours, which colour-blind readers can tell apart; without yellow, too faint here.

@@ -121,10 +121,10 @@ def _fewshot(
     labels: Labels,
     marks: Marks | None,
 ) -> dict[str, bytes]:
-    """A panel a task, scores against percent of the training images."""
+    """One panel per task, scores against percent of the training images."""
     every = [entry for group in by_fraction.values() for entry in group]
     tasks, models = tasks_of(every), sorted(with_several(by_fraction))
-    if marks:  # a published score stands beside ours also where ours is a single point
+    if marks:  # a published score is drawn next to ours even where ours is a single point
         models = sorted({entry.coordinates.model for entry in every})
     places = [at_place(group) for group in by_fraction.values()]
     x = list(by_fraction)
@@ -202,7 +202,7 @@ def _task_panels(
     marks: Marks | None = None,
     rows: Sequence[str] = ("",),
 ) -> dict[str, bytes]:
-    """Small multiples: a column a task, at most four beside each other, and below them the rest.
+    """Small multiples: one column per task, at most four side by side, and below them the rest.
 
     Args:
         draw: called with each panel's axes, its task, and its row's name.
@@ -266,7 +266,7 @@ def _corruption(
     labels: Labels,
     marks: Marks | None,
 ) -> dict[str, bytes]:
-    """A row a corruption, a column a task, scores against severity."""
+    """One row per corruption, one column per task, scores against severity."""
     styles = canvas.styles(sorted(one.models), labels)
 
     def draw(ax: Axes, task: str, corruption: str) -> None:
@@ -296,7 +296,7 @@ def _protocols(
     changes: Sequence[protocols.Change],
     labels: Labels,
 ) -> dict[str, bytes]:
-    """A panel a task, a line a model from one protocol to the other: crossings change the order."""
+    """One panel per task, one line per model between two protocols: crossings change the order."""
     by_task = {change.task: change for change in changes}
     models = sorted({model for change in changes for model in change.models})
 

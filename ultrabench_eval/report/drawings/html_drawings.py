@@ -11,10 +11,10 @@ from ultrabench_eval.metrics import Metric
 from ultrabench_eval.report.results.entries import Probing
 
 _WORDS = {
-    "fewshot": "Curves of {} against the part of the training images, one panel per task",
+    "fewshot": "Curves of {} against the fraction of training images, one panel per task",
     "corruption": "Curves of {} against the severity of a corruption, one panel per task",
     "protocols": "Lines of each model's {} from one protocol to the other, one panel per task",
-    "ranks": "Mean ranks of the models on one axis; bars join models that are not told apart",
+    "ranks": "Mean ranks of the models; bars join models that do not differ significantly",
 }
 KINDS = tuple(_WORDS)
 Part = dict[str, Any]

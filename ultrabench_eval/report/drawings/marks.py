@@ -26,7 +26,7 @@ class Marks:
 
     @property
     def probing(self) -> Probing:
-        """The probe and protocol that they may stand beside."""
+        """The probe and protocol that they may be compared with."""
         return Probing(PROBE, PROTOCOL)
 
     @property

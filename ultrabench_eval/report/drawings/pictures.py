@@ -36,7 +36,7 @@ def load(
     """Tasks of a data root, and sentences on those that are not available there.
 
     Args:
-        root: with one sub-folder a task, or own data of the run.
+        root: with one sub-folder per task, or own data of the run.
         names: of a run's tasks; None for all that have a sub-folder.
         run: the results folder.
 

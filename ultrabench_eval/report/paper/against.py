@@ -267,7 +267,7 @@ def markdown(against: Against) -> str:
     parts = [f"# Ours beside the published: {_table(against)}\n"]
     if against.synthetic:
         parts.append(
-            SYNTHETIC_WORDS.replace("columns marked so", "some cells of this run")
+            SYNTHETIC_WORDS.replace("columns marked so", "some results of this run")
             + "\nThey are not compared.\n"
         )
     parts += [summary(against) + "\n", "## Macro F1 in percent, mean ± sd over seeds\n"]
@@ -284,17 +284,17 @@ def _how_to_read(against: Against) -> list[str]:
     sentences = [
         f'Lines "published" are as printed in {_table(against)}; all others were measured in this '
         f"run, with the {PROBE} probe and protocol {PROTOCOL}.",
-        '"published is" tells where the published number lies, seen from our 95 % interval (test '
-        "patients and seeds drawn anew), both to one decimal. The published number is uncertain "
-        "itself: inside is no proof that the two are equal, and of 20 that are equal one or "
-        "more may lie outside.",
+        '"published is" says whether the published number lies inside, above or below our 95 % '
+        "interval (test patients and seeds resampled), both to one decimal. The published number "
+        "is uncertain too: inside does not prove that the two are equal, and of 20 that are equal "
+        "one or more may lie outside.",
         f"–: {NOT_RUN}. In brackets: why what this run has is not compared.",
     ]
     if not all(printed_model(name, against.published) for name in against.models):
         sentences.append(f'Models without a line "published" are {NOT_PUBLISHED}.')
     if any("/" in name and printed_model(name, against.published) for name in against.models):
         sentences.append(
-            "NAME/POOLING is NAME with a pooling that was asked for; the paper does not tell which "
+            "NAME/POOLING is NAME with a pooling that was asked for; the paper does not say which "
             "it used."
         )
     return sentences
@@ -306,10 +306,10 @@ def latex(against: Against) -> str:
     caption = (
         f"Macro F1 (%), mean ± sd over seeds: ours ({PROBE} probe, protocol {PROTOCOL}) and the "
         f"published ({source.scores_table} of {source.title}), which lies inside, above or below "
-        f"our 95 % interval. –: {NOT_RUN}; in brackets: why there is no number."
+        f"our 95 % interval. –: {NOT_RUN}; in brackets: why a number is missing."
     )
     if against.synthetic:
-        caption += " SYNTHETIC cells are not compared."
+        caption += " SYNTHETIC results are not compared."
     return f"{NEEDS}\n{replace(_lines(against), notes=[caption], label='against').latex()}"
 
 
@@ -321,7 +321,7 @@ COLUMNS = [
 
 
 def frame(against: Against) -> pd.DataFrame:
-    """Long form, a row a model and task, columns `COLUMNS`; scores in percent.
+    """Long form, one row per model and task, columns `COLUMNS`; scores in percent.
 
     `status` is "compared", or why one of the two is missing.
     """

@@ -47,7 +47,7 @@ def printed_scores(published: Published) -> dict[ScorePlace, float]:
 
 
 def run_scores(entries: Sequence[Entry], published: Published) -> dict[ScorePlace, float]:
-    """Scores of a results folder that may stand beside published ones, in every condition.
+    """Scores of a results folder that are comparable with published ones, in every condition.
 
     Only of models by their plain names: another pooling is another model here.
     """
@@ -109,7 +109,7 @@ def markdown(tested: Sequence[Judged], entries: Sequence[Entry], published: Publ
     parts = [f"# What the paper claims: {source.title}\n"]
     if any(entry.synthetic for entry in entries):
         parts.append(
-            SYNTHETIC_WORDS.replace("columns marked so", "some cells of this run")
+            SYNTHETIC_WORDS.replace("columns marked so", "some results of this run")
             + "\nNo claim is tested on them.\n"
         )
     parts.append(bullets(summary(tested, published, run=bool(entries))))

@@ -2,7 +2,7 @@
 
 Three parts, a rule between them: the paper's rows; rows of the run that were measured as the paper
 did, on as many images; and those that were not, each with the reason. No statistical test joins
-published and measured rows, for of the published ones nobody has predictions; of the run's own
+published and measured rows, because nobody has predictions of the published ones; of the run's own
 models `sentences` has the tests.
 """
 
@@ -202,7 +202,7 @@ def _notes(
         }
     )
     if away:
-        notes.append(f"Not in this table, for the paper has no such task: {', '.join(away)}.")
+        notes.append(f"Not in this table, because the paper has no such task: {', '.join(away)}.")
     return notes
 
 
@@ -283,7 +283,7 @@ def pages(
     told = sentences(cells, entries, pairs, names)
     parts = [f"# {made.title}\n"]
     if any(entry.synthetic for entry in entries):
-        parts.append(SYNTHETIC_WORDS.replace("columns marked so", "some cells of this run"))
+        parts.append(SYNTHETIC_WORDS.replace("columns marked so", "some results of this run"))
     parts += [made.markdown(), bullets(made.notes), "## Sentences on significance\n"]
     parts.append(
         bullets(told)

@@ -190,7 +190,7 @@ def _read(path: Path, kind: type[T], key: Sequence[str]) -> list[T]:
             row = kind(**{name: convert(line[name]) for name, convert in columns.items()})
         except (ValueError, TypeError) as error:
             raise UserError(
-                f"{path} line {lines.line_num} is not understood ({error}); correct the line"
+                f"{path} line {lines.line_num} is not valid ({error}); correct the line"
             ) from error
         at = tuple(getattr(row, name) for name in key)
         if at in rows:

@@ -128,7 +128,7 @@ class AtLeast:
     count: int
     conditions: tuple[Condition, ...]
     name: str = ""
-    """With one, only the conditions that fail are told one by one."""
+    """With one, only the conditions that fail are listed one by one."""
 
     def test(self, scores: Scores, *, printed: bool = False) -> Verdict:
         """Decided as soon as what is missing cannot change it."""

@@ -1,4 +1,4 @@
-"""Which cells may stand beside published numbers, and in a sentence why the others may not."""
+"""Which cells are comparable with published numbers, and in a sentence why others are not."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PROBE = "linear"
 PROTOCOL = "paper-071a60c7"  # `PAPER.id(PROBE)`, for which the probe and torch would be loaded
 
 NOT_RUN = "not in this run"
-# Short reasons, as they stand in holes, and the sentences behind them.
+# Short reasons, as shown in place of a number, and the sentences behind them.
 SENTENCES = {
     "another probe": "the published numbers are of the linear probe",
     "another protocol": f"the published numbers are of the paper's protocol ({PROTOCOL})",
@@ -33,7 +33,7 @@ def printed_model(model: str, published: Published) -> str | None:
 
 
 def why_not(entry: Entry, published: Published) -> str:
-    """A short reason why an entry may not stand beside published numbers; "" if it may.
+    """A short reason why an entry is not comparable with published numbers; "" if it is.
 
     Fraction and corruption are not looked at.
     """

@@ -1,7 +1,7 @@
 """Results that a table must not show without a word: test sets that cannot rank models, probes
 that always give one answer, models that are all level, images that should not be where they are.
 
-What is found is told above every table, the same in each format.
+What is found is reported above every table, the same in each format.
 """
 
 from __future__ import annotations

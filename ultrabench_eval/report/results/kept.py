@@ -1,4 +1,4 @@
-"""Pages and figures are made anew only if a cell, or the code that makes them, has changed.
+"""Pages and figures are rewritten only if a cell, or the code that makes them, has changed.
 
 OUT/.report.json holds what they were made of and the checksum of each. It also tells which files
 are ours, so that those whose section no longer exists can be removed.
@@ -28,8 +28,8 @@ _FINDINGS = TypeAdapter(tuple[Finding, ...])
 _LETTERS = TypeAdapter(list[tuple[Coordinates, str]])
 # All that a report consists of, or consisted of in an earlier version.
 _OURS = re.compile(
-    r"leaderboard\.(md|html|csv|tex)|(statistics|choose|fewshot|robustness)\.md|fewshot\.tex"
-    r"|(pairs|ranks|informativeness|protocols|places|transfer|subgroups|robustness|imported)\.csv"
+    r"leaderboard\.(md|html|csv|tex|parquet)|(statistics|choose|fewshot|robustness)\.md|fewshot\.tex"
+    r"|(pairs|ranks|informativeness|protocols|places|transfer|subgroups|robustness|imported)\.(csv|parquet)"
     r"|figures/[\w.-]+\.(svg|png|pdf)"
 )
 _PACKAGE = Path(__file__).parents[2]
@@ -92,7 +92,7 @@ def key(
 
 
 def holds(out: Path, made_of: str) -> bool:
-    """Whether all files are there, as they were made of just this."""
+    """Whether every file exists, as it was made of just this."""
     known, digests, *_ = _read(out)
     return known == made_of and all(
         (out / name).is_file() and hashing.digest_file(out / name) == digest

@@ -98,7 +98,7 @@ def shown(cells: Iterable[Cell]) -> list[str]:
 
 
 def mixtures(cells: Sequence[Cell]) -> list[str]:
-    """What stands in one table but was not measured alike."""
+    """What is in one table but was not measured alike."""
     found = []
     for task, members in _grouped(cells, lambda c: c.coordinates.task):
         if len({c.identity["task"] for c in members}) > 1:

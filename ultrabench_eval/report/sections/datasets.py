@@ -119,8 +119,8 @@ def _row(one: Dataset) -> list[str]:
 def _table(found: Sequence[Dataset], published: Published) -> Table:
     source = published.source
     caption = (
-        "Data sets of this run: organ, task, classes, and images of each split; beside them the "
-        f"images of {source.sizes_table} of {source.title}. Groups never stand in two splits."
+        "Data sets of this run: organ, task, classes, and images of each split; next to them the "
+        f"images of {source.sizes_table} of {source.title}. A group is never in two splits."
     )
     notes = [caption]
     if any(one.synthetic for one in found):

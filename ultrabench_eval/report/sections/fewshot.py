@@ -1,4 +1,4 @@
-"""fewshot.md: scores with a part of the training images."""
+"""fewshot.md: scores on training subsets."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def with_several(by_fraction: Mapping[int, Sequence[Entry]]) -> set[str]:
 
 
 def page(entries: Sequence[Entry]) -> str | None:
-    """The page; None if nothing was measured with a part of the training images."""
+    """The page; None if nothing was measured on a training subset."""
     found = fewshot(entries)
     if not found:
         return None
@@ -61,10 +61,10 @@ def page(entries: Sequence[Entry]) -> str | None:
     share = f", keep each class's share{where}" if CLASSES in kinds else ""
     shown = " or ".join(dict.fromkeys(metric.in_unit for metric in metrics))
     parts = [
-        "# Few-shot: with a part of the training images\n",
-        "Answers how much of a score is left with fewer labelled images. Parts are nested"
-        f"{share} and are drawn once a seed, the same for every model; test images are "
-        f"always all of them. {capitalised(shown)}, mean ± sd over seeds.\n",
+        "# Few-shot: scores on training subsets\n",
+        "Answers how much of a score remains with fewer labelled images. Subsets are nested"
+        f"{share} and are drawn once per seed, the same for every model; the test set is "
+        f"always complete. {capitalised(shown)}, mean ± sd over seeds.\n",
     ]
     if labels.synthetic:
         parts.append(SYNTHETIC_WORDS)

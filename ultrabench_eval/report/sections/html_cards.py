@@ -1,4 +1,4 @@
-"""Cards of the tasks: what is told apart, in how many images, and what controls reach on it."""
+"""Cards of the tasks: which classes, in how many images, and what controls reach on it."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def _facts(cell: Cell, groups: int | None) -> list[tuple[str, tuple[str, ...]]]:
     counted = f"{kind}, {groups} in the test set" if groups is not None else kind
     facts.append(("groups", (counted,)))
     if cell.synthetic:
-        words = "simulated images: no release and no licence stands behind them"
+        words = "simulated images: they have no release and no licence"
         facts.append(("licence", (words,)))
     elif card:
         facts += [("licence", (card.licence,)), ("source", (card.source,))]
@@ -133,7 +133,7 @@ def _facts(cell: Cell, groups: int | None) -> list[tuple[str, tuple[str, ...]]]:
 def _card(cell: Cell) -> TaskCard | None:
     """The built-in card of a cell's task, if it is of this very task and not only of its name.
 
-    Cards of plug-ins are passed over: they are known only in the process that loaded them, and the
+    Cards of plug-ins are left out: they are known only in the process that loaded them, and the
     page must not depend on where it is made.
     """
     base, _ = task_zoo.split_name(cell.coordinates.task)

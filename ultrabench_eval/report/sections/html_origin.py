@@ -17,7 +17,7 @@ from ultrabench_eval.report.tables.table import Table
 
 def models(cells: Iterable[Cell], labels: Labels) -> Table:
     """What each model is."""
-    # The weights and fingerprints stand in `provenance`, at full length.
+    # `provenance` has the weights and fingerprints in full.
     head = tuple(name for name in MODELS if name not in ("weights", "fingerprint"))
     rows = [dict(zip(MODELS, row, strict=True)) for row in model_rows(cells, labels)]
     for row in rows:

@@ -79,8 +79,8 @@ def section(evidence: Evidence) -> Section | None:
         "Does the order depend on the protocol?",
         "Answers whether another way to train the probe would have ranked the models differently: "
         "Kendall's tau is 1 if both protocols give the same order, 0 if one says nothing about "
-        "the other, -1 if one is the other turned round. Controls are expected last in any order, "
-        "so tau is given without them, too.",
+        "the other, -1 if one reverses the other. Controls are expected last in any order, "
+        "so tau is given without them too.",
         "protocols.csv",
     )
     for a, b in both:
@@ -96,8 +96,8 @@ def section(evidence: Evidence) -> Section | None:
     if made.rows:
         made.parts.append(
             "The interval of tau is of resamples, which disturb close models further: it lies "
-            "below the measured tau where models are close. A pair with * is told apart by one of "
-            "the two protocols at least; the other pairs that change order may be chance.\n"
+            "below the measured tau where models are close. A pair with * differs significantly "
+            "under at least one of the two protocols; the other changes of order may be chance.\n"
         )
     return made
 
@@ -215,7 +215,7 @@ def _scores(found: Sequence[Change], both: tuple[Probing, Probing], labels: Labe
 def _taus(
     made: Section, found: Sequence[Change], both: tuple[Probing, Probing], labels: Labels
 ) -> str:
-    """Tau and the pairs that change order, a row a task."""
+    """Tau and the pairs that change order, one row per task."""
     rows = []
     for change in found:
         encoders = [model for model in change.models if model not in labels.controls]
@@ -265,7 +265,7 @@ def _taus(
         )
     first, _ = short(both)
     header = ["task", "tau of all models (95 %)", "tau without controls (95 %)"]
-    header += ["pairs that change order", f"order by {first}, turned round by the other"]
+    header += ["pairs that change order", f"order by {first}, reversed by the other"]
     return Table(header, rows).markdown()
 
 
@@ -280,13 +280,13 @@ def places(evidence: Evidence) -> Section | None:
     both = pairs_of_protocols(evidence)
     made = Section(
         "Which models change places?",
-        "Answers whether two models that stand one way round under one protocol and the other way "
-        "under another are shown to do so. `Change` is how much further the first is ahead of the "
+        "Answers whether models whose order differs between two protocols really change places. "
+        "`Change` is how much further the first is ahead of the "
         "second under the first protocol than under the second, on the same test patients (95 % "
         "over patients and seeds, not corrected for the number of pairs). It is marked * where its "
         "interval excludes 0: the two protocols then treat these models differently. An order is "
-        "shown to turn round only if, besides, each protocol by itself tells the two apart "
-        "(pairs.csv); for the others either order may be the true one.",
+        "shown to reverse only if, besides, the two differ significantly under each protocol "
+        "(pairs.csv); otherwise either order may be the true one.",
         "places.csv",
     )
     for a, b in both:

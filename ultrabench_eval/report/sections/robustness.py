@@ -43,7 +43,7 @@ Condition = tuple[str, int]
 
 @dataclass(frozen=True)
 class Kept:
-    """What is left of one model's score on one task: corrupted / clean, in percent."""
+    """Retained performance of one model on one task: corrupted / clean, in percent."""
 
     ratio: float
     resampled: np.ndarray
@@ -118,7 +118,7 @@ class Corrupted:
 
 
 def measured(entries: Sequence[Entry]) -> dict[Probing, Corrupted]:
-    """Probes and protocols that have corrupted conditions, without what is left of their scores."""
+    """Probes and protocols that have corrupted conditions, without retained performance."""
     found = {}
     for probing, group in by_probing(entries).items():
         at = {(e.coordinates.corruption, e.coordinates.severity) for e in group if not is_clean(e)}
@@ -138,7 +138,7 @@ def measured(entries: Sequence[Entry]) -> dict[Probing, Corrupted]:
 
 
 def corrupted(evidence: Evidence) -> dict[Probing, Corrupted]:
-    """Probes and protocols that have corrupted conditions, and what is left of their scores."""
+    """Probes and protocols that have corrupted conditions, with retained performance."""
     return {
         probing: replace(one, ratios=_ratios(evidence, one.clean, one.corrupted))
         for probing, one in measured(evidence.entries).items()
@@ -257,7 +257,7 @@ def page(found: Mapping[Probing, Corrupted], labels: Labels) -> str:
 
 
 def _summary(one: Corrupted, models: Sequence[str], labels: Labels) -> str:
-    """A row a model: means over whole families, then over each corruption."""
+    """One row per model: means over whole families, then over each corruption."""
     columns = {
         f"{family} ({', '.join(dict.fromkeys(name for name, _ in mine))})": mine
         for family, mine in one.families().items()
@@ -315,7 +315,7 @@ def _named(condition: Condition) -> list[str]:
 
 
 def rows(found: Mapping[Probing, Corrupted], labels: Labels) -> list[dict[str, object]]:
-    """robustness.csv: a row a model, task and condition; failed ones without numbers. Where not
+    """robustness.csv: one row per model, task and condition; failed ones without numbers. Where not
     all tasks are of classes, also what kind each is of."""
     result: list[dict[str, object]] = []
     several = any(probing.type != CLASSES for probing in found)

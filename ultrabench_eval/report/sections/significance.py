@@ -86,10 +86,10 @@ def pairs(evidence: Evidence) -> Section:
     """Which two models differ on one task, and by their mean over tasks?"""
     section = Section(
         "Which models differ on a task?",
-        "Answers whether the better of two models is better by more than the choice of test "
-        "patients and seeds explains: a pair is told apart if its p-value is below 0.05, "
-        "Holm-corrected over the task's pairs of encoders (pairs with a control are corrected by "
-        f"themselves and cost encoders no power). The {MEAN}, of those that all models have, "
+        "Tests whether two models differ by more than the choice of test patients and seeds would "
+        "explain. A pair differs significantly if its p-value is below 0.05, "
+        "Holm-corrected over the task's pairs of encoders (pairs with a control are corrected "
+        f"separately and cost encoders no power). The {MEAN}, of those that all models have, "
         "counts as one more task: another choice of tasks is not part of its p-values. All "
         "pairs with intervals are in pairs.csv.",
         "pairs.csv",
@@ -127,7 +127,7 @@ def pairs(evidence: Evidence) -> Section:
             section.rows += [(probing, row) for row in pairs_of]
         section.parts.append(
             Table(
-                ["task", "best model", "not told apart from it", "pairs told apart"], rows
+                ["task", "best model", "not significantly different", "pairs that differ"], rows
             ).markdown()
         )
     return section
@@ -213,7 +213,7 @@ class Ranking:
 
     @property
     def better(self) -> tuple[np.ndarray, np.ndarray]:
-        """`scores` and `resampled`, turned round where less is better."""
+        """`scores` and `resampled`, negated where less is better."""
         return self.metric.sign * self.scores, self.metric.sign * self.resampled
 
 
@@ -268,7 +268,9 @@ def rankings(evidence: Evidence) -> Section:
             )
         passed = [task for task in comparisons if task not in found.tasks]
         if some := [task for task in passed if can_rank(comparisons[task].test)]:
-            section.parts.append(f"Not counted, for not all models have it: {', '.join(some)}.\n")
+            section.parts.append(
+                f"Not counted, because not all models have it: {', '.join(some)}.\n"
+            )
         if few := [task for task in passed if task not in some]:
             lack = "a class has" if probing.type == CLASSES else "there are"
             why = f"because {lack} too few test patients"
@@ -343,8 +345,8 @@ def _overall_test(found: Ranking) -> str:
     return (
         f"Over {tasks} tasks the {models} models {verdict} (Friedman's p {probability(test.p)}). "
         f"Nemenyi's critical difference is {distance:.2f} ranks: only models whose mean ranks lie "
-        "further apart are told apart by ranks alone. So few tasks give these tests little power: "
-        "no difference found is no proof of equality."
+        "further apart differ significantly by ranks alone. So few tasks give these tests little "
+        "power: finding no difference does not prove equality."
     )
 
 

@@ -17,7 +17,7 @@ from ultrabench_eval.test_set import TestSet
 
 CSV = "subgroups.csv"
 LEAST = 20
-"""Patients of a subgroup whose score is told: the interval of fewer is wider than what devices or
+"""Patients of a subgroup whose score is given: the interval of fewer is wider than what devices or
 sexes differ by, and one patient moves it by several points."""
 
 
@@ -37,7 +37,7 @@ class Subgroup(NamedTuple):
     test: TestSet
     patients: int
     enough: bool
-    """Whether its score is told."""
+    """Whether its score is given."""
 
 
 def section(evidence: Evidence) -> Section | None:
@@ -45,7 +45,7 @@ def section(evidence: Evidence) -> Section | None:
     made = Section(
         "On which patients is it worst?",
         "Answers whether a score hides a subgroup of patients on which it is lower, by what the "
-        "release says of them. A score is told of subgroups with at least "
+        "release says of them. Scores are given for subgroups with at least "
         f"{LEAST} patients (images where a task has no groups), {FEWEST} of each class: in fewer, "
         "one patient moves it by several points. `Lowest` is the worst of those; the lowest of "
         "several is lower by chance alone, so compare intervals (95 %, over test patients and "

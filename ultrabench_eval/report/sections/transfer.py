@@ -190,8 +190,8 @@ def _moved(
         rows = _rows(native.test, away.test)
         if rows is None:
             why.append(
-                f"{native.task} and {away.task} are not paired, for their test images cannot be "
-                "matched; measure own data with --identifiers"
+                f"{native.task} and {away.task} are not paired, because their test images cannot "
+                "be matched; measure own data with --identifiers"
             )
         else:
             test = native.test.only(rows).model_copy(update={"groups": away.test.groups})

@@ -178,7 +178,7 @@ def boards(
 
 
 def _order(condition: Condition) -> tuple[tuple[int, str], int, int]:
-    """The main condition, then smaller parts of the training images, then corruptions."""
+    """The main condition, then smaller training subsets, then corruptions."""
     fraction, corruption, severity = condition
     rank = (-1, "") if corruption == "none" else corrupt.order(corruption)
     return rank, -fraction, severity

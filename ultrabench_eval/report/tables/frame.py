@@ -1,4 +1,4 @@
-"""The long form of a results folder: one row a cell and metric."""
+"""The long form of a results folder: one row per cell and metric."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ COLUMNS = [
 
 
 def frame(entries: Iterable[Entry], found: Sequence[Finding] = ()) -> pd.DataFrame:
-    """Long form, one row a cell and metric; columns `COLUMNS`, scores in percent.
+    """Long form, one row per cell and metric; columns `COLUMNS`, scores in percent.
 
     `sd` is the sample deviation over seeds (n - 1), empty for one seed; `low` and `high` the 95 %
     interval over test groups and seeds, where the metric has one. `validation_loss` is

@@ -24,7 +24,7 @@ def latex(
         letters: see `wide`.
         found: what is degenerate (`degenerate.find`).
     """
-    head = f"% Made by ultrabench_eval from the cells of this folder.\n{NEEDS}\n"
+    head = f"% Made by ultrabench_eval from the results in this folder.\n{NEEDS}\n"
     if found:
         head += "\n".join([f"% {TITLE}:", *(f"% - {text}" for text in sentences(found))]) + "\n"
     return "\n".join([head, *map(_table, wide(entries, letters, unranked(found)))])

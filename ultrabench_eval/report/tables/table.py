@@ -99,7 +99,7 @@ class Table:
                 "\\renewcommand{\\arraystretch}{1.1}",
                 f"\\caption{{{escape(self._caption)}}}",
                 *([f"\\label{{tab:{self.label}}}"] if self.label else []),
-                # A scratch box, for only when it is set is its width known.
+                # A scratch box, because its width is known only when it is set.
                 f"\\sbox0{{\\begin{{tabular}}{{{columns}}}",
                 "\\toprule",
                 _row([escape(name) for name in self.header]),

@@ -49,7 +49,7 @@ def wide(
     taken over holes. Models are ordered by it; those with holes follow by name, controls are last.
 
     Args:
-        entries: of a results folder; other conditions are passed over.
+        entries: of a results folder; other conditions are ignored.
         letters: for cells that were compared, and for means over tasks, the letters they share
             with their ties (`standing.letters`). Without them nothing is bold.
         without: tasks that have no part in the mean (`degenerate.unranked`).
