@@ -25,7 +25,7 @@ from torch import Tensor
 
 import tasks as task_zoo
 from model_zoo import behaviour, code_identity, executed
-from tasks.samples.clips import Clip
+from tasks.samples.clips import Clip, still
 from tasks.samples.images import Image
 from tasks.samples.label_masks import size_of
 from tasks.task import Split, Task
@@ -573,7 +573,7 @@ class Bench:
             extents = None
             if split.masks:
                 # Which are those of the masks.
-                sizes = [size_of(shown.still(image)) for image in split.images]
+                sizes = [size_of(still(image)) for image in split.images]
                 found = [self.model.extent(*size) for size in sizes]
                 most = max(map(len, found), default=2)  # 4 if any begins elsewhere than at the top
                 extents = np.array([(*one, 0.0, 0.0)[:most] for one in found])

@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 import safetensors.torch
 
+from tasks.samples.clips import still
 from tasks.task import Task
-from ultrabench_eval import probes, sealed, shown
+from ultrabench_eval import probes, sealed
 from ultrabench_eval.cells import Cell, Coordinates
 from ultrabench_eval.core import files, hashing
 from ultrabench_eval.core.errors import UserError
@@ -42,7 +43,7 @@ class Inputs(Sealed):
         """Those of a task; reads the images."""
         train = task.train
         rows = sorted({at * len(train) // SAMPLE for at in range(SAMPLE)})
-        images = [shown.still(train.images[n]) for n in rows]
+        images = [still(train.images[n]) for n in rows]
         pixels = [image.read(image.digest()) for image in images]
         heights, widths = ([image.shape[axis] for image in pixels] for axis in (0, 1))
         return cls(

@@ -332,8 +332,8 @@ class Request:
     corruptions: _Words | None = _asked(
         None,
         "--corruptions",
-        "Corruptions of test images: paper, physics, all, or names (blur, shadow ...); of films also "
-        "temporal.",
+        "Corruptions of test images: paper, physics, all, or names (blur, shadow ...); temporal of "
+        "films.",
         group="What is measured",
     )
     """"paper", "physics", "all", or names, to test on corrupted images at severities 1 to 3, with

@@ -156,13 +156,6 @@ def frames(sample: Image | Clip) -> list[Image]:
     return [sample.frame(position) for position in dict.fromkeys(positions)]
 
 
-def still(sample: Image | Clip) -> Image:
-    """The image that people are shown of a sample: of a film the labelled or the middle frame."""
-    if not is_clip(sample):
-        return sample
-    return sample.frame(sample.count // 2 if sample.at is None else sample.at)
-
-
 def told(takes: Takes, clips: bool) -> str:
     """What tables say where an encoder is not shown what it takes; "" where it is."""
     if clips == (takes == "clip"):

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
+from tasks.samples.clips import still
 from tasks.task import Task
-from ultrabench_eval import shown
 from ultrabench_eval.cells import Cell, Coordinates
 from ultrabench_eval.core import drawing, sheets
 from ultrabench_eval.core.errors import UserError
@@ -88,7 +88,7 @@ def _shown(one: Comparison) -> Sequence[str]:
 def _tile(place: int, stored: dict[str, np.ndarray], task: Task, dice: float) -> Tile:
     """A test image, its mask, and what the first seed calls it."""
     split = task.test
-    image = shown.still(split.images[place])
+    image = still(split.images[place])
     pixels, mask = image.read(image.digest()), split.masks[place].read()
     extent = tuple(stored["extents"][place].tolist())
     called = segmentation.called(stored["logits"][0, place], mask.shape, extent)

@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 
 import tasks as task_zoo
+from tasks.samples.clips import still
 from tasks.samples.images import Image
 from tasks.scan.scan_mask import ClipMask, EstimatedMask
 from tasks.task import ScanMask, Task
-from ultrabench_eval import corrupt, shown
+from ultrabench_eval import corrupt
 from ultrabench_eval.core import drawing, sheets
 from ultrabench_eval.core.errors import UserError
 from ultrabench_eval.core.sheets import SheetRow, Tile
@@ -144,7 +145,7 @@ def _name(task: Task, image: Image) -> list[str]:
 
 def _first(task: Task) -> tuple[Image, ScanMask | None]:
     masks = task.test.scan_masks
-    return shown.still(task.test.images[0]), masks[0] if masks else None
+    return still(task.test.images[0]), masks[0] if masks else None
 
 
 def _marked(title: str, tasks: Iterable[Task]) -> str:
