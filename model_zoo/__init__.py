@@ -52,6 +52,7 @@ for _name, _target in {
     "efficientnet-lite1": "model_zoo.efficientnet_lite:Lite1",
     "efficientnet-lite2": "model_zoo.efficientnet_lite:Lite2",
     "fan-mask": "model_zoo.controls:FanMask",
+    "frame-differences": "model_zoo.controls:FrameDifferences",
     "fetalclip": "model_zoo.fetalclip:FetalCLIP",
     "hf/": "model_zoo.hf:HFModel",
     "ijepa": "model_zoo.ijepa:IJEPA",
