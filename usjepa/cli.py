@@ -176,7 +176,8 @@ def figure(
 
     files.check_writable(out, "the folder of the figure (--out)")
     settings = configs.load(config, set or ())
-    made = figures.masks([tasks.load(name, data) for name in tasks.names_at(data)], settings)
+    stills = [name for name in tasks.names_at(data) if tasks.card(name).samples == "image"]
+    made = figures.masks([tasks.load(name, data) for name in stills], settings)
     for name, content in made.items():
         files.write_bytes(out / name, content)
         print(out / name)
