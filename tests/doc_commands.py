@@ -130,6 +130,17 @@ COMMANDS: dict[str, Run | Parse] = {
     "--data DATA --transfer busbra:busi,busi:busbra --out runs/transfer": TRANSFER,
     "ubench run --model efficientnet-lite0,pixels --transfer my_scans.csv:their_scans.csv --labels "
     "labels.yaml --subgroups device,sex --out runs/elsewhere": TRANSFER,
+    # ---- films
+    "ubench run --model efficientnet-lite0,usrc-jepa-nano,pixels,frame-differences --task "
+    "pocus-clips --data DATA --out runs/clips": Parse(
+        "wants films of POCUS; test_clip_runs runs the like"
+    ),
+    "ubench run --model pixels,frame-differences --task my_films.csv --out runs/films": Run(
+        more=("--seeds", "1", "--probe", "ridge")
+    ),
+    "ubench run --model pixels --task my_films.csv --corruptions temporal,blur --out runs/films": (
+        Run({"--corruptions": "speed,blur"}, ("--seeds", "1", "--probe", "ridge"))
+    ),
     # ---- models
     "ubench run --plugin my_model.py --model mine,efficientnet-lite0,random-vit-tiny,pixels,"
     "fan-mask --weights mine=checkpoint.pt --task aul,busbra --data DATA --out runs/mine": small(
@@ -294,6 +305,8 @@ CODE: dict[str, tuple[Code, ...]] = {
     "docs/add_your_model.md": (
         Code(TINY_VIT, "my_model.py"),
         Code({}, "my_model.py"),
+        Code({}, "my_model.py"),
+        Code({}),
         Code({}, "my_model.py"),
         Code({}),
         Code({}),
