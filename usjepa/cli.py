@@ -115,7 +115,7 @@ def index(
     ] = False,
     frame_folders: Annotated[
         bool,
-        typer.Option("--frame-folders", help="With --clips: a folder of images is a film, too."),
+        typer.Option("--frame-folders", help="With --clips: a folder of images is also a film."),
     ] = False,
     data: DataRoot = None,
     unguarded: Unguarded = False,
@@ -130,7 +130,7 @@ def index(
 
     files.check_writable(out, "the folder of the index (--out)")
     if frame_folders and not clips:
-        raise UserError("--frame-folders is about films; give --clips, too")
+        raise UserError("--frame-folders is about films; give it with --clips")
     settings = Settings(grey=not colour, inpaint_below=inpaint_below, size=size, clips=clips)
     kind: Clips = "folders" if frame_folders else "files"
     found = _build(sources, out, settings, tuple(splits.split(",")), data, unguarded, kind)
@@ -176,7 +176,8 @@ def figure(
 
     files.check_writable(out, "the folder of the figure (--out)")
     settings = configs.load(config, set or ())
-    made = figures.masks([tasks.load(name, data) for name in tasks.names_at(data)], settings)
+    stills = [name for name in tasks.names_at(data) if tasks.card(name).samples == "image"]
+    made = figures.masks([tasks.load(name, data) for name in stills], settings)
     for name, content in made.items():
         files.write_bytes(out / name, content)
         print(out / name)
