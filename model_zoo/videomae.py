@@ -69,7 +69,7 @@ def flat_table(places: int, width: int) -> Tensor:
 class VideoMAE(ClipViTEncoder):
     """VideoMAE's ViT-B/16: features [B, 768], tokens [B, 8 x 14 x 14, 768].
 
-    Of the pretraining, whose file holds a decoder, too, which is left out. A fine-tuned file, which
+    Of the pretraining, whose file also holds a decoder, which is left out. A fine-tuned file, which
     has no final norm, does not fit.
     """
 

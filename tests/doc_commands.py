@@ -302,6 +302,8 @@ CODE: dict[str, tuple[Code, ...]] = {
         Code({}, "my_model.py"),
         Code({}, "my_model.py"),
         Code({}),
+        Code({}, "my_model.py"),
+        Code({}),
         Code({}),
     ),
     "docs/add_your_data.md": (Code({}, "my_task.py"),),
