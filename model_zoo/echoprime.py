@@ -20,7 +20,7 @@ STD = (47.989223 / 255, 46.456997 / 255, 47.20083 / 255)
 
 
 class MViT(nn.Module):
-    """torchvision's MViTv2-S with a projection to 512, which also gives its tokens."""
+    """torchvision's MViTv2-S with a projection to 512, which gives its tokens too."""
 
     def __init__(self) -> None:
         super().__init__()

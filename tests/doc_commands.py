@@ -52,6 +52,7 @@ def small(**swaps: str) -> Run:
 INSTALLS = Parse("installs packages from a network")
 CLUSTER = Parse("wants a cluster; test_executors_slurm and test_executors_ray run the like")
 TRANSFER = Parse("wants two sets of different images; test_transfer_run runs the like")
+FILMS = Parse("wants films; tests/usjepa/test_clip_training.py runs the like")
 TRAINED_HERE = ("--workers", "0", "--device", "cpu")
 
 COMMANDS: dict[str, Run | Parse] = {
@@ -267,6 +268,10 @@ COMMANDS: dict[str, Run | Parse] = {
     "torchrun --nproc-per-node 8 -m usjepa train --config usrc_jepa_vitb16 --frames INDEX "
     "--out runs/usrc": Parse("wants eight GPUs; tests/usjepa/test_train.py starts two processes"),
     "usjepa export runs/usrc --out my_encoder": Run(),
+    "usjepa index FILMS --out CLIPS --data DATA --clips --size 96": FILMS,
+    "usjepa train --config vjepa_loc_nano --frames CLIPS --out runs/loc": FILMS,
+    "ubench run --model usjepa-clip --weights usjepa-clip=runs/loc --task pocus-clips "
+    "--data DATA": FILMS,
     "ubench run --model usjepa --weights usjepa=runs/usrc --task all --data DATA": Run(
         {"--task": "aul"}
     ),

@@ -48,7 +48,7 @@ def test_local_workers_are_the_single_run_even_if_one_is_killed(place: Place) ->
     every = [f"done {m} {t}" for m in ("dies", "image-stats", "pixels") for t in "ab"]
     assert cells(steps) == every
     assert [(s.stage, s.done, s.total) for s in steps[-2:]] == [("units", 6, 6), ("report", 0, 0)]
-    again = [step.model for step in steps if "once more" in step.model]
+    again = [step.model for step in steps if " again, because " in step.model]
     assert len(again) == 1
     assert re.match(r"dies on [ab] again, because its process was killed by SIGKILL", again[0])
     assert len(place.images) == len(set(place.images)) == 60

@@ -115,7 +115,7 @@ def test_a_job_that_has_left_the_queue_without_a_result_is_submitted_again(
         "dies,pixels", "out", ["a.csv"], executor="slurm", workers=3, executor_options=options
     )
     assert cells(steps) == ["done dies a", "done pixels a"]
-    (again,) = [step.model for step in steps if "once more" in step.model]
+    (again,) = [step.model for step in steps if " again, because " in step.model]
     assert again.startswith("dies on a again, because job 1_")
     script = (queue / "1.script").read_text()
     for line in ("array=0-1%2", "gpus-per-node=1", "cpus-per-task=4", "time=04:00:00"):

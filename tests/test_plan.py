@@ -199,7 +199,7 @@ def test_the_command_prints_and_gives_data(tmp_path: Path, manifest: Path) -> No
     words += ["--cache", str(tmp_path / "cache"), "--seeds", "2", "--shard", "1/2"]
     done = ubench(*words, "--model", "pixels,image-stats")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("cells: 1 in all, 0 there, 1 to do")
+    assert done.stdout.startswith("results: 1 in all, 0 there, 1 to do")
     assert "an estimate" in done.stdout
     done = ubench(*words, "--model", "usfm,pixels", "--json", "--no-timing")
     assert done.returncode == 1

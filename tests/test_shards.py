@@ -81,8 +81,8 @@ def test_shards_merged_are_the_single_run(tmp_path: Path, two: Tasks, counting: 
     out = tmp_path / "merged"
     words = ubench("merge", str(out), *map(str, parts))
     assert words.returncode == 0, words.stderr
-    assert f"4 new cells from {parts[0]}" in words.stdout
-    assert "12 cells and 0 error rows" in words.stdout
+    assert f"4 new results from {parts[0]}" in words.stdout
+    assert "12 results and 0 error rows" in words.stdout
     assert tables(out) == tables(tmp_path / "whole")
     assert (out / "statistics.md").read_bytes() == (tmp_path / "whole/statistics.md").read_bytes()
     # What is merged is as good as measured: nothing is done again.
@@ -218,7 +218,7 @@ def test_a_conflict_names_both_folders_and_nothing_is_written(tmp_path: Path, tw
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
     assert "other settings or data (seeds)" in line
-    assert f"in {one} than in {other}, and so have 3 more cells" in line
+    assert f"in {one} than in {other}, and so do 3 more results" in line
     assert not out.exists()
 
 

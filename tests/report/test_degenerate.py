@@ -122,7 +122,7 @@ def check_unranked(cells: Cells) -> None:
     assert "Not ranked and not in the mean: bad" in (cells.out / "leaderboard.tex").read_text()
     page = (cells.out / "leaderboard.html").read_text()
     assert "mean of 2 of 3 tasks" in page
-    assert "Without bold, letters and part in the mean: bad" in page
+    assert "Not ranked and left out of the mean: bad" in page
     pairs = pd.read_csv(cells.out / "pairs.csv")
     assert set(pairs.task) == {"aul", "busbra", "mean of tasks"}
     assert (

@@ -472,7 +472,7 @@ def test_a_card_tells_classes_splits_licence_and_controls(tmp_path: Path) -> Non
         "breast, tumour malignancy",
     ):
         assert words_ in page.said
-    assert "Tells encoders apart from controls. good minus pixels is" in page.said
+    assert "Separates encoders from controls. good minus pixels is" in page.said
 
 
 def test_a_task_of_ones_own_with_a_known_name_has_no_card_of_the_release(tmp_path: Path) -> None:

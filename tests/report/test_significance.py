@@ -154,14 +154,14 @@ def test_a_task_is_judged_by_its_control(tmp_path: Path) -> None:
     assert table.images.tolist() == [60] * 3
     assert table.groups.tolist()[1:] == [20, 20]
     assert np.isnan(table.groups[0])
-    assert "tells encoders apart" in read(cells, "statistics.md")
+    assert "separates them" in read(cells, "statistics.md")
 
 
 def test_without_a_control_a_task_is_not_judged(tmp_path: Path) -> None:
     cells = Cells(tmp_path)
     results(cells, models=("good", "fair"))
     write.write(cells)
-    assert "tells encoders apart" not in read(cells, "statistics.md")
+    assert "separates them" not in read(cells, "statistics.md")
     assert "Without a control" in read(cells, "statistics.md")
 
 

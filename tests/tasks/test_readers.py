@@ -248,7 +248,7 @@ def test_fatty_liver_of_another_format(root: Path, content: bytes, wanted: str) 
         ("id", 2, "record 1 is not as released|patient 2 a second time"),
         ("id", 1.5, "record 1 .*not an integer"),
         ("class", 2, "record 1 .*class 2"),
-        ("images", np.full((10, 4, 6), 0.5), "record 1 .*not an integers"),
+        ("images", np.full((10, 4, 6), 0.5), "record 1 .*not integers"),
         ("images", np.zeros((4, 6), np.uint8), r"record 1 .*shape \(4, 6\)"),
     ],
 )

@@ -46,7 +46,7 @@ def _show(found: Forecast) -> None:
         f"{found.total('to_do')} to do"
         + (f" ({again} of them failed before and are tried again)" if again else "")
     )
-    header = ("model", "task", "cells", "to do", "images to encode", "encoding", "probes")
+    header = ("model", "task", "results", "to do", "images to encode", "encoding", "probes")
     rows = []
     for share in found.shares:
         stuck = "cannot run" if share.problem else ""

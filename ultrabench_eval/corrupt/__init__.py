@@ -1,4 +1,4 @@
-"""Corruptions of test images: how much of a score is left when the images get worse.
+"""Corruptions of test images: how much of a score is retained when the images get worse.
 
 Two families: `paper` holds the three of the US-JEPA paper (appendix E.2), `physics` changes that a
 scanner or a patient can cause, in physical units. Here they are only listed; the code is imported

@@ -135,11 +135,12 @@ def _files(
     frames = {"leaderboard.csv": table}
     made["statistics.md"] = _statistics(evidence, sections, found).encode()
     frames |= {one.csv: one.table() for one in sections if one.rows}
+    csv_links = ", ".join(_link(one.csv) for one in sections if one.rows) or "no tables"
     links = [
-        f"{_link('leaderboard.html')}: one page to sort, filter, print and pass on, with figures, "
+        f"{_link('leaderboard.html')}: one page to sort, filter, print and share, with figures, "
         "task cards, confusion matrices and where each number comes from",
-        f"{_link('statistics.md')}: which models differ, how sure their order is, what a task can "
-        f"tell ({', '.join(_link(one.csv) for one in sections if one.rows) or 'no tables'})",
+        f"{_link('statistics.md')}: which models differ, how sure their order is, which tasks "
+        f"separate encoders from controls ({csv_links})",
     ]
     if shots := fewshot.page(entries):
         made["fewshot.md"] = shots.encode()
@@ -203,9 +204,9 @@ def _statistics(
     scores = f"Scores are {' or '.join(shown)}. " if shown else ""
     parts = [
         "# Statistics\n",
-        f"Of the main conditions (all training images, test images as they are). {scores}Uncertain "
-        "are the test patients or videos (images where a task names no "
-        "groups) and the seeds: differences are tested by 10,000 swaps of whole patients between "
+        f"Of the main conditions (all training images, test images as they are). {scores}The "
+        "test patients or videos (images where a task names no groups) and the seeds are taken as "
+        "random: differences are tested by 10,000 swaps of whole patients between "
         "two models, orders by 10,000 resamples of patients and seeds, the same patients for every "
         "model. docs/statistics.md says how, and how often that is right.\n",
     ]

@@ -1,7 +1,7 @@
 """How many independent images a test set is worth.
 
 N is the number of images, M of models. Images of one patient (frames of one video) are
-right or wrong together, so N of them tell less than N images of N patients.
+right or wrong together, so N of them are worth less than N images of N patients.
 """
 
 from __future__ import annotations

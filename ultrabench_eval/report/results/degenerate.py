@@ -29,7 +29,7 @@ _CONSTANT = (
 )
 _TIES = "all models tie, so that nothing is bold and their order is not a ranking"
 _NOT_RANKED = (
-    "its scores take no bold and no significance letters, and are left out of the mean over tasks"
+    "its scores are not ranked (no bold, no letters) and are left out of the mean over tasks"
 )
 
 
@@ -97,7 +97,7 @@ def _places(found: Sequence[Finding]) -> str:
 
 
 def unranked(found: Iterable[Finding]) -> frozenset[str]:
-    """The tasks that take no bold, no letters and no part in the mean over tasks."""
+    """The tasks that are not ranked: no bold, no letters, left out of the mean over tasks."""
     return frozenset(one.task for one in found if one.excludes)
 
 

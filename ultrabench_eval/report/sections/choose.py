@@ -95,7 +95,9 @@ def _advice(board: Board, rows: Sequence[BoardRow], labels: Labels) -> list[str]
             )
     if not any(row.speed for row in rows):
         told.append("Speeds were not measured: `ubench speed RUN` measures them.")
-    told.append("Licences are as the cards state them (`ubench models NAME`); no legal advice.")
+    told.append(
+        "Licences are as the cards state them (`ubench models NAME`); this is not legal advice."
+    )
     return told
 
 

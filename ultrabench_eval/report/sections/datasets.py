@@ -143,7 +143,7 @@ def _markdown(found: Sequence[Dataset], published: Published) -> str:
     parts.append(
         bullets(
             [
-                "As published means as many images in each split; the notes in leaderboard.md say "
+                "“As published”: the same number of images in each split; leaderboard.md says "
                 "what else differs.",
                 "–: not published, or images that are simulated or split otherwise.",
             ]

@@ -159,7 +159,7 @@ def _needed(by_fraction: dict[int, list[Entry]], labels: Labels) -> list[str]:
     reached = "score is at least" if metric.higher_is_better else f"{metric.title} is at most"
     return [
         "### Labels needed to match the best control with all images\n",
-        f"The smallest measured part whose mean {reached} that of the best control (trivial "
+        f"The smallest subset whose mean {reached} that of the best control (trivial "
         "methods and random weights) trained on everything; it compares means, without a test.\n",
         Table(["model", *map(labels.task, tasks)], rows).markdown(),
     ]

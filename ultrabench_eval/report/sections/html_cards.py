@@ -94,7 +94,7 @@ def _verdict(row: Row, metric: Metric) -> str:
     worth = "" if np.isnan(size) else f" Its test set is worth {count} independent images."
     if row["best_model"] is None:
         return f"Without a control and a model above it, nothing can be said.{worth}"
-    tells = "Tells encoders apart" if row["tells_apart"] else "Does not tell encoders apart"
+    tells = "Separates encoders" if row["tells_apart"] else "Does not separate encoders"
     gain, low, high = (float(str(row[name])) for name in ("gain", "low", "high"))
     p = metric.places
     points = "points" if metric.unit == "%" else metric.unit

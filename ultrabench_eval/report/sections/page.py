@@ -114,17 +114,16 @@ def how_to_read(tables: Sequence[Wide], labels: Labels, mains: Sequence[Cell]) -
     if any(one.seen for one in tables):
         told.append(
             f"{SEEN}: the model was trained on images of this task, as its authors state"
-            + (", or as --seen told of its test images (see Warnings)." if listed else ".")
+            + (", or as --seen says of its test images (see Warnings)." if listed else ".")
         )
     if without := dict.fromkeys(task for one in tables for task in one.without):
         told.append(
-            f"Without bold, letters and part in the mean: {', '.join(without)} (why: see "
-            f"“{TITLE}” above)."
+            f"Not ranked and left out of the mean: {', '.join(without)} (why: see “{TITLE}” above)."
         )
     if any(one.table.rules for one in tables):
         told.append(
             "(control): trivial methods and models with random weights. They learned nothing about "
-            "ultrasound; an encoder that is not above them shows nothing on that task."
+            "ultrasound; an encoder that does not beat them shows nothing on that task."
         )
     elif mains:
         told.append(

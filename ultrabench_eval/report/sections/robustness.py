@@ -209,11 +209,11 @@ def page(found: Mapping[Probing, Corrupted], labels: Labels) -> str:
     """robustness.md."""
     parts = [
         "# Robustness: with corrupted test images\n",
-        "Answers how much of a score is left when test images get worse. Probes are trained on "
+        "Answers how much of a score is retained when test images get worse. Probes are trained on "
         "clean images; only test images are corrupted. Relative robustness is the score on "
         "corrupted images in percent of the score on clean ones; its 95 % interval draws test "
-        "patients and seeds, the same for both. A model that is near chance has nothing to lose: "
-        "read it beside the clean score.\n",
+        "patients and seeds, the same for both. A model near chance has little to lose, so always "
+        "read robustness next to the clean score.\n",
     ]
     if errors := dict.fromkeys(
         one.metric.title for one in found.values() if not one.metric.higher_is_better

@@ -1,5 +1,5 @@
 """Statistics of the main conditions: which models differ, how sure their order is, and whether a
-task tells encoders apart at all.
+task separates encoders from controls at all.
 
 Everything is of one probe and protocol at a time. A section that cannot be made says so in one
 sentence.
@@ -354,11 +354,11 @@ def _overall_test(found: Ranking) -> str:
 
 
 def informative(evidence: Evidence) -> Section:
-    """Does a task tell encoders from what has learned nothing?"""
+    """Does a task separate encoders from what has learned nothing?"""
     unit = _points(evidence)
     errors = dict.fromkeys(m.title for m in _metrics(evidence) if not m.higher_is_better)
     section = Section(
-        "Does a task tell encoders apart from controls?",
+        "Does a task separate encoders from controls?",
         "Answers whether a task can show anything about encoders: the best model minus the best "
         f"control (trivial methods and random weights), in {unit} and corrected for having "
         "picked the best model, and how many independent images its test set is worth (N_eff)."
@@ -384,8 +384,8 @@ def informative(evidence: Evidence) -> Section:
             )
     section.parts.append(
         "N_eff: images of one patient (frames of one video) are right or wrong together, so ten "
-        "of them tell less than ten images of ten patients. It is estimated from the errors of "
-        "these models; with few patients roughly.\n"
+        "of them are worth less than ten images of ten patients. It is estimated from the errors "
+        "of these models; with few patients it is rough.\n"
     )
     return section
 
@@ -452,7 +452,7 @@ def _informative_cells(
             labels.model(gap.control),
             f"{gap.difference:+.{metric.places}f}",
             between(gap.gain, gap.low, gap.high, metric.places),
-            "tells encoders apart" if gap.informative else "does not",
+            "separates them" if gap.informative else "does not",
         ]
     size = float(str(row["n_eff"]))
     return [

@@ -35,7 +35,7 @@ class Wide:
     seen: bool = False
     """Whether any score is of a model that was trained on images of the task."""
     without: tuple[str, ...] = ()
-    """Tasks that take no bold, no letters and no part in the mean."""
+    """Tasks that are not ranked: no bold, no letters, left out of the mean."""
 
 
 def wide(
