@@ -150,8 +150,8 @@ class Grid:
         temporal = [name for name in self.corruptions if corrupt.find(name).temporal]
         if temporal and not film:
             return (
-                f"holds images, and --corruptions {','.join(temporal)} is of films; leave the "
-                "task out, or the corruption"
+                f"holds images, and the corruptions {', '.join(temporal)} are of films; leave out "
+                "one of the two"
             )
         if card.folds and min(self.fractions) < 100:
             return (
