@@ -19,7 +19,7 @@ def heads(chosen: Sequence[Sequence[Head]]) -> list[dict[str, Any]]:
 
     Args:
         chosen: of each fold the H heads that were chosen. With several, the validation loss is
-            their mean, the setting what they have in common, and each is told under "folds".
+            their mean, the setting what they have in common, and each is listed under "folds".
     """
     if len(chosen) == 1:
         return [asdict(head) for head in chosen[0]]

@@ -32,7 +32,8 @@ class Grid:
         fractions: percent of the training images, ascending.
         corruptions: of the test images, at every severity; their probes are trained on all
             training images, uncorrupted.
-        controls: tasks of films are tested with the temporal controls (`corrupt.CONTROLS`), too.
+        controls: whether tasks of films are also tested with the temporal controls
+            (`corrupt.CONTROLS`).
     """
 
     probes: tuple[str, ...]
@@ -149,8 +150,8 @@ class Grid:
         temporal = [name for name in self.corruptions if corrupt.find(name).temporal]
         if temporal and not film:
             return (
-                f"holds images, and --corruptions {','.join(temporal)} is of films; leave the "
-                "task out, or the corruption"
+                f"holds images, and the corruptions {', '.join(temporal)} are of films; leave out "
+                "one of the two"
             )
         if card.folds and min(self.fractions) < 100:
             return (

@@ -400,9 +400,8 @@ def _fitting(
         if model in some and (why := lacks(model, name)):
             out.setdefault(why, []).append((model, name))
     for why, left_out in out.items():
-        models = dict.fromkeys(model for model, _ in left_out)
-        labels = dict.fromkeys(task_zoo.label(name) for _, name in left_out)
-        notes.append(f"{why}, so not measured on {', '.join(labels)}: {', '.join(models)}")
+        models, names = (dict.fromkeys(part) for part in zip(*left_out, strict=True))
+        notes.append(f"{why}, so not measured on {', '.join(names)}: {', '.join(models)}")
     return [pair for pair in pairs if not any(pair in left_out for left_out in out.values())]
 
 
