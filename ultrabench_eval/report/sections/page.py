@@ -126,8 +126,8 @@ def how_to_read(tables: Sequence[Wide], labels: Labels, mains: Sequence[Cell]) -
         )
     elif mains:
         told.append(
-            "Controls are missing: no control and no random network was measured, so nobody can "
-            "tell how much of these scores is easy. Add them with `--model ...,"
+            "Controls are missing: no control and no random network was measured, so these scores "
+            "cannot be compared with a trivial baseline. Add them with `--model ...,"
             f"{','.join(dict.fromkeys(Probing.of(cell).controls for cell in mains))}`."
         )
     probings = {Probing.of(cell) for cell in mains if cell.type == CLASSES}
