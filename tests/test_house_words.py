@@ -31,11 +31,12 @@ class Word(NamedTuple):
 
 _COUNTED = (
     "probes?|images?|rows?|lines?|numbers?|(sub-)?folders?|files?|entry|entries|values?|seconds?|"
-    "bytes|processes|JSON|bars?|panels?|columns?|labels?|sentences?|vectors?|heads?|draws?|jobs?"
+    "bytes|processes|JSON|bars?|panels?|columns?|labels?|sentences?|vectors?|heads?|draws?|jobs?|"
+    "minutes?|ms|GiB|views?|comparisons?|frames?|GPUs?|tasks?"
 )
 _EACH = (
     "cell|image|task|model|number|seed|batch|epoch|step|group|class|file|row|frame|problem|column|"
-    "unit|set|split|video|patient|token|head|protocol|metric"
+    "unit|set|split|video|patient|token|head|protocol|metric|pair|clip|worker|item"
 )
 _VERB = "is|are|was|were|has|have|had|does|do|did|would|will|can|cannot|may|must"
 _NO_CLAUSE = r"(?:that|which|who|whom|whose|what|whatever|where|when|as|in|of|to|with|and)\b"
