@@ -14,11 +14,13 @@ from ultrabench_eval.core.registry import Registry
 if TYPE_CHECKING:
     from model_zoo.cards import Card
     from model_zoo.checkpoints.parts import fill
+    from model_zoo.clip_rule import ClipRule
     from model_zoo.encoder import Encoder
     from model_zoo.transforms import InputRule
 
 __all__ = [
     "Card",
+    "ClipRule",
     "Encoder",
     "InputRule",
     "card",
@@ -50,6 +52,7 @@ for _name, _target in {
     "efficientnet-lite1": "model_zoo.efficientnet_lite:Lite1",
     "efficientnet-lite2": "model_zoo.efficientnet_lite:Lite2",
     "fan-mask": "model_zoo.controls:FanMask",
+    "frame-differences": "model_zoo.controls:FrameDifferences",
     "fetalclip": "model_zoo.fetalclip:FetalCLIP",
     "hf/": "model_zoo.hf:HFModel",
     "ijepa": "model_zoo.ijepa:IJEPA",
@@ -195,6 +198,10 @@ def __getattr__(name: str) -> Any:
         from model_zoo.cards import Card
 
         return Card
+    if name == "ClipRule":
+        from model_zoo.clip_rule import ClipRule
+
+        return ClipRule
     if name == "Encoder":  # lazily: it imports torch
         from model_zoo.encoder import Encoder
 

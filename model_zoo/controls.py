@@ -4,6 +4,8 @@ An untrained network, a thumbnail, a few statistics of the image, the shape of t
 what stands around it, and nothing at all. A task that one of them solves can be solved without
 looking at tissue.
 
+One is for clips and sees nothing but motion.
+
 Three more are for maps, and say what segmentation scores without any structure being recognised:
 the brightness at each place, the place itself, and both. Their pooled features are means over
 places.
@@ -21,6 +23,7 @@ from scipy import ndimage
 from torch import Tensor, nn
 
 from model_zoo.cards import Card
+from model_zoo.clip_rule import ClipRule
 from model_zoo.encoder import RANDOM, Encoder
 from model_zoo.transforms import InputRule, to_uint8
 from model_zoo.vit import VisionTransformer
@@ -254,6 +257,42 @@ class FanMask(_Control):
             for axis in (1, 2)
         )
         return [torch.stack([x, down, right, down**2, down * right, right**2], 1)]
+
+
+class FrameDifferences(_Control):
+    """What changes from frame to frame, and nothing that stays: [B, 784] of a clip.
+
+    The mean over time of the absolute difference of neighbouring frames, grey, averaged in 28 x 28
+    places. Its maps have two channels for each frame, the difference from the one before and from
+    the one after. A still gives zeros. A score above chance means that motion (of tissue, of the
+    probe, or the noise of a compression) gives classes away.
+    """
+
+    takes = "clip"
+    clip_rule = ClipRule()
+    side = 28
+    input_rule = InputRule(8 * side, (0.0,) * 3, (1.0,) * 3, interpolation="bilinear", grey=True)
+    batch_size = 8
+    poolings = ("flatten",)
+    card = Card(
+        title="Frame differences",
+        pretraining="none",
+        dim=784,
+        note="control for clips: what changes between neighbouring frames, no learning",
+        **_CONTROL,
+    )
+
+    def _forward(self, x: Tensor) -> Tensor:
+        return self._changes(x).mean(1).flatten(1)
+
+    def _maps(self, x: Tensor) -> list[Tensor]:
+        changes = self._changes(x)
+        none = torch.zeros_like(changes[:, :1])
+        return [torch.stack([torch.cat([none, changes], 1), torch.cat([changes, none], 1)], 2)]
+
+    def _changes(self, x: Tensor) -> Tensor:
+        """Of each two neighbouring frames, [B, T - 1, 28, 28]."""
+        return nn.functional.avg_pool2d(x[:, :, 0].diff(dim=1).abs(), x.shape[-1] // self.side)
 
 
 class Border(_Control):

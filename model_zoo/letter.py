@@ -24,14 +24,14 @@ At present it is confirmed by: {verified}{verified_with}.
 What we load: {weights_from}.
   The encoder is made of {tensors} tensors of the file, {parameters:,} parameters. All of them must
   be there. Of other tensors we accept, and do not use: {leftovers}.
-How we prepare an image: {prepared}.
-What we give out: pooling `{pooling}`, {dim} numbers per image.{note}
+How we prepare {one}: {prepared}.
+What we give out: pooling `{pooling}`, {dim} numbers for {one}.{note}
 What we inferred, because we found no statement of yours that settles it:
 {inferred}
 
 Our fixed input is
-numpy.random.Generator(numpy.random.PCG64({seed})).random(({batch}, 3, {size}, {size})) as float32.
-With weights by our fill rule (model_zoo/conformance/README.md) the features of the first image
+numpy.random.Generator(numpy.random.PCG64({seed})).random(({drawn})) as float32{turned}.
+With weights by our fill rule (model_zoo/conformance/README.md) the features of the first one
 begin with:
 {numbers}
 
@@ -39,9 +39,9 @@ Five lines that compare our wrapper with your own code, on your own weights:
 
     import torch, model_zoo
     encoder = model_zoo.load("{name}", "YOUR_WEIGHTS", "cpu", "float32")
-    image = torch.rand({batch}, 3, {size}, {size})
-    yours = YOUR_MODEL(image)  # with your normalisation: your feature, [{batch}, {dim}]
-    print((encoder.encode(image) - yours).abs().max() / yours.abs().max())  # we hope for < 1e-4
+    x = torch.rand({shape})
+    yours = YOUR_MODEL(x)  # with your normalisation: your feature, [{batch}, {dim}]
+    print((encoder.encode(x) - yours).abs().max() / yours.abs().max())  # we hope for < 1e-4
 
 If they agree, please tell us whether we may write "confirmed by its authors" on the card. If they
 do not, or if you would prepare images, pool or describe the training data in another way, please
@@ -81,13 +81,38 @@ def letter(name: str) -> str:
         parameters=known["parameters"],
         tensors=len(used),
         leftovers=", ".join(leftovers),
-        prepared=model.input_rule.told("our card"),
+        prepared=_prepared(model),
         pooling=known["poolings"][0],
         note=f" Note: {known['note']}." if known["note"] else "",
         inferred="\n".join(f"  - {one}" for one in inferred),
         numbers="\n".join(_numbers(vectors)),
-        **{key: given[key] for key in ("seed", "batch", "size")},
+        **{key: given[key] for key in ("seed", "batch")},
+        **_shapes(given),
     )
+
+
+def _prepared(model: Any) -> str:
+    told = str(model.input_rule.told("our card"))
+    return told if model.clip_rule is None else f"{model.clip_rule}; each frame: {told}"
+
+
+def _shapes(given: dict[str, Any]) -> dict[str, str]:
+    """How the fixed input is drawn, and what the wrapper takes."""
+    batch, size = given["batch"], given["size"]
+    frames = given.get("frames")
+    shape = drawn = f"{batch}, 3, {size}, {size}"
+    if frames:
+        shape = drawn = f"{batch}, {frames}, 3, {size}, {size}"
+    turned = ""
+    if given.get("channels_first"):
+        drawn = f"{batch}, 3, {frames}, {size}, {size}"
+        turned = ",\nwhose second and third axis are then exchanged"
+    return {
+        "one": "a clip" if frames else "an image",
+        "shape": shape,
+        "drawn": drawn,
+        "turned": turned,
+    }
 
 
 def _numbers(vectors: verify.Vectors) -> list[str]:

@@ -64,8 +64,8 @@ CARDS = {
             "and only those are in one fold together. Others may share a patient too.",
             "The classes come from different sources and machines, so that a model can tell them "
             "apart without looking at the lung.",
-            "Of UltraBench's published test set 15 are videos, none of them COVID, so each clip is "
-            "tested once by cross-validation instead.",
+            "UltraBench's published test list has 15 of the 78 videos that were at hand, none of "
+            "them COVID, so each clip is tested once by cross-validation instead.",
         ),
         paper_counts=None,
         ultrabench_counts=None,

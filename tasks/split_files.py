@@ -18,7 +18,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -63,7 +63,8 @@ def apply(task: Task, path: Path) -> Task:
     """The same images in the splits of a file.
 
     Images that the file does not name are not used. A group in the file replaces the task's own. A
-    task of cross-validation has the three splits of the file instead, unless they are all test.
+    task of cross-validation keeps its folds, without the samples that are not used, if the file has
+    none for training.
 
     Raises:
         UserError: no such table, an image that the task does not have, another label or content
@@ -86,8 +87,17 @@ def apply(task: Task, path: Path) -> Task:
         if name in known:
             parts[row.split].append(_checked(task, known[name], row, path))
     unnamed = [item for name, item in known.items() if name not in named]
-    if task.folds and len(parts["test"]) == len(task.test):
-        return task  # every sample is tested, which the folds do
+    notes = (
+        f"split by {path.name}",
+        *missing_note(f"images of {path.name}", absent, len(named)),
+        *([f"{len(unnamed)} images are not named in {path.name}: not used"] * bool(unnamed)),
+    )
+    unused = (*parts[UNUSED], *unnamed)
+    if task.folds and not parts["train"] and not parts["validation"]:
+        kept = {item.image.name: item for item in parts["test"]}
+        folds = [_with_only(kept, fold) for fold in task.folds]
+        made = Task.of_folds(task.card, folds, notes=notes, unused=unused, origin=str(path))
+        return dataclasses.replace(made, missing=task.missing, synthetic=task.synthetic)
     return dataclasses.replace(
         task,
         card=dataclasses.replace(task.card, folds=0),
@@ -95,14 +105,19 @@ def apply(task: Task, path: Path) -> Task:
         train=Split.of(parts["train"]),
         validation=Split.of(parts["validation"]),
         test=Split.of(parts["test"]),
-        unused=(*parts[UNUSED], *unnamed),
+        unused=unused,
         origin=str(path),
-        notes=(
-            f"split by {path.name}",
-            *missing_note(f"images of {path.name}", absent, len(named)),
-            *([f"{len(unnamed)} images are not named in {path.name}: not used"] * bool(unnamed)),
-        ),
+        notes=notes,
     )
+
+
+def _with_only(kept: Mapping[str, Item], fold: Task) -> Task:
+    """A fold with those of its samples that are kept, as they are there."""
+    train, validation, test = (
+        Split.of([kept[image.name] for image in split.images if image.name in kept])
+        for split in fold.splits.values()
+    )
+    return dataclasses.replace(fold, train=train, validation=validation, test=test)
 
 
 def _check_groups(named: dict[str, SplitRow], known: dict[str, Item], path: Path) -> None:

@@ -32,7 +32,7 @@ class Word(NamedTuple):
 _COUNTED = (
     "probes?|images?|rows?|lines?|numbers?|(sub-)?folders?|files?|entry|entries|values?|seconds?|"
     "bytes|processes|JSON|bars?|panels?|columns?|labels?|sentences?|vectors?|heads?|draws?|jobs?|"
-    "minutes?|ms|GiB|views?|comparisons?|frames?|GPUs?|tasks?"
+    "minutes?|ms|GiB|views?|comparisons?|GPUs?|tasks?"
 )
 _EACH = (
     "cell|image|task|model|number|seed|batch|epoch|step|group|class|file|row|frame|problem|column|"
@@ -71,7 +71,7 @@ WORDS = {
     ),
     "too": Word(r",\s+too(?=[.;:,)\"'`]|\s*$)", "too, without a comma"),
     "told": Word(
-        r"\b(is|are|was|were|been)\s+told\b(?!\s+(to|not|apart))", "reported, shown, stated"
+        r"\b(is|are|was|were|been)\s+told\b(?!\s+(to|not|apart|the|a)\b)", "reported, shown, stated"
     ),
     "not understood": Word(r"\b(is|are)\s+not\s+understood\b", "is not valid; write ..."),
     "passed over": Word(r"\bpass(es|ed)?\s+over\b", "ignored, skipped"),

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 import tasks as task_zoo
-from tasks.task import Task
+from tasks.task import Split, Task
 from ultrabench_eval import loading, plugins, precision
 from ultrabench_eval.core import files
 from ultrabench_eval.core.errors import UserError
@@ -60,7 +60,7 @@ class Embedding:
         """Of each image what is known of it: id, sha256, split, label, code, group."""
         rows = [
             (item.image.name, digest, name, self.task.told(item), item.number, item.group)
-            for name, split in self.task.splits.items()
+            for name, split in splits_of(self.task).items()
             for item, digest in zip(split.items, split.digests, strict=True)
         ]
         names = ("id", "sha256", "split", "label", "code", "group")
@@ -116,9 +116,15 @@ def embed(
         raise Problems(planned.problems)
     folder = Path(cache) if cache else default_cache()
     precision.settle(made, known.test.images, folder)
-    images = [image for split in known.splits.values() for image in split.images]
+    images = [image for split in splits_of(known).values() for image in split.images]
     found = encode(made, images, folder, report=report).whole()
     return Embedding(made, known, found.numpy())
+
+
+def splits_of(task: Task) -> dict[str, Split]:
+    """The splits of a task, each sample in one of them; of one with folds, their test parts."""
+    folds = {f"fold {number}": fold.test for number, fold in enumerate(task.folds, 1)}
+    return folds or task.splits
 
 
 def check_installed(path: Path) -> None:

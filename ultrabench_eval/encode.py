@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from tasks.samples.clips import Clip
 from tasks.samples.images import Image
 from ultrabench_eval import features
 from ultrabench_eval.feature_rows import Features
@@ -14,7 +15,7 @@ from ultrabench_eval.loading import Model
 
 def encode(
     model: Model,
-    images: Sequence[Image],
+    images: Sequence[Image | Clip],
     cache: Path,
     kind: Kind = "pooled",
     report: Callable[[int, int], None] = lambda done, total: None,
@@ -23,7 +24,7 @@ def encode(
 
     Args:
         model: its dtype is settled.
-        images: N of them; equal ones are encoded once.
+        images: N of them, or clips; equal ones are encoded once.
         cache: folder of the features, as of `ubench run`.
         kind: "pooled" or "tokens".
         report: called with how many of how many images are encoded, those in the cache left out.
@@ -33,7 +34,8 @@ def encode(
     """
     key = features.key(model.fingerprint, model.numerics, model.batch_size, kind=kind)
     store = Store(cache / "features" / key, kind)
-    digests = [image.digest() for image in images]
+    given = [model.shown(image, kind) for image in images]
+    digests = [sample.digest() for sample in given]
     total, done = len(store.missing(digests)), 0
 
     def advance(count: int) -> None:
@@ -41,5 +43,5 @@ def encode(
         done += count
         report(done, max(done, total))
 
-    named = dict(zip(digests, images, strict=True))
+    named = dict(zip(digests, given, strict=True))
     return store.obtain(model.encoder, named, digests, advance)

@@ -7,6 +7,9 @@ checksum covers key, images, dtype, shape and values; a shard that fails it is e
 
 A row depends on its image alone: batches have a fixed size (the last is filled up), so neither
 the neighbours nor the place where a killed run took up again can change a bit.
+
+A film is kept as an image is, by what is shown of it (`shown`). Where an encoder of images is shown
+several of its frames, their features are averaged.
 """
 
 from __future__ import annotations
@@ -28,7 +31,7 @@ from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d, cosine_similarity, interpolate
 
 from model_zoo import Encoder
-from tasks.samples.images import Image
+from ultrabench_eval import shown
 from ultrabench_eval.core import files, hashing, parallel
 from ultrabench_eval.core.errors import UserError
 from ultrabench_eval.feature_rows import (
@@ -39,9 +42,11 @@ from ultrabench_eval.feature_rows import (
     signature,
     values_start,
 )
+from ultrabench_eval.shown import EncoderInputs, Sample
 from ultrabench_eval.versions import versions
 
 SHARD = 256  # images; what a kill can cost at most
+CLIP_SHARD = 16  # the same of films, and of images that are encoded as films
 FORMAT = 1  # of shards; raised when old ones must not be read
 _TRIES = 3  # at features that turn out to be damaged
 _SAMPLE, _SAME = 2, 0.999  # images that are compared before an earlier shard is adopted, and how
@@ -101,7 +106,7 @@ class Store:
     def obtain(
         self,
         encoder: Callable[[], Encoder],
-        images: Mapping[str, Image],
+        images: Mapping[str, Sample],
         digests: Sequence[str],
         advance: Advance = lambda count: None,
     ) -> Features:
@@ -168,7 +173,7 @@ class Store:
     def fill(
         self,
         encoder: Encoder,
-        images: Mapping[str, Image],
+        images: Mapping[str, Sample],
         advance: Advance = lambda count: None,
     ) -> None:
         """Encode the images that no shard holds yet, shard by shard.
@@ -186,7 +191,8 @@ class Store:
                 feature that is NaN or infinite.
         """
         broken: list[UserError] = []
-        for chunk in _batched(images, SHARD):
+        films = encoder.takes == "clip" or any(map(_is_film, images.values()))
+        for chunk in _batched(images, CLIP_SHARD if films else SHARD):
             if not self.missing(chunk):
                 continue
             lock = self.folder / "locks" / hashing.short(hashing.digest(chunk), 16)
@@ -219,25 +225,31 @@ class Store:
     # ---- inside -----------------------------------------------------------------------------
 
     def _encode(
-        self, encoder: Encoder, images: dict[str, Image], advance: Advance
+        self, encoder: Encoder, images: dict[str, Sample], advance: Advance
     ) -> list[UserError]:
         """Encode up to a shard of images and write it; return the errors of unreadable ones."""
         broken: list[UserError] = []
         kept: list[str] = []
         rows: list[Tensor] = []
-        prepared = _prepared(encoder, images)
-        for batch in _batched(_without_errors(prepared, broken), encoder.batch_size):
-            names, inputs = [d for d, _ in batch], [x for _, x in batch]
-            features = encode_batch(encoder, inputs, self.kind)
-            for digest, row in zip(names, features, strict=True):
+        held: list[Tensor] = []  # of the sample whose inputs are not all through
+        prepared = _without_errors(_prepared(encoder, images), broken)
+        through = ((digest, x, given) for digest, given in prepared for x in given.tensors)
+        for batch in _batched(through, encoder.batch_size):
+            before = len(kept)
+            places = [given.place for *_, given in batch]
+            features = encode_batch(encoder, [x for _, x, _ in batch], self.kind, places)
+            for (digest, _, given), row in zip(batch, features, strict=True):
                 if not torch.isfinite(row).all():
                     raise UserError(
                         f"model '{encoder.name}' gives a feature that is NaN or infinite for image "
                         f"{images[digest].name}; look at its weights, or use --dtype float32"
                     )
-            kept += names
-            rows += features
-            advance(len(names))
+                held.append(row)
+                if len(held) == len(given.tensors):
+                    kept.append(digest)
+                    rows.append(_mean(held, given.weights))
+                    held = []
+            advance(len(kept) - before)
         if kept:
             made_by = {"device": device_name(encoder.device), **versions()}
             self._write(kept, torch.stack(rows), json.dumps(made_by, sort_keys=True))
@@ -318,7 +330,7 @@ class Store:
 
     # ---- shards of the version before -----------------------------------------------------------
 
-    def _adopt(self, encoder: Encoder, images: Mapping[str, Image]) -> None:
+    def _adopt(self, encoder: Encoder, images: Mapping[str, Sample]) -> None:
         """Take over shards of the version before that hold any of these images.
 
         Their checksum did not cover the key. So a few of their images are encoded again: a shard
@@ -351,7 +363,7 @@ class Store:
             self._look()
 
     def _compare(
-        self, stored: Tensor, encoder: Encoder, images: Mapping[str, Image], digests: list[str]
+        self, stored: Tensor, encoder: Encoder, images: Mapping[str, Sample], digests: list[str]
     ) -> None:
         inputs = [encoder.prepare(images[digest].read(digest)) for digest in digests]
         again = encode_batch(encoder, inputs, self.kind)
@@ -362,18 +374,30 @@ class Store:
             raise Damaged("its features are not the encoder's")
 
 
-def encode_batch(encoder: Encoder, inputs: Sequence[Tensor], kind: Kind = "pooled") -> Tensor:
+def encode_batch(
+    encoder: Encoder,
+    inputs: Sequence[Tensor],
+    kind: Kind = "pooled",
+    places: Sequence[int | None] = (None,),
+) -> Tensor:
     """Features on the CPU, as `Store.read` has them, of up to `encoder.batch_size` prepared images.
 
     The batch is filled up to that size with copies of its last image, whose features are dropped:
     kernels are chosen by the batch's shape, and must not differ between images.
+
+    Args:
+        encoder: the network.
+        inputs: prepared images, or prepared clips for an encoder of these.
+        kind: of features.
+        places: of clips, the frame of each whose map is wanted; of a still, None.
     """
     filled = torch.stack([*inputs, *[inputs[-1]] * (encoder.batch_size - len(inputs))])
     if kind == "pooled":
         return encoder.encode_prepared(filled)[: len(inputs)].cpu()
     try:
         if kind == "maps":
-            return joined(encoder.maps_prepared(filled))[: len(inputs)].half().cpu()
+            maps = encoder.maps_prepared(filled, *_at(places, len(filled)))
+            return joined(maps)[: len(inputs)].half().cpu()
         tokens = encoder.tokens_prepared(filled)[: len(inputs)]
     except NotImplementedError as error:
         what = "feature maps" if kind == "maps" else "patch tokens"
@@ -381,7 +405,25 @@ def encode_batch(encoder: Encoder, inputs: Sequence[Tensor], kind: Kind = "poole
             f"model '{encoder.name}' has no {what}, which the probe is trained on; leave out one "
             "of the two"
         ) from error
-    return _few(tokens).half().cpu()
+    return _few(tokens, encoder.steps if encoder.takes == "clip" else 1).half().cpu()
+
+
+def _at(places: Sequence[int | None], count: int) -> list[Tensor]:
+    """The frames whose maps are wanted, as an argument; none of images."""
+    known = [place for place in places if place is not None]
+    return [torch.tensor([*known, *known[-1:] * (count - len(known))])] if known else []
+
+
+def _mean(rows: Sequence[Tensor], weights: Sequence[int]) -> Tensor:
+    """The mean of the features of one sample's inputs."""
+    if len(rows) == 1:
+        return rows[0]
+    total = sum(weight * row.double() for row, weight in zip(rows, weights, strict=True))
+    return (torch.as_tensor(total) / sum(weights)).to(rows[0].dtype)
+
+
+def _is_film(sample: Sample) -> bool:
+    return isinstance(sample, shown.ShownFrames)
 
 
 def joined(maps: Sequence[Tensor]) -> Tensor:
@@ -397,14 +439,14 @@ def joined(maps: Sequence[Tensor]) -> Tensor:
     return torch.cat(same, 1)
 
 
-def _few(tokens: Tensor) -> Tensor:
-    """Tokens [B, N, D] of a square grid, averaged down to at most `TOKENS` a side."""
+def _few(tokens: Tensor, steps: int) -> Tensor:
+    """Tokens [B, N, D] of a square grid per time step, averaged down to at most `TOKENS` a side."""
     count, number, width = tokens.shape
-    side = math.isqrt(number)
-    if side <= TOKENS or side**2 != number:
+    side = math.isqrt(number // steps)
+    if side <= TOKENS or steps * side**2 != number:
         return tokens
-    grid = tokens.mT.reshape(count, width, side, side)
-    return adaptive_avg_pool2d(grid, TOKENS).flatten(2).mT
+    grid = tokens.reshape(count * steps, -1, width).mT.reshape(-1, width, side, side)
+    return adaptive_avg_pool2d(grid, TOKENS).flatten(2).mT.reshape(count, -1, width)
 
 
 def device_name(device: torch.device) -> str:
@@ -413,24 +455,25 @@ def device_name(device: torch.device) -> str:
 
 
 def _prepared(
-    encoder: Encoder, images: dict[str, Image]
-) -> Iterator[tuple[str, Tensor | UserError]]:
+    encoder: Encoder, images: dict[str, Sample]
+) -> Iterator[tuple[str, EncoderInputs | UserError]]:
     """Decode and resize in threads, a few batches ahead of the encoder, in order."""
 
-    def work(named: tuple[str, Image]) -> Tensor | UserError:
+    def work(named: tuple[str, Sample]) -> EncoderInputs | UserError:
         try:  # what is decoded must be what was hashed
-            return encoder.prepare(named[1].read(named[0]))
+            return shown.inputs(encoder, named[1], named[0])
         except UserError as error:
             return error
 
-    ahead = max(3 * encoder.batch_size, 2 * parallel.THREADS)
+    most = max(map(shown.parts, images.values()), default=1)
+    ahead = max(3 * encoder.batch_size // most, (1 if most > 1 else 2) * parallel.THREADS)
     for (digest, _), prepared in parallel.ordered(work, images.items(), ahead):
         yield digest, prepared
 
 
 def _without_errors(
-    items: Iterator[tuple[str, Tensor | UserError]], broken: list[UserError]
-) -> Iterator[tuple[str, Tensor]]:
+    items: Iterator[tuple[str, EncoderInputs | UserError]], broken: list[UserError]
+) -> Iterator[tuple[str, EncoderInputs]]:
     for digest, item in items:
         if isinstance(item, UserError):
             broken.append(item)

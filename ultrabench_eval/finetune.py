@@ -94,6 +94,11 @@ class PreparedImages(Features):
         self._images, self._digests = images, digests
         self.tunable, self.size = tunable, size
         self._held: Tensor | None = None
+        if tunable.encoder.takes == "clip":
+            raise UserError(
+                f"model '{tunable.model.name}' takes clips, and only networks of images are "
+                "fine-tuned; leave one of the two out"
+            )
         rule = tunable.encoder.input_rule
         self._rule = None
         if size is not None and (rule is None or size != rule.size):

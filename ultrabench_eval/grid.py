@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ultrabench_eval import corrupt, protocol
 from ultrabench_eval import probes as probe_zoo
@@ -17,6 +17,9 @@ from ultrabench_eval.cells import Coordinates
 from ultrabench_eval.core.errors import UserError, did_you_mean
 from ultrabench_eval.protocol import Protocol
 from ultrabench_eval.task_types.task_type import Predicts
+
+if TYPE_CHECKING:
+    from tasks.task import TaskCard
 
 
 @dataclass(frozen=True)
@@ -29,12 +32,14 @@ class Grid:
         fractions: percent of the training images, ascending.
         corruptions: of the test images, at every severity; their probes are trained on all
             training images, uncorrupted.
+        controls: tasks of films are also tested with the temporal controls (`corrupt.CONTROLS`).
     """
 
     probes: tuple[str, ...]
     protocols: tuple[Protocol, ...]
     fractions: tuple[int, ...]
     corruptions: tuple[str, ...]
+    controls: bool = False
 
     @classmethod
     def parse(
@@ -42,7 +47,7 @@ class Grid:
         probes: str | Sequence[str] | None,
         protocols: str | Path | Protocol | Sequence[str | Path | Protocol] | None,
         fractions: str | int | Sequence[str | int],
-        corruptions: str | Sequence[str],
+        corruptions: str | Sequence[str] | None,
         fewshot_validation: str | None = None,
     ) -> Grid:
         """The grid that was asked for, each part a list or a comma-separated string.
@@ -51,7 +56,8 @@ class Grid:
             probes: see `Grid`.
             protocols: names, YAML files or objects.
             fractions: see `Grid`.
-            corruptions: names or families.
+            corruptions: names or families; None for what is usual, which is none of images and the
+                temporal controls of films.
             fewshot_validation: "subset" cuts validation to the same part in all protocols, which
                 are then called NAME_cut; None leaves what they say.
 
@@ -90,11 +96,13 @@ class Grid:
                 "fine-tunes; add a protocol such as paper, or leave --probe out"
             )
         percents = sorted({_percent(part) for part in _parts(fractions)})
-        text = corruptions if isinstance(corruptions, str) else ",".join(corruptions)
+        text = corruptions if isinstance(corruptions, str) else ",".join(corruptions or ())
         worse = tuple(corrupt.names(text))
         if worse or not percents:
             percents = sorted({*percents, 100})  # corrupted test sets belong to whole training
-        return cls(names, tuple(by_name.values()), tuple(percents), worse)
+        return cls(
+            names, tuple(by_name.values()), tuple(percents), worse, controls=corruptions is None
+        )
 
     def ways(self, predicts: Predicts) -> list[tuple[Protocol, str]]:
         """Protocols and probes for tasks of a kind; none if those that are named are for others.
@@ -130,20 +138,56 @@ class Grid:
             option, add = "--probe", probe
         return f"{option} names none that predicts {predicts}; add {add}, or leave the option out"
 
+    def refuses(self, card: TaskCard, predicts: Predicts) -> str:
+        """Why a task cannot be measured under these conditions, as a sentence ends; "" if it can.
+
+        Args:
+            card: of the task.
+            predicts: its kind, which there are `ways` for.
+        """
+        film = card.samples == "clip"
+        temporal = [name for name in self.corruptions if corrupt.find(name).temporal]
+        if temporal and not film:
+            return (
+                f"holds images, and --corruptions {','.join(temporal)} is of films; leave the "
+                "task out, or the corruption"
+            )
+        if card.folds and min(self.fractions) < 100:
+            return (
+                f"is measured in {card.folds} folds, which are too small for a part of their "
+                "training samples; ask for --fractions 100"
+            )
+        if film and any(one.finetune for one, _ in self.ways(predicts)):
+            return "holds films, on which no network is fine-tuned; leave fine-tuning out"
+        return ""
+
     def cells(
-        self, model: str, task: str, predicts: Predicts
+        self, model: str, task: str, predicts: Predicts, films: bool = False
     ) -> Iterator[tuple[Protocol, Coordinates]]:
-        """The cells of a model and a task, which is of a kind; clean ones first."""
+        """The cells of a model and a task, which is of a kind; clean ones first.
+
+        Args:
+            model: its name.
+            task: the task's label.
+            predicts: its kind.
+            films: whether its samples are films.
+        """
         for one, probe in self.ways(predicts):
             for fraction in self.fractions:
                 yield one, Coordinates(model, task, one.id(probe), probe, fraction)
-            for name, severity in product(self.corruptions, corrupt.SEVERITIES):
+            for name, severity in self._worse(films):
                 yield one, Coordinates(model, task, one.id(probe), probe, 100, name, severity)
 
-    def count(self, predicts: Predicts) -> int:
+    def count(self, predicts: Predicts, films: bool = False) -> int:
         """How many `cells` there are."""
-        conditions = len(self.fractions) + len(self.corruptions) * len(corrupt.SEVERITIES)
+        conditions = len(self.fractions) + len(self._worse(films))
         return len(self.ways(predicts)) * conditions
+
+    def _worse(self, films: bool) -> list[tuple[str, int]]:
+        """Corruptions at all of their severities."""
+        controls = films and self.controls and 100 in self.fractions
+        names = (*(corrupt.CONTROLS if controls else ()), *self.corruptions)
+        return [(name, severity) for name in names for severity in corrupt.find(name).severities]
 
 
 def _parts(asked: object) -> list[Any]:

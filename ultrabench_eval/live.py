@@ -84,7 +84,9 @@ def _probe_at(root: str) -> RidgeProbe:
     names = [
         name
         for name in task_zoo.names()
-        if (Path(root) / name).is_dir() and task_zoo.card(name).type == "classification"
+        if (Path(root) / name).is_dir()
+        and task_zoo.card(name).type == "classification"
+        and task_zoo.card(name).samples == "image"
     ]
     if not names:
         raise UserError(f"no task is in {root}; set UBENCH_DATA to the folder of the tasks")

@@ -18,13 +18,17 @@ import tasks as task_zoo
 from model_zoo import Card, Encoder, forensics, guests
 from model_zoo.behaviour import Behaviour
 from model_zoo.checkpoints import files as checkpoints
+from model_zoo.clip_rule import ClipRule
 from tasks import derived, prepare
 from tasks.near_duplicates import signatures
 from tasks.own_data.reading import Reading
+from tasks.samples.clips import Clip
+from tasks.samples.images import Image
 from tasks.task import Task
-from ultrabench_eval import data_warnings, task_types
+from ultrabench_eval import data_warnings, shown, task_types
 from ultrabench_eval.core import command
 from ultrabench_eval.core.errors import NotInThisCopy, UserError
+from ultrabench_eval.shown import Sample, Takes
 
 T = TypeVar("T")
 
@@ -72,6 +76,9 @@ class Model:
     batch_size: int = field(init=False)
     processor: torch.device = field(init=False)
     has_maps: bool = field(init=False)
+    takes: Takes = field(init=False)
+    """What the network is given: an image, or a clip of the frames that `clip_rule` names."""
+    clip_rule: ClipRule | None = field(init=False)
     alarms: list[str] = field(init=False)
     """What a short look at its wrapper found wrong, a sentence each."""
     _encoder: Encoder | None = field(default=None, init=False)
@@ -85,6 +92,7 @@ class Model:
         self.batch_size = encoder.batch_size
         self.processor = encoder.device
         self.has_maps = encoder.has_maps
+        self.takes, self.clip_rule = encoder.takes, encoder.clip_rule
         self.alarms = [
             f"model '{self.name}' is probably wrapped wrongly ({clue.family}): {clue.saw}; "
             f"{clue.change}. All that can be told: ubench models {self.name} --check"
@@ -144,6 +152,17 @@ class Model:
         if found.fingerprint != self.fingerprint:
             raise UserError(f"model '{self.name}' changed during the run; run again")
         return found
+
+    def shown(
+        self,
+        sample: Image | Clip,
+        kind: str = "pooled",
+        corruption: str = "none",
+        severity: int = 0,
+        seed: int = 0,
+    ) -> Sample:
+        """What it is shown of a sample; see `shown.of`."""
+        return shown.of(sample, self.takes, self.clip_rule, kind, corruption, severity, seed)
 
     def extent(self, height: int, width: int) -> tuple[float, ...]:
         """See `Encoder.extent`."""

@@ -25,6 +25,7 @@ from torch import Tensor
 
 import tasks as task_zoo
 from model_zoo import behaviour, code_identity, executed
+from tasks.samples.clips import Clip, still
 from tasks.samples.images import Image
 from tasks.samples.label_masks import size_of
 from tasks.task import Split, Task
@@ -34,14 +35,17 @@ from ultrabench_eval import (
     features,
     fewshot,
     finetune,
+    folds,
     loading,
     metrics,
     precision,
     probes,
     seen,
+    shown,
     task_types,
 )
 from ultrabench_eval.cells import (
+    FRAMES_POOLED,
     TRANSFER,
     Cell,
     Cells,
@@ -53,7 +57,7 @@ from ultrabench_eval.cells import (
 )
 from ultrabench_eval.core import hashing
 from ultrabench_eval.core.errors import UserError
-from ultrabench_eval.corrupt import CorruptedImage
+from ultrabench_eval.corrupt import CorruptedClip, CorruptedImage
 from ultrabench_eval.feature_rows import Features, InMemory
 from ultrabench_eval.features import Kind, Store
 from ultrabench_eval.finetune import PreparedImages, Tunable
@@ -66,8 +70,9 @@ from ultrabench_eval.probes.finetune_training import FineTuned
 from ultrabench_eval.probes.heads import DataOf, Head, Probes, at_an_edge, streams
 from ultrabench_eval.protocol import Protocol
 from ultrabench_eval.seen import TrainedOn
+from ultrabench_eval.shown import Sample
 from ultrabench_eval.task_types.calibration import temperature
-from ultrabench_eval.task_types.task_type import Predicts, TaskType
+from ultrabench_eval.task_types.task_type import FoldPredictions, Predicts, TaskType
 from ultrabench_eval.test_set import TestSet
 from ultrabench_eval.versions import versions
 
@@ -237,8 +242,8 @@ def places_of(model: str, task_name: str, task: Task | str, grid: Grid) -> list[
         task: or why it cannot be had.
         grid: the conditions.
     """
-    predicts = predicts_of(task_name, task)
-    return [Place(at, one) for one, at in grid.cells(model, task_name, predicts)]
+    kind = predicts_of(task_name, task), films_of(task_name, task)
+    return [Place(at, one) for one, at in grid.cells(model, task_name, *kind)]
 
 
 def predicts_of(task_name: str, task: Task | str) -> Predicts:
@@ -247,6 +252,14 @@ def predicts_of(task_name: str, task: Task | str) -> Predicts:
         return task_types.predicts(task.card.type)
     base = task_zoo.split_name(task_zoo.parts(task_name)[0])[0]
     return task_types.predicts(task_zoo.card(base).type if base in task_zoo.registry else "")
+
+
+def films_of(task_name: str, task: Task | str) -> bool:
+    """Whether a task's samples are films; of one that cannot be had, what its card says."""
+    if isinstance(task, Task):
+        return task.card.samples == "clip"
+    base = task_zoo.split_name(task_zoo.parts(task_name)[0])[0]
+    return base in task_zoo.registry and task_zoo.card(base).samples == "clip"
 
 
 class _FailureGuard:
@@ -300,21 +313,28 @@ def _measure(bench: Bench, places: Sequence[Place], guard: _FailureGuard) -> Non
 
 
 def _measure_kind(bench: Bench, kind: Reads, places: Sequence[Place], guard: _FailureGuard) -> None:
-    """Features, then probes, then one test set after the other."""
-    x = bench.features(kind)
-    trained: dict[tuple[str, Protocol, int], _Trained] = {}
+    """Features, then probes, then one test set after the other; in each fold, if there are any."""
+    x = [part.features(kind) for part in bench.folds]
+    trained: dict[tuple[str, Protocol, int], list[_Trained]] = {}
     for (probe, protocol), members in _grouped(places, lambda p: (p.at.probe, p.protocol)):
         with guard(members):
             fractions = sorted({place.at.fraction for place in members})
-            for fraction, one in bench.train(probe, protocol, fractions, x).items():
-                trained[probe, protocol, fraction] = one
+            found = [
+                part.train(probe, protocol, fractions, own)
+                for part, own in zip(bench.folds, x, strict=True)
+            ]
+            for fraction in fractions:
+                trained[probe, protocol, fraction] = [one[fraction] for one in found]
     for condition, members in _grouped(filter(guard.is_open, places), lambda p: p.condition):
         with guard(members):
-            test_x = x["test"] if condition[0] == "none" else bench.corrupted(*condition, kind)
+            test_x = [
+                own["test"] if condition[0] == "none" else part.corrupted(*condition, kind)
+                for part, own in zip(bench.folds, x, strict=True)
+            ]
             for place in members:
                 with guard([place]):
                     one = trained[place.at.probe, place.protocol, place.at.fraction]
-                    bench.write(place, one, test_x, x["validation"])
+                    bench.write(place, one, test_x, [own["validation"] for own in x])
                     guard.done.add(place)
 
 
@@ -353,13 +373,26 @@ class _Trained:
 class Bench:
     """A model and a task, with what is computed once for all conditions."""
 
-    def __init__(self, model: Model, task: Task, setting: Setting) -> None:
+    def __init__(self, model: Model, task: Task, setting: Setting, name: str = "") -> None:
         self.model, self.task, self.setting = model, task, setting
+        self.name = name or task.name  # a fold is reported as its task
         self.type = task_types.get(task.card.type)
         self.scoring = scoring(self.type)
         self._truths: dict[str, Any] = {}
         self.seconds = 0.0
         self.made_by: list[dict[str, str]] = []
+
+    @cached_property
+    def folds(self) -> list[Bench]:
+        """One for each fold of the task, in which probes are trained and chosen; of a task without
+        folds itself."""
+        parts = [Bench(self.model, fold, self.setting, self.name) for fold in self.task.folds]
+        return parts or [self]
+
+    @property
+    def films(self) -> bool:
+        """Whether samples are films."""
+        return films_of(self.task.name, self.task)
 
     # ---- features -------------------------------------------------------------------------------
 
@@ -370,11 +403,12 @@ class Bench:
             self.seconds = 0.0
             splits = self.task.splits.items()
             return {name: self._images(split.images, split.digests) for name, split in splits}
-        images = self.images("none", 0)
+        samples = {name: self._shown(split, kind) for name, split in self.task.splits.items()}
+        images = {digest: one for split in samples.values() for digest, one in split}
         store = self.store("none", 0, kind)
         x = {
-            name: self._obtained(store, images, split.digests)
-            for name, split in self.task.splits.items()
+            name: self._obtained(store, images, [digest for digest, _ in split])
+            for name, split in samples.items()
         }
         self.made_by = store.made_by(list(images))
         self.seconds = time.perf_counter() - start
@@ -382,16 +416,30 @@ class Bench:
 
     def corrupted(self, name: str, severity: int, kind: Reads) -> Read:
         """Of the corrupted test images."""
-        images = self._corrupted(name, severity)
-        digests = [image.digest() for image in images]
         if kind == "images":
-            return self._images(images, digests)
-        by_digest: dict[str, Image] = dict(zip(digests, images, strict=True))
+            images = self._corrupted(name, severity)
+            return self._images(images, [image.digest() for image in images])
+        shown = self._shown(self.task.test, kind, name, severity)
+        digests = [digest for digest, _ in shown]
         if kind == "maps":  # large, and read once
             with TemporaryDirectory(prefix="ubench-") as folder:
-                read = self._obtained(Store(Path(folder), kind), by_digest, digests)
+                read = self._obtained(Store(Path(folder), kind), dict(shown), digests)
                 return InMemory(read.whole()) if isinstance(read, Features) else read
-        return self._obtained(self.store(name, severity, kind), by_digest, digests)
+        return self._obtained(self.store(name, severity, kind), dict(shown), digests)
+
+    def _shown(
+        self, split: Split, kind: Kind, corruption: str = "none", severity: int = 0
+    ) -> list[tuple[str, Sample]]:
+        """What the model is shown of a split's samples, with digests; of the test split, if a
+        corruption is named."""
+        temporal = corruption != "none" and corrupt.find(corruption).temporal
+        worse = corruption != "none" and not temporal
+        images = self._corrupted(corruption, severity) if worse else split.images
+        if not self.films:
+            return list(zip(split.digests if not worse else _digests(images), images, strict=True))
+        time = (corruption, severity, CORRUPTION_SEED) if temporal else ()
+        samples = [self.model.shown(image, kind, *time) for image in images]
+        return list(zip(_digests(samples), samples, strict=True))
 
     def _images(self, images: Sequence[Image], digests: Sequence[str]) -> PreparedImages:
         return PreparedImages(images, digests, self.tunable)
@@ -411,19 +459,23 @@ class Bench:
         key = finetune.key(self.model, self.task.fingerprint, settings)
         return self.setting.cells.out / finetune.FOLDER / key
 
-    def images(self, corruption: str, severity: int) -> dict[str, Image]:
+    def images(self, corruption: str, severity: int, kind: Kind = "pooled") -> dict[str, Sample]:
         """What a condition's features are made of, by digest: the corrupted test images, or those
         of all splits as they are."""
         if corruption != "none":
-            return {image.digest(): image for image in self._corrupted(corruption, severity)}
-        return {
-            digest: image
-            for split in self.task.splits.values()
-            for digest, image in zip(split.digests, split.images, strict=True)
-        }
+            parts = [self._shown(part.task.test, kind, corruption, severity) for part in self.folds]
+        else:
+            splits = [split for part in self.folds for split in part.task.splits.values()]
+            parts = [self._shown(split, kind) for split in splits]
+        return {digest: sample for part in parts for digest, sample in part}
 
     def store(self, corruption: str, severity: int, kind: Kind) -> Store:
-        """Where the features of a condition are kept."""
+        """Where the features of a condition are kept.
+
+        Films by their frames: those that a temporal corruption shows may be what is shown anyway.
+        """
+        if corruption != "none" and corrupt.find(corruption).temporal:
+            corruption, severity = "none", 0
         key = features.key(
             *(self.model.fingerprint, self.model.numerics, self.model.batch_size),
             *(_versioned(corruption), severity, kind),
@@ -433,12 +485,13 @@ class Bench:
     def _corrupted(self, name: str, severity: int) -> list[Image]:
         test = self.task.test
         masks = test.scan_masks or (None,) * len(test)
+        corrupted: Any = CorruptedClip if self.films else CorruptedImage
         return [
-            CorruptedImage(image, mask, name, severity, CORRUPTION_SEED)
+            corrupted(image, mask, name, severity, CORRUPTION_SEED)
             for image, mask in zip(test.images, masks, strict=True)
         ]
 
-    def _obtained(self, store: Store, images: Mapping[str, Image], digests: Sequence[str]) -> Read:
+    def _obtained(self, store: Store, images: Mapping[str, Sample], digests: Sequence[str]) -> Read:
         """Features of N images of a condition.
 
         Args:
@@ -452,7 +505,7 @@ class Bench:
         def advance(count: int) -> None:
             nonlocal done
             done += count
-            self.setting.encoding(self.model.name, self.task.name, done, max(missing, done), count)
+            self.setting.encoding(self.model.name, self.name, done, max(missing, done), count)
 
         if missing:
             advance(0)
@@ -465,7 +518,7 @@ class Bench:
         self, probe: str, protocol: Protocol, fractions: Sequence[int], x: Mapping[str, Read]
     ) -> dict[int, _Trained]:
         """Probes of all fractions and seeds at once, by fraction."""
-        self.setting.probing(self.model.name, self.task.name)
+        self.setting.probing(self.model.name, self.name)
         start = time.perf_counter()
         train, validation = self.task.train, self.task.validation
         rows = [self._rows(train, "train", fraction) for fraction in fractions]
@@ -519,7 +572,8 @@ class Bench:
             split = self.task.splits[name]
             extents = None
             if split.masks:
-                sizes = [size_of(image) for image in split.images]  # which are those of the masks
+                # Which are those of the masks.
+                sizes = [size_of(still(image)) for image in split.images]
                 found = [self.model.extent(*size) for size in sizes]
                 most = max(map(len, found), default=2)  # 4 if any begins elsewhere than at the top
                 extents = np.array([(*one, 0.0, 0.0)[:most] for one in found])
@@ -545,6 +599,7 @@ class Bench:
             masks=self.task.test.mask_fingerprint if masked else "none",
             scoring=self.scoring,
             seen=seen.identity(self._seen),
+            pooled=hashing.digest(asdict(shown.POOLED)) if self._told == FRAMES_POOLED else "",
         )
 
     def _dtype(self, place: Place) -> str:
@@ -563,28 +618,35 @@ class Bench:
 
     def is_whole(self, cell: Cell | None) -> bool:
         """Whether a cell is there, with its probes if they are asked for."""
-        if cell is None or not self.setting.keep_probes or cell.coordinates.corruption != "none":
+        kept = self.setting.keep_probes and not self.task.folds
+        if cell is None or not kept or cell.coordinates.corruption != "none":
             return cell is not None
         return ProbeFiles(self.setting.cells.out).has(cell)
 
-    def write(self, place: Place, trained: _Trained, test_x: Read, validation_x: Read) -> None:
-        """Score the probes on a test set and write the cell."""
+    def write(
+        self,
+        place: Place,
+        trained: Sequence[_Trained],
+        test_x: Sequence[Read],
+        validation_x: Sequence[Read],
+    ) -> None:
+        """Score the probes on a test set and write the cell; arguments are one for each fold."""
         start = time.perf_counter()
-        chosen = trained.chosen
-        predicted = chosen.predict(test_x).numpy()
-        of_validation = trained.of_validation(validation_x)
-        truth = self._truth("validation")
-        used = [rows.numpy() for rows in trained.validation_rows]
-        validation = [(of_validation[seed][r], truth[r]) for seed, r in enumerate(used)]
+        parts = [
+            part.answered(one, x, other)
+            for part, one, x, other in zip(self.folds, trained, test_x, validation_x, strict=True)
+        ]
+        chosen = [one.chosen for one in trained]
         at = place.at
         clean = at.corruption == "none"
-        scored = self.type.measure(
-            predicted,
-            self.test,
-            validation,
-            settings=place.protocol.of(at.probe),
-            thorough=clean and at.fraction == 100,
-        )
+        how = {
+            "settings": place.protocol.of(at.probe),
+            "thorough": clean and at.fraction == 100,
+        }
+        if self.task.folds:
+            scored = self.type.measure_folds(parts, self.test, **how)
+        else:
+            scored = self.type.measure(*parts[0], **how)
         cell = Cell(
             coordinates=at,
             identity=self.identity(place),
@@ -594,24 +656,32 @@ class Bench:
             },
             intervals=self.type.intervals(self.type.answers(scored.stored), self.test),
             images={
-                "train": len(trained.rows[0]),
-                "validation": len(trained.validation_rows[0]),
+                "train": min(len(one.rows[0]) for one in trained),
+                "validation": min(len(one.validation_rows[0]) for one in trained),
                 "test": len(self.test),
             },
             classes=list(self.task.classes),
-            heads=[asdict(head) for head in chosen.heads],
-            sweep=[asdict(head) for head in trained.tried] if clean else [],
+            heads=folds.heads([one.heads for one in chosen]),
+            sweep=folds.sweep([one.tried for one in trained]) if clean else [],
             warnings=self._warnings(trained, at.fraction) if clean else [],
             synthetic=self.task.synthetic,
             random_weights=self.model.random_weights,
-            model={**self.model.info, "dim": _width(test_x), **self._seen},
+            model={
+                **{**self.model.info, "dim": _width(test_x[0]), **self._seen},
+                **({"shown": self._told} if self._told else {}),
+            },
             task={
                 "title": self.task.card.title,
                 "groups": self.task.card.groups,
                 **({"unit": self.task.card.unit} if self.task.card.unit else {}),
+                **({"samples": "clip"} if self.films else {}),
                 **dict(zip(TRANSFER, self.task.card.transfer or (), strict=False)),
             },
-            remarks=(*self.type.remarks(self.test), *_remarks(chosen)),
+            remarks=(
+                *self.type.remarks(self.test),
+                *_remarks(chosen[0]),
+                *folds.remarks(self.task),
+            ),
             type=self.task.card.type,
             main=self.type.main.name,
             corrupted_by=_not_ours(at.corruption),
@@ -622,38 +692,60 @@ class Bench:
             },
             notes=self._notes,
             protocol=place.protocol.settings(at.probe),
-            features_made_by=_makers(chosen) or self.made_by,
+            features_made_by=_makers(chosen[0]) or self._makers,
             versions=versions(),
             seconds={
-                "features": round(self.seconds, 3),
-                "probes": round(trained.seconds, 3),
+                "features": round(sum(part.seconds for part in self.folds), 3),
+                "probes": round(sum(one.seconds for one in trained), 3),
                 "scores": round(time.perf_counter() - start, 3),
             },
             predictions="",
         )
         written = self.setting.cells.put(cell, scored.stored)
-        if self.setting.keep_probes and clean:
-            calibrated = validation if self.type.predicts == "classes" else []
+        if self.setting.keep_probes and clean and not self.task.folds:
+            calibrated = parts[0].validation if self.type.predicts == "classes" else []
             temperatures = [temperature(*of_seed) for of_seed in calibrated]
             kept = ProbeFiles(self.setting.cells.out)
-            kept.put(written, chosen, temperatures, self._inputs)
+            kept.put(written, chosen[0], temperatures, self._inputs)
+
+    def answered(self, trained: _Trained, test_x: Read, validation_x: Read) -> FoldPredictions:
+        """What trained probes say of the test samples, and of the validation samples in use."""
+        of_validation = trained.of_validation(validation_x)
+        truth = self._truth("validation")
+        used = [rows.numpy() for rows in trained.validation_rows]
+        validation = [(of_validation[seed][r], truth[r]) for seed, r in enumerate(used)]
+        return FoldPredictions(trained.chosen.predict(test_x).numpy(), self.test, validation)
 
     @cached_property
     def test(self) -> TestSet:
         """What predictions are scored against."""
         return TestSet.of(self.task, self._truth("test"))
 
-    def _warnings(self, trained: _Trained, fraction: int) -> list[str]:
+    def _warnings(self, trained: Sequence[_Trained], fraction: int) -> list[str]:
         bent = ""
-        if self.task.targets == "class":
+        if self.task.targets == "class" and fraction < 100:
             bent = fewshot.bent(self.task.train.labels, self.task.classes, fraction)
-        chosen = trained.chosen
+        chosen = trained[0].chosen
         if isinstance(chosen, FineTuned):  # which tries two settings, of which each is an edge
             of_probe = list(dict.fromkeys(word for told in chosen.told for word in told))
         else:
-            of_probe = at_an_edge(trained.tried, chosen.heads)
+            tried = [head for one in trained for head in one.tried]
+            of_probe = at_an_edge(tried, [head for one in trained for head in one.chosen.heads])
         of_seen = [seen.sentence(self._seen)] if self._seen.get("seen_images") else []
         return [*([bent] if bent else []), *of_probe, *of_seen, *self._of_data]
+
+    @property
+    def _told(self) -> str:
+        """How samples are shown, where the model takes others."""
+        return shown.told(self.model.takes, self.films)
+
+    @property
+    def _makers(self) -> list[dict[str, str]]:
+        """Devices and versions that made the features, each once."""
+        found: list[dict[str, str]] = []
+        for part in self.folds:
+            found += [one for one in part.made_by if one not in found]
+        return found
 
     @cached_property
     def _seen(self) -> dict[str, str | int]:
@@ -665,7 +757,8 @@ class Bench:
 
     @cached_property
     def _of_data(self) -> list[str]:
-        return data_warnings.of_task(self.task)
+        parts = [data_warnings.of_task(part.task) for part in self.folds]
+        return list(dict.fromkeys(sentence for part in parts for sentence in part))
 
 
 def scoring(task_type: TaskType) -> str:
@@ -674,6 +767,10 @@ def scoring(task_type: TaskType) -> str:
     functions = [one for m in task_type.every for one in (m.of, m.of_rows) if one is not None]
     theirs = [one for one in (type(task_type), *functions) if not executed.is_ours(one.__module__)]
     return code_identity.of(theirs, f"task type '{task_type.name}'") if theirs else ""
+
+
+def _digests(samples: Iterable[Sample | Clip]) -> list[str]:
+    return [sample.digest() for sample in samples]
 
 
 def _width(x: Read) -> int:
@@ -707,7 +804,8 @@ def _not_ours(corruption: str) -> CorruptionFacts | None:
     """What pages cannot know of a corruption without its plugin."""
     if corruption == "none" or (one := corrupt.find(corruption)).function is None:
         return None
-    return CorruptionFacts(unit=one.unit, levels=one.levels, summary=one.summary)
+    mild, middle, hard = one.levels
+    return CorruptionFacts(unit=one.unit, levels=(mild, middle, hard), summary=one.summary)
 
 
 def _versioned(corruption: str) -> str:

@@ -28,6 +28,7 @@ from ultrabench_eval.loading import Model, NoData, Plan, Problems
 from ultrabench_eval.measure import (
     Setting,
     Stage,
+    films_of,
     is_finished,
     measure,
     places_of,
@@ -198,7 +199,7 @@ def prepare(request: Request, report: Report = lambda step: None) -> Ready:
         request.probe,
         request.protocol,
         request.fractions,
-        request.corruptions or (),
+        request.corruptions,
         request.fewshot_validation,
     )
     weights = {name: str(path) for name, path in (request.weights or {}).items()}
@@ -258,14 +259,29 @@ def prepare(request: Request, report: Report = lambda step: None) -> Ready:
     for one in planned.models.values():
         notes += one.alarms if isinstance(one, Model) else []
     named = loading.resolve_names(request.tasks, ())
+    named += [task_zoo.label(name) for name in named]
     for label, task in list(planned.tasks.items()):
-        if isinstance(task, Task) and (why := grid.lacks(predicts_of(label, task))):
-            planned.tasks[label] = f"task '{label}' is {task.card.type}, and {why}"
-        elif isinstance(task, loading.Lacking) and not {*named} & {label, *label.split("@")}:
+        asked = {*named} & {label, *label.split("@")}
+        if isinstance(task, loading.Lacking) and not asked:
             notes.append(f"{label} is left out: {task}")
             del planned.tasks[label]
+        if isinstance(task, str):
+            continue
+        predicts = predicts_of(label, task)
+        if why := grid.lacks(predicts):
+            planned.tasks[label] = f"task '{label}' is {task.card.type}, and {why}"
+        elif (why := grid.refuses(task.card, predicts)) and asked:
+            planned.tasks[label] = f"task '{label}' {why}"
+        elif why:
+            notes.append(f"{label} is left out: it {why}")
+            del planned.tasks[label]
+        elif task.folds and request.keep_probes:
+            notes.append(
+                f"probes of {label} are not kept, for each of its {len(task.folds)} folds has "
+                "probes of its own"
+            )
     pairs = [(model, task) for model, task in pairs if task_zoo.label(task) in planned.tasks]
-    pairs = _with_maps(pairs, planned, notes)
+    pairs = _fitting(pairs, planned, notes)
     setting = Setting(
         *(Cells(out), cache, request.seeds, grid),
         lambda *at: report(Step("encode", *at)),
@@ -360,24 +376,34 @@ def phantom_root(cache: Path, wanted: Sequence[str], report: Report) -> Path:
 # ---- one function a stage -----------------------------------------------------------------------
 
 
-def _with_maps(
+def _fitting(
     pairs: list[tuple[str, str]], planned: Plan, notes: list[str]
 ) -> list[tuple[str, str]]:
-    """Models on tasks; one without feature maps not on tasks of masks, if it is on any other."""
+    """Models on tasks, without those that have nothing to say there, if they fit any other.
 
-    def fits(model: str, name: str) -> bool:
+    Those are models without feature maps on tasks of masks, and controls of motion on images.
+    """
+
+    def lacks(model: str, name: str) -> str:
         label, one = task_zoo.label(name), planned.models[model]
-        masks = predicts_of(label, planned.tasks[label]) == "masks"
-        return not masks or not isinstance(one, Model) or one.has_maps
+        task = planned.tasks[label]
+        if not isinstance(one, Model):
+            return ""
+        if predicts_of(label, task) == "masks" and not one.has_maps:
+            return "without feature maps"
+        motion = one.takes == "clip" and one.card.status == "control"
+        return "controls of motion" if motion and not films_of(label, task) else ""
 
-    some = {model for model, name in pairs if fits(model, name)}
-    out = [(model, name) for model, name in pairs if model in some and not fits(model, name)]
-    if out:
-        models, names = (dict.fromkeys(part) for part in zip(*out, strict=True))
-        notes.append(
-            f"without feature maps, so not measured on {', '.join(names)}: {', '.join(models)}"
-        )
-    return [pair for pair in pairs if pair not in out]
+    some = {model for model, name in pairs if not lacks(model, name)}
+    out: dict[str, list[tuple[str, str]]] = {}
+    for model, name in pairs:
+        if model in some and (why := lacks(model, name)):
+            out.setdefault(why, []).append((model, name))
+    for why, left_out in out.items():
+        models = dict.fromkeys(model for model, _ in left_out)
+        labels = dict.fromkeys(task_zoo.label(name) for _, name in left_out)
+        notes.append(f"{why}, so not measured on {', '.join(labels)}: {', '.join(models)}")
+    return [pair for pair in pairs if not any(pair in left_out for left_out in out.values())]
 
 
 def _served(request: Request, task_names: list[str], grid: Grid, notes: list[str]) -> list[str]:
@@ -434,7 +460,7 @@ def _mark_absent(ready: Ready) -> None:
     cells = ready.setting.cells
     for model, task in product(ready.planned.models, ready.absent):
         predicts = predicts_of(task, "")
-        for _, at in ready.setting.grid.cells(model, task, predicts):
+        for _, at in ready.setting.grid.cells(model, task, predicts, films_of(task, "")):
             if not cells.holds(at):
                 how = ready.absent[task].replace(str(ready.root), "DATA")
                 reason = f"not found in the data folder; get them: {how}"
@@ -531,7 +557,7 @@ def _work(ready: Ready) -> list[UnitForecast]:
         for unit in (unit for unit in ready.units if unit.model == name):
             share = counted.share(unit, ready.planned.tasks[unit.task], settle=settled)
             if isinstance(model, Model):
-                share.encode_seconds = rough_seconds(model, share.images)
+                share.encode_seconds = rough_seconds(model, share.inputs)
                 share.probe_seconds += rough_seconds(model, share.passes)
             shares.append(share)
     return shares

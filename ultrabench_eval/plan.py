@@ -20,20 +20,20 @@ import torch
 import model_zoo
 import tasks as task_zoo
 from model_zoo import Encoder
-from tasks.samples.images import Image
 from tasks.task import Task
-from ultrabench_eval import licences, loading, remedies
+from ultrabench_eval import licences, loading, remedies, shown
 from ultrabench_eval.core import parallel
 from ultrabench_eval.core.errors import UserError
 from ultrabench_eval.licences import Terms
 from ultrabench_eval.loading import Model
 from ultrabench_eval.pipeline import Ready, Report, Step, as_request, prepare
 from ultrabench_eval.request import Request
+from ultrabench_eval.shown import Sample
 from ultrabench_eval.workload import UnitForecast, Workload
 
 
 class EncoderTime(NamedTuple):
-    """Of an encoder on this machine, in seconds per image."""
+    """Of an encoder on this machine, in seconds per input: an image, or a clip that it takes."""
 
     reading: float
     """Decoding, corrupting and resizing, in as many threads as a run has."""
@@ -159,21 +159,22 @@ def forecast(
 # ---- time ---------------------------------------------------------------------------------------
 
 
-def _speed(encoder: Encoder, images: Sequence[Image]) -> EncoderTime:
+def _speed(encoder: Encoder, samples: Sequence[Sample]) -> EncoderTime:
     start = time.perf_counter()
-    inputs = torch.stack([encoder.prepare(image.read()) for image in images])
+    prepared = [x for sample in samples for x in shown.inputs(encoder, sample).tensors]
     reading = (time.perf_counter() - start) / min(parallel.THREADS, os.cpu_count() or 1)
+    inputs = torch.stack(prepared[: max(len(samples), encoder.batch_size)])
     encoder.encode_prepared(inputs[:1]).cpu()  # what is done once only
     start = time.perf_counter()
     encoder.encode_prepared(inputs).cpu()
-    return EncoderTime(reading / len(images), (time.perf_counter() - start) / len(images))
+    return EncoderTime(reading / len(prepared), (time.perf_counter() - start) / len(inputs))
 
 
 def _add_seconds(shares: Sequence[UnitForecast], speed: EncoderTime, batch_size: int) -> None:
     for share in shares:
         if share.images:
             rows = share.batches * batch_size
-            share.encode_seconds = share.images * speed.reading + rows * speed.encoding
+            share.encode_seconds = share.inputs * speed.reading + rows * speed.encoding
         share.probe_seconds += share.passes * speed.encoding
 
 

@@ -16,15 +16,16 @@ import torch
 from torch.nn.functional import cosine_similarity
 
 from model_zoo import Encoder
+from tasks.samples.clips import Clip
 from tasks.samples.images import Image
-from ultrabench_eval import features
+from ultrabench_eval import features, shown
 from ultrabench_eval.core import files, hashing, processor
 from ultrabench_eval.loading import Model
 
 COSINE = 0.999
 
 
-def settle(model: Model, images: Sequence[Image], cache: Path) -> None:
+def settle(model: Model, images: Sequence[Image | Clip], cache: Path) -> None:
     """Decide the dtype of a model that was asked for with "auto"; nothing for any other.
 
     Args:
@@ -93,12 +94,14 @@ def fast(device: torch.device) -> bool:
     return processor.multiplies_bfloat16(device)
 
 
-def _compare(encoder: Encoder, images: Sequence[Image]) -> float:
+def _compare(encoder: Encoder, images: Sequence[Image | Clip]) -> float:
     """The least cosine between float32 and bfloat16 features; leaves the encoder in bfloat16.
 
     NaN, where the model cannot be computed in bfloat16, counts as 0.
     """
-    prepared = [encoder.prepare(image.read()) for image in images]
+    # Of a film, by an encoder of images, the first frame that it is shown.
+    samples = [shown.of(image, encoder.takes, encoder.clip_rule) for image in images]
+    prepared = [shown.inputs(encoder, sample).tensors[0] for sample in samples]
     exact = features.encode_batch(encoder, prepared)
     rounded = features.encode_batch(encoder.to(torch.bfloat16), prepared)
     least = cosine_similarity(exact, rounded).min().item()

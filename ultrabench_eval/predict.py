@@ -126,6 +126,11 @@ def predict(
             f"the result of model '{model}' on task '{cell.coordinates.task}' predicts {kind}, and "
             "`ubench predict` gives classes only; name a task of classes by --task"
         )
+    if cell.task.get("samples") == "clip":
+        raise UserError(
+            f"task '{cell.coordinates.task}' holds films, and `ubench predict` reads images; name "
+            "a task of images by --task"
+        )
     kept = ProbeFiles(out).get(cell)
     if kept is None:
         raise UserError(

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import safetensors.torch
 
+from tasks.samples.clips import still
 from tasks.task import Task
 from ultrabench_eval import probes, sealed
 from ultrabench_eval.cells import Cell, Coordinates
@@ -42,7 +43,8 @@ class Inputs(Sealed):
         """Those of a task; reads the images."""
         train = task.train
         rows = sorted({at * len(train) // SAMPLE for at in range(SAMPLE)})
-        pixels = [train.images[n].read(train.digests[n]) for n in rows]
+        images = [still(train.images[n]) for n in rows]
+        pixels = [image.read(image.digest()) for image in images]
         heights, widths = ([image.shape[axis] for image in pixels] for axis in (0, 1))
         return cls(
             height=(min(heights), max(heights)),

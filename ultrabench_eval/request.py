@@ -332,11 +332,13 @@ class Request:
     corruptions: _Words | None = _asked(
         None,
         "--corruptions",
-        "Corruptions of test images: paper, physics, all, or names (blur, shadow ...).",
+        "Corruptions of test images: paper, physics, all, or names (blur, shadow ...); temporal of "
+        "films.",
         group="What is measured",
     )
     """"paper", "physics", "all", or names, to test on corrupted images at severities 1 to 3, with
-    probes trained on all images as they are; see `corrupt`."""
+    probes trained on all images as they are; "temporal" is of films alone; "none". None: none of
+    images, and the temporal controls of films. See `corrupt`."""
     fewshot_validation: str | None = _asked(
         None,
         "--fewshot-validation",

@@ -19,6 +19,7 @@ from tasks.near_duplicates import duplicates, signatures
 from tasks.near_duplicates.signatures import Signatures, SignatureStore, Signed
 from tasks.samples.images import Image, ImageFile
 from tasks.task import Task
+from ultrabench_eval import shown
 from ultrabench_eval.audit import collection
 from ultrabench_eval.core import files, hashing
 from ultrabench_eval.core.errors import UserError, did_you_mean, not_found
@@ -80,21 +81,27 @@ class TrainedOn:
         if {base, task_zoo.home(base)} & {*self.datasets}:
             return SeenImages(len(test), len(test), f"the data set is named in {self.source.name}")
         store = signatures.store(self.cache)
-        looked = store.look(test.images, lambda *at: self.advance("reading test images", *at))
+        # Of a film, the frames that an encoder of images is shown.
+        frames = [
+            (row, one) for row, image in enumerate(test.images) for one in shown.frames(image)
+        ]
+        images = [one for _, one in frames]
+        looked = store.look(images, lambda *at: self.advance("reading test images", *at))
         for one in looked:
             if isinstance(one, UserError):
                 raise one
         signed = [one for one in looked if isinstance(one, Signed)]
-        grades = {  # by place of the test image, the closest
-            place: 0
-            for place, one in enumerate(signed)
+        grades = {  # by row of the test image, the closest
+            row: 0
+            for (row, _), one in zip(frames, signed, strict=True)
             if {one.digest, one.signature.pixels} & self.hashes
         }
         reference = duplicates.Reference(Signatures.of([one.signature for one in signed]))
         for chunk in self._signed(store):
             for pair in reference.find(chunk):
                 grade = duplicates.GRADES.index(pair.grade)
-                grades[pair.second] = min(grade, grades.get(pair.second, grade))
+                row, _ = frames[pair.second]
+                grades[row] = min(grade, grades.get(row, grade))
         found = Counter(grades.values())
         words = ("equal", "near duplicates", "of the same scene")
         how = ", ".join(f"{found[n]} {word}" for n, word in enumerate(words) if found[n])

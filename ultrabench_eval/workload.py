@@ -9,13 +9,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tasks.samples.images import Image
 from tasks.task import Task
-from ultrabench_eval import features, loading, precision, probes
+from ultrabench_eval import features, loading, precision, probes, shown
 from ultrabench_eval.features import Kind
 from ultrabench_eval.loading import Model
-from ultrabench_eval.measure import Bench, Place, Setting, places_of, predicts_of
+from ultrabench_eval.measure import Bench, Place, Setting, films_of, places_of, predicts_of
 from ultrabench_eval.protocol import Protocol
+from ultrabench_eval.shown import Sample
 from ultrabench_eval.units import Unit
 
 FEW = 4  # images that an encoder is timed on; a whole batch on a GPU, where four take as long
@@ -42,6 +42,8 @@ class UnitForecast:
     images: int = 0
     """To be encoded: not in the cache under this model, dtype, corruption and kind. Images that
     two tasks share count where they come first."""
+    inputs: int = 0
+    """What goes through the network for these: an image each, several frames of a film."""
     batches: int = 0
     """In which they are encoded; each is filled up to the encoder's size."""
     encode_seconds: float | None = None
@@ -67,16 +69,16 @@ class Workload:
 
     def __init__(self, model: Model | str, setting: Setting) -> None:
         self.model, self.setting = model, setting
-        self.images: dict[tuple[str, str], Image] = {}
+        self.images: dict[tuple[str, str], Sample] = {}
         """To be encoded, by store and digest."""
-        self._tuned: list[Image] = []
+        self._tuned: list[Sample] = []
 
     @property
     def works(self) -> bool:
         """Whether anything goes through the network."""
         return bool(self.images or self._tuned)
 
-    def sample(self) -> list[Image]:
+    def sample(self) -> list[Sample]:
         """A few of the images to be encoded, evenly from all."""
         images = list(self.images.values()) or self._tuned
         return images[:: max(1, len(images) // self._batch)][: self._batch]
@@ -96,7 +98,9 @@ class Workload:
                 without, such a model counts as new.
         """
         found = UnitForecast(
-            unit.model, unit.task, self.setting.grid.count(predicts_of(unit.task, task))
+            unit.model,
+            unit.task,
+            self.setting.grid.count(predicts_of(unit.task, task), films_of(unit.task, task)),
         )
         model = self.model
         if isinstance(task, str) or isinstance(model, str):
@@ -128,17 +132,19 @@ class Workload:
                 self._tuned += bench.task.train.images
                 continue
             for condition in dict.fromkeys([("none", 0), *corrupted]):
-                number = self._to_encode(bench, condition, kind)
-                found.images += number
-                found.batches += math.ceil(number / bench.model.batch_size)
-                found.feature_bytes += number * _feature_bytes(bench.model, kind)
+                new = self._to_encode(bench, condition, kind)
+                inputs = sum(map(shown.parts, new))
+                found.images += len(new)
+                found.inputs += inputs
+                found.batches += math.ceil(inputs / bench.model.batch_size)
+                found.feature_bytes += len(new) * _feature_bytes(bench.model, kind)
         found.probe_seconds = _probe_seconds(bench, to_do, self.setting.seeds)
         predictions = self.setting.seeds * len(bench.task.test) * _answer_bytes(bench.task)
         found.result_bytes = len(to_do) * (CELL_BYTES + predictions)
 
-    def _to_encode(self, bench: Bench, condition: tuple[str, int], kind: Kind) -> int:
+    def _to_encode(self, bench: Bench, condition: tuple[str, int], kind: Kind) -> list[Sample]:
         """Images of a condition that are neither in the cache nor counted yet."""
-        images = bench.images(*condition)
+        images = bench.images(*condition, kind)
         store = bench.store(*condition, kind)
         new = {
             (str(store.folder), digest): images[digest]
@@ -146,14 +152,17 @@ class Workload:
             if (str(store.folder), digest) not in self.images
         }
         self.images |= new
-        return len(new)
+        return list(new.values())
 
 
-def rough_seconds(model: Model, images: int) -> float:
-    """Of encoding images, before the model is timed: right in proportion to other models, about
+def rough_seconds(model: Model, inputs: int) -> float:
+    """Of encoding inputs, before the model is timed: right in proportion to other models, about
     right on one core of a common server."""
     size = int(model.info["input_size"] or 0)
-    return images * (0.005 + 8e-9 * int(model.info["parameters"] or 0) * (size / 224) ** 2)
+    frames = model.clip_rule.frames if model.clip_rule else 1
+    # A clip has as many tokens as half its frames, by tubelets of two.
+    times = max(1, frames / 2) * (size / 224) ** 2
+    return inputs * (0.005 * frames + 8e-9 * int(model.info["parameters"] or 0) * times)
 
 
 def _probe_seconds(bench: Bench, places: Sequence[Place], seeds: int) -> float:
@@ -167,8 +176,9 @@ def _probe_seconds(bench: Bench, places: Sequence[Place], seeds: int) -> float:
         known = probes.get(probe)
         if known.reads == "images":
             continue
-        width = _width(bench.model) * _PLACES[known.reads]
-        numbers = len(bench.task.train) * width * sum(percents) / 100 / 1e6
+        width = _width(bench.model) * _places(bench.model, known.reads)
+        images = sum(len(part.task.train) for part in bench.folds)
+        numbers = images * width * sum(percents) / 100 / 1e6
         seconds += known.seconds * numbers * seeds * known.tried(protocol)
     return seconds
 
@@ -198,7 +208,13 @@ def _width(model: Model) -> int:
 
 def _feature_bytes(model: Model, kind: Kind) -> int:
     """Of one image in the cache, with its digest."""
-    return (4 if kind == "pooled" else 2) * _width(model) * _PLACES[kind] + 70
+    return (4 if kind == "pooled" else 2) * _width(model) * _places(model, kind) + 70
+
+
+def _places(model: Model, kind: Kind) -> int:
+    """Of an image or clip; a clip has the tokens of each pair of frames."""
+    steps = model.clip_rule.frames // 2 if model.clip_rule and kind == "tokens" else 1
+    return max(1, steps) * _PLACES[kind]
 
 
 def _answer_bytes(task: Task) -> int:

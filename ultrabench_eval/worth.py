@@ -21,6 +21,7 @@ from model_zoo.encoder import Encoder
 from tasks.near_duplicates import duplicates, signatures
 from tasks.near_duplicates.signatures import Signature, Signatures
 from tasks.own_data.draw import FEW
+from tasks.samples.clips import still
 from tasks.samples.images import Image
 from tasks.task import SPLITS, Task
 from ultrabench_eval import probes
@@ -107,7 +108,7 @@ def look(task: Task, progress: Callable[[int, int], None] = lambda done, total: 
     ]
 
     def seen(one: tuple[Image, bool]) -> tuple[Signature, dict[str, Tensor]]:
-        pixels = one[0].read()
+        pixels = still(one[0]).read()
         prepared = {name: x.prepare(pixels) for name, x in encoders.items()} if one[1] else {}
         return signatures.signature(pixels), prepared
 

@@ -9,6 +9,7 @@ H, W are the frame's size, S the side of the model's input, G = S / patch size.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -24,10 +25,10 @@ _TRIES = 10  # draws of a crop before the largest possible one is taken, as in t
 
 
 class Seen(NamedTuple):
-    """One image as the model gets it."""
+    """One image, or clip, as the model gets it."""
 
     pixels: np.ndarray
-    """uint8 [S, S], or [S, S, 3] where frames are in colour."""
+    """uint8 [S, S], or [S, S, 3] where frames are in colour; of clips [F, S, S] or [F, S, S, 3]."""
     valid: np.ndarray | None
     """Patches with ultrasound in them, bool [G, G]; None without region conditioning."""
 
@@ -40,13 +41,14 @@ def training(frame: Frame, config: Config, generator: np.random.Generator) -> Se
         config: of the run.
         generator: whose draws decide everything.
     """
-    height, width = frame.pixels.shape[:2]
     draws = generator.random(12 + 2 * _TRIES)
-    view = _crop(height, width, config, draws[10:])
-    flips = draws[:2] < (config.data.augment.flip_horizontal, config.data.augment.flip_vertical)
-    view = view._replace(flip_horizontal=bool(flips[0]), flip_vertical=bool(flips[1]))
-    seen = _seen(frame, config, view)
+    seen = _seen(frame, config, _view(frame, config, draws))
     return seen._replace(pixels=_changed(seen.pixels, config, draws[2:10], generator))
+
+
+def training_clip(frames: Sequence[Frame], config: Config, generator: np.random.Generator) -> Seen:
+    """A clip with one random crop, and perhaps flips, for all its frames; see `training`."""
+    return _clip(frames, config, _view(frames[0], config, generator.random(12 + 2 * _TRIES)))
 
 
 def plain(frame: Frame, config: Config) -> Seen:
@@ -54,25 +56,64 @@ def plain(frame: Frame, config: Config) -> Seen:
     return _seen(frame, config, View(0, 0, *frame.pixels.shape[:2]))
 
 
+def plain_clip(frames: Sequence[Frame], config: Config) -> Seen:
+    """Whole frames; see `plain`."""
+    return _clip(frames, config, View(0, 0, *frames[0].pixels.shape[:2]))
+
+
+def _view(frame: Frame, config: Config, draws: np.ndarray) -> View:
+    height, width = frame.pixels.shape[:2]
+    view = _crop(height, width, config, draws[10:])
+    flips = draws[:2] < (config.data.augment.flip_horizontal, config.data.augment.flip_vertical)
+    return view._replace(flip_horizontal=bool(flips[0]), flip_vertical=bool(flips[1]))
+
+
+def _clip(frames: Sequence[Frame], config: Config, view: View) -> Seen:
+    """The same view of all frames, with percentiles of all of them together."""
+    height = len(frames[0].pixels)
+    tower = np.concatenate([frame.pixels for frame in frames])
+    region = frames[0].region
+    if region is not None:
+        region = np.concatenate([region] * len(frames))
+    stretched = _stretched(Frame(tower, region), config).reshape(
+        len(frames), height, *tower.shape[1:]
+    )
+    seen = np.stack([_resized(pixels, config, view) for pixels in stretched])
+    return Seen(seen, _valid(frames[0], config, view))
+
+
 def _seen(frame: Frame, config: Config, view: View) -> Seen:
     """A view of the stretched frame, and its valid patches."""
-    conditioned, model = config.region_conditioning, config.model
-    inside = frame.region if conditioned else None
-    pixels = preprocess.stretch(frame.pixels, config.data.percentiles, inside)
+    pixels = _resized(_stretched(frame, config), config, view)
+    return Seen(pixels, _valid(frame, config, view))
+
+
+def _stretched(frame: Frame, config: Config) -> np.ndarray:
+    if config.data.percentiles is None:
+        return frame.pixels
+    inside = frame.region if config.region_conditioning else None
+    return preprocess.stretch(frame.pixels, config.data.percentiles, inside)
+
+
+def _resized(pixels: np.ndarray, config: Config, view: View) -> np.ndarray:
     box = (view.left, view.top, view.left + view.width, view.top + view.height)
-    size = (model.image_size, model.image_size)
+    size = (config.model.image_size, config.model.image_size)
     resized = PIL.Image.fromarray(pixels).resize(size, PIL.Image.Resampling.BILINEAR, box)
     seen = np.asarray(resized)
     if view.flip_horizontal:
         seen = seen[:, ::-1]
     if view.flip_vertical:
         seen = seen[::-1]
-    valid = None
+    return np.ascontiguousarray(seen)
+
+
+def _valid(frame: Frame, config: Config, view: View) -> np.ndarray | None:
+    conditioned, model, valid = config.region_conditioning, config.model, None
     if conditioned and frame.region is None:
         valid = np.ones((model.grid, model.grid), bool)
     elif conditioned and frame.region is not None:
         valid = region.valid_patches(frame.region, view, model.image_size, model.patch_size)
-    return Seen(np.ascontiguousarray(seen), valid)
+    return valid
 
 
 def _crop(height: int, width: int, config: Config, draws: np.ndarray) -> View:

@@ -104,7 +104,7 @@ def save(
     """
     content = {
         "format": FORMAT,
-        "config": asdict(place.config),
+        "config": place.config.plain(),
         "frames": place.frames,
         "teacher": place.teacher,
         "objective": objective.state_dict(),
@@ -399,7 +399,7 @@ def _differences(
     """Dotted names of settings with their two values, but for the name of the run."""
     for key, value in old.items():
         name = f"{above}{key}"
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and isinstance(new[key], Mapping):
             yield from _differences(value, new[key], f"{name}.")
         elif value != new[key] and name != "name":
             yield name, value, new[key]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from usjepa.config import Config
     from usjepa.frames.guard import Guard
-    from usjepa.frames.sources import FrameSource
+    from usjepa.frames.sources import Clips, FrameSource
     from usjepa.frames.store import Frames, Settings
     from usjepa.train import Probe
 
@@ -90,12 +91,13 @@ def train(
         workers=workers,
         probe=_probe(probe),
         probe_every=probe_every,
-        report=_Steps(settings.train.epochs),
+        report=_Steps(settings.train.epochs, "frames" if settings.video is None else "clips"),
     )
     index = _frames(frames, out / "frames", settings, data, unguarded)
     path = trainer.run(settings, index, out, execution)
     if _is_first():
-        print(f"{path}\nmeasure it: ubench run --model usjepa --weights usjepa={out}")
+        model = "usjepa" if settings.video is None else "usjepa-clip"
+        print(f"{path}\nmeasure it: ubench run --model {model} --weights {model}={out}")
 
 
 @app.command()
@@ -108,25 +110,36 @@ def index(
     inpaint_below: Annotated[
         float, typer.Option(min=0, max=1, help="Share under which coloured marks are painted over.")
     ] = 0.05,
+    clips: Annotated[
+        bool, typer.Option("--clips", help="Whole films, for configurations of clips.")
+    ] = False,
+    frame_folders: Annotated[
+        bool,
+        typer.Option("--frame-folders", help="With --clips: a folder of images is a film too."),
+    ] = False,
     data: DataRoot = None,
     unguarded: Unguarded = False,
 ) -> None:
     """Read frames once: grey, marks painted over, ultrasound region found, test images left out.
 
-    A folder's sub-folders are data sets: tasks (only their training images), images, videos, DICOM.
+    A folder's sub-folders are data sets: tasks (only their training images), images, videos, DICOM;
+    with --clips also NIfTI and MetaImage sequences.
     A set that is there already and has not changed is not read again.
     """
     from usjepa.frames.store import Settings, about
 
     files.check_writable(out, "the folder of the index (--out)")
-    settings = Settings(grey=not colour, inpaint_below=inpaint_below, size=size)
-    found = _build(sources, out, settings, tuple(splits.split(",")), data, unguarded)
+    if frame_folders and not clips:
+        raise UserError("--frame-folders is about films; give --clips too")
+    settings = Settings(grey=not colour, inpaint_below=inpaint_below, size=size, clips=clips)
+    kind: Clips = "folders" if frame_folders else "files"
+    found = _build(sources, out, settings, tuple(splits.split(",")), data, unguarded, kind)
     for name, count in zip(found.sets, found.counts.tolist(), strict=True):
         removed = (about(out / name) or {}).get("removed", {})
         reasons = ", ".join(f"{reason} {times}" for reason, times in removed.items())
         left_out = f"  left out: {reasons} ({out / name}/removed.csv)" if reasons else ""
         print(f"{name:24} {count:9,d}{left_out}")
-    print(f"{'frames in ' + str(out):24} {len(found):9,d}")
+    print(f"{('clips in ' if clips else 'frames in ') + str(out):24} {len(found):9,d}")
 
 
 @app.command()
@@ -205,6 +218,10 @@ def _frames(
     if store.is_index(source):
         return store.open_index(source)
     settings = store.Settings(config.data.grey, config.data.inpaint_below)
+    if config.video is not None:
+        # As large, for the input, as frames of stills are for theirs: films have many.
+        size = -(-288 * config.model.image_size // 224)
+        settings = replace(settings, size=size, clips=True)
     return _build([source], place, settings, ("train",), data, unguarded)
 
 
@@ -215,10 +232,13 @@ def _build(
     splits: tuple[str, ...],
     data: Path | None,
     unguarded: bool,
+    kind: Clips = "files",
 ) -> Frames:
     from usjepa.frames import index as indexing
 
-    sources = [source for folder in folders for source in indexing.sources_of(folder)]
+    sources = [
+        source for folder in folders for source in indexing.sources_of(folder, settings.clips)
+    ]
     guard = None if unguarded else _guard(sources, data)
     told: set[tuple[str, int]] = set()
 
@@ -231,7 +251,9 @@ def _build(
     def tell(text: str) -> None:
         print(text, file=sys.stderr)
 
-    return indexing.build(sources, out, settings, guard, splits, progress=progress, tell=tell)
+    return indexing.build(
+        sources, out, settings, guard, splits, progress=progress, tell=tell, kind=kind
+    )
 
 
 def _guard(sources: list[FrameSource], data: Path | None) -> Guard:
@@ -243,6 +265,16 @@ def _guard(sources: list[FrameSource], data: Path | None) -> Guard:
     for name in tasks.names_at(data) if data is not None else ():
         if name not in found:
             found[name] = tasks.load(name, data)
+    indexed = {tasks.card(name).dataset for name in found}
+    for name, task in list(found.items()):
+        # Each of its samples is tested once, so what is trained on would all be left out.
+        if task.folds and task.card.dataset in indexed - {None}:
+            del found[name]
+            print(
+                f"usjepa: {name} tests all of its samples, some of which are trained on here; its "
+                "scores are of samples that were seen",
+                file=sys.stderr,
+            )
     if not found:
         raise UserError(
             "no task is among the frames, so there are no test images to keep out; give --data "
@@ -275,8 +307,8 @@ def _probe(name: str | None) -> Probe | None:
 class _Steps:
     """Shows the log: a bar with the time that is left, and a line for each epoch."""
 
-    def __init__(self, epochs: int) -> None:
-        self.epochs = epochs
+    def __init__(self, epochs: int, what: str) -> None:
+        self.epochs, self.what = epochs, what
         self.speed = self.loss = 0.0
         self.bar: Progress | None = None
         self.first = self.total = 0
@@ -296,8 +328,8 @@ class _Steps:
         elif kind == "validation":
             print(
                 f"epoch {entry['epoch']} of {self.epochs}: loss {self.loss:.4f}, on held-out "
-                f"frames {entry['loss']:.4f}, effective rank {entry['effective_rank']:.1f}, "
-                f"{self.speed:.0f} images/s",
+                f"{self.what} {entry['loss']:.4f}, effective rank {entry['effective_rank']:.1f}, "
+                f"{self.speed:.0f} {'clips' if self.what == 'clips' else 'images'}/s",
                 flush=True,
             )
         elif kind == "probe":
@@ -310,8 +342,9 @@ class _Steps:
 
         self.total = entry["steps"]
         print(
-            f"{entry['training_frames']:,d} training frames, {entry['held_out_frames']:,d} held "
-            f"out, {self.total:,d} steps, from step {entry['step']:,d} on {entry['device']}",
+            f"{entry['training_frames']:,d} training {self.what}, "
+            f"{entry['held_out_frames']:,d} held out, {self.total:,d} steps, "
+            f"from step {entry['step']:,d} on {entry['device']}",
             flush=True,
         )
         columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())

@@ -10,7 +10,7 @@ import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_type_hints
+from typing import Annotated, Any, Literal, Self, get_args, get_type_hints
 
 from pydantic import (
     AfterValidator,
@@ -83,7 +83,10 @@ class ModelSettings:
     """MAE's has one; I-JEPA's has none."""
     first_weights: Literal["normal", "xavier"] = "normal"
     """Of linear layers: truncated normal of spread 0.02, as the I-JEPA code, or uniform by Xavier,
-    as MAE, which is larger in narrow networks. `objective: mae` always has the second."""
+    as MAE, which is larger in narrow networks. `mae` and `videomae` always have the second."""
+    start: str | None = None
+    """A trained model of the zoo whose network the student begins as, `NAME` or `NAME=WEIGHTS`;
+    null: the first weights above."""
 
     @validates(mode="after")
     def _fits(self) -> Self:
@@ -190,6 +193,91 @@ class Blocks:
 
 
 @dataclass(frozen=True, config=_STRICT)
+class MaskKind:
+    """One kind of multi-block mask in space and time (V-JEPA, arXiv 2404.08471, section 3.2)."""
+
+    blocks: Annotated[int, _NUMBER, Field(ge=1, le=10**3)] = 8
+    """Blocks whose union is predicted; what is seen is the rest."""
+    spatial_scale: _ShareRange = (0.15, 0.15)
+    """Area of a block over that of the grid."""
+    temporal_scale: _ShareRange = (1.0, 1.0)
+    """Time steps of a block over those of the clip."""
+    aspect_ratio: _ModerateRange = (0.75, 1.5)
+    """Height over width of a block."""
+
+
+SHORT_RANGE, LONG_RANGE = MaskKind(), MaskKind(blocks=2, spatial_scale=(0.7, 0.7))
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Video:
+    """Clips in place of stills; the defaults are V-JEPA's (facebookresearch/jepa 51c59d5)."""
+
+    frames: Annotated[int, _NUMBER, Field(ge=1, le=10**4)] = 16
+    """Of a clip."""
+    tubelet: Annotated[int, _NUMBER, Field(ge=1, le=10**4)] = 2
+    """Frames of one token."""
+    spacing: Literal["stride", "rate", "spread"] = "stride"
+    """"stride": a clip is a window of `frames` x `step` frames. "rate": the step follows from the
+    video's own rate (V-JEPA 2), and is `step` where that is not known. "spread": the whole video,
+    evenly, its first and last frame included."""
+    step: _Size = 4
+    """The official loader's `frame_step`; see `usjepa.frames.clips.window`."""
+    rate: Annotated[float, _NUMBER, Field(gt=0, le=1e4)] = 4.0
+    """Frames a second of a clip, for `spacing: rate`."""
+    random_start: bool = True
+    """Whether the window begins at a random frame; else at the first."""
+    rotary: bool = False
+    """V-JEPA 2's rotary positions in student and predictor, and no table."""
+    masks: Literal["blocks", "tubes"] = "blocks"
+    """"tubes": squares of the frame are hidden at random, each for the whole clip, as VideoMAE;
+    `decoder.mask_share` tells how many."""
+    kinds: tuple[MaskKind, ...] = (SHORT_RANGE, LONG_RANGE)
+    """Of blocks; every clip is masked by each of them in every step."""
+    truncate: Literal["first", "columns"] = "first"
+    """How lists are cut to the shortest of the batch. "first": the first places stay, as in the
+    official code, so late times are seldom trained on. "columns": whole squares of the frame are
+    left out at random, and all times stay."""
+    mask_tokens: Literal["each", "one"] = "each"
+    """Whether each kind has a mask token of its own, as V-JEPA, or all share one, as V-JEPA 2 on
+    clips of one length."""
+
+    @validates(mode="after")
+    def _fits(self) -> Self:
+        if self.frames % self.tubelet:
+            raise ValueError(
+                f"frames {self.frames} is not a multiple of tubelet {self.tubelet}, the frames of "
+                "one token"
+            )
+        if not self.kinds:
+            raise ValueError("kinds has no kind of mask; give one or more, or leave it out")
+        return self
+
+    @property
+    def times(self) -> int:
+        """Time steps of a clip."""
+        return self.frames // self.tubelet
+
+
+@dataclass(frozen=True, config=_STRICT)
+class LocalisationSettings:
+    """The auxiliary loss of arXiv 2507.18424 (eqs. 2 to 4); see `usjepa.localisation`."""
+
+    weight: _Share = 0.25
+    """lambda: of the JEPA loss; this one has 1 - lambda. 1: as if this section were not there."""
+    pairs: _Count = 100
+    """Of places, for each sample and kind of mask."""
+    tokens: Literal["predicted", "context"] = "predicted"
+    """Of which places: the predictor's outputs, or what the student sees, as DRLoc has it."""
+    width: _Size = 512
+    """Of the head's hidden layers; not stated, DRLoc's (arXiv 2106.03746)."""
+    distance: Literal["squared", "absolute"] = "squared"
+    """"absolute": DRLoc's, the mean over the axes."""
+    signed: bool = True
+    """False: only how far two places are apart, as DRLoc can have it."""
+
+
+@dataclass(frozen=True, config=_STRICT)
 class Augment:
     """Random changes of a training image. Table 5 names them; their strengths are not stated, and
     these are ours: weaker than the mildest corruption of the tests (appendix E.2)."""
@@ -215,10 +303,12 @@ class DataSettings:
     grey: bool = True
     inpaint_below: _Share = 0.05
     """Coloured marks are painted over if they take less than this share of the image."""
-    percentiles: Annotated[
-        tuple[_Percentile, _Percentile], AfterValidator(_ordered), AfterValidator(_apart)
-    ] = (2, 98)
-    """They become 0 and 1; inside the ultrasound region with `region_conditioning`."""
+    percentiles: (
+        Annotated[tuple[_Percentile, _Percentile], AfterValidator(_ordered), AfterValidator(_apart)]
+        | None
+    ) = (2, 98)
+    """They become 0 and 1; inside the ultrasound region with `region_conditioning`. null: levels
+    stay as they are."""
     dataset_cap: Annotated[int, _NUMBER, Field(ge=1, le=10**12)] = 50_000
     """N_t: frames of a set that count in an epoch, at most."""
     held_out: Annotated[float, _NUMBER, Field(ge=0, lt=1)] = 0.05
@@ -245,8 +335,9 @@ class Train:
     betas: tuple[_Beta, _Beta] = (0.9, 0.999)
     """Not stated; the I-JEPA code leaves torch's."""
     eps: _Positive = 1e-8
-    schedule: Literal["cosine"] = "cosine"
-    """Linear warm-up, then a cosine to the final rate; weight decay follows a cosine throughout."""
+    schedule: Literal["cosine", "linear"] = "cosine"
+    """Linear warm-up, then half a cosine to the final rate, or a straight line, as V-JEPA 2 cools
+    down; weight decay follows a cosine throughout."""
     start_learning_rate: _NotNegative = 5e-6
     learning_rate: _Positive = 5e-5
     final_learning_rate: _NotNegative = 5e-7
@@ -258,6 +349,12 @@ class Train:
     """`ipe_scale` of the I-JEPA code: schedules as if training were so many times as long."""
     clip: _Positive | None = None
     """Largest norm of the gradient; null: any, as I-JEPA. SALT has 0.02."""
+    clip_rule: Literal["all", "vjepa"] = "all"
+    """"vjepa": student, predictor and head are each clipped by themselves, and only in epochs whose
+    number, from 0, is above `warmup_epochs`, as V-JEPA has it."""
+    freeze_blocks: Annotated[int, _NUMBER, Field(ge=0, le=2**14)] = 0
+    """The student's first blocks, and its patch embedding with them, that keep their first weights;
+    see `model.start`."""
     precision: Literal["bfloat16", "float32"] = "bfloat16"
     compile: bool = False
 
@@ -276,9 +373,10 @@ class Config:
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=100)]
     """What the exported model is called."""
-    objective: Literal["salt", "ijepa", "mae"] = "salt"
-    """"salt": predict a frozen teacher (US-JEPA). "ijepa": predict the student's own running
-    average. "mae": reconstruct pixels."""
+    objective: Literal["salt", "ijepa", "mae", "vjepa", "videomae"] = "salt"
+    """"salt": predict a frozen teacher (US-JEPA); of clips if there is a section `video`. "ijepa":
+    predict the student's own running average; "vjepa": the same of clips. "mae": reconstruct
+    pixels; "videomae": those of clips."""
     region_conditioning: bool = False
     """USrc (section 4.2): masks, and the intensity stretch, keep to the ultrasound region."""
     seed: Annotated[int, _NUMBER, Field(ge=0, lt=2**63)] = 0
@@ -287,30 +385,113 @@ class Config:
     predictor: PredictorSettings = PredictorSettings()
     decoder: Decoder = Decoder()
     masks: Blocks = Blocks()
+    video: Video | None = None
+    """For clips; null: stills."""
+    localisation: LocalisationSettings | None = None
+    """An auxiliary loss that any JEPA objective can carry; null: none."""
     data: DataSettings = DataSettings()
     train: Train = Train()
 
     @validates(mode="after")
     def _leaves_something(self) -> Self:
         patches = self.model.grid**2
-        if self.objective != "mae" and self.masks.min_keep >= patches:
+        if self.video is None and self.predicts and self.masks.min_keep >= patches:
             raise ValueError(
                 f"masks.min_keep {self.masks.min_keep} can never be reached, because an image has "
                 f"only {patches} patches"
             )
-        if self.objective == "mae" and int(patches * (1 - self.decoder.mask_share)) < 1:
+        hides_a_share = not self.predicts or (self.video and self.video.masks == "tubes")
+        if hides_a_share and int(patches * (1 - self.decoder.mask_share)) < 1:
             raise ValueError(
                 f"decoder.mask_share {self.decoder.mask_share:g} leaves none of the {patches} "
                 "patches to see"
             )
         return self
 
+    @validates(mode="after")
+    def _agrees(self) -> Self:
+        objective, of_clips = self.objective, self.objective in ("vjepa", "videomae")
+        if of_clips and self.video is None:
+            raise ValueError(
+                f"objective {objective} is for clips and there is no section `video`; add one, "
+                "perhaps `video: {}`"
+            )
+        if self.video is not None and not of_clips and objective != "salt":
+            raise ValueError(
+                f"objective {objective} is for stills, but there is a section `video`; take "
+                "objective vjepa, videomae or salt, or leave the section out"
+            )
+        if self.video is not None and self.model.class_token:
+            raise ValueError("model.class_token is for stills; a student of clips has none")
+        augment = self.data.augment
+        if self.video is not None and (
+            augment.blur_probability or augment.speckle_probability or augment.contrast_probability
+        ):
+            raise ValueError(
+                "data.augment has blur, speckle or contrast, which are for stills; set their "
+                "probabilities to 0 for clips"
+            )
+        if self.localisation is not None and not self.predicts:
+            raise ValueError(
+                f"localisation needs a predictor, which objective {objective} does not have; leave "
+                "the section out"
+            )
+        if self.train.freeze_blocks > self.model.depth:
+            raise ValueError(
+                f"train.freeze_blocks {self.train.freeze_blocks} is more than model.depth "
+                f"{self.model.depth}"
+            )
+        return self
+
+    @property
+    def grid(self) -> tuple[int, int, int]:
+        """Places of a clip's tokens along time, rows and columns; one time for stills."""
+        times = 1 if self.video is None else self.video.times
+        return times, self.model.grid, self.model.grid
+
+    @property
+    def predicts(self) -> bool:
+        """Whether vectors are predicted, not pixels."""
+        return self.objective not in ("mae", "videomae")
+
+    @property
+    def localises(self) -> LocalisationSettings | None:
+        """The auxiliary loss, if it has any weight."""
+        settings = self.localisation
+        return None if settings is None or settings.weight == 1 else settings
+
+    def plain(self) -> dict[str, Any]:
+        """All settings as plain data, for files.
+
+        Keys that came later are left out where they say what was before: runs keep their ids.
+        """
+        settings = asdict(self)
+        if self.localises is None:
+            settings["localisation"] = None
+        for dotted, before in _LATER.items():
+            *sections, key = dotted.split(".")
+            place = settings
+            for section in sections:
+                place = place[section]
+            if place[key] == before:
+                del place[key]
+        return settings
+
     @property
     def id(self) -> str:
         """12 digits of the SHA-256 of all settings but the name: equal ids give equal runs."""
-        settings = asdict(self)
+        settings = self.plain()
         del settings["name"]
         return hashing.short(hashing.digest(settings))
+
+
+_LATER = {
+    "video": None,
+    "localisation": None,
+    "model.start": None,
+    "train.clip_rule": "all",
+    "train.freeze_blocks": 0,
+}
 
 
 def names() -> list[str]:
@@ -408,7 +589,9 @@ def _keys(path: list[str]) -> list[str]:
     """Keys of the section at `path`."""
     section: Any = Config
     for part in path:
-        section = get_type_hints(section)[part]
+        if not part.isdigit():  # else a place in a list of sections
+            section = get_type_hints(section)[part]
+            section = next(iter(get_args(section)), section)  # of `X | None`, and of a list
     return [field.name for field in fields(section)]
 
 

@@ -5,22 +5,22 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import save
-from torch import Tensor
+from torch import Tensor, nn
 
 import tasks
-from model_zoo.checkpoints.exports import FILE, FORMAT, Header, read_card, sign_card
+from model_zoo.checkpoints.exports import FILE, FORMAT, ClipHeader, Header, read_card, sign_card
+from model_zoo.clip_rule import ClipRule
 from model_zoo.transforms import InputRule
 from ultrabench_eval.core import files, hashing
 from ultrabench_eval.core.errors import UserError
 from usjepa.config import Config
-from usjepa.student import Student
 
 __all__ = ["export", "input_rule", "read_card"]
 
@@ -28,7 +28,7 @@ _LIBRARIES = ("ultrabench-eval", "torch", "numpy", "pillow")
 
 
 def export(
-    student: Student, config: Config, out: Path, history: Mapping[str, Any], half: bool = False
+    student: nn.Module, config: Config, out: Path, history: Mapping[str, Any], half: bool = False
 ) -> Path:
     """Write `OUT/encoder.safetensors` and its card, `OUT/encoder.json`.
 
@@ -64,14 +64,14 @@ def export(
         "name": config.name,
         "objective": config.objective,
         "region_conditioning": config.region_conditioning,
-        "model": asdict(config.model),
+        "model": config.plain()["model"],
         "stored_as": str(dtype).removeprefix("torch."),
         "parameters": sum(parameter.numel() for parameter in student.parameters()),
         "input": asdict(header.input),
         **history,
         "seed": config.seed,
         "config_id": config.id,
-        "config": asdict(config),
+        "config": config.plain(),
         "versions": {"python": platform.python_version()} | {n: version(n) for n in _LIBRARIES},
         "sha256": hashing.digest_bytes(data),
     }
@@ -91,9 +91,13 @@ def input_rule(config: Config) -> InputRule:
     whole image; and coloured marks are not painted over. Mean and deviation are ImageNet's, as in
     `usjepa.objective`.
     """
-    low, high = config.data.percentiles
-    stretch = float(low), float(high)  # as numbers of one kind, for one fingerprint
-    return InputRule(config.model.image_size, grey=config.data.grey, stretch=stretch)
+    stretch = None
+    if config.data.percentiles is not None:
+        low, high = config.data.percentiles
+        stretch = float(low), float(high)  # as numbers of one kind, for one fingerprint
+    rule = InputRule(config.model.image_size, grey=config.data.grey, stretch=stretch)
+    # As frames are resized in training; of stills, released students say bicubic.
+    return rule if config.video is None else replace(rule, interpolation="bilinear")
 
 
 def _header(config: Config, tensors: str) -> Header:
@@ -109,10 +113,22 @@ def _header(config: Config, tensors: str) -> Header:
         input=input_rule(config),
         config=config.id,
         tensors=tensors,
+        clip=_clip_header(config),
+        localisation=None if config.localises is None else config.localises.weight,
     )
 
 
-def _tensors(student: Student, name: str, dtype: torch.dtype) -> dict[str, Tensor]:
+def _clip_header(config: Config) -> ClipHeader | None:
+    video = config.video
+    if video is None:
+        return None
+    step = 1 if video.spacing == "spread" else video.step
+    rate = video.rate if video.spacing == "rate" else 0.0
+    rule = ClipRule(video.frames, video.spacing, step, rate)
+    return ClipHeader(video.tubelet, video.rotary, rule)
+
+
+def _tensors(student: nn.Module, name: str, dtype: torch.dtype) -> dict[str, Tensor]:
     tensors = {}
     for key, value in student.state_dict().items():
         tensors[key] = value.detach().to("cpu", dtype).contiguous()

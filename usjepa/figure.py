@@ -44,6 +44,10 @@ def masks(tasks: Sequence[Task], config: Config) -> dict[str, bytes]:
     Raises:
         UserError: an image or mask cannot be read, or the objective has no blocks.
     """
+    if config.video is not None:
+        raise UserError(
+            f"configuration {config.name} masks clips, which are not drawn; give one of stills"
+        )
     if config.objective == "mae":
         raise UserError(
             f"configuration {config.name} hides patches at random, whatever the region; give one "

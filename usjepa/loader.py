@@ -18,12 +18,14 @@ from torch.utils.data import DataLoader, Dataset
 from ultrabench_eval.core.command import sentence
 from ultrabench_eval.core.errors import UserError
 from ultrabench_eval.core.hashing import seed_for
-from usjepa import augment, masks
+from usjepa import augment, masks, masks3d
 from usjepa.augment import Seen
 from usjepa.config import Config
+from usjepa.frames import clips
 from usjepa.frames.sampling import CappedSampler
 from usjepa.frames.store import Frames
-from usjepa.masks import Masks
+from usjepa.localisation import WithPairs
+from usjepa.masks import DrawnMasks
 
 _AHEAD = 3  # batches that each worker holds ready
 
@@ -32,13 +34,14 @@ class Batch(NamedTuple):
     """What one forward pass gets."""
 
     images: Tensor
-    """uint8 [B, 1, S, S], or [B, 3, S, S] where frames are in colour."""
-    masks: Masks
+    """uint8 [B, 1, S, S], or [B, 3, S, S] where frames are in colour; of clips F frames of such:
+    [B, 1 or 3, F, S, S]."""
+    masks: DrawnMasks
 
-    def on(self, device: torch.device) -> tuple[Tensor, Masks]:
-        """Images as float32 [B, 3, S, S] in [0, 1], and masks, on a device."""
+    def on(self, device: torch.device) -> tuple[Tensor, DrawnMasks]:
+        """Images as float32 [B, 3, S, S] in [0, 1], or clips, and masks, on a device."""
         images = self.images.to(device, non_blocking=True).float().div_(255)
-        return images.expand(-1, 3, -1, -1), self.masks.to(device)
+        return images.expand(-1, 3, *images.shape[2:]), self.masks.to(device)
 
 
 class BatchPart(NamedTuple):
@@ -65,7 +68,7 @@ class TrainingParts(Dataset[Batch]):
         self.sampler = sampler
         self.config = config
         self.size = sampler.batch_size // parts
-        self.masks = masks.build(config)
+        self.masks = sampler_of(config)
 
     def __getitem__(self, at: BatchPart) -> Batch:
         """The batch of a part."""
@@ -80,7 +83,15 @@ class TrainingParts(Dataset[Batch]):
     def _image(self, number: int, step: int, place: int) -> Seen:
         seed = seed_for(self.config.seed, f"augmentation, step {step}, place {place}")
         generator = np.random.default_rng(seed)
-        return augment.training(self.frames.read(number), self.config, generator)
+        if self.config.video is None:
+            return augment.training(self.frames.read(number), self.config, generator)
+        film = self.frames.film(number)
+
+        def draw(first: int, end: int) -> int:
+            return int(generator.integers(first, end))
+
+        chosen = clips.positions(film.count, film.rate, self.config.video, draw)
+        return augment.training_clip(film.frames(chosen), self.config, generator)
 
 
 class ValidationParts(Dataset[Batch]):
@@ -98,7 +109,7 @@ class ValidationParts(Dataset[Batch]):
         self.numbers = numbers
         self.config = config
         self.size = size
-        self.masks = masks.build(config, "validation")
+        self.masks = sampler_of(config, "validation")
 
     def __len__(self) -> int:
         return -(-len(self.numbers) // self.size)
@@ -106,8 +117,23 @@ class ValidationParts(Dataset[Batch]):
     def __getitem__(self, at: int) -> Batch:
         """Batch number `at`."""
         numbers = self.numbers[at * self.size : (at + 1) * self.size].tolist()
-        seen = [augment.plain(self.frames.read(number), self.config) for number in numbers]
-        return _batch(seen, self.masks, at, 0)
+        return _batch([self._image(number) for number in numbers], self.masks, at, 0)
+
+    def _image(self, number: int) -> Seen:
+        if self.config.video is None:
+            return augment.plain(self.frames.read(number), self.config)
+        film = self.frames.film(number)
+        chosen = clips.positions(film.count, film.rate, self.config.video)
+        return augment.plain_clip(film.frames(chosen), self.config)
+
+
+def sampler_of(config: Config, purpose: str = "training") -> masks.Sampler:
+    """The sampler of a run; for another purpose than training, with other draws."""
+    build = masks.build if config.video is None else masks3d.build
+    sampler, settings = build(config, purpose), config.localises
+    if settings is None:
+        return sampler
+    return WithPairs(sampler, settings, masks.seed_of(config, purpose))
 
 
 def stream(
@@ -174,7 +200,11 @@ class _Batches(Dataset[Batch | _Failed]):
 
 def _batch(seen: list[Seen], sampler: masks.Sampler, step: int, part: int) -> Batch:
     images = torch.from_numpy(np.stack([one.pixels for one in seen]))
-    images = images[:, None] if images.ndim == 3 else images.permute(0, 3, 1, 2).contiguous()
+    # Of grey or of coloured images, and, with one axis more, of clips.
+    if images.shape[-1] == 3 and seen[0].pixels.ndim > 2:
+        images = images.movedim(-1, 1).contiguous()
+    else:
+        images = images[:, None]
     valid = [one.valid for one in seen if one.valid is not None]
     region = torch.from_numpy(np.stack(valid)) if valid else None
     return Batch(images, sampler.sample(len(seen), step, part, region))

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, Self
 
 import numpy as np
 import torch
@@ -64,6 +64,13 @@ class Masks:
     targets_real: Tensor | None = None
     """False where `targets` is only padding, bool [B, T, K]; None if nothing is."""
     fallbacks: Fallbacks = _NONE
+    pairs: Tensor | None = None
+    """Which places `usjepa.localisation` compares, int64 [B, 2, P]; None without it."""
+
+    @property
+    def kinds(self) -> tuple[Masks, ...]:
+        """Itself, the one kind that there is of stills."""
+        return (self,)
 
     def to(self, device: torch.device | str) -> Masks:
         """The same on another device."""
@@ -77,13 +84,31 @@ class Masks:
             targets=self.targets.to(device, non_blocking=True),
             context_real=moved(self.context_real),
             targets_real=moved(self.targets_real),
+            pairs=moved(self.pairs),
         )
+
+
+class DrawnMasks(Protocol):
+    """Masks of a batch: `Masks` of stills, or `usjepa.masks3d.ClipMasks`."""
+
+    @property
+    def kinds(self) -> tuple[Masks, ...]:
+        """Each is seen and predicted by itself; losses are averaged."""
+
+    @property
+    def fallbacks(self) -> Fallbacks:
+        """Of all kinds together."""
+
+    def to(self, device: torch.device | str) -> Self:
+        """The same on another device."""
 
 
 class Sampler(Protocol):
     """What a training loop asks for masks."""
 
-    def sample(self, batch: int, step: int, part: int = 0, region: Tensor | None = None) -> Masks:
+    def sample(
+        self, batch: int, step: int, part: int = 0, region: Tensor | None = None
+    ) -> DrawnMasks:
         """Masks of a batch.
 
         Args:
@@ -97,12 +122,17 @@ class Sampler(Protocol):
 
 
 def build(config: Config, purpose: str = "training") -> Sampler:
-    """The sampler of a run's objective; for another purpose than training, with other draws."""
+    """The sampler of a run on stills; for another purpose than training, with other draws."""
     grid = (config.model.grid, config.model.grid)
-    seed = config.seed if purpose == "training" else seed_for(config.seed, f"masks, {purpose}")
+    seed = seed_of(config, purpose)
     if config.objective == "mae":
         return RandomPatches(config.decoder.mask_share, grid, seed)
     return MultiBlock(config.masks, grid, seed)
+
+
+def seed_of(config: Config, purpose: str) -> int:
+    """Of the draws of masks: the run's in training, others elsewhere."""
+    return config.seed if purpose == "training" else seed_for(config.seed, f"masks, {purpose}")
 
 
 class MultiBlock:

@@ -1,33 +1,41 @@
 """What is minimised: a frozen teacher (SALT), an averaged one (I-JEPA), or pixels (MAE).
 
-The three have one face, `Objective`, so that a training loop need not know which it runs. Images
-are float32 [B, 3, S, S] in [0, 1], cropped and augmented; student and teacher see the same ones,
-each with its own normalisation. B is the batch, N the image's patches, D the targets' width, and
-C, T, K as in `usjepa.masks`.
+All have one face, `Objective`, so that a training loop need not know which it runs. Images are
+float32 [B, 3, S, S] in [0, 1], cropped and augmented, and clips [B, 3, F, S, S]; student and
+teacher see the same ones, each with its own normalisation. B is the batch, N the patches of an
+image or the tubelets of a clip, D the targets' width, and C, T, K as in `usjepa.masks`.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import layer_norm, smooth_l1_loss
+from torch.nn.functional import l1_loss, layer_norm, smooth_l1_loss
 
+import model_zoo
+from model_zoo import video_vit
 from model_zoo.transforms import InputRule
 from model_zoo.vit import EPS, Block, initialise, sine_cosine_table
 from ultrabench_eval.core.errors import UserError
 from ultrabench_eval.core.hashing import seed_for
+from usjepa import student as students
 from usjepa import teacher as teachers
 from usjepa.config import Config, Decoder
-from usjepa.masks import Masks
-from usjepa.predictor import Predictor
-from usjepa.student import Student
+from usjepa.localisation import Localisation
+from usjepa.masks import DrawnMasks, Masks
+from usjepa.predictor import Predictor, VideoPredictor
+from usjepa.student import Student, VideoStudent
 from usjepa.teacher import FrozenTeacher
 
+AnyStudent = Student | VideoStudent
 Logs = dict[str, Tensor]
+Distance = Callable[..., Tensor]
+"""Between tensors of one shape: their mean, or, with `reduction="none"`, each by itself."""
 
 
 class Objective(nn.Module):
@@ -43,7 +51,7 @@ class Objective(nn.Module):
     steady = True
     """Whether losses of different epochs measure the same thing, so that the least is the best."""
 
-    def __init__(self, student: Student, image_size: int) -> None:
+    def __init__(self, student: AnyStudent, image_size: int) -> None:
         super().__init__()
         self.student = student
         # ImageNet's, as in the I-JEPA code and as `model_zoo`'s us-jepa expects it.
@@ -51,21 +59,21 @@ class Objective(nn.Module):
         for name, values in (("mean", rule.mean), ("std", rule.std)):
             self.register_buffer(name, torch.tensor(values).view(3, 1, 1), persistent=False)
 
-    def loss(self, images: Tensor, masks: Masks) -> tuple[Tensor, Logs]:
+    def loss(self, images: Tensor, masks: DrawnMasks) -> tuple[Tensor, Logs]:
         """The scalar to minimise, and scalars to look at, all without gradient.
 
         Args:
-            images: [B, 3, S, S] in [0, 1].
+            images: [B, 3, S, S] in [0, 1], or clips [B, 3, F, S, S].
             masks: on the same device.
         """
         raise NotImplementedError
 
-    def forward(self, images: Tensor, masks: Masks) -> tuple[Tensor, Logs]:
+    def forward(self, images: Tensor, masks: DrawnMasks) -> tuple[Tensor, Logs]:
         """`loss`, under the name that DistributedDataParallel and torch.compile call."""
         return self.loss(images, masks)
 
     @property
-    def encoder(self) -> Student:
+    def encoder(self) -> AnyStudent:
         """The network that is kept when training ends."""
         return self.student
 
@@ -80,7 +88,8 @@ class Objective(nn.Module):
 
     def normalised(self, images: Tensor) -> Tensor:
         """The student's input."""
-        return (images - self.mean) / self.std
+        shape = (3,) + (1,) * (images.ndim - 2)
+        return (images - self.mean.view(shape)) / self.std.view(shape)
 
 
 class JEPA(Objective):
@@ -93,20 +102,26 @@ class JEPA(Objective):
         normalise_targets: layer norm, without scale and shift, over the channels of each of the
             teacher's layers.
         context_weight: of the same loss at the visible patches, beside that at the hidden ones.
+        distance: of predictions and targets; L1 for clips, as V-JEPA and SALT have it.
+        localisation: the head of the auxiliary loss; None for none.
     """
 
     def __init__(
         self,
-        student: Student,
+        student: AnyStudent,
         image_size: int,
-        predictor: Predictor,
+        predictor: Predictor | VideoPredictor,
         normalise_targets: bool,
         context_weight: float = 0.0,
+        distance: Distance = smooth_l1_loss,
+        localisation: Localisation | None = None,
     ) -> None:
         super().__init__(student, image_size)
         self.predictor = predictor
         self.normalise_targets = normalise_targets
         self.context_weight = context_weight
+        self.distance = distance
+        self.localisation = localisation
 
     def teach(self, images: Tensor) -> Tensor:
         """The teacher's tokens of whole images, [B, N, D]; see `loss` for `images`."""
@@ -116,28 +131,55 @@ class JEPA(Objective):
         """Channels of each of the teacher's layers that its tokens [B, N, D] are joined from."""
         return [tokens.shape[-1]]
 
-    def loss(self, images: Tensor, masks: Masks) -> tuple[Tensor, Logs]:
-        """Smooth L1 with beta 1; see `jepa_loss`.
+    def loss(self, images: Tensor, masks: DrawnMasks) -> tuple[Tensor, Logs]:
+        """The mean over kinds of masks of `jepa_loss`, with the parts that have a weight.
 
-        Logs: `loss`; its two parts, if the visible patches have a weight; and the deviation of
-        targets and predictions over patches, averaged over channels, which goes to zero when a
-        representation collapses.
+        Logs: `loss`; its parts, if the visible patches have a weight or there is a head; of
+        clips, the loss of each kind; and the deviation of targets and predictions over patches,
+        averaged over channels, which goes to zero when a representation collapses.
         """
         with torch.no_grad():
             tokens = self.targets(images)
+        x = self.normalised(images)
+        found = [self._of_kind(x, tokens, one, kind) for kind, one in enumerate(masks.kinds)]
+        if len(found) == 1:
+            return found[0]
+        loss = torch.stack([loss for loss, _ in found]).mean()
+        means = {
+            name: torch.stack([logs[name] for _, logs in found]).mean() for name in found[0][1]
+        }
+        each = {f"loss_of_kind_{kind}": logs["loss"] for kind, (_, logs) in enumerate(found)}
+        return loss, {**means, **each}
+
+    def _of_kind(self, x: Tensor, tokens: Tensor, masks: Masks, kind: int) -> tuple[Tensor, Logs]:
+        """The loss of one kind of masks, from the student's input and the teacher's tokens."""
+        with torch.no_grad():
             wanted = _taken(tokens, masks.targets)
-        context = self.student.visible(self.normalised(images), masks.context, masks.context_real)
+        context = self.student.visible(x, masks.context, masks.context_real)
         asked = (context, masks.context, masks.targets, masks.context_real, masks.targets_real)
         parts = {}
         if self.context_weight:
-            predicted, seen = self.predictor.everywhere(*asked)
-            hidden = jepa_loss(predicted.float(), wanted, masks.targets_real)
+            predicted, seen = self.predictor.everywhere(*asked, kind=kind)
+            hidden = jepa_loss(predicted.float(), wanted, masks.targets_real, self.distance)
             visible = self._at_context(seen.float(), tokens, masks)
             loss = hidden + self.context_weight * visible
             parts = {"hidden_loss": hidden.detach(), "visible_loss": visible.detach()}
         else:
-            predicted = self.predictor(*asked)
-            loss = jepa_loss(predicted.float(), wanted, masks.targets_real)
+            predicted = self.predictor(*asked, kind=kind)
+            loss = jepa_loss(predicted.float(), wanted, masks.targets_real, self.distance)
+        if self.localisation is not None:
+            assert masks.pairs is not None
+            if self.localisation.settings.tokens == "predicted":
+                compared = predicted.flatten(1, 2), masks.targets.flatten(1)
+            else:
+                compared = context, masks.context
+            found, share = self.localisation(*compared, masks.pairs), self.localisation.settings
+            parts |= {
+                "jepa_loss": loss.detach(),
+                "localisation_loss": found.loss.detach(),
+                "localisation_of_zeros": found.constant.detach(),
+            }
+            loss = share.weight * loss + (1 - share.weight) * found.loss  # eq. 4
         return loss, {
             "loss": loss.detach(),
             **parts,
@@ -160,7 +202,7 @@ class JEPA(Objective):
         real = masks.context_real
         if real is not None:
             real = real[:, None].expand(-1, count, -1)
-        return jepa_loss(predicted, _taken(tokens, index), real)
+        return jepa_loss(predicted, _taken(tokens, index), real, self.distance)
 
 
 class SALT(JEPA):
@@ -173,18 +215,20 @@ class SALT(JEPA):
         teacher: an encoder of the zoo. Not among this module's parameters, nor in its state.
         normalise_targets: as for `JEPA`.
         context_weight: as for `JEPA`.
+        more: as for `JEPA`.
     """
 
     def __init__(
         self,
-        student: Student,
+        student: AnyStudent,
         image_size: int,
-        predictor: Predictor,
+        predictor: Predictor | VideoPredictor,
         teacher: FrozenTeacher,
         normalise_targets: bool = True,
         context_weight: float = 0.0,
+        **more: Any,
     ) -> None:
-        super().__init__(student, image_size, predictor, normalise_targets, context_weight)
+        super().__init__(student, image_size, predictor, normalise_targets, context_weight, **more)
         self.teacher = teacher
 
     # The compiler would start again at each block of a teacher whose layers are read by hooks, and
@@ -200,7 +244,8 @@ class SALT(JEPA):
 
 
 class IJEPA(JEPA):
-    """Plain I-JEPA: the teacher is a running average of the student (arXiv 2301.08243).
+    """The teacher is a running average of the student: I-JEPA (arXiv 2301.08243), and V-JEPA
+    (arXiv 2404.08471), which is the same of clips.
 
     Args: as for `JEPA`. The teacher starts as a copy of the student.
     """
@@ -209,17 +254,18 @@ class IJEPA(JEPA):
 
     def __init__(
         self,
-        student: Student,
+        student: AnyStudent,
         image_size: int,
-        predictor: Predictor,
+        predictor: Predictor | VideoPredictor,
         normalise_targets: bool = True,
         context_weight: float = 0.0,
+        **more: Any,
     ) -> None:
-        super().__init__(student, image_size, predictor, normalise_targets, context_weight)
+        super().__init__(student, image_size, predictor, normalise_targets, context_weight, **more)
         self.teacher = copy.deepcopy(student).requires_grad_(False)
 
     @property
-    def encoder(self) -> Student:
+    def encoder(self) -> AnyStudent:
         """The average, which the official code evaluates."""
         return self.teacher
 
@@ -247,15 +293,25 @@ class MAE(Objective):
         image_size: side of the input in pixels.
         patch_size: side of a patch in pixels, P.
         decoder: its sizes, and whether pixels are normalised per patch.
+        table: the decoder's positions, [N, width].
+        pixels: of a patch, in all colours.
     """
 
     def __init__(
-        self, student: Student, image_size: int, patch_size: int, decoder: Decoder
+        self,
+        student: AnyStudent,
+        image_size: int,
+        patch_size: int,
+        decoder: Decoder,
+        table: Tensor | None = None,
+        pixels: int | None = None,
     ) -> None:
         super().__init__(student, image_size)
         self.patch_size = patch_size
         self.normalize_pixels = decoder.normalize_pixels
-        width, table = decoder.width, sine_cosine_table(image_size // patch_size, decoder.width)
+        width = decoder.width
+        if table is None:
+            table = sine_cosine_table(image_size // patch_size, width)
         self.decoder_embed = nn.Linear(student.norm.normalized_shape[0], width)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, width))
         self.decoder_pos_embed = nn.Parameter(table[None], requires_grad=False)
@@ -263,23 +319,35 @@ class MAE(Objective):
             Block(width, decoder.heads) for _ in range(decoder.depth)
         )
         self.decoder_norm = nn.LayerNorm(width, eps=EPS)
-        self.decoder_pred = nn.Linear(width, 3 * patch_size**2)
+        self.decoder_pred = nn.Linear(width, pixels or 3 * patch_size**2)
         self.apply(_xavier)
-        for token in (self.mask_token, *([student.cls_token] if student.prefix else [])):
-            nn.init.normal_(token, std=0.02)
+        nn.init.normal_(self.mask_token, std=0.02)
+        if isinstance(student, Student) and student.prefix:
+            nn.init.normal_(student.cls_token, std=0.02)
 
-    def loss(self, images: Tensor, masks: Masks) -> tuple[Tensor, Logs]:
+    def loss(self, images: Tensor, masks: DrawnMasks) -> tuple[Tensor, Logs]:
         """Mean squared error over the hidden patches' pixels."""
+        (one,) = masks.kinds
         x = self.normalised(images)
-        hidden = masks.targets.flatten(1)  # [B, N - C]
-        wanted = patches(x, self.patch_size).float()
-        wanted = wanted.gather(1, hidden[..., None].expand(-1, -1, wanted.shape[-1]))
+        hidden = one.targets.flatten(1)  # [B, N - C]
+        wanted = self.wanted(images, x, hidden)
+        tokens = self.student(x, one.context)
+        loss = (self._decoded(tokens, one.context, hidden).float() - wanted).square().mean()
+        return loss, {"loss": loss.detach()}
+
+    def wanted(self, images: Tensor, x: Tensor, hidden: Tensor) -> Tensor:
+        """Pixels to be reconstructed, float32 [B, N - C, pixels].
+
+        Args:
+            images: in [0, 1].
+            x: the student's input.
+            hidden: the patches, int64 [B, N - C].
+        """
+        wanted = _taken(patches(x, self.patch_size).float(), hidden[:, None])[:, 0]
         if self.normalize_pixels:
             variance, mean = torch.var_mean(wanted, dim=-1, keepdim=True)
             wanted = (wanted - mean) / (variance + 1e-6).sqrt()
-        tokens = self.student(x, masks.context)
-        loss = (self._decoded(tokens, masks.context, hidden).float() - wanted).square().mean()
-        return loss, {"loss": loss.detach()}
+        return wanted
 
     def _decoded(self, tokens: Tensor, visible: Tensor, hidden: Tensor) -> Tensor:
         """Pixels of the hidden patches, [B, N - C, 3 P P], from the encoder's tokens."""
@@ -296,8 +364,41 @@ class MAE(Objective):
         return pixels
 
 
-def jepa_loss(predicted: Tensor, wanted: Tensor, real: Tensor | None = None) -> Tensor:
-    """Smooth L1 (beta 1): mean over each target block's patches, then over blocks (eq. 5).
+class VideoMAE(MAE):
+    """VideoMAE: reconstruct the pixels of hidden tubelets (arXiv 2203.12602).
+
+    Positions of student and decoder are V-JEPA's table; VideoMAE's is over the flat number.
+
+    Args:
+        student: the encoder.
+        config: of the run.
+    """
+
+    def __init__(self, student: VideoStudent, config: Config) -> None:
+        model, decoder = config.model, config.decoder
+        table = video_vit.sine_cosine_table(config.grid, decoder.width)
+        pixels = 3 * student.tubelet * model.patch_size**2
+        super().__init__(student, model.image_size, model.patch_size, decoder, table, pixels)
+        self.tubelet = student.tubelet
+
+    def wanted(self, images: Tensor, x: Tensor, hidden: Tensor) -> Tensor:
+        """Pixels of hidden tubelets, each colour of each tubelet normalised by itself."""
+        pixels = tubelets(images, self.tubelet, self.patch_size).float()
+        pixels = _taken(pixels.flatten(2), hidden[:, None])[:, 0]
+        pixels = pixels.reshape(*hidden.shape, -1, 3)
+        if self.normalize_pixels:
+            variance, mean = torch.var_mean(pixels, dim=2, keepdim=True)
+            pixels = (pixels - mean) / (variance.sqrt() + 1e-6)
+        return pixels.flatten(2)
+
+
+def jepa_loss(
+    predicted: Tensor,
+    wanted: Tensor,
+    real: Tensor | None = None,
+    distance: Distance = smooth_l1_loss,
+) -> Tensor:
+    """A distance's mean over each target block's patches, then over blocks (eq. 5).
 
     With lists of equal length this is the mean over everything, as in the official code.
 
@@ -306,10 +407,11 @@ def jepa_loss(predicted: Tensor, wanted: Tensor, real: Tensor | None = None) -> 
         wanted: [B, T, K, D].
         real: False where there is only padding, which has no weight, bool [B, T, K]; None if
             there is none.
+        distance: smooth L1 with beta 1, or L1.
     """
     if real is None:
-        return smooth_l1_loss(predicted, wanted)
-    apart = smooth_l1_loss(predicted, wanted, reduction="none").mean(-1)  # [B, T, K]
+        return distance(predicted, wanted)
+    apart = distance(predicted, wanted, reduction="none").mean(-1)  # [B, T, K]
     apart = apart.masked_fill(~real, 0)
     return (apart.sum(-1) / real.sum(-1)).mean()
 
@@ -331,6 +433,21 @@ def patches(images: Tensor, size: int) -> Tensor:
     grid = side // size
     apart = images.reshape(batch, colours, grid, size, grid, size)
     return apart.permute(0, 2, 4, 3, 5, 1).reshape(batch, grid * grid, -1)
+
+
+def tubelets(clips: Tensor, tubelet: int, size: int) -> Tensor:
+    """Pixels of each tubelet, [B, 3, F, S, S] -> [B, N, tubelet P P, 3]: frames, rows, columns.
+
+    Args:
+        clips: F a multiple of `tubelet`, S of `size`.
+        tubelet: frames of one.
+        size: its side in pixels, P.
+    """
+    batch, colours, frames, side, _ = clips.shape
+    times, grid = frames // tubelet, side // size
+    apart = clips.reshape(batch, colours, times, tubelet, grid, size, grid, size)
+    apart = apart.permute(0, 2, 4, 6, 3, 5, 7, 1)
+    return apart.reshape(batch, times * grid * grid, -1, colours)
 
 
 def optimiser_groups(objective: Objective, weight_decay: float) -> list[dict[str, object]]:
@@ -363,30 +480,87 @@ def build(config: Config, teacher: FrozenTeacher | None = None, device: str = "a
     Raises:
         UserError: the teacher is not available, or does not fit the student.
     """
-    model, sizes = config.model, config.predictor
+    model, sizes, video = config.model, config.predictor, config.video
     target_width = model.width
     if config.objective == "salt":
         teacher = teacher or teachers.load(config.teacher, device, model.grid)
-        target_width = teacher.check(model.image_size, model.grid, sizes.target_width)
+        frames = None if video is None else video.frames
+        target_width = teacher.check(
+            model.image_size, model.grid, sizes.target_width, frames, config.grid[0]
+        )
     elif sizes.target_width not in (None, model.width):
         raise UserError(
             f"predictor.target_width is {sizes.target_width}, but without a frozen teacher targets "
             f"are {model.width} wide; leave it out"
         )
     with _own_generator(config.seed):
-        student = Student(model)
-        if config.objective == "mae":
-            return MAE(student, model.image_size, model.patch_size, config.decoder)
-        predictor = Predictor(
-            model.grid, model.width, target_width, sizes.depth, sizes.width, sizes.heads
-        )
+        student = students.make(config)
+        if not config.predicts:
+            made = _reconstructing(student, config)
+            _begin(student, config)
+            return made
+        predictor = _predictor(config, target_width)
         if model.first_weights == "xavier":
             student.apply(_xavier)
             predictor.apply(_xavier)
-    how = (config.teacher.layer_norm, sizes.context_weight)
-    if teacher is None or config.objective == "ijepa":
-        return IJEPA(student, model.image_size, predictor, *how)
-    return SALT(student, model.image_size, predictor, teacher, *how)
+        # Last, so that nothing else starts differently with it.
+        localisation = _localisation(config, target_width)
+    _begin(student, config)
+    how: dict[str, Any] = {
+        "normalise_targets": config.teacher.layer_norm,
+        "context_weight": sizes.context_weight,
+        "distance": smooth_l1_loss if video is None else l1_loss,
+        "localisation": localisation,
+    }
+    if teacher is None or config.objective != "salt":
+        return IJEPA(student, model.image_size, predictor, **how)
+    return SALT(student, model.image_size, predictor, teacher, **how)
+
+
+def _reconstructing(student: AnyStudent, config: Config) -> MAE:
+    if isinstance(student, VideoStudent):
+        return VideoMAE(student, config)
+    return MAE(student, config.model.image_size, config.model.patch_size, config.decoder)
+
+
+def _predictor(config: Config, target_width: int) -> Predictor | VideoPredictor:
+    model, sizes, video = config.model, config.predictor, config.video
+    widths = (model.width, target_width, sizes.depth, sizes.width, sizes.heads)
+    if video is None:
+        return Predictor(model.grid, *widths)
+    one = video.masks == "tubes" or video.mask_tokens == "one"
+    return VideoPredictor(config.grid, *widths, 1 if one else len(video.kinds), video.rotary)
+
+
+def _localisation(config: Config, target_width: int) -> Localisation | None:
+    settings = config.localises
+    if settings is None:
+        return None
+    width = target_width if settings.tokens == "predicted" else config.model.width
+    return Localisation(settings, width, config.grid if config.video else config.grid[1:])
+
+
+def _begin(student: AnyStudent, config: Config) -> None:
+    """Give a student the weights that it begins with, if any, and freeze its first blocks.
+
+    Raises:
+        UserError: the model that it should begin as has another network.
+    """
+    if config.model.start is not None:
+        name, _, weights = config.model.start.partition("=")
+        start = model_zoo.load(name, weights or None, "cpu", "float32")
+        try:
+            student.load_state_dict(start.network.state_dict())
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())[:160]
+            raise UserError(
+                f"model.start: the network of '{name}' is not the one that section `model` "
+                f"describes ({reason}); set width, depth, patch_size and image_size to its own"
+            ) from error
+    if frozen := config.train.freeze_blocks:
+        student.requires_grad_(False)
+        for part in (*student.blocks[frozen:], student.norm):
+            part.requires_grad_(True)
 
 
 @contextmanager
@@ -406,5 +580,5 @@ def _spread(x: Tensor, real: Tensor | None) -> Tensor:
 def _xavier(module: nn.Module) -> None:
     """As MAE starts: uniform by Xavier, the patch projection as the linear layer that it is."""
     initialise(module)
-    if isinstance(module, nn.Linear | nn.Conv2d):
+    if isinstance(module, nn.Linear | nn.Conv2d | nn.Conv3d):
         nn.init.xavier_uniform_(module.weight.flatten(1))

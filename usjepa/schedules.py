@@ -22,7 +22,14 @@ class Values(NamedTuple):
 
 
 def learning_rate(
-    step: int, *, warmup: int, total: int, start: float, peak: float, final: float
+    step: int,
+    *,
+    warmup: int,
+    total: int,
+    start: float,
+    peak: float,
+    final: float,
+    straight: bool = False,
 ) -> float:
     """Straight from `start` to `peak` while `step < warmup`, then along half a cosine to `final`.
 
@@ -33,10 +40,14 @@ def learning_rate(
         start: what the warm-up begins above: step 1 is already one part of `warmup` higher.
         peak: the highest rate.
         final: the last one.
+        straight: whether a line leads to `final` instead.
     """
     if step < warmup:
         return start + step / warmup * (peak - start)
-    return _cosine((step - warmup) / max(total - warmup, 1), peak, final)
+    progress = (step - warmup) / max(total - warmup, 1)
+    if straight:
+        return peak + min(progress, 1.0) * (final - peak)
+    return _cosine(progress, peak, final)
 
 
 def weight_decay(step: int, *, total: int, start: float, final: float) -> float:
@@ -81,6 +92,7 @@ def at(step: int, train: Train, steps_per_epoch: int) -> Values:
             start=train.start_learning_rate,
             peak=train.learning_rate,
             final=train.final_learning_rate,
+            straight=train.schedule == "linear",
         ),
         weight_decay(step, total=total, start=train.weight_decay, final=train.final_weight_decay),
         momentum(step, total=length, first=train.ema[0], last=train.ema[1]),

@@ -1,7 +1,7 @@
-"""The student: the zoo's plain vision transformer, run on the visible patches only.
+"""The student: the zoo's plain vision transformer, of stills or clips, run on visible places only.
 
-Its parameters have the names and shapes of `model_zoo.vit.VisionTransformer`, so that what is
-trained here is what the zoo opens.
+Its parameters have the names and shapes of `model_zoo.vit.VisionTransformer`, or of
+`model_zoo.video_vit.VideoTransformer`, so that what is trained here is what the zoo opens.
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from model_zoo.video_vit import VideoTransformer
 from model_zoo.vit import VisionTransformer
-from usjepa.config import ModelSettings
+from usjepa.config import Config, ModelSettings
 
 
 class Student(VisionTransformer):
@@ -54,6 +55,44 @@ class Student(VisionTransformer):
             x = block(x, bias)
         normed: Tensor = self.norm(x)
         return normed[:, self.prefix :]
+
+
+class VideoStudent(VideoTransformer):
+    """A student of clips.
+
+    Args:
+        config: with a section `video`.
+    """
+
+    def __init__(self, config: Config) -> None:
+        model, video = config.model, config.video
+        assert video is not None
+        super().__init__(
+            model.image_size,
+            video.frames,
+            model.patch_size,
+            video.tubelet,
+            model.width,
+            model.depth,
+            model.heads,
+            video.rotary,
+        )
+
+    def visible(self, clips: Tensor, index: Tensor, real: Tensor | None = None) -> Tensor:
+        """Tokens [B, C, D] after the final norm, from those places alone.
+
+        Args:
+            clips: normalised, [B, 3, T, S, S].
+            index: places, int64 [B, C].
+            real: None; lists of clips are not padded.
+        """
+        assert real is None
+        return self.forward(clips, index)
+
+
+def make(config: Config) -> Student | VideoStudent:
+    """The untrained student of a run."""
+    return Student(config.model) if config.video is None else VideoStudent(config)
 
 
 def attention_bias(real: Tensor, dtype: torch.dtype) -> Tensor:

@@ -49,7 +49,7 @@ class FrozenTeacher:
         """Tokens in raster order, float32 [B, N, D] on the images' device, without gradient.
 
         Args:
-            images: [B, 3, S, S] in [0, 1].
+            images: [B, 3, S, S] in [0, 1], or clips [B, 3, F, S, S] for an encoder of clips.
 
         Raises:
             UserError: the encoder has no patch tokens, or layers give something else, or differ.
@@ -69,23 +69,41 @@ class FrozenTeacher:
         # A copy, as tensors made in inference mode must not meet autograd.
         return torch.cat(found, dim=-1).to(images.device).clone()
 
-    def check(self, image_size: int, grid: int, width: int | None = None) -> int:
+    def check(
+        self,
+        image_size: int,
+        grid: int,
+        width: int | None = None,
+        frames: int | None = None,
+        times: int = 1,
+    ) -> int:
         """The teacher's width, if its patches are the student's.
 
         Args:
             image_size: side of the student's input in pixels.
             grid: the student's patches along a side.
             width: what the configuration says that the teacher's is; None if nothing.
+            frames: of a clip; None if the student sees stills.
+            times: the student's time steps of a clip.
 
         Raises:
-            UserError: another grid, or another width.
+            UserError: another grid, another width, or a teacher of stills for clips or the reverse.
         """
-        tokens = self(torch.zeros(1, 3, image_size, image_size))
-        places, found = tokens.shape[1:]
-        if places != grid * grid:
+        wanted = "image" if frames is None else "clip"
+        if self.encoder.takes != wanted:
             raise UserError(
-                f"teacher '{self.encoder.name}' gives {places} vectors per image, but the student "
-                f"has {grid} x {grid} patches; choose another teacher or teacher.layers"
+                f"teacher '{self.encoder.name}' looks at {self.encoder.takes}s, but the student at "
+                f"{wanted}s; choose another teacher"
+            )
+        shape = (image_size, image_size) if frames is None else (frames, image_size, image_size)
+        tokens = self(torch.zeros(1, 3, *shape))
+        places, found = tokens.shape[1:]
+        if places != times * grid * grid:
+            sample, of_time = ("image", "") if frames is None else ("clip", f"{times} x ")
+            raise UserError(
+                f"teacher '{self.encoder.name}' gives {places} vectors per {sample}, but the "
+                f"student has {of_time}{grid} x {grid} patches; choose another teacher or "
+                "teacher.layers"
                 + (", or set teacher.enlarge" if self.layers and places < grid * grid else "")
             )
         if width not in (None, found):
@@ -97,6 +115,8 @@ class FrozenTeacher:
 
     def _prepared(self, images: Tensor) -> Tensor:
         """The encoder's input; on the images' device where only the normalisation is left to do."""
+        if images.ndim == 5:
+            return self._prepared_clips(images.transpose(1, 2))
         rule = self.encoder.input_rule
         if rule is None or type(self.encoder)._prepare is not Encoder._prepare:
             return torch.stack([self.encoder.prepare(image) for image in images])
@@ -106,6 +126,15 @@ class FrozenTeacher:
             return torch.stack([rule.apply(image) for image in images])
         mean, std = (images.new_tensor(values).view(3, 1, 1) for values in (rule.mean, rule.std))
         return (images - mean) / std
+
+    def _prepared_clips(self, clips: Tensor) -> Tensor:
+        """The encoder's input of clips [B, F, 3, S, S] in [0, 1]."""
+        rule = self.encoder.input_rule
+        if rule is None or clips.shape[-2:] != (rule.size, rule.size):
+            levels = (255 * clips).round().byte().permute(0, 1, 3, 4, 2).cpu().numpy()
+            return torch.stack([self.encoder.prepare(clip) for clip in levels])
+        mean, std = (clips.new_tensor(values).view(3, 1, 1) for values in (rule.mean, rule.std))
+        return (clips - mean) / std
 
     def _find(self, layer: str) -> nn.Module:
         try:

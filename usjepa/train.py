@@ -17,7 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.optim import Optimizer
 
 import model_zoo
 from model_zoo.checkpoints.exports import FILE
@@ -34,14 +35,16 @@ from ultrabench_eval.core.errors import UserError
 from ultrabench_eval.core.hashing import seed_for
 from usjepa import checkpoint, distributed, export, loader, monitor, objective, schedules
 from usjepa import config as configs
+from usjepa import student as students
 from usjepa.checkpoint import Best, Identity, Reached
-from usjepa.config import Config
+from usjepa.config import Config, Train
 from usjepa.distributed import World
 from usjepa.frames.sampling import CappedSampler, hold_out
 from usjepa.frames.store import Frames
 from usjepa.loader import Batch, BatchPart
 from usjepa.monitor import Entry
-from usjepa.student import Student
+from usjepa.objective import Objective
+from usjepa.schedules import Values
 
 Probe = Callable[[Encoder], Mapping[str, float]]
 """Scores an encoder while it is trained; numbers by name."""
@@ -121,6 +124,13 @@ def _busy(out: Path) -> str:
 
 def _check_frames(config: Config, frames: Frames) -> None:
     wanted, made = config.data, frames.settings
+    if made.clips != (config.video is not None):
+        kinds = ("stills", "clips")
+        raise UserError(
+            f"index {frames.path} holds {kinds[made.clips]}, but configuration {config.name} "
+            f"trains on {kinds[not made.clips]}; make an index with `usjepa index"
+            f"{'' if made.clips else ' --clips'}`, or give another --config"
+        )
     for name in ("grey", "inpaint_below"):
         now, then = getattr(wanted, name), getattr(made, name)
         if now != then:
@@ -245,9 +255,6 @@ class _Run:
         train = self.config.train
         values = schedules.at(self.step + 1, train, self.steps_per_epoch)
         self._draw(f"step {self.step}")
-        for group in self.optimizer.param_groups:
-            group["lr"] = values.learning_rate
-        self.optimizer.param_groups[0]["weight_decay"] = values.weight_decay
         share = 1 / len(parts)
         for place, batch in enumerate(parts, 1):
             images, masks = batch.on(self.world.device)
@@ -257,13 +264,8 @@ class _Run:
                 torch.autograd.backward(share * loss)
             self.window.add(logs, share)
             self.window.add(masks.fallbacks._asdict(), share)
-        if train.clip is not None:
-            parameters = [parameter for _, parameter in self.objective.trainable()]
-            norm = nn.utils.clip_grad_norm_(parameters, train.clip)
-            self.window.add({"gradient_norm": norm})
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        self.objective.after_step(values.momentum)
+        epoch = self.step // self.steps_per_epoch
+        self.window.add(update(self.objective, self.optimizer, train, values, epoch))
         self.step += 1
         self.window.steps += 1
 
@@ -354,7 +356,8 @@ class _Run:
         if not count:
             return {}
         self._check(total, "the validation loss")
-        mine = torch.cat(features)
+        # Of the first process only, which writes; with few held-out frames others may have none.
+        mine = torch.cat(features) if features else torch.zeros(1, 1)
         return {
             "loss": total / count,
             "effective_rank": monitor.effective_rank(mine),
@@ -389,7 +392,8 @@ class _Run:
             history = self._history({"epoch": epoch, "step": self.step, "validation_loss": None})
             path = export.export(self.objective.encoder, self.config, Path(folder), history)
             device = str(self.world.device)
-            return model_zoo.load("usjepa", str(path), device=device, dtype="float32")
+            name = "usjepa" if self.config.video is None else "usjepa-clip"
+            return model_zoo.load(name, str(path), device=device, dtype="float32")
 
     def _write(self, kind: str, entry: Mapping[str, Any]) -> None:
         here = {"kind": kind, "step": self.step}
@@ -470,7 +474,7 @@ class _Run:
     def _best(self, epoch: int, loss: float | None) -> Best:
         state = self.objective.encoder.state_dict()
         return {
-            "config": asdict(self.config),
+            "config": self.config.plain(),
             "encoder": {name: value.detach().cpu().clone() for name, value in state.items()},
             "about": self._history({"epoch": epoch, "step": self.step, "validation_loss": loss}),
         }
@@ -482,6 +486,39 @@ class _Run:
             "guard": self.frames.guard,
         }
         return {"frames": frames, "precision": self.precision, **state}
+
+
+def update(
+    target: Objective, optimizer: Optimizer, train: Train, values: Values, epoch: int
+) -> dict[str, Tensor]:
+    """What follows a backward pass: clipping, the optimiser's step, and the averaged teacher's.
+
+    Args:
+        target: with gradients, which are taken off.
+        optimizer: of its `objective.optimiser_groups`.
+        train: how gradients are clipped.
+        values: of this step.
+        epoch: from 0.
+
+    Returns:
+        Norms of the gradients before they were clipped, by name.
+    """
+    norms = {}
+    if train.clip is not None and train.clip_rule == "all":
+        parameters = [parameter for _, parameter in target.trainable()]
+        norms["gradient_norm"] = nn.utils.clip_grad_norm_(parameters, train.clip)
+    elif train.clip is not None and epoch > train.warmup_epochs:
+        for name, part in target.named_children():
+            if parameters := [one for one in part.parameters() if one.requires_grad]:
+                norm = nn.utils.clip_grad_norm_(parameters, train.clip)
+                norms[f"gradient_norm_of_{name}"] = norm
+    for group in optimizer.param_groups:
+        group["lr"] = values.learning_rate
+    optimizer.param_groups[0]["weight_decay"] = values.weight_decay
+    optimizer.step()
+    optimizer.zero_grad()
+    target.after_step(values.momentum)
+    return norms
 
 
 def write_export(run_folder: Path, out: Path, half: bool = False) -> Path:
@@ -500,6 +537,6 @@ def write_export(run_folder: Path, out: Path, half: bool = False) -> Path:
 
 def _export(kept: Best, out: Path, half: bool = False) -> Path:
     config = configs.validate(kept["config"])
-    student = Student(config.model)
+    student = students.make(config)
     student.load_state_dict(kept["encoder"])
     return export.export(student, config, out, kept["about"], half)

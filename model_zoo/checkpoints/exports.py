@@ -209,7 +209,7 @@ class Export(NamedTuple):
             weights_from="part of this package" if shipped else TRAINED,
             parameters=self.parameters,
             dim=self.sizes.width,
-            pretraining=_pretraining(told.frames) if told else NOT_STATED,
+            pretraining=_pretraining(told.frames, head) if told else NOT_STATED,
             saw=told.frames.saw if told else None,
             status=STATUS[self.sizes.nano],
             inferred=_differences(head),
@@ -360,11 +360,12 @@ def _damaged(path: Path, error: Exception) -> UserError:
 # ---- words for cards ----------------------------------------------------------------------------
 
 
-def _pretraining(frames: _Frames) -> str:
+def _pretraining(frames: _Frames, head: Header) -> str:
     sets, tasks = frames.sets, ", ".join(frames.guard.tasks if frames.guard else ())
     listed = ", ".join(f"{name} {count:,}" for name, count in sets.items())
     searched = f"searched for test images of {tasks}" if tasks else "not searched for test images"
-    return f"{sum(sets.values()):,} frames ({listed}), {searched}"
+    what = "frames" if head.clip is None else "films"
+    return f"{sum(sets.values()):,} {what} ({listed}), {searched}"
 
 
 def _differences(head: Header) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ from tasks.near_duplicates import search, signatures
 from tasks.near_duplicates.align import Comparer
 from tasks.near_duplicates.search import COMPARISONS, Candidates
 from tasks.near_duplicates.signatures import ORIENTATIONS, Signatures, SignatureStore, Signed
+from tasks.samples.clips import still
 from tasks.samples.images import Image
 
 RADIUS = 14  # bits of 64 by which the hashes of a pair may differ to be looked at
@@ -53,7 +54,7 @@ def near_duplicates(
     """Pairs that show the same, between two sequences of images or within one.
 
     Args:
-        a: images.
+        a: images; of films, one frame is compared (`clips.still`).
         b: other images; None for the pairs within `a`.
         store: where signatures are kept (`signatures.store(cache)`); None to make them again.
 
@@ -65,7 +66,7 @@ def near_duplicates(
     """
     images = [*a, *(b or ())]
     if store is None:
-        signed = [signatures.signature(image.read()) for image in images]
+        signed = [signatures.signature(still(image).read()) for image in images]
     else:
         signed = []
         for known in store.look(images):

@@ -20,6 +20,7 @@ import numpy as np
 import PIL.Image
 import scipy.fft
 
+from tasks.samples.clips import still
 from tasks.samples.images import Image
 from ultrabench_eval.core import hashing, parallel
 from ultrabench_eval.core.errors import UserError
@@ -279,7 +280,7 @@ def _digest(image: Image) -> str | UserError:
 
 def _attempt(wanted: tuple[str, Image]) -> Signature | UserError:
     try:
-        return signature(wanted[1].read())
+        return signature(still(wanted[1]).read())
     except UserError as error:
         return error
 

@@ -103,6 +103,14 @@ def is_clip(sample: object) -> TypeGuard[Clip]:
     return hasattr(sample, "count") and hasattr(sample, "frame")
 
 
+def still(sample: Image) -> Image:
+    """What one picture shows of a sample: an image itself; of a film the frame that a mask is of,
+    or the middle one."""
+    if not is_clip(sample):
+        return sample
+    return sample.frame(sample.count // 2 if sample.at is None else sample.at)
+
+
 def of(
     path: Path,
     name: str,
@@ -409,10 +417,10 @@ class _OfImages(_Clip):
     def _frames(
         self, content: _Content, wanted: list[int], levels: GreyLevels
     ) -> Iterator[tuple[int, np.ndarray]]:
-        told = None if levels.own else levels
+        told, paths = None if levels.own else levels, self._paths()
         for index in wanted:
             data, place = self._image(content, index)
-            where = self._paths()[index] if place is None else self.path
+            where = paths[index] if place is None else self.path
             yield index, images.decode_bytes(data, where, levels=told, frame=place)
 
 

@@ -23,7 +23,7 @@ _MASK = re.compile(r"_(mask|seg)(_\d+)?$", re.IGNORECASE)
 
 _EXPORT = "export its frames to PNG and name those"
 _CONVERT = "convert it to PNG"
-_VIDEO = f"is a video: {_EXPORT}"
+_VIDEO = f"is a video: {_EXPORT}, or call the column video if whole clips are meant"
 _DRAWING = f"is a document or drawing: {_CONVERT}"
 _ARCHIVE = "is an archive: unpack it and name the images in it"
 _HEIF = ("heic", "heix", "hevc", "heim", "heis", "hevm", "mif1", "mif2", "msf1", "avif", "avis")

@@ -123,9 +123,15 @@ def _packets(container: InputContainer, stream: VideoStream) -> int | None:
     It is the number of frames of every POCUS video. None where packets and frames may differ: parts
     are cut off by an edit list, decoding cannot begin at the first packet, or frames are hidden.
     """
-    if stream.codec_context.name in _HIDING:
+    if _codec(stream) in _HIDING:
         return None
     return _frames_and_packets(container, stream)[0]
+
+
+def _codec(stream: VideoStream) -> str:
+    if stream.codec_context is None:  # whatever its type says
+        raise ValueError("it has no codec that is known")
+    return stream.codec_context.name
 
 
 def _frames_and_packets(
@@ -135,7 +141,7 @@ def _frames_and_packets(
     packets = [packet for packet in container.demux(stream) if packet.size]
     times = [packet.pts for packet in packets if packet.pts is not None]
     if (
-        stream.codec_context.name in _HIDING
+        _codec(stream) in _HIDING
         or any(packet.is_discard for packet in packets)
         or (packets and not packets[0].is_keyframe)
         or (times and min(times) < times[0])

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import inspect
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from released_files import opened, same
 from safetensors.torch import save_file
 from test_every_model import picture
 from torch import Tensor, nn
@@ -287,3 +289,104 @@ def test_every_encoder_of_clips(name: str, shrunk: None, monkeypatch: pytest.Mon
         tokens = encoder.tokens_prepared(prepared)
         (first,) = encoder.maps_prepared(prepared, torch.tensor([0]))
         assert tokens.shape[1] == encoder.steps * first.shape[2] * first.shape[3]
+
+
+# ---- layouts ------------------------------------------------------------------------------------
+
+
+def split(tensors: dict[str, Tensor], names: dict[str, str]) -> dict[str, Tensor]:
+    """The tensors with queries, keys and values apart, called by parts of other names."""
+    found: dict[str, Tensor] = {}
+    for key, value in tensors.items():
+        for ours, theirs in names.items():
+            key = key.replace(ours, theirs)
+        if "qkv" in key:
+            for part, chunk in zip(("query", "key", "value"), value.chunk(3), strict=True):
+                found[key.replace("qkv", part)] = chunk.clone()
+        else:
+            found[key] = value
+    return found
+
+
+HUB = {
+    "vjepa2-vitl": {
+        "patch_embed.": "encoder.embeddings.patch_embeddings.",
+        "blocks.": "encoder.layer.",
+        "attn.": "attention.",
+    },
+    "videomae": {
+        "patch_embed.proj": "embeddings.patch_embeddings.projection",
+        "blocks.": "encoder.layer.",
+        "attn.qkv": "attention.attention.qkv",
+        "attn.proj": "attention.output.dense",
+        "mlp.fc1": "intermediate.dense",
+        "mlp.fc2": "output.dense",
+        "norm1": "layernorm_before",
+        "norm2": "layernorm_after",
+    },
+}
+
+
+def test_the_layouts_of_v_jepa_2_are_one_network(shrunk: None, tmp_path: Path) -> None:
+    network = opened("vjepa2-vitl", "random").network
+    own = {key: value.clone() for key, value in network.state_dict().items()}
+    official = {f"module.backbone.{key}": value for key, value in own.items()}
+    with_table = official | {"module.backbone.pos_embed": torch.zeros(1, 2048, 128)}
+    marked = {key.replace("norm.", "encoder.layernorm."): value for key, value in own.items()}
+    hub = split(marked, HUB["vjepa2-vitl"])
+    other = {key: value + 1 for key, value in official.items()}
+    seen = {}
+    for layout, content in {
+        "official": {"encoder": other, "target_encoder": official, "epoch": 3},
+        "official, with a table": {"encoder": other, "target_encoder": with_table},
+        "transformers": hub | {"predictor.proj.bias": torch.ones(3)},
+    }.items():
+        torch.save(content, tmp_path / "w.pth")
+        seen[layout] = opened("vjepa2-vitl", tmp_path / "w.pth")
+        assert seen[layout].filled.layout == layout.partition(",")[0]
+        assert same(seen[layout], seen["official"])
+    assert torch.equal(seen["official"].network.norm.bias, own["norm.bias"])  # not "encoder"
+    torch.save({"encoder": other, "target_encoder": official}, tmp_path / "w.pth")
+    context = opened("vjepa2-vitl", f"{tmp_path / 'w.pth'}#encoder")
+    assert torch.equal(context.network.norm.bias, own["norm.bias"] + 1)
+
+
+def test_the_layouts_of_videomae_are_one_network(shrunk: None, tmp_path: Path) -> None:
+    network = opened("videomae", "random").network
+    own = {key: value + 0.5 for key, value in network.state_dict().items() if key != "pos_embed"}
+    marked = {key.replace("norm.", "layernorm."): value for key, value in own.items()}
+    newer = {
+        f"videomae.{key}": value
+        for key, value in split(marked, HUB["videomae"]).items()
+        if not key.endswith("key.bias")
+    }
+    older = {
+        key.replace("query.bias", "q_bias").replace("value.bias", "v_bias"): value
+        for key, value in newer.items()
+    }
+    seen = []
+    for layout, tensors in {"transformers 5": newer, "transformers 4": older}.items():
+        torch.save(tensors | {"decoder.norm.bias": torch.ones(2)}, tmp_path / "w.pth")
+        seen.append(opened("videomae", tmp_path / "w.pth"))
+        assert seen[-1].filled.layout == layout
+    assert same(*seen)
+    query, key, _ = seen[0].network.blocks[1].attn.qkv.bias.chunk(3)
+    assert not key.any()
+    assert torch.equal(query, own["blocks.1.attn.qkv.bias"][:128])
+    del older["videomae.encoder.layer.1.attention.attention.v_bias"]
+    torch.save(older, tmp_path / "w.pth")
+    with pytest.raises(UserError, match=r"1 missing \(encoder.layer.1.attention.attention.v_bias"):
+        opened("videomae", tmp_path / "w.pth")
+
+
+@pytest.mark.shared
+def test_names_of_the_hub_s_v_jepa_2(shared: Path) -> None:
+    listed = json.loads((shared / "conformance/vjepa2-vitl/keys_transformers.json").read_text())
+    model = model_zoo.registry.get("vjepa2-vitl")
+    with torch.device("meta"):
+        network = model.make(object.__new__(model))
+    layout = model.layouts[1]
+    wanted = {key for own in network.state_dict() for key in layout.recipe(own).keys}
+    left = {one["key"] for one in listed["keys"]} ^ wanted
+    assert left
+    assert all(key.startswith("predictor.") for key in left)

@@ -18,13 +18,13 @@ import pytest
 from dicom_files import save_dicom
 
 import tasks
-from tasks import splits
+from tasks import split_files, splits
 from tasks.own_data.reading import Reading
 from tasks.samples import clips
 from tasks.samples.clips import Clip
 from tasks.samples.grey_levels import GreyLevels
 from tasks.samples.images import ImageArray
-from tasks.task import Item, Task, TaskCard
+from tasks.task import SPLITS, Item, Task, TaskCard
 from ultrabench_eval.core.errors import UserError
 
 COUNT, HEIGHT, WIDTH = 12, 16, 24
@@ -407,6 +407,16 @@ def test_folds_test_each_sample_once_and_keep_groups_and_classes(tmp_path: Path)
     assert all(fold.synthetic for fold in dataclasses.replace(task, synthetic=True).folds)
     with pytest.raises(ValueError, match="each sample once"):
         Task.of_folds(card, task.folds[:4])
+    rows = [row for row, _ in split_files.rows(task)]
+    clean = tmp_path / "clean.csv"
+    split_files.write([rows[0]._replace(split="unused"), *rows[1:]], clean)
+    less = split_files.apply(task, clean)
+    assert [len(one.test) for one in less.folds] == [
+        len(one.test) - (n == 0) for n, one in enumerate(task.folds)
+    ]
+    split_files.write([row._replace(split=SPLITS[n % 3]) for n, row in enumerate(rows)], clean)
+    other = split_files.apply(task, clean)
+    assert (other.folds, other.card.folds, len(other.test)) == ((), 0, len(items) // 3)
 
 
 def echonet(base: Path, tracings: list[str], count: int = 4) -> Path:

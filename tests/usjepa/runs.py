@@ -34,7 +34,7 @@ def config(**sections: Any) -> Config:
     """The small configuration, with some settings changed: `train={"epochs": 3}`."""
     content = dict(SMALL)
     for name, value in sections.items():
-        content[name] = {**content[name], **value} if isinstance(value, dict) else value
+        content[name] = {**content.get(name, {}), **value} if isinstance(value, dict) else value
     return configs.validate(content)
 
 

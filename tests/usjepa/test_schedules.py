@@ -15,22 +15,34 @@ from usjepa.config import Train
 
 
 @pytest.mark.shared
-@pytest.mark.parametrize("run", ["us_jepa_paper", "us_jepa_paper_ipe_scale_1_25", "ijepa_vith14"])
-def test_values_are_the_official_ones(shared: Path, run: str) -> None:
-    text = (shared / "conformance" / "ijepa-masks" / "schedules.json").read_text()
+@pytest.mark.parametrize(
+    ("folder", "run"),
+    [
+        ("ijepa-masks", "us_jepa_paper"),
+        ("ijepa-masks", "us_jepa_paper_ipe_scale_1_25"),
+        ("ijepa-masks", "ijepa_vith14"),
+        ("vjepa-masks", "vjepa_vitl16"),
+        ("vjepa-masks", "vjepa2_vitl_pretrain"),
+        ("vjepa-masks", "vjepa2_vitl_cooldown"),
+        ("vjepa-masks", "small_for_tests"),
+    ],
+)
+def test_values_are_the_official_ones(shared: Path, folder: str, run: str) -> None:
+    text = (shared / "conformance" / folder / "schedules.json").read_text()
     reference = json.loads(text)[run]
     train = Train(
         epochs=reference["epochs"],
         warmup_epochs=reference["warmup_epochs"],
         start_learning_rate=reference["start_lr"],
-        learning_rate=reference["ref_lr"],
+        learning_rate=reference["ref_lr" if "ref_lr" in reference else "lr"],
+        schedule="linear" if "linear" in reference.get("kind", "") else "cosine",
         final_learning_rate=reference["final_lr"],
         weight_decay=reference["weight_decay"],
         final_weight_decay=reference["final_weight_decay"],
         ema=tuple(reference["ema"]),
         stretch=reference["ipe_scale"],
     )
-    assert len(reference["values"]) == 12
+    assert len(reference["values"]) >= 5
     for row in reference["values"]:
         found = schedules.at(row["step"], train, reference["iterations_per_epoch"])
         wanted = (row["lr"], row["weight_decay"], row["ema_momentum"])

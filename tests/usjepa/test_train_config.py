@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from ultrabench_eval.core.errors import UserError
-from usjepa import config, masks
+from usjepa import config, loader
 from usjepa.config import CONFIGS
 
 TABLE_5 = {
@@ -104,20 +104,22 @@ def test_the_nano_students_are_on_equal_terms() -> None:
 def test_every_configuration_loads_and_says_what_to_expect() -> None:
     assert config.names() == [
         *("ijepa_nano", "mae_nano", "mae_vitb16", "us_jepa_nano", "us_jepa_vitb16"),
-        *("usrc_jepa_nano", "usrc_jepa_vitb16"),
+        *("usrc_jepa_nano", "usrc_jepa_vitb16", "videomae_nano", "vjepa_loc_nano"),
+        *("vjepa_loc_vitl16", "vjepa_nano", "vjepa_vitl16"),
     ]
     ids = set()
     for name in config.names():
         loaded = config.load(name)
         ids.add(loaded.id)
-        masks.build(loaded).sample(2, 0)
+        loader.sampler_of(loaded).sample(2, 0)
         text = (CONFIGS / f"{name}.yaml").read_text()
         head = text[: text.index("\nname:")]
         assert all(line.startswith("#") for line in head.splitlines())
         assert "Expected time" in head
         assert "outcome" in head
         if name.endswith("nano"):
-            assert (loaded.model.width, loaded.model.depth) == (192, 8)
+            sizes = (192, 8) if loaded.video is None else (128, 6)
+            assert (loaded.model.width, loaded.model.depth) == sizes
     assert len(ids) == len(config.names())
 
 
@@ -173,7 +175,10 @@ def test_ids_tell_runs_apart_but_not_names() -> None:
         ("predictor.width=90", "predictor: width 90 is not a multiple of 4"),
         ("model.image_size=225", "model: image_size 225 is not a multiple of patch_size 16"),
         ("train.accumulate=3", "train: batch_size 16 is not a multiple of accumulate 3"),
-        ("objective=jepa", "objective: input should be 'salt', 'ijepa' or 'mae', not 'jepa'"),
+        (
+            "objective=jepa",
+            "objective: input should be 'salt', 'ijepa', 'mae', 'vjepa' or 'videomae', not",
+        ),
         ("train.learning_rate=.nan", "train.learning_rate=.nan.*not a finite number"),
         ("train.learning_rate='nan'", "train.learning_rate: .*finite number"),
         ("train.epochs=2024-13-45", "train.epochs=2024-13-45.*line 1 is not valid"),

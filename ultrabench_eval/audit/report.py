@@ -18,6 +18,7 @@ from tabulate import tabulate
 
 from tasks import split_files
 from tasks.near_duplicates import duplicates
+from tasks.samples.clips import still
 from ultrabench_eval.audit import clean
 from ultrabench_eval.audit.audit import Audit, SamePicture
 from ultrabench_eval.audit.clean import Rescored
@@ -297,7 +298,7 @@ def _gallery(audit: Audit) -> str:
 def _picture(entry: Entry) -> str:
     """The image as a data URL, or "" if it cannot be read any more."""
     try:
-        image = PIL.Image.fromarray(entry.image.read())
+        image = PIL.Image.fromarray(still(entry.image).read())
     except UserError:
         return ""
     image.thumbnail((_SIDE, _SIDE))

@@ -3,6 +3,10 @@
 Two families: `paper` holds the three of the US-JEPA paper (appendix E.2), `physics` changes that a
 scanner or a patient can cause, in physical units. Here they are only listed; the code is imported
 when an image is corrupted. Severity 1, 2, 3 are the levels of a corruption, 0 the image as it is.
+Of a film, each frame is corrupted by the same draw.
+
+A third family is of films alone: `temporal` changes which frames are shown when. Its controls have
+one severity.
 
 Anyone's is registered by a plugin file and belongs to the family `plugin`:
 `ultrabench_eval.corrupt.register("salt", Corruption("salt", unit="%", levels=(1, 3, 10),
@@ -14,7 +18,7 @@ H, W are an image's height and width.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from types import FunctionType
@@ -27,10 +31,12 @@ from ultrabench_eval.core.errors import UserError, did_you_mean
 from ultrabench_eval.core.registry import Registry
 
 if TYPE_CHECKING:
+    from tasks.samples.clips import Clip
     from tasks.samples.images import Image
     from tasks.task import ScanMask
 
-FAMILIES = ("paper", "physics", "plugin")
+TEMPORAL = "temporal"
+FAMILIES = ("paper", "physics", TEMPORAL, "plugin")
 SEVERITIES = (1, 2, 3)
 
 Function = Callable[[np.ndarray, np.ndarray, float, np.random.Generator], np.ndarray]
@@ -45,7 +51,8 @@ class Corruption:
         name: of ours also that of the function in the module of its family.
         family: one of `FAMILIES`.
         unit: of the levels, for tables and axes.
-        levels: what severity 1, 2 and 3 mean, in `unit`; always from mild to hard.
+        levels: what severity 1, 2 and 3 mean, in `unit`; always from mild to hard. Of a temporal
+            control one, which means nothing.
         version: of ours, raised whenever some pixel of some image would come out differently. Of a
             plugin's the code counts.
         needs_mask: the result depends on the ultrasound region.
@@ -56,7 +63,7 @@ class Corruption:
     name: str
     family: str = "plugin"
     unit: str = ""
-    levels: tuple[float, float, float] = (1, 2, 3)
+    levels: tuple[float, ...] = (1, 2, 3)
     version: int = 1
     needs_mask: bool = False
     summary: str = "by a plugin"
@@ -124,6 +131,16 @@ class Corruption:
     def level(self, severity: int) -> float:
         """The level of severity 1, 2 or 3, in `unit`."""
         return self.levels[severity - 1]
+
+    @property
+    def severities(self) -> tuple[int, ...]:
+        """Those that it has, from mild to hard."""
+        return SEVERITIES[: len(self.levels)]
+
+    @property
+    def temporal(self) -> bool:
+        """Whether it is of films alone: it changes which frames are shown when, and no frame."""
+        return self.family == TEMPORAL
 
 
 CORRUPTIONS: dict[str, Corruption] = {
@@ -208,10 +225,25 @@ CORRUPTIONS: dict[str, Corruption] = {
 }
 """Ours, in the order in which pages show them; `known` has those of plugins too."""
 
+TEMPORAL_CORRUPTIONS: dict[str, Corruption] = {
+    name: Corruption(name, TEMPORAL, unit, levels, summary=summary)
+    for name, unit, levels, summary in (
+        ("shuffled", "", (1,), "control: the frames in a random order"),
+        ("reversed", "", (1,), "control: the frames backwards"),
+        ("repeated", "", (1,), "control: one frame all the time"),
+        ("dropped", "% of the frames", (20, 40, 60), "lost frames show the one before"),
+        ("jitter", "sd in frame spacings", (0.5, 1, 2), "frames of other moments"),
+        ("speed", "times as slow", (1.5, 2, 4), "the film runs more slowly"),
+    )
+}
+"""Those of films alone (`temporal`)."""
+CONTROLS = tuple(one.name for one in TEMPORAL_CORRUPTIONS.values() if len(one.levels) == 1)
+"""What tasks of films are tested with by default: does the order of frames count?"""
+
 registry: Registry[Corruption] = Registry(
     "corruption", group="ultrabench_eval.corruptions", listing="ubench run --help"
 )
-for _one in CORRUPTIONS.values():
+for _one in (*CORRUPTIONS.values(), *TEMPORAL_CORRUPTIONS.values()):
     registry.register(_one.name, _one)
 _described: dict[str, Corruption] = {}
 
@@ -254,7 +286,8 @@ def names(families: str) -> list[str]:
     """Names of corruptions, each once.
 
     Args:
-        families: "none" or "" for an empty list, or a comma list of names, families and "all".
+        families: "none" or "" for an empty list, or a comma list of names, families and "all",
+            which is all that images can have; "temporal" is named by itself.
 
     Raises:
         UserError: a name is unknown.
@@ -267,7 +300,9 @@ def names(families: str) -> list[str]:
         if word in registry:
             found[word] = None
         elif word == "all" or word in FAMILIES:
-            found |= {c.name: None for c in known().values() if word in ("all", c.family)}
+            families_of_all = [family for family in FAMILIES if family != TEMPORAL]
+            meant = families_of_all if word == "all" else [word]
+            found |= {c.name: None for c in known().values() if c.family in meant}
         else:
             raise UserError(_unknown(word))
     return list(found)
@@ -285,6 +320,31 @@ def find(name: str) -> Corruption:
     return found
 
 
+def reordered(
+    positions: Sequence[int], name: str, severity: int, *, at: int | None, seed: int
+) -> list[int]:
+    """The positions of a film's frames by a temporal corruption, as many as before.
+
+    Args:
+        positions: of the frames that an encoder is shown, in order.
+        name: of a temporal corruption.
+        severity: 0 (as they are), or one that it has.
+        at: the position that is labelled, one of `positions`, or None.
+        seed: of the film; see `corrupt`.
+
+    Raises:
+        UserError: the name is unknown, or the severity none that it has.
+    """
+    corruption = find(name)
+    _check_severity(severity, corruption)
+    if severity == 0:
+        return list(positions)
+    rng = np.random.default_rng(hashing.seed_for(seed, f"corruption/{name}"))
+    module = importlib.import_module(f"{__name__}.{corruption.family}")
+    found: list[int] = getattr(module, name)(positions, at, corruption.level(severity), rng)
+    return found
+
+
 def describe(found: Iterable[Corruption]) -> None:
     """Have pages know corruptions as results describe them, without their plugins."""
     _described.update((one.name, one) for one in found)
@@ -297,7 +357,7 @@ def told(name: str) -> Corruption:
 
 def order(name: str) -> tuple[int, str]:
     """By which pages sort corruptions: ours first, as they are listed."""
-    ours = list(CORRUPTIONS)
+    ours = [*CORRUPTIONS, *TEMPORAL_CORRUPTIONS]
     return (ours.index(name) if name in ours else len(ours)), name
 
 
@@ -321,11 +381,13 @@ def corrupt(
         mask: the ultrasound region, bool [H, W]; None: the whole image.
 
     Raises:
-        UserError: the name is unknown, or the severity not one of 0, 1, 2, 3.
+        UserError: the name is unknown or of films alone, or the severity not one of 0, 1, 2, 3.
         ValueError: wrong shape or type.
     """
     corruption = find(name)
-    _check_severity(severity)
+    _check_severity(severity, corruption)
+    if corruption.temporal:
+        raise UserError(f"'{name}' changes the time of a film; choose a corruption of images")
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise ValueError(f"image must be uint8 [H, W, 3], not {image.dtype} {image.shape}")
     if mask is None:
@@ -360,8 +422,7 @@ class CorruptedImage:
     seed: int
 
     def __post_init__(self) -> None:
-        find(self.corruption)
-        _check_severity(self.severity)
+        _check_severity(self.severity, find(self.corruption))
 
     @property
     def name(self) -> str:
@@ -377,26 +438,39 @@ class CorruptedImage:
         Raises:
             UserError: image or mask are damaged, have changed, or differ in size.
         """
-        original = self.image.digest()
+        original = self._unchanged(digest)
+        return self._worse([self.image.read(original)], original)[0]
+
+    def _unchanged(self, digest: str | None) -> str:
+        """The original's digest.
+
+        Raises:
+            UserError: it is not the one that `digest` was made from.
+        """
         if digest is not None and self.digest() != digest:
             raise UserError(
                 f"image {self.name} or its scan mask changed during the run; run it again"
             )
-        image = self.image.read(original)
+        return self.image.digest()
+
+    def _worse(self, frames: Sequence[np.ndarray], original: str) -> list[np.ndarray]:
+        """Images of one size, each corrupted by the same draw."""
         if self.severity == 0:
-            return image
+            return list(frames)
         mask = None
         if self.scan_mask is not None and find(self.corruption).needs_mask:
             mask = self.scan_mask.read()
-            if mask.shape != image.shape[:2]:
+            if mask.shape != (size := frames[0].shape[:2]):
                 raise UserError(
                     f"scan mask of {self.scan_mask.name} has {mask.shape[1]} x {mask.shape[0]} "
-                    f"pixels, but the image has {image.shape[1]} x {image.shape[0]}; "
+                    f"pixels, but the image has {size[1]} x {size[0]}; "
                     "copy both again from the release"
                 )
         # By content: neither the order of a split nor the name of a file changes the noise.
         seed = hashing.seed_for(self.seed, f"image/{original}")
-        return corrupt(image, self.corruption, self.severity, mask=mask, seed=seed)
+        return [
+            corrupt(frame, self.corruption, self.severity, mask=mask, seed=seed) for frame in frames
+        ]
 
     def digest(self) -> str:
         """SHA-256 of all that the pixels are made from; severity 0 is the original's own."""
@@ -416,14 +490,71 @@ class CorruptedImage:
         return hashing.digest(identity)
 
 
+@dataclass(frozen=True)
+class CorruptedClip(CorruptedImage):
+    """A film of a task, whose frames are corrupted when they are read, each by the same draw."""
+
+    image: Clip  # type: ignore[assignment]
+
+    @property
+    def count(self) -> int:
+        """Frames that there are."""
+        return self.image.count
+
+    @property
+    def rate(self) -> float | None:
+        """Frames per second, as the film says."""
+        return self.image.rate
+
+    @property
+    def at(self) -> int | None:
+        """The labelled frame."""
+        return self.image.at
+
+    @property
+    def spacing(self) -> tuple[float, float] | None:
+        """The film's."""
+        return self.image.spacing
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """H and W."""
+        return self.image.size
+
+    def read(self, digest: str | None = None, positions: Sequence[int] | None = None) -> np.ndarray:
+        """The frames at `positions`, all without any, uint8 RGB [T, H, W, 3]; as `CorruptedImage`.
+
+        Raises:
+            UserError: film or mask are damaged, have changed, or differ in size.
+        """
+        original = self._unchanged(digest)
+        return np.stack(self._worse([*self.image.read(original, positions)], original))
+
+    def stream(
+        self, digest: str | None = None, positions: Iterable[int] | None = None
+    ) -> Iterator[tuple[int, np.ndarray]]:
+        """What `read` gives one frame at a time, from the first to the last, each once."""
+        original = self._unchanged(digest)
+        for index, frame in self.image.stream(original, positions):
+            yield index, self._worse([frame], original)[0]
+
+    def frame(self, index: int) -> Image:
+        """One corrupted frame, in memory."""
+        from tasks.samples.images import ImageArray
+
+        return ImageArray(self.read(None, [index])[0], self.image.frame(index).name)
+
+
 def _names() -> list[str]:
     """Of all corruptions: ours in their order, then the others."""
-    return [*CORRUPTIONS, *sorted(set(registry.names()) - set(CORRUPTIONS))]
+    ours = [*CORRUPTIONS, *TEMPORAL_CORRUPTIONS]
+    return [*ours, *sorted(set(registry.names()) - set(ours))]
 
 
-def _check_severity(severity: int) -> None:
-    if severity not in (0, *SEVERITIES):
-        raise UserError(f"severity {severity} is not one of 0 (as it is), 1, 2, 3; choose one")
+def _check_severity(severity: int, corruption: Corruption) -> None:
+    if severity not in (0, *corruption.severities):
+        there = ", ".join(map(str, corruption.severities))
+        raise UserError(f"severity {severity} is not one of 0 (as it is), {there}; choose one")
 
 
 def _unknown(name: str) -> str:

@@ -190,6 +190,7 @@ class ImportedModel(Model):
         self.name, self.fingerprint = name, fingerprint
         self.weights, self.device, self.dtype = None, "cpu", AS_GIVEN
         self.compile, self.behaviour, self.has_maps = False, None, False
+        self.takes, self.clip_rule = "image", None
         self.batch_size = 1
         self.processor = torch.device("cpu")
         self.card = known.card if known else Card(name)
@@ -248,6 +249,11 @@ class FeatureEntry:
             UserError: it is refused.
         """
         grid, model = setting.grid, name.removeprefix(f"{IMPORTED}/")
+        if task.card.samples == "clip":
+            raise UserError(
+                f"task '{task.name}' holds films, whose features are not imported; import "
+                "predictions (docs/import.md)"
+            )
         predicts = predicts_of(task.name, task)
         if predicts == "masks":
             raise UserError(

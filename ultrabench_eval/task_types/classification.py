@@ -6,6 +6,7 @@ H is the number of seeds, N of samples, C of classes.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from scipy.stats import rankdata
@@ -16,7 +17,12 @@ from ultrabench_eval.stats.additive import Additive
 from ultrabench_eval.stats.clusters import Clusters
 from ultrabench_eval.stats.intervals import intervals
 from ultrabench_eval.task_types import calibration
-from ultrabench_eval.task_types.task_type import Scored, TaskType, Validation
+from ultrabench_eval.task_types.task_type import (
+    FoldPredictions,
+    Scored,
+    TaskType,
+    Validation,
+)
 from ultrabench_eval.test_set import TestSet
 
 # ---- from sums: any leading shape, so that statistics can score many test sets at once ----------
@@ -167,7 +173,7 @@ def score(
     scores["auroc"], scores["auprc"] = areas(probabilities, labels)
     scores |= _of_probabilities(probabilities, labels, "")
     if validation is not None:
-        scores |= _after_validation(probabilities, labels, *validation)
+        scores |= _after_validation(_Decided.of(probabilities, *validation), labels)
     if groups is not None:
         unit_probabilities, unit_labels = by_unit(probabilities, labels, groups)
         counts = _counts(unit_probabilities, unit_labels)
@@ -246,24 +252,36 @@ def threshold_at_specificity(positive: np.ndarray, labels: np.ndarray) -> float:
     return float(negatives[kept - 1])
 
 
-def _after_validation(
-    probabilities: np.ndarray,
-    labels: np.ndarray,
-    validation: np.ndarray,
-    validation_labels: np.ndarray,
-) -> dict[str, np.ndarray]:
-    temperatures = [calibration.temperature(p, validation_labels) for p in validation]
-    calibrated = calibration.apply(probabilities, np.array(temperatures)[:, None])
-    scores = _of_probabilities(calibrated, labels, "_calibrated")
-    if probabilities.shape[-1] == 2:
-        thresholds = [threshold_at_specificity(p[:, 1], validation_labels) for p in validation]
+class _Decided(NamedTuple):
+    """What validation samples make of the probabilities of N test samples."""
+
+    calibrated: np.ndarray
+    """[H, N, C]."""
+    positive: np.ndarray
+    """Of two classes, whether the second is called at the threshold, [H, N]; else empty."""
+    known: np.ndarray
+    """1 where that threshold is known, else NaN: [H]."""
+
+    @classmethod
+    def of(cls, probabilities: np.ndarray, validation: np.ndarray, labels: np.ndarray) -> _Decided:
+        """By the probabilities [H, V, C] and labels [V] of validation samples."""
+        temperatures = [calibration.temperature(p, labels) for p in validation]
+        calibrated = calibration.apply(probabilities, np.array(temperatures)[:, None])
+        if probabilities.shape[-1] != 2:
+            return cls(calibrated, np.empty((len(probabilities), 0), bool), np.empty(0))
+        thresholds = [threshold_at_specificity(p[:, 1], labels) for p in validation]
         # An unknown threshold (NaN) calls nothing positive; that must not pass for a result.
         known = np.where(np.isnan(thresholds), np.nan, 1.0)
-        called = probabilities[..., 1] > np.array(thresholds)[:, None]  # [H, N]
+        return cls(calibrated, probabilities[..., 1] > np.array(thresholds)[:, None], known)
+
+
+def _after_validation(decided: _Decided, labels: np.ndarray) -> dict[str, np.ndarray]:
+    scores = _of_probabilities(decided.calibrated, labels, "_calibrated")
+    if decided.positive.size:
         for name, code in (("sensitivity_at_90_specificity", 1), ("specificity_reached", 0)):
-            of_code = called[:, labels == code]
+            of_code = decided.positive[:, labels == code]
             hits, number = (of_code == bool(code)).sum(-1), np.array(of_code.shape[-1])
-            scores[name] = known * _ratio(hits, np.broadcast_to(number, hits.shape))
+            scores[name] = decided.known * _ratio(hits, np.broadcast_to(number, hits.shape))
     return scores
 
 
@@ -320,6 +338,30 @@ class Classification(TaskType):
         ]
         found = {name: np.concatenate([one[name] for one in by_seed]) for name in by_seed[0]}
         return Scored(found, {"probabilities": predicted})
+
+    def joined(
+        self, parts: Sequence[Scored], folds: Sequence[FoldPredictions], test: TestSet
+    ) -> Scored:
+        """See `TaskType.joined`; temperatures and thresholds are of each seed and fold."""
+        predicted = np.concatenate([fold.predicted for fold in folds], axis=1)
+        found = score(predicted, test.targets, groups=test.groups)
+        decided = [
+            [
+                _Decided.of(fold.predicted[[seed]], of_validation[None], truth)
+                for seed, (of_validation, truth) in enumerate(fold.validation)
+            ]
+            for fold in folds
+        ]
+        by_fold = [
+            [np.concatenate(part) for part in zip(*of_seeds, strict=True)] for of_seeds in decided
+        ]
+        calibrated, positive, known = zip(*by_fold, strict=True)
+        whole = _Decided(
+            np.concatenate(calibrated, 1), np.concatenate(positive, 1), np.prod(known, axis=0)
+        )
+        found |= _after_validation(whole, test.targets)
+        ordered = {metric.name: found[metric.name] for metric in METRICS if metric.name in found}
+        return Scored(ordered, {"probabilities": predicted})
 
     def again(self, stored: Mapping[str, np.ndarray], test: TestSet) -> dict[str, np.ndarray]:
         """Without what needs validation images, and without those by patient; of an archive, which

@@ -9,7 +9,7 @@ included, is in the unit of the task.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
@@ -23,7 +23,12 @@ from ultrabench_eval.stats.additive import Additive
 from ultrabench_eval.stats.intervals import of_influence
 from ultrabench_eval.stats.rank_correlation import spearman
 from ultrabench_eval.task_types import conformal
-from ultrabench_eval.task_types.task_type import Scored, TaskType, Validation
+from ultrabench_eval.task_types.task_type import (
+    FoldPredictions,
+    Scored,
+    TaskType,
+    Validation,
+)
 from ultrabench_eval.test_set import TestSet
 
 AGREEMENT = 1.96
@@ -224,18 +229,34 @@ class Regression(TaskType):
             }
         return Scored(self.again(stored, test), stored)
 
+    def joined(
+        self, parts: Sequence[Scored], folds: Sequence[FoldPredictions], test: TestSet
+    ) -> Scored:
+        """See `TaskType.joined`. What is of a seed in a fold is kept for each of its samples."""
+        each = [
+            {
+                name: np.broadcast_to(one.reshape(len(one), -1), part.stored["predictions"].shape)
+                for name, one in part.stored.items()
+            }
+            for part in parts
+        ]
+        stored = {name: np.concatenate([one[name] for one in each], axis=1) for name in each[0]}
+        return Scored(self.again(stored, test), stored)
+
     def again(self, stored: Mapping[str, np.ndarray], test: TestSet) -> dict[str, np.ndarray]:
         """All scores; NaN without the validation samples that calibrate them."""
         answers, y = self.answers(stored), _values(test)
         sums = self.statistics(answers, test).total()
         found = {one.name: one.of(sums) for one in METRICS if one.of is not None}
         found[SPEARMAN.name] = np.array([spearman(p, y)[0] for p in answers[..., 0]])
-        found[WIDTH.name] = 2 * answers[:, 0, 1]
+        width = 2 * answers[..., 1]  # of folds, each has its own
+        found[WIDTH.name] = np.where(np.ptp(width, axis=1) == 0, width[:, 0], width.mean(1))
         return {metric.name: found[metric.name] for metric in METRICS}
 
     def answers(self, stored: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Float64 [H, N, 3] in the unit of the task: prediction, half the width of the seed's
-        conformal interval, and the mean target of its validation samples; NaN where unknown."""
+        """Float64 [H, N, 3] in the unit of the task: prediction, half the width of the conformal
+        interval of its seed (and fold), and the mean target of the validation samples; NaN where
+        unknown."""
         found = np.full((*stored["predictions"].shape, 3), np.nan)
         for place, name in enumerate(("predictions", "half_width", "constant")):
             if name in stored:
@@ -247,8 +268,8 @@ class Regression(TaskType):
         return dict(stored)
 
     def only(self, stored: Mapping[str, np.ndarray], keep: np.ndarray) -> dict[str, np.ndarray]:
-        """Predictions of some samples; the rest is of seeds, and stays."""
-        return {**stored, "predictions": stored["predictions"][:, keep]}
+        """What is of samples; the rest is of seeds, and stays."""
+        return {name: one[:, keep] if one.ndim == 2 else one for name, one in stored.items()}
 
     def statistics(self, answers: np.ndarray, test: TestSet) -> Additive:
         """Those of `_Sum`, K = 9."""

@@ -27,7 +27,12 @@ from ultrabench_eval.stats.additive import Additive
 from ultrabench_eval.stats.intervals import intervals
 from ultrabench_eval.task_types.label_grid import Extent, Size, coarsened, shares, upsampled
 from ultrabench_eval.task_types.surfaces import TOLERANCE, Outline, Spacing, compared
-from ultrabench_eval.task_types.task_type import Scored, TaskType, Validation
+from ultrabench_eval.task_types.task_type import (
+    FoldPredictions,
+    Scored,
+    TaskType,
+    Validation,
+)
 from ultrabench_eval.test_set import TestSet
 
 COMMON = 14
@@ -553,6 +558,19 @@ class Segmentation(TaskType):
             "thresholds": thresholds,
             "extents": truth.extents,
         }
+        return Scored(self.again(stored, test), stored)
+
+    def joined(
+        self, parts: Sequence[Scored], folds: Sequence[FoldPredictions], test: TestSet
+    ) -> Scored:
+        """See `TaskType.joined`. What is kept of thresholds is their mean over folds."""
+        each = [part.stored for part in parts]
+        stored = {
+            name: np.concatenate([one[name] for one in each], axis=1)
+            for name in ("statistics", "logits")
+        }
+        stored["thresholds"] = np.mean([one["thresholds"] for one in each], axis=0)
+        stored["extents"] = test.targets.extents
         return Scored(self.again(stored, test), stored)
 
     def again(self, stored: Mapping[str, np.ndarray], test: TestSet) -> dict[str, np.ndarray]:

@@ -29,6 +29,14 @@ Validation = Sequence[tuple[np.ndarray, Any]]
 (`TaskType.truth`)."""
 
 
+class FoldPredictions(NamedTuple):
+    """What the probes of one fold predict, [H, n, ...], as `TaskType.score` takes it."""
+
+    predicted: np.ndarray
+    test: TestSet
+    validation: Validation
+
+
 class Scored(NamedTuple):
     """What is known of predictions."""
 
@@ -116,6 +124,24 @@ class TaskType(ABC):
         """
         return self.score(predicted, test, validation)
 
+    def joined(
+        self, parts: Sequence[Scored], folds: Sequence[FoldPredictions], test: TestSet
+    ) -> Scored:
+        """The scores of all folds together, without those of `metrics.added`.
+
+        What is chosen or calibrated on validation samples is so in each fold.
+
+        Args:
+            parts: the scores of each fold by itself.
+            folds: what they are of.
+            test: all test samples, fold by fold.
+        """
+        names = parts[0].stored
+        stored = {
+            name: np.concatenate([part.stored[name] for part in parts], axis=1) for name in names
+        }
+        return Scored(self.again(stored, test), stored)
+
     @abstractmethod
     def again(self, stored: Mapping[str, np.ndarray], test: TestSet) -> dict[str, np.ndarray]:
         """The scores of what was kept, as far as that tells them: [H] for each metric."""
@@ -183,6 +209,32 @@ class TaskType(ABC):
             UserError: an added metric does not give one number for each seed.
         """
         scored = self.score_as(predicted, test, validation, settings, thorough)
+        return self._with_added(scored, predicted, test)
+
+    def measure_folds(
+        self,
+        folds: Sequence[FoldPredictions],
+        test: TestSet,
+        *,
+        settings: Any = None,
+        thorough: bool = True,
+    ) -> Scored:
+        """As `measure`, of the predictions of several folds.
+
+        Args:
+            folds: each with its own validation samples.
+            test: all test samples, fold by fold.
+            settings: see `score_as`.
+            thorough: see `score_as`.
+
+        Raises:
+            UserError: see `measure`.
+        """
+        parts = [self.score_as(*fold, settings, thorough) for fold in folds]
+        predicted = np.concatenate([fold.predicted for fold in folds], axis=1)
+        return self._with_added(self.joined(parts, folds, test), predicted, test)
+
+    def _with_added(self, scored: Scored, predicted: np.ndarray, test: TestSet) -> Scored:
         added = metrics.added(self.name)
         if not added:
             return scored

@@ -12,9 +12,13 @@ from typing import NamedTuple
 import numpy as np
 
 import tasks as task_zoo
+from model_zoo.clip_rule import ClipRule
 from tasks.near_duplicates import align, duplicates, signatures
 from tasks.near_duplicates.signatures import Signatures
+from tasks.samples import clips
+from tasks.samples.clips import Clip
 from tasks.samples.images import Image
+from tasks.scan.scan_mask import LOOKED_AT
 from tasks.task import SPLITS, Task
 from ultrabench_eval.core import hashing, parallel
 from ultrabench_eval.core.errors import UserError, did_you_mean
@@ -114,7 +118,8 @@ class Guard:
             (task.name, image)
             for task in tasks
             for split in dict.fromkeys(splits)
-            for image in task.splits[split].images
+            for sample in task.splits[split].images
+            for image in _images(sample)
         ]
         signed = []
         for _, one in parallel.ordered(lambda item: signatures.signature(item[1].read()), images):
@@ -167,6 +172,15 @@ class Guard:
 
     def _match(self, pair: duplicates.DuplicatePair) -> Match:
         return Match(*self._images[pair.second], pair.grade, pair.correlation)
+
+
+def _images(sample: Image | Clip) -> Sequence[Image]:
+    """The sample itself, or, of a film, frames evenly spread over it."""
+    if not clips.is_clip(sample):
+        return [sample]
+    return [
+        sample.frame(index) for index in dict.fromkeys(ClipRule(LOOKED_AT).positions(sample.count))
+    ]
 
 
 def _gravity(pair: duplicates.DuplicatePair) -> tuple[int, float, int]:

@@ -10,10 +10,9 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
-import PIL.Image
 
 from tasks.samples import video
 from tasks.scan import scan_mask
@@ -21,8 +20,9 @@ from tasks.task import SPLITS
 from ultrabench_eval.core import files
 from ultrabench_eval.core.errors import UserError
 from ultrabench_eval.core.parallel import ordered
-from usjepa.frames import preprocess
-from usjepa.frames.sources import FrameSource, LeftOut, Listed, sources_of
+from usjepa.frames import clips, preprocess
+from usjepa.frames.clips import FrameGuard
+from usjepa.frames.sources import Clips, FrameSource, LeftOut, Listed, sources_of
 from usjepa.frames.store import LONGEST_SIDE, Frames, Settings, about, is_set, open_index
 from usjepa.frames.writer import Packed, Writer, enlist, pack
 
@@ -34,34 +34,6 @@ _PATIENCE = 1.0  # seconds before waiting for another process is reported
 
 Progress = Callable[[str, int, int], None]
 """Called with the set's name, the files of it that are done, and how many there are."""
-
-
-class FrameMatch(Protocol):
-    """An evaluation image that a frame equals or nearly equals."""
-
-    @property
-    def task(self) -> str: ...
-    @property
-    def image(self) -> str: ...
-    @property
-    def grade(self) -> str: ...
-    @property
-    def correlation(self) -> float: ...
-
-
-class FrameGuard(Protocol):
-    """Finds the images of test sets among frames; see `usjepa.frames.guard`."""
-
-    @property
-    def tasks(self) -> Sequence[str]:
-        """Names of the tasks that it knows."""
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 over their test images."""
-
-    def check(self, images: list[np.ndarray]) -> Sequence[FrameMatch | None]:
-        """For each image, uint8 RGB [H, W, 3], the test image that it is, if any."""
 
 
 class _Done(NamedTuple):
@@ -85,6 +57,7 @@ def build(
     limit: int = video.LIMIT,
     progress: Progress | None = None,
     tell: Callable[[str], None] = lambda text: None,
+    kind: Clips = "files",
 ) -> Frames:
     """Make an index, or bring it up to date.
 
@@ -102,13 +75,16 @@ def build(
         limit: frames of a video at most.
         progress: told how far it is.
         tell: given a sentence on what takes time or is done again.
+        kind: of an index of clips, whether a folder of images is one.
 
     Raises:
         UserError: a source cannot be read, nothing of it is left, or `out` holds something else.
     """
     out = Path(out)
     settings = settings or Settings()
-    sources = sources_of(sources) if isinstance(sources, str | Path) else list(sources)
+    if isinstance(sources, str | Path):
+        sources = sources_of(sources, settings.clips)
+    sources = list(sources)
     if wrong := set(splits) - set(SPLITS):
         raise UserError(f"no such splits: {', '.join(sorted(wrong))}; there are {SPLITS}")
     _check_names(sources)
@@ -120,7 +96,7 @@ def build(
     with _alone(out, tell):
         for source in sources:
             told: dict[str, Any] = {
-                **source.about(splits, rate, limit),
+                **source.about(splits, rate, limit, kind if settings.clips else None),
                 "preprocess": preprocess.VERSION,
                 "region": scan_mask.VERSION,
             }
@@ -129,8 +105,12 @@ def build(
                 folder = os.fsencode(source.folder).decode(errors="backslashreplace")
                 described = {"folder": folder, **told}
                 with Writer(out, source.name, settings, described, guarded) as writer:
-                    frames = _prepared(source.frames(splits, rate, limit), settings, guard, report)
-                    _write(writer, frames)
+                    if settings.clips:
+                        films = source.films(splits, kind)
+                        clips.write(writer, films, settings, guard, report)
+                    else:
+                        found = source.frames(splits, rate, limit)
+                        _write(writer, _prepared(found, settings, guard, report))
                     _check_any(writer, source)
             elif known := about(out / source.name):
                 enlist(out / source.name, known["fingerprint"])
@@ -259,7 +239,7 @@ def _decoded(frame: Listed, settings: Settings, keep_image: bool) -> _Done | Lef
         detail = f"the region is {region.shape}, the image {image.shape[:2]}"
         return LeftOut(name, "corrupt region", detail)
     pixels = preprocess.grey(image, settings.inpaint_below) if settings.grey else image
-    pixels, region = _reduced(pixels, region, settings.size)
+    pixels, region = preprocess.reduced(pixels, region, settings.size)
     if max(region.shape) > LONGEST_SIDE:
         return LeftOut(name, "too long", f"{image.shape[1]} x {image.shape[0]} pixels")
     if not region.any():
@@ -278,18 +258,6 @@ def _region(mask: Any, image: np.ndarray) -> np.ndarray:
     return region
 
 
-def _reduced(pixels: np.ndarray, region: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Both with the shorter side at most `size`; nothing is enlarged."""
-    height, width = region.shape
-    scale = size / min(height, width)
-    if scale >= 1:
-        return pixels, region
-    shape = max(1, round(width * scale)), max(1, round(height * scale))
-    smaller = PIL.Image.fromarray(pixels).resize(shape, PIL.Image.Resampling.BICUBIC)
-    mask = PIL.Image.fromarray(region).resize(shape, PIL.Image.Resampling.NEAREST)
-    return np.asarray(smaller), np.asarray(mask)
-
-
 # One set
 
 
@@ -306,10 +274,7 @@ def _guarded(
         if match is None:
             yield frame
         else:
-            detail = (
-                f"{match.task} test image {match.image} ({match.grade}, {match.correlation:.2f})"
-            )
-            yield LeftOut(frame.name, "evaluation image", detail)
+            yield clips.evaluation_image(frame.name, match)
 
 
 def _write(writer: Writer, frames: Iterable[_Done | LeftOut]) -> None:
@@ -330,6 +295,7 @@ def _check_any(writer: Writer, source: FrameSource) -> None:
     if not writer.kept:
         reasons = ", ".join(f"{reason} {count}" for reason, count in writer.removed.most_common())
         first = f"; the first: {writer.first_removed}" if writer.first_removed else ""
+        what = "clip" if writer.settings.clips else "frame"
         raise UserError(
-            f"no frame of {source.folder} can be used ({reasons}{first}); fix or remove the folder"
+            f"no {what} of {source.folder} can be used ({reasons}{first}); fix or remove the folder"
         )

@@ -80,6 +80,24 @@ def _disc(radius: int) -> np.ndarray:
     return np.asarray(cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side)))
 
 
+def reduced(pixels: np.ndarray, region: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """A frame and its region with the shorter side at most `size`; nothing is enlarged.
+
+    Args:
+        pixels: uint8 [H, W] or [H, W, 3].
+        region: bool [H, W].
+        size: in pixels.
+    """
+    height, width = region.shape
+    scale = size / min(height, width)
+    if scale >= 1:
+        return pixels, region
+    shape = max(1, round(width * scale)), max(1, round(height * scale))
+    smaller = PIL.Image.fromarray(pixels).resize(shape, PIL.Image.Resampling.BICUBIC)
+    mask = PIL.Image.fromarray(region).resize(shape, PIL.Image.Resampling.NEAREST)
+    return np.asarray(smaller), np.asarray(mask)
+
+
 def stretch(
     image: np.ndarray, percentiles: tuple[float, float], region: np.ndarray | None = None
 ) -> np.ndarray:

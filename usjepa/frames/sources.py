@@ -1,4 +1,4 @@
-"""Where frames come from: data sets as folders, and the images, videos and DICOM files in them.
+"""Where frames and clips come from: data sets as folders, and the images and films in them.
 
 A folder that is named as a task, in whatever letters, or that holds its release is read as that
 task and gives only its training images: the others are what encoders are tested on.
@@ -9,20 +9,26 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass, replace
 from pathlib import Path, PurePath
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import tasks
 from tasks import recognise
 from tasks.recognise import Release
-from tasks.samples import dicom, image_kinds, video
+from tasks.samples import clips, dicom, image_kinds, video, volumes
+from tasks.samples.clips import Clip
 from tasks.samples.images import Image, ImageFile, count
+from tasks.samples.volumes import VolumeFrame
 from tasks.scan import scan_mask
-from tasks.task import ScanMask, Split, Task
+from tasks.task import Item, ScanMask, Split, Task
 from ultrabench_eval.core import hashing
 from ultrabench_eval.core.errors import UserError, not_found
 from ultrabench_eval.core.names import printable
+
+Clips = Literal["files", "folders"]
+"""Where clips are looked for: "folders", also in folders of images, which are its frames."""
+STILL, NEITHER = "a still", "neither image nor video"
 
 _SPLIT = "save the frames that you mean as files of their own, or all as a video"
 
@@ -35,6 +41,16 @@ class Listed(NamedTuple):
     """Its video or patient; else its own name."""
     mask: ScanMask | None
     """The region, where it is not estimated from the image alone."""
+
+
+class ListedClip(NamedTuple):
+    """A film to be read."""
+
+    clip: Clip
+    group: str
+    """Its patient; else its own name."""
+    mask: ScanMask
+    """The region, the same for all its frames."""
 
 
 class LeftOut(NamedTuple):
@@ -67,8 +83,10 @@ class FrameSource:
         """The splits of its task that give frames; none if it is not a task."""
         return {} if self.task is None else {name: self.task.splits[name] for name in names}
 
-    def about(self, splits: Sequence[str], rate: float, limit: int) -> dict[str, Any]:
-        """What tells its content, as plain data: equal for equal frames to be read.
+    def about(
+        self, splits: Sequence[str], rate: float, limit: int, clips: Clips | None = None
+    ) -> dict[str, Any]:
+        """What tells its content, as plain data: equal for equal frames or clips to be read.
 
         Also "files", how many there are to go through. Of a folder, names, sizes and times of its
         files are looked at; of a task, the content.
@@ -90,7 +108,8 @@ class FrameSource:
             line = f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}\n"
             listing.update(line.encode("utf-8", "surrogateescape"))
             count += 1
-        return {"rate": rate, "limit": limit, "files": count, "content": listing.hexdigest()}
+        how = {"rate": rate, "limit": limit} if clips is None else {"clips": clips}
+        return {**how, "files": count, "content": listing.hexdigest()}
 
     def frames(
         self, splits: Sequence[str], rate: float, limit: int
@@ -103,20 +122,60 @@ class FrameSource:
             limit: frames of a video at most.
         """
         if self.task is not None:
-            items = [item for split in self.splits(splits).values() for item in split.items]
-            for number, item in enumerate(items):
-                yield number, Listed(item.image, item.group or item.image.name, item.scan_mask)
+            for number, item in enumerate(self._items(splits)):
+                group, image = item.group or item.image.name, item.image
+                if not clips.is_clip(image):
+                    yield number, Listed(image, group, item.scan_mask)
+                    continue
+                for one in _frames_of(image, rate, limit):
+                    yield number, Listed(one, group, item.scan_mask)
             return
         for number, (path, name) in enumerate(_files(self.folder, self.deep, self.without)):
             for frame in _frames(path, name, rate, limit):
                 yield number, frame
 
+    def films(
+        self, splits: Sequence[str], kind: Clips
+    ) -> Iterator[tuple[int, ListedClip | LeftOut]]:
+        """Its clips in a fixed order, each with how many files were begun before it.
 
-def sources_of(root: Path | str) -> list[FrameSource]:
+        Of a task, each film once, whole, however many of its frames the task takes.
+
+        Args:
+            splits: of a task, those that give clips.
+            kind: whether a folder of images is a clip.
+        """
+        seen: set[Path] = set()
+        if self.task is not None:
+            for number, item in enumerate(self._items(splits)):
+                film = _film_of(item)
+                place = getattr(film, "path", None)
+                if place is None or place not in seen:
+                    yield number, film if isinstance(film, LeftOut) else _listed(film, item)
+                if place is not None:
+                    seen.add(place)
+            return
+        for number, (path, name) in enumerate(_files(self.folder, self.deep, self.without)):
+            found = _film(path, name, kind)
+            if isinstance(found, LeftOut):
+                yield number, found
+            elif (place := Path(getattr(found, "path", path))) not in seen:
+                seen.add(place)
+                yield number, ListedClip(found, found.name, scan_mask.FilmMask(found))
+
+    def _items(self, splits: Sequence[str]) -> list[Item]:
+        return [item for split in self.splits(splits).values() for item in split.items]
+
+
+def sources_of(root: Path | str, films: bool = False) -> list[FrameSource]:
     """The data sets in a folder: each folder in it, and the files directly in it, named after it.
 
     A folder (or `root` itself) that is named as a task, in whatever letters, or that holds a task's
     release is that task; one without images is ignored.
+
+    Args:
+        root: the folder.
+        films: whether clips are looked for, which are in some files that hold no frames else.
 
     Raises:
         UserError: no such folder, nothing in it, a folder that seems to be a task and cannot be
@@ -145,7 +204,7 @@ def sources_of(root: Path | str) -> list[FrameSource]:
     if any(source.name == name for source in found):
         name = f"{name} (files)"
     found.append(FrameSource(name, root, deep=False))
-    found = [source for source in found if source.task is not None or _has_frames(source)]
+    found = [source for source in found if source.task is not None or _has_any(source, films)]
     if not found:
         raise UserError(f"no images, videos or DICOM files in {root}; give another folder")
     return found
@@ -226,9 +285,12 @@ def _as_task(folder: Path, release: Release) -> FrameSource:
         ) from error
 
 
-def _has_frames(source: FrameSource) -> bool:
+def _has_any(source: FrameSource, films: bool) -> bool:
     files = _files(source.folder, source.deep, source.without)
-    return any(_why_not(path, name) is None for path, name in files)
+    return any(
+        _why_not(path, name) is None or (films and volumes.suffix(path) in volumes.SUFFIXES)
+        for path, name in files
+    )
 
 
 def _gives(folder: Path, but: Path | None = None) -> bool:
@@ -285,6 +347,55 @@ def _frames(path: Path, name: str, rate: float, limit: int) -> list[Listed | Lef
     return [Listed(ImageFile(path, name), shown, None)]
 
 
+def _frames_of(clip: Clip, rate: float, limit: int) -> list[Image]:
+    """Frames of a film that is one sample of a task, as many as of a video that is none."""
+    step = max(1, int((clip.rate or rate) / rate))
+    return [clip.frame(index) for index in range(0, clip.count, step)[:limit]]
+
+
+def _film_of(item: Item) -> Clip | LeftOut:
+    """The whole film that a task's sample is, or is a frame of."""
+    image = item.image
+    if clips.is_clip(image):
+        return replace(image, at=None) if is_dataclass(image) else image
+    name = image.name.rpartition("#")[0] or image.name
+    if isinstance(image, video.VideoFrame | dicom.DicomFrame):
+        return clips.of(image.path, name, levels=getattr(image, "levels", None))
+    if isinstance(image, VolumeFrame):
+        return clips.of(image.path, name, levels=image.levels, mirrored=image.mirrored)
+    return LeftOut(image.name, STILL)
+
+
+def _listed(film: Clip, item: Item) -> ListedClip:
+    mask = item.scan_mask if clips.is_clip(item.image) else None
+    return ListedClip(film, item.group or film.name, mask or scan_mask.FilmMask(film))
+
+
+def _film(path: Path, name: str, kind: Clips) -> Clip | LeftOut:
+    """The film that a file is, or a part of, or why it is none."""
+    shown, suffix = printable(name), path.suffix.lower()
+    reason = _why_not(path, name)
+    if suffix in clips.SUFFIXES and reason == NEITHER:  # films of which no frames are taken
+        reason = None
+    if volumes.suffix(path) in volumes.SUFFIXES and reason != "hidden":
+        stem = PurePath(name).name.partition(".")[0]
+        # "_gt" is how CAMUS calls its masks.
+        reason = "mask" if image_kinds.is_mask(stem) or stem.lower().endswith("_gt") else None
+    if reason:
+        return LeftOut(shown, reason)
+    if dicom.is_dicom(path):
+        dicom.check_installed(path)
+    elif suffix in image_kinds.SUFFIXES and suffix not in image_kinds.STACKS:
+        if kind == "folders":
+            folder = PurePath(name).parent.as_posix()
+            return clips.of(path.parent, shown if folder == "." else folder)
+        return LeftOut(shown, STILL)
+    try:
+        return clips.of(path, name)
+    except UserError as error:
+        return LeftOut(shown, "corrupt", str(error))
+
+
 def _clip(frames: Sequence[Image]) -> list[Listed | LeftOut]:
     name = frames[0].name.rpartition("#")[0]
     mask = scan_mask.ClipMask(tuple(frames), name)
@@ -298,7 +409,7 @@ def _why_not(path: Path, name: str) -> str | None:
         return "hidden"
     # Machines and archives write DICOM without a suffix, or with one of their own.
     if parts.suffix.lower() not in _SUFFIXES and not dicom.is_dicom(path):
-        return "neither image nor video"
+        return NEITHER
     return "mask" if image_kinds.is_mask(parts.stem) else None
 
 

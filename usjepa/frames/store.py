@@ -7,6 +7,7 @@ One folder per set, written aside and renamed when it is whole:
                                    the digests of itself and of the next three
     INDEX/<set>/records.npy        where each frame's bytes are, and their digest (memory-mapped)
     INDEX/<set>/frames.csv         name, group and digest of each frame, in the records' order
+    INDEX/<set>/clips.csv          of clips: name, first record, frames and frames a second of each
     INDEX/<set>/removed.csv        name, reason and detail of what was left out
     INDEX/<set>/pixels-00000.bin   PNGs end to end: a frame, then its region where it has one
 
@@ -24,7 +25,7 @@ import json
 import mmap
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -55,6 +56,7 @@ RECORD = np.dtype(
 
 SET, RECORDS, FRAMES, REMOVED = "set.json", "records.npy", "frames.csv", "removed.csv"
 LIST = "index.json"
+CLIPS = "clips.csv"
 SEALED = (RECORDS, FRAMES, REMOVED)
 """Files whose digests are in set.json."""
 
@@ -70,6 +72,15 @@ class Settings:
     size: int = 288
     """Shorter side at most, in pixels; smaller frames stay as they are. By default a crop of 60 %
     of the area is still 224 pixels high."""
+    clips: bool = False
+    """Whole films, all frames of each one after the other; else frames for themselves."""
+
+    def plain(self) -> dict[str, Any]:
+        """As plain data, for set.json; of frames as it was before there were clips."""
+        settings = asdict(self)
+        if not self.clips:
+            del settings["clips"]
+        return settings
 
 
 class Frame(NamedTuple):
@@ -79,6 +90,25 @@ class Frame(NamedTuple):
     """uint8 [H, W], or [H, W, 3] in colour."""
     region: np.ndarray | None
     """The ultrasound region, bool [H, W]; None: everything."""
+
+
+@dataclass(frozen=True)
+class Film:
+    """A clip as the index holds it; frames are read when they are asked for."""
+
+    count: int
+    rate: float | None
+    """Frames a second; None where nothing tells."""
+    one: Callable[[int], Frame]
+
+    def frames(self, positions: Sequence[int]) -> list[Frame]:
+        """Frames by their positions, from 0; each is decoded once.
+
+        Raises:
+            UserError: a file of the index is damaged or gone.
+        """
+        known = {position: self.one(position) for position in sorted(set(positions))}
+        return [known[position] for position in positions]
 
 
 def frame_digest(stored: bytes) -> bytes:
@@ -99,12 +129,40 @@ class _Set:
             if hashing.digest_file(path) != known:
                 raise self._damaged(path, "is not as it was written")
         self.records: np.ndarray = np.load(folder / RECORDS, mmap_mode="r", allow_pickle=False)
+        self.starts: np.ndarray | None = None
+        """First record of each clip, int64; None where there are only frames."""
+        self._rates: list[float | None] = []
+        if Settings(**self.about["settings"]).clips:
+            self.starts = self._clips()
         self._shards: dict[int, mmap.mmap] = {}
         for number, length in enumerate(self.about["shards"]):
             path = self._shard_path(number)
             if not path.is_file() or path.stat().st_size != length:
                 what = "is not of the length that was written" if path.is_file() else "is missing"
                 raise self._damaged(path, what)
+
+    def __len__(self) -> int:
+        return len(self.records) if self.starts is None else len(self.starts)
+
+    def groups(self) -> np.ndarray:
+        rows = slice(None) if self.starts is None else self.starts
+        return np.array(self.records["group"][rows], np.uint64)
+
+    def film(self, number: int) -> Film:
+        assert self.starts is not None
+        first = int(self.starts[number])
+        end = [*self.starts[number + 1 : number + 2].tolist(), len(self.records)][0]
+        return Film(end - first, self._rates[number], lambda position: self.read(first + position))
+
+    def _clips(self) -> np.ndarray:
+        path = self.folder / CLIPS
+        try:
+            with path.open(encoding="utf-8", newline="") as file:
+                rows = list(csv.reader(file))[1:]
+            self._rates = [float(row[3]) if row[3] else None for row in rows]
+            return np.array([int(row[1]) for row in rows], np.int64)
+        except (OSError, UnicodeDecodeError, csv.Error, IndexError, ValueError) as error:
+            raise self._damaged(path, f"cannot be read ({error})") from error
 
     def read(self, row: int) -> Frame:
         stored, length = self._stored(row)
@@ -229,12 +287,14 @@ def _again(folder: Path, told: Mapping[str, Any] | None = None) -> str:
 class Frames:
     """All frames of an index, numbered through its sets in sorted order; see `open_index`.
 
+    Of an index of clips it is these that are counted and numbered.
+
     Pickled as its path and opened again by whoever gets it; safe in threads and under fork.
     """
 
     sets: tuple[str, ...]
     counts: np.ndarray
-    """Frames of each set, int64."""
+    """Frames, or clips, of each set, int64."""
     settings: Settings
     fingerprint: str
     """SHA-256 over the sets' names and fingerprints: equal exactly for equal frames."""
@@ -252,7 +312,7 @@ class Frames:
             )
         self._sets = [_Set(folder) for folder in found]
         self.sets = tuple(folder.name for folder in found)
-        self.counts = np.array([len(one.records) for one in self._sets], np.int64)
+        self.counts = np.array([len(one) for one in self._sets], np.int64)
         self._ends = self.counts.cumsum()
         self.settings = self._agreed()
         self.fingerprint = hashing.digest(
@@ -277,6 +337,11 @@ class Frames:
         one, row = self._place(number)
         return one.read(row)
 
+    def film(self, number: int) -> Film:
+        """A clip."""
+        one, place = self._place(number)
+        return one.film(place)
+
     def name(self, number: int) -> str:
         """What a frame was called in its source, behind the set's name; slow, for messages."""
         one, row = self._place(number)
@@ -284,7 +349,7 @@ class Frames:
 
     def groups(self, name: str) -> np.ndarray:
         """Of each frame of a set, the hash of its video or patient (or of itself), uint64 [n]."""
-        return np.array(self._sets[self.sets.index(name)].records["group"], np.uint64)
+        return self._sets[self.sets.index(name)].groups()
 
     def first(self, name: str) -> int:
         """The number of a set's first frame."""

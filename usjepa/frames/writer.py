@@ -12,7 +12,6 @@ import json
 import shutil
 from collections import Counter
 from contextlib import ExitStack
-from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, NamedTuple, Self, TextIO
@@ -23,6 +22,7 @@ import PIL.Image
 from ultrabench_eval.core import files, hashing
 from ultrabench_eval.core.errors import UserError
 from usjepa.frames.store import (
+    CLIPS,
     FORMAT,
     FRAMES,
     LIST,
@@ -130,6 +130,8 @@ class Writer:
         self._write_header()
         self._frames = self._table(FRAMES, ("name", "group", "digest"))
         self._left_out = self._table(REMOVED, ("name", "reason", "detail"))
+        if self.settings.clips:
+            self._clips = self._table(CLIPS, ("name", "first", "frames", "rate"))
         self._shard = self._next_shard()
         return self
 
@@ -148,6 +150,17 @@ class Writer:
             if self.target.is_dir():
                 shutil.rmtree(self.target)
         enlist(self.target, self._hash.hexdigest())
+
+    def begin_clip(self, name: str, frames: int, rate: float | None) -> None:
+        """Say that the next frames are those of a clip.
+
+        Args:
+            name: in its source, unique within the set.
+            frames: how many there will be.
+            rate: frames a second; None where nothing tells.
+        """
+        csv.writer(self._clips).writerow((name, self.kept, frames, "" if rate is None else rate))
+        self._hash.update(f"{frames} frames, {rate} a second".encode())
 
     def add(
         self, name: str, group: str, digest: str, pixels: np.ndarray, region: np.ndarray | None
@@ -220,14 +233,17 @@ class Writer:
         told = {
             "format": FORMAT,
             "name": self.target.name,
-            "settings": asdict(self.settings),
+            "settings": self.settings.plain(),
             "counts": {"kept": self.kept, "removed": sum(self.removed.values())},
             "removed": dict(sorted(self.removed.items())),
             "shards": self._shards,
             "fingerprint": self._hash.hexdigest(),
             "source": self.source,
             "guard": self.guard,
-            "files": {name: hashing.digest_file(self._folder / name) for name in SEALED},
+            "files": {
+                name: hashing.digest_file(self._folder / name)
+                for name in (*SEALED, *([CLIPS] if self.settings.clips else []))
+            },
         }
         return json.dumps(hashing.seal(told), indent=2, ensure_ascii=False)
 

@@ -250,7 +250,8 @@ def _names(one: Corrupted, family: str) -> list[str]:
 
 def _sheets(one: Corrupted, family: str) -> list[Sequence[str]]:
     """The tasks of each sheet of corruption curves: all on one if that fits on a page."""
-    tasks, rows = one.tasks, len(_names(one, family))
+    tasks = one.tasks_under(one.families()[family][0])
+    rows = len(_names(one, family))
     if rows * -(-len(tasks) // canvas.COLUMNS) <= canvas.PAGE:
         return [tasks]
     return [tasks[at : at + canvas.COLUMNS] for at in range(0, len(tasks), canvas.COLUMNS)]
@@ -267,18 +268,18 @@ def _corruption(
 ) -> dict[str, bytes]:
     """One row per corruption, one column per task, scores against severity."""
     styles = canvas.styles(sorted(one.models), labels)
-    severities = (0, *corrupt.SEVERITIES)
 
     def draw(ax: Axes, task: str, corruption: str) -> None:
         known = corrupt.told(corruption)
+        severities = (0, *known.severities)
         for model, style in styles.items():
             entries = [one.clean.get((model, task))] + [
                 one.corrupted.get((corruption, severity), {}).get((model, task))
-                for severity in corrupt.SEVERITIES
+                for severity in known.severities
             ]
             _curve(ax, severities, entries, style)
-        levels = [f"{known.level(severity):g}" for severity in corrupt.SEVERITIES]
-        ax.set_xticks(severities, ["clean", *levels])
+        levels = [f"{known.level(severity):g}" for severity in known.severities]
+        ax.set_xticks(severities, ["clean", *(levels if levels[1:] else [corruption])])
         ax.set_xlabel(drawing.plain(known.unit), fontsize=look().font - 0.5)
         if marks:
             _marks(ax, task, marks, styles, (-0.25, -0.5))

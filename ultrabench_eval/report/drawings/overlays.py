@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tasks.samples.clips import still
 from tasks.task import Task
 from ultrabench_eval.cells import Cell, Coordinates
 from ultrabench_eval.core import drawing, sheets
@@ -87,7 +88,8 @@ def _shown(one: Comparison) -> Sequence[str]:
 def _tile(place: int, stored: dict[str, np.ndarray], task: Task, dice: float) -> Tile:
     """A test image, its mask, and what the first seed calls it."""
     split = task.test
-    pixels, mask = split.images[place].read(split.digests[place]), split.masks[place].read()
+    image = still(split.images[place])
+    pixels, mask = image.read(image.digest()), split.masks[place].read()
     extent = tuple(stored["extents"][place].tolist())
     called = segmentation.called(stored["logits"][0, place], mask.shape, extent)
     structures = range(1, len(task.classes))

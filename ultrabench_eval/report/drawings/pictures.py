@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 import tasks as task_zoo
+from tasks.samples.clips import still
 from tasks.samples.images import Image
 from tasks.scan.scan_mask import ClipMask, EstimatedMask
 from tasks.task import ScanMask, Task
@@ -71,7 +72,8 @@ def pictures(tasks: Iterable[Task], advance: Advance = lambda what: None) -> dic
     advance("regions")
     made = regions(tasks)
     for task in tasks:
-        for family in dict.fromkeys(one.family for one in corrupt.known().values()):
+        of_images = [one for one in corrupt.known().values() if not one.temporal]
+        for family in dict.fromkeys(one.family for one in of_images):
             advance(f"{task.name}, corrupted ({family})")
             made |= corrupted(task, family)
     return made
@@ -143,7 +145,7 @@ def _name(task: Task, image: Image) -> list[str]:
 
 def _first(task: Task) -> tuple[Image, ScanMask | None]:
     masks = task.test.scan_masks
-    return task.test.images[0], masks[0] if masks else None
+    return still(task.test.images[0]), masks[0] if masks else None
 
 
 def _marked(title: str, tasks: Iterable[Task]) -> str:

@@ -31,6 +31,9 @@ CONTROLS = {
 is predicted."""
 
 
+MOTION = "frame-differences"
+"""The one for films."""
+
 _USUAL = frozenset(probe for probe, _ in protocol.USUAL.values())
 _IN = " in "  # between a kind of task and its unit
 

@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 
-from ultrabench_eval.cells import Cell, Failure
+from ultrabench_eval.cells import FRAMES_POOLED, STILL_REPEATED, Cell, Failure
 from ultrabench_eval.report.results.entries import Entry, Probing, condition, task_order
 from ultrabench_eval.report.tables.table import Table
 from ultrabench_eval.sealed import AGAIN
 
 SHOWN = 3  # results that a sentence names
+_SHOWN = {
+    FRAMES_POOLED: "the model takes images: it is shown frames of a film one by one, and its "
+    "features are averaged; for masks, the labelled frame alone",
+    STILL_REPEATED: "the model takes clips: it is shown an image as a film that stands still",
+}
 
 
 def errors(entries: Iterable[Entry]) -> Table:
@@ -78,6 +83,18 @@ def _counted(named: Sequence[str]) -> str:
 def _first(named: Sequence[str]) -> str:
     more = f" and {len(named) - SHOWN} more" if len(named) > SHOWN else ""
     return ", ".join(named[:SHOWN]) + more
+
+
+def shown(cells: Iterable[Cell]) -> list[str]:
+    """Which models were not shown what they take: a sentence for each way and task."""
+    models: dict[tuple[str, str], dict[str, None]] = {}
+    for cell in cells:
+        if how := str(cell.model.get("shown") or ""):
+            models.setdefault((how, cell.coordinates.task), {})[cell.coordinates.model] = None
+    return [
+        f"{how} ({_SHOWN.get(how, how)}), on {task}: {', '.join(named)}."
+        for (how, task), named in models.items()
+    ]
 
 
 def mixtures(cells: Sequence[Cell]) -> list[str]:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import PIL.Image
 
+from tasks.samples.clips import still
 from ultrabench_eval.core.errors import UserError
 from ultrabench_eval.report.results import sources
 from ultrabench_eval.report.results.entries import Labels, Probing, task_order
@@ -163,8 +164,8 @@ def _pictures(
         task = sources.load(one.task, data, run)
         if task.fingerprint != one.test.fingerprint:
             return {}, "the images in this data folder are not those that were measured"
-        images = task.test.images
-        return {n: _thumbnail(images[n].read(task.test.digests[n])) for n in wanted}, ""
+        images = {n: still(task.test.images[n]) for n in wanted}
+        return {n: _thumbnail(one.read(one.digest())) for n, one in images.items()}, ""
     except UserError as error:
         return {}, _without_folder(str(error), data)
 

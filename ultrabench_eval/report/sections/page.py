@@ -11,6 +11,7 @@ from ultrabench_eval.cells import CLASSES, Cell, Coordinates
 from ultrabench_eval.core import hashing
 from ultrabench_eval.report.results.degenerate import TITLE, Finding, sentences, unranked
 from ultrabench_eval.report.results.entries import (
+    MOTION,
     SYNTHETIC_WORDS,
     Entry,
     Labels,
@@ -24,7 +25,7 @@ from ultrabench_eval.report.results.entries import (
     number_in,
     tasks_of_kind,
 )
-from ultrabench_eval.report.results.notes import errors, mixtures, warnings
+from ultrabench_eval.report.results.notes import errors, mixtures, shown, warnings
 from ultrabench_eval.report.tables.table import Table
 from ultrabench_eval.report.tables.wide import SEEN, Wide, wide
 
@@ -128,8 +129,9 @@ def how_to_read(tables: Sequence[Wide], labels: Labels, mains: Sequence[Cell]) -
         told.append(
             "Controls are missing: no control and no random network was measured, so these scores "
             "cannot be compared with a trivial baseline. Add them with `--model ...,"
-            f"{','.join(dict.fromkeys(Probing.of(cell).controls for cell in mains))}`."
+            f"{','.join(dict.fromkeys(control for cell in mains for control in _controls(cell)))}`."
         )
+    told += shown(mains)
     probings = {Probing.of(cell) for cell in mains if cell.type == CLASSES}
     if probings and len(probings) == len({(one.probe, one.type) for one in probings}):
         told.append(
@@ -137,6 +139,12 @@ def how_to_read(tables: Sequence[Wide], labels: Labels, mains: Sequence[Cell]) -
             "protocol shows is not called a ranking: add `--protocol paper,tuned`."
         )
     return told
+
+
+def _controls(cell: Cell) -> list[str]:
+    """Controls for a task like that of a result."""
+    of_films = [MOTION] if cell.task.get("samples") == "clip" else []
+    return [Probing.of(cell).controls, *of_films]
 
 
 # ---- where numbers come from --------------------------------------------------------------------

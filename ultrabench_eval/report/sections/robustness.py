@@ -85,9 +85,22 @@ class Corrupted:
         """That have any."""
         return tasks_of(entry for places in self.corrupted.values() for entry in places.values())
 
+    def tasks_under(self, condition: Condition) -> list[str]:
+        """Those that can have a condition: of a temporal one tasks with any temporal one."""
+        temporal = corrupt.told(condition[0]).temporal
+        return tasks_of(
+            entry
+            for (name, _), places in self.corrupted.items()
+            if corrupt.told(name).temporal == temporal
+            for entry in places.values()
+        )
+
     def mean(self, model: str, conditions: Sequence[Condition]) -> Kept | None:
         """Mean over tasks and conditions; None if any of them is missing."""
-        every = [(model, task, one) for task in self.tasks for one in conditions]
+        under = {one: self.tasks_under(one) for one in conditions}
+        every = [
+            (model, task, one) for task in self.tasks for one in conditions if task in under[one]
+        ]
         if not all(key in self.ratios for key in every):
             return None
         return Kept(
@@ -214,11 +227,21 @@ def page(found: Mapping[Probing, Corrupted], labels: Labels) -> str:
     named = {name for one in found.values() for name, _ in one.corrupted}
     parts.append(
         bullets(
-            f"{c.name} ({c.family}): {c.summary}; severity 1, 2, 3 is "
-            f"{', '.join(f'{level:g}' for level in c.levels)} {c.unit}"
+            f"{c.name} ({c.family}): {c.summary}"
+            + (
+                f"; severity 1, 2, 3 is {', '.join(f'{level:g}' for level in c.levels)} {c.unit}"
+                if len(c.levels) > 1
+                else ""
+            )
             for c in map(corrupt.told, sorted(named, key=corrupt.order))
         )
     )
+    if named & {*corrupt.CONTROLS}:
+        parts.append(
+            "The temporal controls change the order of a film's frames and no frame. A model that "
+            "is shown frames one by one keeps exactly 100 % of its score where they are shuffled "
+            "or reversed; one that is shown films and keeps as much does not use their order.\n"
+        )
     for probing, one in found.items():
         models = sorted(one.models, key=lambda m: (m in labels.controls, m))
         what, worse = "robustness", ""
@@ -249,6 +272,8 @@ def _summary(one: Corrupted, models: Sequence[str], labels: Labels) -> str:
         for model in models
     ]
     words = "Means over all tasks and severities; empty where one of them is missing.\n"
+    if any(corrupt.told(name).temporal for name, _ in one.corrupted):
+        words += "\nTemporal corruptions are of the tasks of films alone.\n"
     if labels.synthetic & set(one.tasks):
         words += "\nSYNTHETIC tasks are part of these means.\n"
     return Table(["model", *columns], rows).markdown() + "\n" + words
@@ -285,7 +310,8 @@ _HEADER = ("model", "corruption", "severity", "level")
 def _named(condition: Condition) -> list[str]:
     name, severity = condition
     known = corrupt.told(name)
-    return [name, str(severity), f"{known.level(severity):g} {known.unit}"]
+    level = f"{known.level(severity):g} {known.unit}" if len(known.levels) > 1 else ""
+    return [name, str(severity), level]
 
 
 def rows(found: Mapping[Probing, Corrupted], labels: Labels) -> list[dict[str, object]]:

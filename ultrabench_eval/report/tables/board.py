@@ -134,6 +134,8 @@ def words(condition: Condition) -> str:
     if corruption == "none":
         return f"{train}, clean test images"
     known = corrupt.told(corruption)
+    if len(known.levels) == 1:
+        return f"{train}, test films {corruption}"
     level = f"{known.level(severity):g} {known.unit}"
     return f"{train}, test images with {corruption} of severity {severity} ({level})"
 
