@@ -200,7 +200,7 @@ def test_the_command_prints_and_gives_data(tmp_path: Path, manifest: Path) -> No
     done = ubench(*words, "--model", "pixels,image-stats")
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("results: 1 in all, 0 there, 1 to do")
-    assert "an estimate" in done.stdout
+    assert "estimated at" in done.stdout
     done = ubench(*words, "--model", "usfm,pixels", "--json", "--no-timing")
     assert done.returncode == 1
     found = json.loads(done.stdout)
