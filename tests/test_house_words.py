@@ -74,6 +74,7 @@ WORDS = {
         r"\b(is|are|was|were|been)\s+told\b(?!\s+(to|not|apart|the|a)\b)", "reported, shown, stated"
     ),
     "not understood": Word(r"\b(is|are)\s+not\s+understood\b", "is not valid; write ..."),
+    "does not tell": Word(r"\bdoes\s+not\s+tell\b", "does not say, state or show"),
     "passed over": Word(r"\bpass(es|ed)?\s+over\b", "ignored, skipped"),
     "in so many words": Word(r"\bin\s+so\s+many\s+words\b", "explicitly"),
     "the mere": Word(r"\bthe\s+mere\b|\bmerely\b", "only, alone"),
