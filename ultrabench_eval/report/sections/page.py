@@ -268,7 +268,7 @@ def model_notes(cells: Iterable[Cell], labels: Labels) -> list[str]:
         if cell.model.get("used") and cell.model.get("assumed"):
             notes[
                 f"{name}: {cell.model['used']} tensors are from its weights file; assumed, because "
-                f"it does not tell: {cell.model['assumed']}"
+                f"it does not say: {cell.model['assumed']}"
             ] = None
     return list(notes)
 
