@@ -66,7 +66,7 @@ class Card:
     """Data sets the weights were trained on, as stated by the authors."""
     saw: tuple[str, ...] | None = None
     """Tasks, or data sets of several tasks, whose images are among them, as stated; None: the
-    statement does not tell."""
+    statement does not say."""
     status: Status = "unverified"
     """Whether and how the wrapper's numbers were proved."""
     verified: Verified = "nobody"

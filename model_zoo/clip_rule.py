@@ -48,7 +48,7 @@ class ClipRule:
                 take in the whole film lies around it, and the frame nearest to it is moved onto it.
 
         Raises:
-            ValueError: no frames, or `at` is none of them.
+            ValueError: no frames, or `at` is not one of them.
         """
         if count < 1:
             raise ValueError(f"a film must have at least one frame; got {count}")

@@ -35,7 +35,7 @@ CARD = TaskCard(
     paper_counts=(765, 86, 213),
     rule=Rule("class", seed=42, validation=0.1, test=0.2),
     splits={
-        "published": "as the paper counts: one view a patient (the first row of each), stratified "
+        "published": "as the paper counts: one view per patient (the first of each), stratified "
         "by class, 0.2 for test, then 0.1 for validation, seed 42; which images and which seed the "
         "paper took is not known",
         "all-images": "every view of every patient, in the split of that patient's first row",

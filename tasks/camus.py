@@ -242,7 +242,7 @@ def _rate(text: str) -> float | None:
 def _task(
     folder: Path, card: TaskCard, how: str, copy: _Copy, targets: Sequence[Target | None]
 ) -> Task:
-    """The task of a copy's frames; a target is None where the copy does not tell it."""
+    """The task of a copy's frames; a target is None where the copy does not state it."""
     side = _sides(folder, how, copy)
     parts: dict[str, list[Item]] = {name: [] for name in SPLITS}
     untold: list[_Frame] = []

@@ -85,7 +85,7 @@ PREFIXES = ("reg", "pne", "cov")  # in any case; the position is the class code
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".JPG", ".PNG")
 VIDEO_SUFFIXES = (".mpeg", ".gif", ".mp4", ".m4v", ".avi", ".mov")
 FOLD_SEED = 42
-RATE, LIMIT = 3, 30  # frames a second, frames a video
+RATE, LIMIT = 3, 30  # frames per second, frames per video
 # Names of the 148 files of the repository that UltraBench's published lists name. Drawn
 # over them, its rule gives the documented 1468/177/454 images.
 SOURCES = frozenset((Path(__file__).parent / "pocus_sources.txt").read_text().splitlines())

@@ -31,11 +31,12 @@ class Word(NamedTuple):
 
 _COUNTED = (
     "probes?|images?|rows?|lines?|numbers?|(sub-)?folders?|files?|entry|entries|values?|seconds?|"
-    "bytes|processes|JSON|bars?|panels?|columns?|labels?|sentences?|vectors?|heads?|draws?|jobs?"
+    "bytes|processes|JSON|bars?|panels?|columns?|labels?|sentences?|vectors?|heads?|draws?|jobs?|"
+    "minutes?|ms|GiB|views?|comparisons?|GPUs?|tasks?"
 )
 _EACH = (
     "cell|image|task|model|number|seed|batch|epoch|step|group|class|file|row|frame|problem|column|"
-    "unit|set|split|video|patient|token|head|protocol|metric"
+    "unit|set|split|video|patient|token|head|protocol|metric|pair|clip|worker|item"
 )
 _VERB = "is|are|was|were|has|have|had|does|do|did|would|will|can|cannot|may|must"
 _NO_CLAUSE = r"(?:that|which|who|whom|whose|what|whatever|where|when|as|in|of|to|with|and)\b"
@@ -70,9 +71,10 @@ WORDS = {
     ),
     "too": Word(r",\s+too(?=[.;:,)\"'`]|\s*$)", "too, without a comma"),
     "told": Word(
-        r"\b(is|are|was|were|been)\s+told\b(?!\s+(to|not|apart))", "reported, shown, stated"
+        r"\b(is|are|was|were|been)\s+told\b(?!\s+(to|not|apart|the|a)\b)", "reported, shown, stated"
     ),
     "not understood": Word(r"\b(is|are)\s+not\s+understood\b", "is not valid; write ..."),
+    "does not tell": Word(r"\bdoes\s+not\s+tell\b", "does not say, state or show"),
     "passed over": Word(r"\bpass(es|ed)?\s+over\b", "ignored, skipped"),
     "in so many words": Word(r"\bin\s+so\s+many\s+words\b", "explicitly"),
     "the mere": Word(r"\bthe\s+mere\b|\bmerely\b", "only, alone"),

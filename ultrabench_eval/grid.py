@@ -32,8 +32,7 @@ class Grid:
         fractions: percent of the training images, ascending.
         corruptions: of the test images, at every severity; their probes are trained on all
             training images, uncorrupted.
-        controls: whether tasks of films are also tested with the temporal controls
-            (`corrupt.CONTROLS`).
+        controls: tasks of films are also tested with the temporal controls (`corrupt.CONTROLS`).
     """
 
     probes: tuple[str, ...]

@@ -465,7 +465,7 @@ def reason(error: BaseException) -> str:
 
 
 class Lacking(str):
-    """Why a task cannot be had: this copy of its release does not tell what it is about."""
+    """Why a task cannot be measured: this copy of its release does not state its targets."""
 
 
 def _attempt(what: str, load: Callable[..., T], *args: object) -> T | str:

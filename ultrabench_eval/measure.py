@@ -375,7 +375,7 @@ class Bench:
 
     def __init__(self, model: Model, task: Task, setting: Setting, name: str = "") -> None:
         self.model, self.task, self.setting = model, task, setting
-        self.name = name or task.name  # a fold goes by the name of its task
+        self.name = name or task.name  # a fold is reported as its task
         self.type = task_types.get(task.card.type)
         self.scoring = scoring(self.type)
         self._truths: dict[str, Any] = {}

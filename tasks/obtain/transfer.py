@@ -340,7 +340,7 @@ def _continues(response: requests.Response, have: int, tag: str, size: int | Non
 
 
 def _wanted_wait(headers: Mapping[str, str]) -> float | None:
-    """Seconds after which a host wants to be asked again; None if it does not tell."""
+    """Seconds after which a host wants to be asked again; None if it does not say."""
     after = headers.get("Retry-After", "").strip()
     if after.isdecimal():
         return int(after)

@@ -19,7 +19,7 @@ class Size:
 
     Args:
         name: as asked for.
-        more: factor on the number of images (or patients, or frames a patient).
+        more: factor on the number of images (or patients, or frames per patient).
         pixels: factor on height and width.
     """
 

@@ -34,7 +34,7 @@ def check_installed(path: Path) -> None:
 def sample(path: Path, rate: float, limit: int) -> range:
     """Positions of the frames to take: about `rate` a second, at most `limit`; of a still, 0.
 
-    A clip that is slower or does not tell its speed gives every frame.
+    A clip that is slower or does not state its speed gives every frame.
 
     Raises:
         UserError: no DICOM file, or one without an image.

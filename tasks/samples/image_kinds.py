@@ -97,7 +97,7 @@ def is_mask(stem: str) -> bool:
 
 
 def bits(data: bytes) -> int | None:
-    """Bits per channel that the file states, where Pillow's mode does not tell; None if unknown.
+    """Bits per channel that the file states, where Pillow's mode hides them; None if unknown.
 
     Pillow opens 16-bit colour as 8 bits and drops the rest. TIFF is asked by its tags elsewhere.
     """

@@ -163,7 +163,7 @@ def extent(data: bytes, frame: int | None = None) -> tuple[float, float] | None:
 
 
 def count(path: Path) -> int:
-    """How many images or frames a file holds; 1 where that cannot be told, which `decode` tells."""
+    """How many images or frames are in a file; 1 if that cannot be known, which `decode` says."""
     data = read_bytes(path)
     try:
         with PIL.Image.open(io.BytesIO(data), formats=image_kinds.FORMATS) as image:

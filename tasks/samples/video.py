@@ -237,7 +237,7 @@ class FilmFacts(NamedTuple):
 
     frames: int
     rate: float | None
-    """Frames a second on average over the film; None where the file does not tell, or has one."""
+    """Frames a second on average over the film; None where the file does not say, or has one."""
     size: tuple[int, int]
     """Rows and columns, upright."""
     deep: bool

@@ -248,7 +248,7 @@ def _clip_mask(frames: tuple[Image, ...]) -> np.ndarray:
 class OutlineMask:
     """A polygon that AUL's annotators drew around the region: a JSON list of [x, y].
 
-    Its coordinates are of the image as released, whose size it does not tell. A copy of another
+    Its coordinates are of the image as released, whose size it does not state. A copy of another
     size is noticed only if the polygon reaches out of it.
     """
 

@@ -138,7 +138,7 @@ def test_nothing_else_is_ever_compared(
     assert "62.0" not in page
     assert f"({reason})" in page
     assert f"{reason}: 1 cell (usfm" in page
-    assert ("SYNTHETIC: some cells of this run are simulated" in page) == (reason == "SYNTHETIC")
+    assert ("SYNTHETIC: some results of this run are simulated" in page) == (reason == "SYNTHETIC")
 
 
 def test_other_splits_tasks_conditions_and_errors_are_left_out_with_a_sentence() -> None:

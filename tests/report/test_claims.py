@@ -186,7 +186,7 @@ def test_no_claim_is_tested_on_what_is_not_comparable(
     assert all(one.run.verdict == "not measured" for one in found)
     page = claims.markdown(found, entries, PAPER)
     assert "Cells that no claim is tested on" in page
-    assert ("SYNTHETIC: some cells" in page) == bool(changes.get("synthetic"))
+    assert ("SYNTHETIC: some results" in page) == bool(changes.get("synthetic"))
 
 
 def test_another_pooling_is_another_model() -> None:

@@ -198,7 +198,7 @@ def test_more_power_or_tests_need_more_and_seeds_are_not_replaced_by_patients() 
         (4, "seed", "7", r"has no row of seed 0 for 1 of the 120 items of .*weak.csv \(scans/4"),
         (4, "label", "dusk", r"item 'scans/4.png' has the label 'dusk' in line 6 and '\w+' in "),
         (4, "group", "", r"line 6: '' in column 'group' is what programs write for a missing"),
-        (4, "prediction", "drak", r"line 6: the prediction 'drak' is none of the labels"),
+        (4, "prediction", "drak", r"line 6: the prediction 'drak' is not one of the labels"),
         (None, "group", "elsewhere", r"weak.csv and .*good.csv disagree on the group of 'scans/0"),
     ],
 )
@@ -218,7 +218,7 @@ def test_a_wrong_cell_is_a_sentence(
     ("header", "row", "words"),
     [
         (["name", "prediction"], ["a", "x"], "does not say which item"),
-        (["id", "score"], ["a", 1], "does not tell what was predicted"),
+        (["id", "score"], ["a", 1], "does not say what was predicted"),
         (["id", "prediction"], ["a", "x"], "lacks the column 'label', which tells what is right"),
         (["id", "dice"], ["a", 1.2], "line 2: 1.2 in column 'dice' must be between 0 and 1"),
         (["id", "intersection"], ["a", 1], "no column 'predicted_area'"),

@@ -21,7 +21,7 @@ from usjepa.objective import IJEPA
 from usjepa.predictor import VideoPredictor
 
 START = "module.backbone."
-TOKENS, LOSS = 1e-5, 1e-6  # tolerances of the README of these figures
+TOKENS, LOSS = 1e-5, 1e-6  # tolerances that the figures state
 
 
 def settings(rotary: bool) -> Config:

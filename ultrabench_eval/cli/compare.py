@@ -24,14 +24,14 @@ def compare(
     ] = None,
     effect: Annotated[
         float | None,
-        typer.Option("--effect", help="A difference you want to find: patients that it needs."),
+        typer.Option("--effect", help="A difference you want to find; shows patients needed."),
     ] = None,
     power: Annotated[
         float, typer.Option("--power", help="Probability of finding it, in percent.")
     ] = 80,
     metric: Annotated[
         str | None,
-        typer.Option("--metric", help="Compare by it; default: macro F1, MAE or Dice."),
+        typer.Option("--metric", help="Metric to compare by; default: macro F1, MAE or Dice."),
     ] = None,
     reference: Annotated[
         str | None,

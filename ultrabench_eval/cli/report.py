@@ -74,7 +74,7 @@ def report(
         ),
     ] = None,
     parquet: Annotated[
-        bool, typer.Option("--parquet", help="A Parquet file beside each CSV file.")
+        bool, typer.Option("--parquet", help="Also write a Parquet file per CSV file.")
     ] = False,
     strip: Annotated[
         bool,

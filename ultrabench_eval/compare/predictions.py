@@ -150,7 +150,7 @@ def _kind(sheets: Sequence[PredictionTable], truth: PredictionTable | None) -> K
             kind = "number" if "target" in right else "class"
         else:
             raise UserError(
-                f"{sheet.path} does not tell what was predicted; add a column 'prediction' (a "
+                f"{sheet.path} does not say what was predicted; add a column 'prediction' (a "
                 "class or a number), p_<class>, or of masks 'dice', 'iou' or "
                 f"{', '.join(map(repr, AREAS))}"
             )
@@ -195,7 +195,7 @@ def _codes(sheet: PredictionTable, classes: Sequence[str]) -> np.ndarray:
         for row, cell in enumerate(cells):
             if cell not in code:
                 raise UserError(
-                    f"{sheet.where(row)}: the prediction '{cell}' is none of the labels "
+                    f"{sheet.where(row)}: the prediction '{cell}' is not one of the labels "
                     f"({', '.join(classes[:8])}); correct it, or name a class without items by a "
                     "column p_<class>"
                 )

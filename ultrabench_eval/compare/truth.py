@@ -39,7 +39,7 @@ class Right:
             test: whether only its test rows count, if it tells splits.
 
         Raises:
-            UserError: it does not tell what is right, or not the same for all rows of an item.
+            UserError: it does not say what is right, or not the same for all rows of an item.
         """
         rows = [*range(len(sheet.items))]
         if test and "split" in sheet.columns:

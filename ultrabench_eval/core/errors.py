@@ -33,7 +33,7 @@ class NotInstalled(UserError):
 
 
 class NotInThisCopy(UserError):
-    """What a task is about, which this copy of its release does not tell."""
+    """What a task is about, which this copy of its release does not state."""
 
 
 def not_installed(path: Path, what: str, package: str, extra: str) -> NotInstalled:

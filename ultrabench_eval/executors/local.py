@@ -142,7 +142,7 @@ def share_gpus(names: Sequence[str], workers: int, each: float | None) -> list[s
     Args:
         names: of the GPUs there are.
         workers: number of them.
-        each: GPUs a worker; None: one, if there is any.
+        each: GPUs per worker; None: one, if there is any.
 
     Returns:
         Names, "" for none; None if there is nothing to share.

@@ -64,7 +64,7 @@ def read(path: Path, most: int) -> Given:
         most: images of the task; a file of many more rows is refused before it is read.
 
     Raises:
-        UserError: no such file, none of its kind, damaged, or it does not tell what it holds.
+        UserError: no such file, none of its kind, damaged, or it does not say what it holds.
     """
     if not path.is_file():
         raise not_found("features or predictions", path, "give a file")

@@ -26,7 +26,7 @@ from ultrabench_eval.report.results import sources
 
 DPI = 150  # of noisy pictures, which nothing makes small
 OUTLINE = "#3cff3c"
-COLUMNS = 4  # tasks a row
+COLUMNS = 4  # tasks per row
 Advance = Callable[[str], None]
 """Told what is drawn next."""
 

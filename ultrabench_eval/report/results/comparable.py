@@ -28,7 +28,7 @@ SENTENCES = {
 
 def printed_model(model: str, published: Published) -> str | None:
     """The published model that one of ours is, whatever its pooling; None if it is none."""
-    name = model.partition("/")[0]  # "usfm/cls" is usfm; the paper does not tell its poolings
+    name = model.partition("/")[0]  # "usfm/cls" is usfm; the paper does not state its poolings
     return name if name in published.source.models else None
 
 

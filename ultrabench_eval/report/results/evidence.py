@@ -161,7 +161,7 @@ class Evidence:
 
     @cached_property
     def main(self) -> dict[Probing, dict[str, Comparison]]:
-        """Main conditions: for each probe and protocol, a comparison a task."""
+        """Main conditions: for each probe and protocol, one comparison per task."""
         mains = [e for e in self.entries if is_main(e)]
         cells = [e for e in mains if isinstance(e, Cell)]
         tests = {task: self._common_test(task, cells) for task in tasks_of(cells)}

@@ -31,4 +31,4 @@ def load(name: str, data: Path, run: Path | None = None) -> Task:
             if task_zoo.is_manifest(task) and task_zoo.label(task) == name:
                 moved = task_zoo.is_manifest(str(data)) and task_zoo.label(str(data)) == name
                 return task_zoo.load(str(data) if moved else task, None, request.reading)
-    raise UserError(f"{run / FOLDER} does not tell where the images of {name} are")
+    raise UserError(f"{run / FOLDER} does not say where the images of {name} are")

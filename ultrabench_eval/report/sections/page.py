@@ -127,8 +127,8 @@ def how_to_read(tables: Sequence[Wide], labels: Labels, mains: Sequence[Cell]) -
         )
     elif mains:
         told.append(
-            "Controls are missing: no control and no random network was measured, so nobody can "
-            "tell how much of these scores is easy. Add them with `--model ...,"
+            "Controls are missing: no control and no random network was measured, so these scores "
+            "cannot be compared with a trivial baseline. Add them with `--model ...,"
             f"{','.join(dict.fromkeys(control for cell in mains for control in _controls(cell)))}`."
         )
     told += shown(mains)
@@ -268,7 +268,7 @@ def model_notes(cells: Iterable[Cell], labels: Labels) -> list[str]:
         if cell.model.get("used") and cell.model.get("assumed"):
             notes[
                 f"{name}: {cell.model['used']} tensors are from its weights file; assumed, because "
-                f"it does not tell: {cell.model['assumed']}"
+                f"it does not say: {cell.model['assumed']}"
             ] = None
     return list(notes)
 
