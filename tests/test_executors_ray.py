@@ -12,7 +12,7 @@ import pytest
 from executor_runs import Place, cells, place_at
 from test_cli import ubench
 
-ray = pytest.importorskip("ray", reason="needs Ray: pip install 'ultrabench-eval[ray]'")
+ray = pytest.importorskip("ray", reason="needs Ray: pip install ray")
 
 # `waits` says on which node it is, and goes on if that node may: a worker can outlive its node.
 WAITS = """

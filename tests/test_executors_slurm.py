@@ -15,7 +15,7 @@ from ultrabench_eval.core.errors import UserError
 from ultrabench_eval.executors import slurm
 from ultrabench_eval.executors.slurm import Slurm
 
-pytest.importorskip("submitit", reason="needs submitit: pip install 'ultrabench-eval[slurm]'")
+pytest.importorskip("submitit", reason="needs submitit: pip install submitit")
 
 
 @pytest.fixture

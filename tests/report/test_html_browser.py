@@ -34,7 +34,7 @@ def browser() -> Iterator[Any]:
     """Headless Chromium: the machine's own, else playwright's."""
     playwright = pytest.importorskip(
         "playwright.sync_api",
-        reason="needs playwright; install it with pip install 'ultrabench-eval[browser]'",
+        reason="needs playwright; install it with pip install playwright axe-playwright-python",
     )
     with playwright.sync_playwright() as driver:
         found = next(filter(None, map(shutil.which, _NAMES)), None)

@@ -423,9 +423,7 @@ def test_a_package_that_is_missing_is_named(place: Path, monkeypatch: pytest.Mon
     for suffix, package, write in ((".xlsx", "openpyxl", xlsx()), (".parquet", "pyarrow", pq())):
         path = write(place / "missing")
         monkeypatch.setitem(__import__("sys").modules, package, None)
-        with pytest.raises(
-            UserError, match=rf"missing{suffix} is .*pip install 'ultrabench-eval\["
-        ):
+        with pytest.raises(UserError, match=rf"missing{suffix} is .*`pip install {package}`"):
             tables.read(path, lambda cells: True)
         monkeypatch.undo()
 

@@ -161,10 +161,19 @@ def demo(
 
     The eight tasks of the US-JEPA paper, masks of lesions, and head circumferences.
     """
+    import model_zoo
     import tasks as task_zoo
+    from ultrabench_eval import remedies
 
+    known = DEMO_MODELS.split(",")
+    lacking = [
+        name for name in known if not all(map(remedies.installed, model_zoo.card(name).packages))
+    ]
+    for name in lacking:
+        command = remedies.for_weights(name)
+        show.say(f"{name} is left out, its weights are not installed: {command}", err=True)
     request = Request(
-        models=DEMO_MODELS,
+        models=tuple(name for name in known if name not in lacking),
         tasks=(*task_zoo.OF_THE_PAPER, "busbra-seg", "hc18-hc"),
         seeds=seeds,
         data="phantom",

@@ -36,11 +36,10 @@ class NotInThisCopy(UserError):
     """What a task is about, which this copy of its release does not state."""
 
 
-def not_installed(path: Path, what: str, package: str, extra: str) -> NotInstalled:
+def not_installed(path: Path, what: str, package: str) -> NotInstalled:
     """The sentence for a file that needs a package of an extra."""
     return NotInstalled(
-        f"{path} is {what}, for which {package} is needed; "
-        f"`pip install 'ultrabench-eval[{extra}]'`, or remove it"
+        f"{path} is {what}, for which {package} is needed; `pip install {package}`, or remove it"
     )
 
 

@@ -285,7 +285,7 @@ def needed(module: str, extra: str) -> Any:
     except ModuleNotFoundError as error:
         raise UserError(
             f"--executor {extra} needs a package that is not installed ({error.name}): "
-            f"pip install 'ultrabench-eval[{extra}]'"
+            f"pip install {error.name}"
         ) from error
 
 

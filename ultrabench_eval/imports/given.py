@@ -247,7 +247,7 @@ def _parquet(path: Path, most: int) -> Given:
         import pyarrow
         from pyarrow import parquet
     except ImportError as error:
-        raise not_installed(path, "a Parquet file", "pyarrow", "parquet") from error
+        raise not_installed(path, "a Parquet file", "pyarrow") from error
     try:
         with parquet.ParquetFile(path) as file:
             schema, count = file.schema_arrow, file.metadata.num_rows

@@ -294,8 +294,7 @@ def _add_lora(trunk: Unfrozen, rank: int) -> None:
         )
     except ModuleNotFoundError as error:
         raise UserError(
-            "fine-tuning by LoRA needs the package peft, which is not installed: "
-            "pip install 'ultrabench-eval[lora]'"
+            "fine-tuning by LoRA needs the package peft, which is not installed: pip install peft"
         ) from error
     trunk.requires_grad_(False)
     config = LoraConfig(r=rank, lora_alpha=rank, target_modules=names)
