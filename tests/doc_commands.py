@@ -70,7 +70,8 @@ COMMANDS: dict[str, Run | Parse] = {
     "pip install './ultrabench_eval-0.1.0-py3-none-any.whl[imagenet]'": INSTALLS,
     "uv tool install './ultrabench_eval-0.1.0-py3-none-any.whl[imagenet]'": INSTALLS,
     "pipx install './ultrabench_eval-0.1.0-py3-none-any.whl[imagenet]'": INSTALLS,
-    "pip download --dest wheels './ultrabench_eval-0.1.0-py3-none-any.whl[imagenet,slurm]'": INSTALLS,
+    "pip download --dest wheels "
+    "'./ultrabench_eval-0.1.0-py3-none-any.whl[imagenet,slurm]'": INSTALLS,
     "pip install --no-index --find-links wheels "
     "'./ultrabench_eval-0.1.0-py3-none-any.whl[imagenet,slurm]'": INSTALLS,
     "export UBENCH_DATA=DATA": Run(),
