@@ -57,9 +57,9 @@ class EchoFM(ClipViTEncoder):
         verified_with="SekeunKim/EchoFM at f5b6821, in float32 on a CPU",
         inferred=(
             "that `model` of the file holds these tensors: it could not be had",
-            "the clip's first frame is the film's",
+            "the clip's first frame is the video's",
         ),
-        note="32 frames one after the other; a shorter film starts again, as in the authors' "
+        note="32 frames one after the other; a shorter video starts again, as in the authors' "
         "loader. Pixels of 0 to 1, no mean and std. The embeddings of phases (`forward_prj`) are "
         "not given",
     )

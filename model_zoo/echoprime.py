@@ -74,7 +74,7 @@ class EchoPrime(ReleasedEncoder):
         "on a CPU",
         inferred=(
             "the mean and std belong to red, green, blue in this order",
-            "a film of fewer than 32 frames ends with its last frame again and again; the authors "
+            "a video of fewer than 32 frames ends with its last frame again and again; the authors "
             "fill up with the mean colour",
         ),
         note="every second of the first 32 frames. The whole frame is squashed to 224 squares; the "

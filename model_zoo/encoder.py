@@ -41,7 +41,7 @@ RANDOM = "random"  # what `weights` must say explicitly to get an untrained netw
 
 
 class Encoder(nn.Module):
-    """A frozen encoder of images, or of clips: films of T frames.
+    """A frozen encoder of images, or of clips: videos of T frames.
 
     Subclasses set `input_rule` and write two methods, `build` and `_forward`; `_tokens` where
     the model has patch tokens, `_maps` where it has maps that are not those tokens. Everything
@@ -64,7 +64,7 @@ class Encoder(nn.Module):
     """How an image becomes the input; of clips, each of its frames."""
     takes: ClassVar[Literal["image", "clip"]] = "image"
     clip_rule: ClipRule | None = None
-    """Which frames of a film are looked at; of encoders of clips."""
+    """Which frames of a video are looked at; of encoders of clips."""
     tubelet: int = 1
     """Frames of one time step of the tokens; of encoders of clips."""
     patch_size: int | None = None

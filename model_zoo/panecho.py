@@ -184,11 +184,11 @@ class PanEchoClip(ReleasedEncoder):
         status="verified by the authors' code",
         verified="authors' code",
         verified_with=PanEcho.card.verified_with,
-        inferred=("bilinear squares of 224", "one clip of a film, its first 16 frames"),
+        inferred=("bilinear squares of 224", "one clip of a video, its first 16 frames"),
         note="frames and channels are mixed as in the authors' code, which the weights were "
         "trained with: an `image` of it is three neighbouring frames as red, green and blue. The "
-        "authors take four clips of a film and average. Their loader gives blue first, which makes "
-        "no difference for grey films",
+        "authors take four clips of a video and average. Their loader gives blue first, which "
+        "makes no difference for grey videos",
     )
 
     def make(self) -> nn.Module:

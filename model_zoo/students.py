@@ -153,7 +153,7 @@ class ClipStudent(ClipViTEncoder, Student):
 
 
 class VJEPANano(ClipStudent):
-    """V-JEPA scaled down, trained here on public films."""
+    """V-JEPA scaled down, trained here on public videos."""
 
     shipped = "vjepa-nano"
     card = replace(ClipStudent.card, title="V-JEPA, nano")

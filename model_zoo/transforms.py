@@ -91,7 +91,9 @@ class InputRule:
             rule = replace(self, stretch=None, grey=False)
         found: list[torch.Tensor] = []
         for place, one in enumerate(frames):
-            again = place > 0 and bool((one == frames[place - 1]).all())  # a still, or a short film
+            again = place > 0 and bool(
+                (one == frames[place - 1]).all()
+            )  # a still, or a short video
             found.append(found[-1] if again else rule.apply(one))
         return torch.stack(found)
 

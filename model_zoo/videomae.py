@@ -100,7 +100,7 @@ class VideoMAE(ClipViTEncoder):
         status="verified by an equivalent implementation",
         verified_with="transformers 5.24.0, in float32 on a CPU",
         inferred=(
-            "frames spread over the whole film",
+            "frames spread over the whole video",
             "whole frames squashed to 224 squares",
             "mean over all tokens after the final norm",
         ),

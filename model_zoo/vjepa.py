@@ -77,7 +77,7 @@ class VJEPA(ClipViTEncoder):
         verified="authors' code",
         verified_with="facebookresearch/jepa at 51c59d5",
         inferred=(
-            "frames spread over the whole film; the authors take every fourth, 16 in a clip, and "
+            "frames spread over the whole video; the authors take every fourth, 16 in a clip, and "
             "average several clips",
             "whole frames squashed to 224 squares; the authors take the centre of 256",
             "mean over all tokens; the authors train an attentive probe",
@@ -165,7 +165,7 @@ class VJEPA2(VJEPA):
         verified="authors' code",
         verified_with="facebookresearch/vjepa2 at c2963a4; transformers 5.24 gives the same",
         inferred=(
-            "16 frames spread over the whole film; the authors take 16 to 64 frames, four a second",
+            "16 frames spread over the whole video; the authors take 16 to 64, four a second",
             "whole frames squashed to 256 squares; the authors take the centre of 292",
             "mean over all tokens; the authors train an attentive probe",
             "names of the official file's tensors, from the code that writes it",

@@ -154,7 +154,7 @@ def _look(classes: int, listed: tuple[SplitRow, Item]) -> _Look:
 
 
 def _size(sample: Image, digest: str) -> ImageSize:
-    """Decode a sample, of a film each frame."""
+    """Decode a sample, of a video each frame."""
     if not is_clip(sample):
         return ImageSize(*sample.read().shape[:2])
     for _ in sample.stream(digest):

@@ -69,7 +69,7 @@ def write(
 
 def of_task(task: Task, path: Path, count: int) -> None:
     """Write a sheet of `count` images taken evenly from all splits of a task, with split and class;
-    of films, three frames each.
+    of videos, three frames each.
 
     Args:
         task: any task with scan masks.
@@ -80,8 +80,8 @@ def of_task(task: Task, path: Path, count: int) -> None:
         UserError: an image or mask cannot be read.
     """
     every = [(name, item) for name, split in task.splits.items() for item in split.items]
-    of_film = FRAMES if task.card.samples == "clip" else 1
-    most = max(1, count // of_film)
+    of_cine = FRAMES if task.card.samples == "clip" else 1
+    most = max(1, count // of_cine)
     chosen = [every[i * len(every) // most] for i in range(most)] if most < len(every) else every
     shown = [(*one, frame) for one in chosen for frame in _frames(one[1])]
     write(
@@ -98,7 +98,7 @@ def of_task(task: Task, path: Path, count: int) -> None:
 
 
 FRAMES = 3
-"""Of each film: the first, the middle or the one of its mask, and the last."""
+"""Of each video: the first, the middle or the one of its mask, and the last."""
 
 
 def _frames(item: Item) -> list[Image]:
@@ -112,7 +112,7 @@ def _frames(item: Item) -> list[Image]:
 
 
 def _label(item: Item, frame: Image) -> LabelMask | None:
-    """The label mask of what is shown; of a film, only the frame `at` has one."""
+    """The label mask of what is shown; of a video, only the frame `at` has one."""
     if isinstance(item.target, int | float):
         return None
     of_other = isinstance(frame, ClipFrame) and is_clip(item.image) and frame.index != item.image.at

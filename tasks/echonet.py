@@ -1,7 +1,7 @@
-"""EchoNet-Dynamic: the apical four-chamber view of the heart in 10,030 films; ejection fraction and
-the left ventricle at end-systole and end-diastole.
+"""EchoNet-Dynamic: the apical four-chamber view of the heart in 10,030 videos; ejection fraction
+and the left ventricle at end-systole and end-diastole.
 
-No film of it was at hand: layout, tracings and splits are as its authors' loader reads them
+No video of it was at hand: layout, tracings and splits are as its authors' loader reads them
 (github.com/echonet/dynamic, commit e01d029).
 """
 
@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tasks import release, splits
-from tasks.samples.clips import FilmClip
+from tasks.samples.clips import CineClip
 from tasks.samples.label_masks import PolygonMask
 from tasks.task import SPLITS, Item, Task, TaskCard
 from ultrabench_eval.core.errors import UserError
@@ -38,13 +38,13 @@ CARD = TaskCard(
     short_side=112,
     groups="video",
     defects=(
-        "Two frames of each film are traced; films with fewer are not used here, as by its "
+        "Two frames of each video are traced; videos with fewer are not used here, as by its "
         "authors.",
-        "Films are 112 x 112 pixels with the sector cut out, and were compressed as JPEG.",
-        "No patient ids: every film is taken for a patient of its own.",
+        "Videos are 112 x 112 pixels with the sector cut out, and were compressed as JPEG.",
+        "No patient ids: every video is taken for a patient of its own.",
     ),
     images=10030,
-    splits={"published": "column Split of FileList.csv: 7465, 1288 and 1277 films"},
+    splits={"published": "column Split of FileList.csv: 7465, 1288 and 1277 videos"},
 )
 CARDS = {
     "echonet-dynamic": CARD,
@@ -65,10 +65,10 @@ _SPLITS = dict(zip(("TRAIN", "VAL", "TEST"), SPLITS, strict=True))
 _AGAIN = "copy the file again from the release"
 
 
-class _Film(NamedTuple):
+class _Cine(NamedTuple):
     """A row of FileList.csv."""
 
-    clip: FilmClip
+    clip: CineClip
     fraction: float
     """Ejection fraction in percent."""
     split: str
@@ -90,7 +90,7 @@ class _Trace(NamedTuple):
 
 
 def read(folder: Path) -> Task:
-    """Read the left ventricle of EchoNet-Dynamic: two samples a film, for the traced frames.
+    """Read the left ventricle of EchoNet-Dynamic: two samples a video, for the traced frames.
 
     Masks are as the authors draw them; the larger of the two is end-diastole (ED), whichever is
     listed first.
@@ -99,35 +99,35 @@ def read(folder: Path) -> Task:
         UserError: release not found, or its tables are damaged.
     """
     base = _found(folder)
-    films = _films(base)
-    traced = _traced(base, films)
+    cines = _cines(base)
+    traced = _traced(base, cines)
     parts: dict[str, list[Item]] = {name: [] for name in SPLITS}
     untraced = []
-    for name, film in films.items():
+    for name, cine in cines.items():
         traces = sorted(traced.get(name, ()), key=lambda one: one.area)
         if len(traces) < 2:
             untraced.append(name)
             continue
         for trace, phase in ((traces[-1], "ED"), (traces[0], "ES")):
             clip = dataclasses.replace(
-                film.clip, name=f"{film.clip.name}#{trace.frame + 1}", at=trace.frame
+                cine.clip, name=f"{cine.clip.name}#{trace.frame + 1}", at=trace.frame
             )
             mask = PolygonMask(clip, [trace.points], base / TRACINGS)
-            parts[film.split].append(Item(clip, mask, name, subgroups=(("phase", phase),)))
-    note = release.unused_note("films have fewer than two traced frames: not used", untraced)
+            parts[cine.split].append(Item(clip, mask, name, subgroups=(("phase", phase),)))
+    note = release.unused_note("videos have fewer than two traced frames: not used", untraced)
     train, validation, test = (parts[name] for name in SPLITS)
     return splits.assemble(CARD, folder, train=train, validation=validation, test=test, notes=note)
 
 
 def read_ejection_fraction(folder: Path) -> Task:
-    """Read the ejection fraction of EchoNet-Dynamic in percent, one sample a film.
+    """Read the ejection fraction of EchoNet-Dynamic in percent, one sample a video.
 
     Raises:
         UserError: release not found, or its table is damaged.
     """
     parts: dict[str, list[Item]] = {name: [] for name in SPLITS}
-    for name, film in _films(_found(folder)).items():
-        parts[film.split].append(Item(film.clip, film.fraction, name))
+    for name, cine in _cines(_found(folder)).items():
+        parts[cine.split].append(Item(cine.clip, cine.fraction, name))
     card, (train, validation, test) = CARDS["echonet-dynamic-ef"], (parts[n] for n in SPLITS)
     return splits.assemble(card, folder, train=train, validation=validation, test=test)
 
@@ -138,26 +138,26 @@ def _found(folder: Path) -> Path:
     )
 
 
-def _films(base: Path) -> dict[str, _Film]:
-    """Films by their names without a suffix, in file order."""
+def _cines(base: Path) -> dict[str, _Cine]:
+    """Videos by their names without a suffix, in file order."""
     path = release.inside(base, LIST)
     files = release.Folder(release.inside(base, VIDEOS))
-    films: dict[str, _Film] = {}
+    cines: dict[str, _Cine] = {}
     for line, row in _rows(path, ("FileName", "EF", "Split")):
         name = row["FileName"].removesuffix(".avi")
         fraction = _number(row["EF"])
-        if not name or name in films or row["Split"] not in _SPLITS or not 0 <= fraction <= 100:
+        if not name or name in cines or row["Split"] not in _SPLITS or not 0 <= fraction <= 100:
             raise UserError(
-                f"{path}, line {line}: it is not a new film with EF (a percentage) and Split "
+                f"{path}, line {line}: it is not a new video with EF (a percentage) and Split "
                 f"({', '.join(_SPLITS)}); {_AGAIN}"
             )
-        clip = FilmClip(files / f"{name}.avi", f"{VIDEOS}/{name}.avi")
-        films[name] = _Film(clip, fraction, _SPLITS[row["Split"]])
-    return films
+        clip = CineClip(files / f"{name}.avi", f"{VIDEOS}/{name}.avi")
+        cines[name] = _Cine(clip, fraction, _SPLITS[row["Split"]])
+    return cines
 
 
-def _traced(base: Path, films: dict[str, _Film]) -> dict[str, list[_Trace]]:
-    """The traced frames of each film.
+def _traced(base: Path, cines: dict[str, _Cine]) -> dict[str, list[_Trace]]:
+    """The traced frames of each video.
 
     A frame's first row is the long axis, the others are chords across it. The border goes down
     their first ends and back up their second ones, rounded to whole pixels.
@@ -167,9 +167,9 @@ def _traced(base: Path, films: dict[str, _Film]) -> dict[str, list[_Trace]]:
     for line, row in _rows(path, ("FileName", "X1", "Y1", "X2", "Y2", "Frame")):
         name, frame = row["FileName"].removesuffix(".avi"), _number(row["Frame"])
         ends = [_number(row[column]) for column in ("X1", "Y1", "X2", "Y2")]
-        if name not in films or frame < 0 or frame % 1 or not all(map(math.isfinite, ends)):
+        if name not in cines or frame < 0 or frame % 1 or not all(map(math.isfinite, ends)):
             raise UserError(
-                f"{path}, line {line}: it is not a chord (X1, Y1, X2, Y2) on a Frame of a film "
+                f"{path}, line {line}: it is not a chord (X1, Y1, X2, Y2) on a Frame of a video "
                 f"that {LIST} lists; {_AGAIN}"
             )
         chords.setdefault(name, {}).setdefault(int(frame), []).append(ends)

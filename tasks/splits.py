@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tasks.release import missing_note
-from tasks.samples.clips import FilmClip
+from tasks.samples.clips import CineClip
 from tasks.samples.images import ImageArray, ImageFile
 from tasks.samples.label_masks import EmptyMask
 from tasks.samples.volumes import VolumeFrame
@@ -319,9 +319,9 @@ def assemble_masks(
 
 
 def is_missing(item: Item) -> bool:
-    """Whether an image or film is a file of its own that is not there."""
+    """Whether an image or video is a file of its own that is not there."""
     image = item.image
-    return isinstance(image, ImageFile | VolumeFrame | FilmClip) and not image.path.is_file()
+    return isinstance(image, ImageFile | VolumeFrame | CineClip) and not image.path.is_file()
 
 
 def file_of(item: Item) -> Path:

@@ -16,7 +16,7 @@ import numpy as np
 from tasks import targets
 from tasks.samples.clips import is_clip
 from tasks.samples.images import Image, verifiable
-from tasks.scan.scan_mask import EstimatedMask, FilmMask
+from tasks.scan.scan_mask import CineMask, EstimatedMask
 from tasks.targets import Kind, LabelMask, Target, Targets
 from ultrabench_eval.core import hashing, names
 from ultrabench_eval.core.errors import UserError
@@ -76,7 +76,7 @@ class TaskCard:
     type: str = "classification"
     """What kind of task it is: how its answers are scored (`ultrabench_eval.task_types`)."""
     samples: Literal["image", "clip"] = "image"
-    """What one sample is: an image, or a film (`tasks.samples.clips.Clip`)."""
+    """What one sample is: an image, or a video (`tasks.samples.clips.Clip`)."""
     folds: int = 0
     """Of a task that is judged by cross-validation, how many parts its samples are in; see
     `Task.folds`."""
@@ -153,8 +153,8 @@ class Split:
     """Images of one split with what is right for each.
 
     Args:
-        images: N images, or N films where the card says so (`TaskCard.samples`). A mask is that of
-            the frame `at` of its film; several labelled frames of a film are several samples.
+        images: N images, or N videos where the card says so (`TaskCard.samples`). A mask is that of
+            the frame `at` of its video; several labelled frames of a video are several samples.
         targets: class codes int64 [N], numbers float64 [N], or N masks.
         groups: N patient or video ids, or None where the release has none.
         scan_masks: N masks of the ultrasound region (bool [H, W] when read); not part of the
@@ -451,7 +451,7 @@ class Task:
 
 
 def _estimated(image: Image) -> ScanMask:
-    return FilmMask(image) if is_clip(image) else EstimatedMask(image)
+    return CineMask(image) if is_clip(image) else EstimatedMask(image)
 
 
 def _subgroups(items: Sequence[Item]) -> Mapping[str, tuple[str, ...]]:

@@ -52,7 +52,7 @@ def small(**swaps: str) -> Run:
 INSTALLS = Parse("installs packages from a network")
 CLUSTER = Parse("wants a cluster; test_executors_slurm and test_executors_ray run the like")
 TRANSFER = Parse("wants two sets of different images; test_transfer_run runs the like")
-FILMS = Parse("wants films; tests/usjepa/test_clip_training.py runs the like")
+CINES = Parse("wants videos; tests/usjepa/test_clip_training.py runs the like")
 TRAINED_HERE = ("--workers", "0", "--device", "cpu")
 
 COMMANDS: dict[str, Run | Parse] = {
@@ -143,15 +143,16 @@ COMMANDS: dict[str, Run | Parse] = {
     "--data DATA --transfer busbra:busi,busi:busbra --out runs/transfer": TRANSFER,
     "ubench run --model efficientnet-lite0,pixels --transfer my_scans.csv:their_scans.csv --labels "
     "labels.yaml --subgroups device,sex --out runs/elsewhere": TRANSFER,
-    # ---- films
+    # ---- videos
     "ubench run --model efficientnet-lite0,usrc-jepa-nano,pixels,frame-differences --task "
     "pocus-clips --data DATA --out runs/clips": Parse(
-        "wants films of POCUS; test_clip_runs runs the like"
+        "wants videos of POCUS; test_clip_runs runs the like"
     ),
-    "ubench run --model pixels,frame-differences --task my_films.csv --out runs/films": Run(
+    "ubench run --model pixels,frame-differences --task my_videos.csv --out runs/videos": Run(
         more=("--seeds", "1", "--probe", "ridge")
     ),
-    "ubench run --model pixels --task my_films.csv --corruptions temporal,blur --out runs/films": (
+    "ubench run --model pixels --task my_videos.csv --corruptions temporal,blur "
+    "--out runs/videos": (
         Run({"--corruptions": "speed,blur"}, ("--seeds", "1", "--probe", "ridge"))
     ),
     # ---- models
@@ -283,10 +284,10 @@ COMMANDS: dict[str, Run | Parse] = {
     "torchrun --nproc-per-node 8 -m usjepa train --config usrc_jepa_vitb16 --frames INDEX "
     "--out runs/usrc": Parse("wants eight GPUs; tests/usjepa/test_train.py starts two processes"),
     "usjepa export runs/usrc --out my_encoder": Run(),
-    "usjepa index FILMS --out CLIPS --data DATA --clips --size 96": FILMS,
-    "usjepa train --config vjepa_loc_nano --frames CLIPS --out runs/loc": FILMS,
+    "usjepa index VIDEOS --out CLIPS --data DATA --clips --size 96": CINES,
+    "usjepa train --config vjepa_loc_nano --frames CLIPS --out runs/loc": CINES,
     "ubench run --model usjepa-clip --weights usjepa-clip=runs/loc --task pocus-clips "
-    "--data DATA": FILMS,
+    "--data DATA": CINES,
     "ubench run --model usjepa --weights usjepa=runs/usrc --task all --data DATA": Run(
         {"--task": "aul"}
     ),

@@ -1,4 +1,4 @@
-"""Runs on films: what encoders are shown of them, the order of frames, masks, folds."""
+"""Runs on videos: what encoders are shown of them, the order of frames, masks, folds."""
 
 from __future__ import annotations
 
@@ -56,10 +56,10 @@ class InOrder(model_zoo.Encoder):
 
 
 @pytest.fixture(scope="module")
-def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """SYNTHETIC films that grow brighter or darker, of the same frames; a square jumps
+def cines(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """SYNTHETIC videos that grow brighter or darker, of the same frames; a square jumps
     about and is labelled in the second of them."""
-    folder = tmp_path_factory.mktemp("films")
+    folder = tmp_path_factory.mktemp("videos")
     generator = np.random.default_rng(0)
     lines, masked = ["video,label,split,group"], ["video,mask,frame,split,group"]
     for n in range(COUNT):
@@ -80,26 +80,26 @@ def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
         part = "train" if n < 16 else "val" if n < 22 else "test"
         lines.append(f"{n},{('up', 'down')[label]},{part},patient {n // 2}")
         masked.append(f"{n},mask{n}.png,2,{part},patient {n // 2}")
-    (folder / "films.csv").write_text("\n".join(lines) + "\n")
+    (folder / "videos.csv").write_text("\n".join(lines) + "\n")
     (folder / "squares.csv").write_text("\n".join(masked) + "\n")
     (folder / "order.py").write_text(ORDER)
     return folder
 
 
 @pytest.fixture(scope="module")
-def out(films: Path) -> tuple[Path, list[Step]]:
+def out(cines: Path) -> tuple[Path, list[Step]]:
     """A run of a model that sees single frames, and one that sees their order."""
     steps: list[Step] = []
     ultrabench_eval.run(
         "pixels,in-order",
-        str(films / "films.csv"),
+        str(cines / "videos.csv"),
         **{"seeds": 2, "device": "cpu", "probe": "logistic"},
-        plugin_files=films / "order.py",
-        out=films / "out",
-        cache=films / "cache",
+        plugin_files=cines / "order.py",
+        out=cines / "out",
+        cache=cines / "cache",
         report=steps.append,
     )
-    return films / "out", steps
+    return cines / "out", steps
 
 
 def cells(out: Path) -> dict[tuple[str, str], Cell]:
@@ -126,13 +126,13 @@ def test_single_frames_lose_exactly_nothing_by_their_order(out: tuple[Path, list
             for name in ("shuffled", "reversed")
         ]
         assert same == [model == "pixels"] * 2
-    # In both classes films are of the same frames, so only their order tells them apart.
+    # In both classes videos are of the same frames, so only their order tells them apart.
     assert found["in-order", "none"].scores["accuracy"] == [1, 1]
     assert found["in-order", "reversed"].scores["accuracy"] == [0, 0]
     assert max(found["pixels", "none"].scores["accuracy"]) < 1
     text = (folder / "robustness.md").read_text()
     assert "| shuffled     | 1          |         | 100.0 (100.0 to 100.0) |" in text
-    # All films as they are, and of the 8 test films what is shown of each under the controls; for
+    # All videos as they are, and of the 8 test videos what is shown of each under the controls; for
     # an encoder of images that is something new for `repeated` alone.
     new = {step.model: 0 for step in steps}
     for step in steps:
@@ -141,7 +141,7 @@ def test_single_frames_lose_exactly_nothing_by_their_order(out: tuple[Path, list
     assert COUNT + 2 * 8 < new["in-order"] <= COUNT + 3 * 8
 
 
-def test_the_page_says_how_films_are_shown(out: tuple[Path, list[Step]]) -> None:
+def test_the_page_says_how_cines_are_shown(out: tuple[Path, list[Step]]) -> None:
     folder, _ = out
     assert "frames pooled (the model takes images" in (folder / "leaderboard.md").read_text()
     found = cells(folder)
@@ -151,11 +151,11 @@ def test_the_page_says_how_films_are_shown(out: tuple[Path, list[Step]]) -> None
 
 
 def test_features_are_the_mean_over_frames_and_are_kept(
-    films: Path, out: tuple[Path, list[Step]]
+    cines: Path, out: tuple[Path, list[Step]]
 ) -> None:
-    task = tasks.load(str(films / "films.csv"))
+    task = tasks.load(str(cines / "videos.csv"))
     model = Model("pixels", None, "cpu", "float32")
-    found = encode(model, task.test.images, films / "cache").whole()
+    found = encode(model, task.test.images, cines / "cache").whole()
     for row, clip in zip(found, task.test.images, strict=True):
         frames = clip.read(None, ClipRule().positions(FRAMES))  # some of the six three times
         images = torch.from_numpy(frames.transpose(0, 3, 1, 2).copy()) / 255
@@ -163,7 +163,7 @@ def test_features_are_the_mean_over_frames_and_are_kept(
         torch.testing.assert_close(row, expected, rtol=0, atol=1e-6)
     model._encoder = None
     model.encoder = None  # type: ignore[method-assign, assignment]
-    again = encode(model, task.test.images, films / "cache").whole()  # from the run's cache
+    again = encode(model, task.test.images, cines / "cache").whole()  # from the run's cache
     assert torch.equal(found, again)
 
 
@@ -177,23 +177,23 @@ def test_tokens_are_averaged_down_in_each_time_step() -> None:
     torch.testing.assert_close(found[1, 256:].float(), expected, rtol=0, atol=1e-3)
 
 
-def test_films_that_a_model_has_seen_are_found_by_their_frames(films: Path, tmp_path: Path) -> None:
-    task = tasks.load(str(films / "films.csv"))
-    found = seen.read(films / str(COUNT - 1), tmp_path / "cache").of(task)  # of the test part
+def test_cines_that_a_model_has_seen_are_found_by_their_frames(cines: Path, tmp_path: Path) -> None:
+    task = tasks.load(str(cines / "videos.csv"))
+    found = seen.read(cines / str(COUNT - 1), tmp_path / "cache").of(task)  # of the test part
     assert (found.count, found.of) == (1, len(task.test))
 
 
 def test_a_still_is_repeated_for_an_encoder_of_clips_and_the_page_says_so(
-    tmp_path: Path, films: Path, manifest: Path
+    tmp_path: Path, cines: Path, manifest: Path
 ) -> None:
     notes: list[str] = []
     frame = ultrabench_eval.run(
         "pixels,in-order,frame-differences",
-        f"{manifest},{films / 'films.csv'}",
+        f"{manifest},{cines / 'cines.csv'}",
         **{"seeds": 1, "device": "cpu", "probe": "ridge", "corruptions": "none"},
-        plugin_files=films / "order.py",
+        plugin_files=cines / "order.py",
         out=tmp_path / "out",
-        cache=films / "cache",
+        cache=cines / "cache",
         report=lambda step: notes.append(step.model) if step.stage == "note" else None,
     )
     rows = frame[frame.metric == "macro_f1"]
@@ -201,7 +201,7 @@ def test_a_still_is_repeated_for_an_encoder_of_clips_and_the_page_says_so(
     assert len(rows) == 5  # and no row of what sees motion alone for images, nor of a control
     assert f"controls of motion, so not measured on {manifest}: frame-differences" in notes
     page = (tmp_path / "out" / "leaderboard.md").read_text()
-    assert "still repeated (the model takes clips: it is shown an image as a film" in page
+    assert "still repeated (the model takes clips: it is shown an image as a video" in page
     assert ", on shades: in-order." in page
 
 
@@ -209,14 +209,14 @@ def test_a_still_is_repeated_for_an_encoder_of_clips_and_the_page_says_so(
 
 
 def test_what_is_asked_for_must_fit_the_samples(
-    tmp_path: Path, films: Path, manifest: Path
+    tmp_path: Path, cines: Path, manifest: Path
 ) -> None:
     options = {"out": tmp_path / "out", "cache": tmp_path / "cache", "device": "cpu"}
-    words = r"task 'shades' holds images, and the corruptions shuffled, .* speed are of films"
+    words = r"task 'shades' holds images, and the corruptions shuffled, .* speed are of videos"
     with pytest.raises(UserError, match=words):
         ultrabench_eval.run("pixels", str(manifest), corruptions="temporal", **options)
-    with pytest.raises(UserError, match="'films' holds films, on which no network is fine-tuned"):
-        ultrabench_eval.run("pixels", str(films / "films.csv"), protocol="finetune", **options)
+    with pytest.raises(UserError, match="'videos' holds videos, on which no network is fine-tuned"):
+        ultrabench_eval.run("pixels", str(cines / "videos.csv"), protocol="finetune", **options)
     assert not (tmp_path / "out").exists()
 
 
@@ -240,14 +240,14 @@ def test_temporal_corruptions_are_of_positions(name: str, count: int, at: int | 
         assert len({*found}) == 1
 
 
-def test_frames_of_a_film_are_corrupted_by_one_draw(films: Path) -> None:
-    image = tasks.load(str(films / "films.csv")).test.images[0]
+def test_frames_of_a_cine_are_corrupted_by_one_draw(cines: Path) -> None:
+    image = tasks.load(str(cines / "videos.csv")).test.images[0]
     worse = CorruptedClip(image, None, "speckle", 3, seed=0)
     still = dataclasses.replace(worse, image=_Standing(image, 2))
-    film = still.read(still.digest(), [0, 5, 1])
-    assert film.shape == (3, SIDE, SIDE, 3)
-    assert (film == film[:1]).all()
-    assert not np.array_equal(film[0], image.read(None, [2])[0])
+    cine = still.read(still.digest(), [0, 5, 1])
+    assert cine.shape == (3, SIDE, SIDE, 3)
+    assert (cine == cine[:1]).all()
+    assert not np.array_equal(cine[0], image.read(None, [2])[0])
     assert worse.digest() not in (image.digest(), still.digest())
     (_, streamed), *_ = worse.stream(worse.digest(), [4])
     assert np.array_equal(streamed, worse.read(None, [4])[0])
@@ -255,7 +255,7 @@ def test_frames_of_a_film_are_corrupted_by_one_draw(films: Path) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class _Standing:
-    """A film that shows one of its frames all the time."""
+    """A video that shows one of its frames all the time."""
 
     clip: Clip
     index: int
@@ -273,8 +273,8 @@ class _Standing:
 # ---- masks ----------------------------------------------------------------------------------
 
 
-def test_masks_are_of_the_labelled_frame(films: Path) -> None:
-    task = tasks.load(str(films / "squares.csv"))
+def test_masks_are_of_the_labelled_frame(cines: Path) -> None:
+    task = tasks.load(str(cines / "squares.csv"))
     clip = task.test.images[0]
     assert shown.of(clip, "image", None, "maps").positions == (1,)
     assert shown.of(clip, "image", None, "maps", "shuffled", 1).positions == (1,)
@@ -283,11 +283,11 @@ def test_masks_are_of_the_labelled_frame(films: Path) -> None:
     assert (backwards.positions, backwards.place) == ((5, 3, 2, 1), 3)
     frame = ultrabench_eval.run(
         "pixel-grid,in-order",
-        str(films / "squares.csv"),
+        str(cines / "squares.csv"),
         **{"seeds": 1, "device": "cpu", "corruptions": "reversed,contrast"},
-        plugin_files=films / "order.py",
-        out=films / "masks",
-        cache=films / "cache",
+        plugin_files=cines / "order.py",
+        out=cines / "masks",
+        cache=cines / "cache",
     )
     frame = frame.set_index(["model", "corruption", "severity"])
     assert set(frame.status) == {"ok"}
@@ -298,15 +298,15 @@ def test_masks_are_of_the_labelled_frame(films: Path) -> None:
     assert dice["pixel-grid", "contrast", 3] < dice["pixel-grid", "none", 0]
     assert dice["in-order", "none", 0] > 40
     assert (iou <= dice).all()
-    assert {"dice", "iou"} <= cells(films / "masks")["pixel-grid", "none"].intervals.keys()
+    assert {"dice", "iou"} <= cells(cines / "masks")["pixel-grid", "none"].intervals.keys()
 
 
 # ---- folds ----------------------------------------------------------------------------------
 
 
-def folds_of(films: Path) -> Task:
-    """Three folds over all films."""
-    whole = tasks.load(str(films / "films.csv"))
+def folds_of(cines: Path) -> Task:
+    """Three folds over all videos."""
+    whole = tasks.load(str(cines / "videos.csv"))
     items = [item for split in whole.splits.values() for item in split.items]
     pairs = [items[n : n + 2] for n in range(0, COUNT, 2)]
     parts = [[item for pair in pairs[n::3] for item in pair] for n in range(3)]
@@ -314,14 +314,14 @@ def folds_of(films: Path) -> Task:
     folds = []
     for number in range(3):
         order = [*parts[number + 1 :], *parts[: number + 1]]  # the last is tested
-        folds.append(Task(card, *map(Split.of, order), origin=str(films)))
-    return Task.of_folds(card, folds, origin=str(films))
+        folds.append(Task(card, *map(Split.of, order), origin=str(cines)))
+    return Task.of_folds(card, folds, origin=str(cines))
 
 
-def measured(films: Path, out: Path, task: Task, **changes: object) -> Cell:
+def measured(cines: Path, out: Path, task: Task, **changes: object) -> Cell:
     grid = Grid.parse("ridge", None, "100", "none")
     setting = Setting(
-        *(Cells(out), films / "cache", 2, grid), lambda *at: None, lambda *at: None, **changes
+        *(Cells(out), cines / "cache", 2, grid), lambda *at: None, lambda *at: None, **changes
     )
     model = Model("pixels", None, "cpu", "float32")
     assert list(measure("pixels", model, "turns", task, setting)) == ["done"]
@@ -331,10 +331,10 @@ def measured(films: Path, out: Path, task: Task, **changes: object) -> Cell:
     return cell
 
 
-def test_folds_are_one_result_of_what_each_predicts_alone(films: Path, tmp_path: Path) -> None:
-    task = folds_of(films)
-    cell = measured(films, tmp_path / "whole", task, keep_probes=True)
-    alone = [measured(films, tmp_path / str(n), fold) for n, fold in enumerate(task.folds)]
+def test_folds_are_one_result_of_what_each_predicts_alone(cines: Path, tmp_path: Path) -> None:
+    task = folds_of(cines)
+    cell = measured(cines, tmp_path / "whole", task, keep_probes=True)
+    alone = [measured(cines, tmp_path / str(n), fold) for n, fold in enumerate(task.folds)]
     np.testing.assert_array_equal(
         probabilities(tmp_path / "whole", cell),
         np.concatenate([probabilities(tmp_path / str(n), c) for n, c in enumerate(alone)], axis=1),
@@ -357,10 +357,10 @@ def test_folds_are_one_result_of_what_each_predicts_alone(films: Path, tmp_path:
 
 
 @pytest.mark.parametrize("kind", ["classification", "regression", "segmentation"])
-def test_one_fold_of_a_kind_is_scored_as_without_folds(kind: str, films: Path) -> None:
+def test_one_fold_of_a_kind_is_scored_as_without_folds(kind: str, cines: Path) -> None:
     generator, scored = np.random.default_rng(0), task_types.get(kind)
     if kind == "segmentation":
-        split = tasks.load(str(films / "squares.csv")).test
+        split = tasks.load(str(cines / "squares.csv")).test
         truth = scored.truth(split, np.ones((len(split), 2)))
         shape = (2, len(split), 2, 6, 6)
         predicted = generator.normal(size=shape).astype(np.float16)

@@ -98,7 +98,7 @@ def place(
     for name in ("my_scans", "their"):
         make_manifest(tmp_path / f"{name}.csv")
     _make_masks(tmp_path / "my_masks.csv", tmp_path / "my_scans.csv")
-    _make_films(tmp_path / "my_films.csv", tmp_path / "my_scans.csv")
+    _make_cines(tmp_path / "my_videos.csv", tmp_path / "my_scans.csv")
     for folder in ("DATA", "FRAMES"):
         Path(folder).mkdir()
     for name in ("aul", "hc18", "ultrabench_splits"):
@@ -128,16 +128,16 @@ def place(
     sys.modules.pop("my_training", None)
 
 
-def _make_films(path: Path, scans: Path) -> None:
-    """A table of films, each of three scans of one patient."""
+def _make_cines(path: Path, scans: Path) -> None:
+    """A table of videos, each of three scans of one patient."""
     rows = ["video,label,split,group"]
     listed = [row.split(",") for row in scans.read_text().splitlines()[1:]]
     for number, (_, label, split, group) in enumerate(listed[::3]):
-        folder = path.parent / "films" / str(number)
+        folder = path.parent / "videos" / str(number)
         folder.mkdir(parents=True)
         for image, *_ in listed[3 * number : 3 * number + 3]:
             (folder / Path(image).name).symlink_to(path.parent / image)
-        rows.append(f"films/{number},{label},{split},{group}")
+        rows.append(f"videos/{number},{label},{split},{group}")
     path.write_text("\n".join(rows) + "\n")
 
 

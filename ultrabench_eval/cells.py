@@ -44,7 +44,7 @@ TRANSFER = ("trained", "tested")
 """In `Cell.task` of a task that is trained on one set and tested on another: the names of the tasks
 that it is compared with, of the first set alone and of the second."""
 FRAMES_POOLED, STILL_REPEATED = "frames pooled", "still repeated"
-"""In `Cell.model`, as "shown": the model takes images and samples are films, or the reverse."""
+"""In `Cell.model`, as "shown": the model takes images and samples are videos, or the reverse."""
 CLASSES = "classification"  # the kind of all tasks in cells of earlier versions
 IMPORTED = "imported"
 """Before the name of an entry whose features or predictions were made elsewhere; and the probe and
@@ -524,7 +524,7 @@ def identity(
         masks: fingerprint of the test images' scan masks if the corruption looks at them.
         scoring: digest of a plugin's code that scores it; "" if all of that is ours.
         seen: digest of what `--seen` told of the test images; "" without it.
-        pooled: digest of the rule by which an encoder of images is shown films; "" of all others.
+        pooled: digest of the rule by which an encoder of images is shown videos; "" of all others.
     """
     return {
         "format": FORMAT,

@@ -8,8 +8,8 @@ checksum covers key, images, dtype, shape and values; a shard that fails it is e
 A row depends on its image alone: batches have a fixed size (the last is filled up), so neither
 the neighbours nor the place where a killed run took up again can change a bit.
 
-A film is kept as an image is, by what is shown of it (`shown`). Where an encoder of images is shown
-several of its frames, their features are averaged.
+A video is kept as an image is, by what is shown of it (`shown`). Where an encoder of images is
+shown several of its frames, their features are averaged.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ from ultrabench_eval.shown import EncoderInputs, Sample
 from ultrabench_eval.versions import versions
 
 SHARD = 256  # images; what a kill can cost at most
-CLIP_SHARD = 16  # the same of films, and of images that are encoded as films
+CLIP_SHARD = 16  # the same of videos, and of images that are encoded as videos
 FORMAT = 1  # of shards; raised when old ones must not be read
 _TRIES = 3  # at features that turn out to be damaged
 _SAMPLE, _SAME = 2, 0.999  # images that are compared before an earlier shard is adopted, and how
@@ -191,8 +191,8 @@ class Store:
                 feature that is NaN or infinite.
         """
         broken: list[UserError] = []
-        films = encoder.takes == "clip" or any(map(_is_film, images.values()))
-        for chunk in _batched(images, CLIP_SHARD if films else SHARD):
+        cines = encoder.takes == "clip" or any(map(_is_cine, images.values()))
+        for chunk in _batched(images, CLIP_SHARD if cines else SHARD):
             if not self.missing(chunk):
                 continue
             lock = self.folder / "locks" / hashing.short(hashing.digest(chunk), 16)
@@ -422,7 +422,7 @@ def _mean(rows: Sequence[Tensor], weights: Sequence[int]) -> Tensor:
     return (torch.as_tensor(total) / sum(weights)).to(rows[0].dtype)
 
 
-def _is_film(sample: Sample) -> bool:
+def _is_cine(sample: Sample) -> bool:
     return isinstance(sample, shown.ShownFrames)
 
 

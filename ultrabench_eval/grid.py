@@ -32,7 +32,7 @@ class Grid:
         fractions: percent of the training images, ascending.
         corruptions: of the test images, at every severity; their probes are trained on all
             training images, uncorrupted.
-        controls: tasks of films are also tested with the temporal controls (`corrupt.CONTROLS`).
+        controls: tasks of videos are also tested with the temporal controls (`corrupt.CONTROLS`).
     """
 
     probes: tuple[str, ...]
@@ -57,7 +57,7 @@ class Grid:
             protocols: names, YAML files or objects.
             fractions: see `Grid`.
             corruptions: names or families; None for what is usual, which is none of images and the
-                temporal controls of films.
+                temporal controls of videos.
             fewshot_validation: "subset" cuts validation to the same part in all protocols, which
                 are then called NAME_cut; None leaves what they say.
 
@@ -145,11 +145,11 @@ class Grid:
             card: of the task.
             predicts: its kind, which there are `ways` for.
         """
-        film = card.samples == "clip"
+        cine = card.samples == "clip"
         temporal = [name for name in self.corruptions if corrupt.find(name).temporal]
-        if temporal and not film:
+        if temporal and not cine:
             return (
-                f"holds images, and the corruptions {', '.join(temporal)} are of films; leave out "
+                f"holds images, and the corruptions {', '.join(temporal)} are of videos; leave out "
                 "one of the two"
             )
         if card.folds and min(self.fractions) < 100:
@@ -157,12 +157,12 @@ class Grid:
                 f"is measured in {card.folds} folds, which are too small for a part of their "
                 "training samples; ask for --fractions 100"
             )
-        if film and any(one.finetune for one, _ in self.ways(predicts)):
-            return "holds films, on which no network is fine-tuned; leave fine-tuning out"
+        if cine and any(one.finetune for one, _ in self.ways(predicts)):
+            return "holds videos, on which no network is fine-tuned; leave fine-tuning out"
         return ""
 
     def cells(
-        self, model: str, task: str, predicts: Predicts, films: bool = False
+        self, model: str, task: str, predicts: Predicts, cines: bool = False
     ) -> Iterator[tuple[Protocol, Coordinates]]:
         """The cells of a model and a task, which is of a kind; clean ones first.
 
@@ -170,22 +170,22 @@ class Grid:
             model: its name.
             task: the task's label.
             predicts: its kind.
-            films: whether its samples are films.
+            videos: whether its samples are videos.
         """
         for one, probe in self.ways(predicts):
             for fraction in self.fractions:
                 yield one, Coordinates(model, task, one.id(probe), probe, fraction)
-            for name, severity in self._worse(films):
+            for name, severity in self._worse(cines):
                 yield one, Coordinates(model, task, one.id(probe), probe, 100, name, severity)
 
-    def count(self, predicts: Predicts, films: bool = False) -> int:
+    def count(self, predicts: Predicts, cines: bool = False) -> int:
         """How many `cells` there are."""
-        conditions = len(self.fractions) + len(self._worse(films))
+        conditions = len(self.fractions) + len(self._worse(cines))
         return len(self.ways(predicts)) * conditions
 
-    def _worse(self, films: bool) -> list[tuple[str, int]]:
+    def _worse(self, cines: bool) -> list[tuple[str, int]]:
         """Corruptions at all of their severities."""
-        controls = films and self.controls and 100 in self.fractions
+        controls = cines and self.controls and 100 in self.fractions
         names = (*(corrupt.CONTROLS if controls else ()), *self.corruptions)
         return [(name, severity) for name in names for severity in corrupt.find(name).severities]
 

@@ -242,7 +242,7 @@ def places_of(model: str, task_name: str, task: Task | str, grid: Grid) -> list[
         task: or why it cannot be had.
         grid: the conditions.
     """
-    kind = predicts_of(task_name, task), films_of(task_name, task)
+    kind = predicts_of(task_name, task), cines_of(task_name, task)
     return [Place(at, one) for one, at in grid.cells(model, task_name, *kind)]
 
 
@@ -254,8 +254,8 @@ def predicts_of(task_name: str, task: Task | str) -> Predicts:
     return task_types.predicts(task_zoo.card(base).type if base in task_zoo.registry else "")
 
 
-def films_of(task_name: str, task: Task | str) -> bool:
-    """Whether a task's samples are films; of one that cannot be had, what its card says."""
+def cines_of(task_name: str, task: Task | str) -> bool:
+    """Whether a task's samples are videos; of one that cannot be had, what its card says."""
     if isinstance(task, Task):
         return task.card.samples == "clip"
     base = task_zoo.split_name(task_zoo.parts(task_name)[0])[0]
@@ -390,9 +390,9 @@ class Bench:
         return parts or [self]
 
     @property
-    def films(self) -> bool:
-        """Whether samples are films."""
-        return films_of(self.task.name, self.task)
+    def cines(self) -> bool:
+        """Whether samples are videos."""
+        return cines_of(self.task.name, self.task)
 
     # ---- features -------------------------------------------------------------------------------
 
@@ -435,7 +435,7 @@ class Bench:
         temporal = corruption != "none" and corrupt.find(corruption).temporal
         worse = corruption != "none" and not temporal
         images = self._corrupted(corruption, severity) if worse else split.images
-        if not self.films:
+        if not self.cines:
             return list(zip(split.digests if not worse else _digests(images), images, strict=True))
         time = (corruption, severity, CORRUPTION_SEED) if temporal else ()
         samples = [self.model.shown(image, kind, *time) for image in images]
@@ -472,7 +472,7 @@ class Bench:
     def store(self, corruption: str, severity: int, kind: Kind) -> Store:
         """Where the features of a condition are kept.
 
-        Films by their frames: those that a temporal corruption shows may be what is shown anyway.
+        Videos by their frames: those that a temporal corruption shows may be what is shown anyway.
         """
         if corruption != "none" and corrupt.find(corruption).temporal:
             corruption, severity = "none", 0
@@ -485,7 +485,7 @@ class Bench:
     def _corrupted(self, name: str, severity: int) -> list[Image]:
         test = self.task.test
         masks = test.scan_masks or (None,) * len(test)
-        corrupted: Any = CorruptedClip if self.films else CorruptedImage
+        corrupted: Any = CorruptedClip if self.cines else CorruptedImage
         return [
             corrupted(image, mask, name, severity, CORRUPTION_SEED)
             for image, mask in zip(test.images, masks, strict=True)
@@ -674,7 +674,7 @@ class Bench:
                 "title": self.task.card.title,
                 "groups": self.task.card.groups,
                 **({"unit": self.task.card.unit} if self.task.card.unit else {}),
-                **({"samples": "clip"} if self.films else {}),
+                **({"samples": "clip"} if self.cines else {}),
                 **dict(zip(TRANSFER, self.task.card.transfer or (), strict=False)),
             },
             remarks=(
@@ -737,7 +737,7 @@ class Bench:
     @property
     def _told(self) -> str:
         """How samples are shown, where the model takes others."""
-        return shown.told(self.model.takes, self.films)
+        return shown.told(self.model.takes, self.cines)
 
     @property
     def _makers(self) -> list[dict[str, str]]:

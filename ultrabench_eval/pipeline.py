@@ -28,7 +28,7 @@ from ultrabench_eval.loading import Model, NoData, Plan, Problems
 from ultrabench_eval.measure import (
     Setting,
     Stage,
-    films_of,
+    cines_of,
     is_finished,
     measure,
     places_of,
@@ -392,7 +392,7 @@ def _fitting(
         if predicts_of(label, task) == "masks" and not one.has_maps:
             return "without feature maps"
         motion = one.takes == "clip" and one.card.status == "control"
-        return "controls of motion" if motion and not films_of(label, task) else ""
+        return "controls of motion" if motion and not cines_of(label, task) else ""
 
     some = {model for model, name in pairs if not lacks(model, name)}
     out: dict[str, list[tuple[str, str]]] = {}
@@ -459,7 +459,7 @@ def _mark_absent(ready: Ready) -> None:
     cells = ready.setting.cells
     for model, task in product(ready.planned.models, ready.absent):
         predicts = predicts_of(task, "")
-        for _, at in ready.setting.grid.cells(model, task, predicts, films_of(task, "")):
+        for _, at in ready.setting.grid.cells(model, task, predicts, cines_of(task, "")):
             if not cells.holds(at):
                 how = ready.absent[task].replace(str(ready.root), "DATA")
                 reason = f"not found in the data folder; get them: {how}"

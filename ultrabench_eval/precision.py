@@ -99,7 +99,7 @@ def _compare(encoder: Encoder, images: Sequence[Image | Clip]) -> float:
 
     NaN, where the model cannot be computed in bfloat16, counts as 0.
     """
-    # Of a film, by an encoder of images, the first frame that it is shown.
+    # Of a video, by an encoder of images, the first frame that it is shown.
     samples = [shown.of(image, encoder.takes, encoder.clip_rule) for image in images]
     prepared = [shown.inputs(encoder, sample).tensors[0] for sample in samples]
     exact = features.encode_batch(encoder, prepared)

@@ -128,7 +128,7 @@ def predict(
         )
     if cell.task.get("samples") == "clip":
         raise UserError(
-            f"task '{cell.coordinates.task}' holds films, and `ubench predict` reads images; name "
+            f"task '{cell.coordinates.task}' holds videos, and `ubench predict` reads images; name "
             "a task of images by --task"
         )
     kept = ProbeFiles(out).get(cell)

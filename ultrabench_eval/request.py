@@ -333,12 +333,12 @@ class Request:
         None,
         "--corruptions",
         "Corruptions of test images: paper, physics, all, or names (blur, shadow ...); temporal of "
-        "films.",
+        "videos.",
         group="What is measured",
     )
     """"paper", "physics", "all", or names, to test on corrupted images at severities 1 to 3, with
-    probes trained on all images as they are; "temporal" is of films alone; "none". None: none of
-    images, and the temporal controls of films. See `corrupt`."""
+    probes trained on all images as they are; "temporal" is of videos alone; "none". None: none of
+    images, and the temporal controls of videos. See `corrupt`."""
     fewshot_validation: str | None = _asked(
         None,
         "--fewshot-validation",

@@ -81,7 +81,7 @@ class TrainedOn:
         if {base, task_zoo.home(base)} & {*self.datasets}:
             return SeenImages(len(test), len(test), f"the data set is named in {self.source.name}")
         store = signatures.store(self.cache)
-        # Of a film, the frames that an encoder of images is shown.
+        # Of a video, the frames that an encoder of images is shown.
         frames = [
             (row, one) for row, image in enumerate(test.images) for one in shown.frames(image)
         ]

@@ -1,8 +1,8 @@
-"""What an encoder is shown of a sample: an image as it is; of a film, frames in an order.
+"""What an encoder is shown of a sample: an image as it is; of a video, frames in an order.
 
 An encoder of clips is shown the frames that its own rule names. One of images is shown the frames
-of `POOLED` one by one, and what it gives for them is averaged: the mean has no order, so a film
-whose frames are shuffled gives the very same bytes. Of a film with a mask it is shown the frame
+of `POOLED` one by one, and what it gives for them is averaged: the mean has no order, so a video
+whose frames are shuffled gives the very same bytes. Of a video with a mask it is shown the frame
 that the mask is of, and nothing else.
 
 T is the number of frames.
@@ -27,16 +27,16 @@ from ultrabench_eval.cells import FRAMES_POOLED, STILL_REPEATED
 from ultrabench_eval.core import hashing
 
 POOLED = ClipRule()
-"""Which frames of a film an encoder of images is shown."""
+"""Which frames of a video an encoder of images is shown."""
 Takes = Literal["image", "clip"]
 
 
 @dataclass(frozen=True)
 class ShownFrames:
-    """Frames of a film as an encoder is shown them, read when they are needed.
+    """Frames of a video as an encoder is shown them, read when they are needed.
 
     Args:
-        clip: the film.
+        clip: the video.
         positions: T of its frames in the order in which they are shown.
         weights: T, how often each counts in the mean of an encoder of images; empty for an encoder
             of clips, which is shown all at once.
@@ -50,7 +50,7 @@ class ShownFrames:
 
     @property
     def name(self) -> str:
-        """The film's."""
+        """The video's."""
         return self.clip.name
 
     def read(self, digest: str | None = None) -> np.ndarray:
@@ -60,14 +60,14 @@ class ShownFrames:
             digest: what `digest` gave before; what is decoded must still have it.
 
         Raises:
-            UserError: the film is damaged, or changed.
+            UserError: the video is damaged, or changed.
         """
         if digest is not None and self.digest() != digest:
-            raise changed("film", self.name)
+            raise changed("video", self.name)
         return self.clip.read(self.clip.digest(), self.positions)
 
     def digest(self) -> str:
-        """SHA-256 of the film's content and of what is shown of it, however that came about."""
+        """SHA-256 of the video's content and of what is shown of it, however that came about."""
         how = {"positions": self.positions, "weights": self.weights, "place": self.place}
         return hashing.digest({"clip": self.clip.digest(), **how})
 
@@ -99,7 +99,7 @@ def of(
     """What an encoder is shown of a sample.
 
     Args:
-        sample: an image, which is shown as it is; or a film.
+        sample: an image, which is shown as it is; or a video.
         takes: what the encoder takes.
         rule: of an encoder of clips.
         kind: of features (`features.Kind`).

@@ -13,7 +13,7 @@ from tasks.task import Task
 from ultrabench_eval import features, loading, precision, probes, shown
 from ultrabench_eval.features import Kind
 from ultrabench_eval.loading import Model
-from ultrabench_eval.measure import Bench, Place, Setting, films_of, places_of, predicts_of
+from ultrabench_eval.measure import Bench, Place, Setting, cines_of, places_of, predicts_of
 from ultrabench_eval.protocol import Protocol
 from ultrabench_eval.shown import Sample
 from ultrabench_eval.units import Unit
@@ -43,7 +43,7 @@ class UnitForecast:
     """To be encoded: not in the cache under this model, dtype, corruption and kind. Images that
     two tasks share count where they come first."""
     inputs: int = 0
-    """What goes through the network for these: an image each, several frames of a film."""
+    """What goes through the network for these: an image each, several frames of a video."""
     batches: int = 0
     """In which they are encoded; each is filled up to the encoder's size."""
     encode_seconds: float | None = None
@@ -100,7 +100,7 @@ class Workload:
         found = UnitForecast(
             unit.model,
             unit.task,
-            self.setting.grid.count(predicts_of(unit.task, task), films_of(unit.task, task)),
+            self.setting.grid.count(predicts_of(unit.task, task), cines_of(unit.task, task)),
         )
         model = self.model
         if isinstance(task, str) or isinstance(model, str):

@@ -111,11 +111,11 @@ def index(
         float, typer.Option(min=0, max=1, help="Share under which coloured marks are painted over.")
     ] = 0.05,
     clips: Annotated[
-        bool, typer.Option("--clips", help="Whole films, for configurations of clips.")
+        bool, typer.Option("--clips", help="Whole videos, for configurations of clips.")
     ] = False,
     frame_folders: Annotated[
         bool,
-        typer.Option("--frame-folders", help="With --clips: a folder of images is also a film."),
+        typer.Option("--frame-folders", help="With --clips: a folder of images is also a video."),
     ] = False,
     data: DataRoot = None,
     unguarded: Unguarded = False,
@@ -130,7 +130,7 @@ def index(
 
     files.check_writable(out, "the folder of the index (--out)")
     if frame_folders and not clips:
-        raise UserError("--frame-folders is about films; give it with --clips")
+        raise UserError("--frame-folders is about videos; give it with --clips")
     settings = Settings(grey=not colour, inpaint_below=inpaint_below, size=size, clips=clips)
     kind: Clips = "folders" if frame_folders else "files"
     found = _build(sources, out, settings, tuple(splits.split(",")), data, unguarded, kind)
@@ -220,7 +220,7 @@ def _frames(
         return store.open_index(source)
     settings = store.Settings(config.data.grey, config.data.inpaint_below)
     if config.video is not None:
-        # As large, for the input, as frames of stills are for theirs: films have many.
+        # As large, for the input, as frames of stills are for theirs: videos have many.
         size = -(-288 * config.model.image_size // 224)
         settings = replace(settings, size=size, clips=True)
     return _build([source], place, settings, ("train",), data, unguarded)

@@ -85,13 +85,13 @@ class TrainingParts(Dataset[Batch]):
         generator = np.random.default_rng(seed)
         if self.config.video is None:
             return augment.training(self.frames.read(number), self.config, generator)
-        film = self.frames.film(number)
+        cine = self.frames.cine(number)
 
         def draw(first: int, end: int) -> int:
             return int(generator.integers(first, end))
 
-        chosen = clips.positions(film.count, film.rate, self.config.video, draw)
-        return augment.training_clip(film.frames(chosen), self.config, generator)
+        chosen = clips.positions(cine.count, cine.rate, self.config.video, draw)
+        return augment.training_clip(cine.frames(chosen), self.config, generator)
 
 
 class ValidationParts(Dataset[Batch]):
@@ -122,9 +122,9 @@ class ValidationParts(Dataset[Batch]):
     def _image(self, number: int) -> Seen:
         if self.config.video is None:
             return augment.plain(self.frames.read(number), self.config)
-        film = self.frames.film(number)
-        chosen = clips.positions(film.count, film.rate, self.config.video)
-        return augment.plain_clip(film.frames(chosen), self.config)
+        cine = self.frames.cine(number)
+        chosen = clips.positions(cine.count, cine.rate, self.config.video)
+        return augment.plain_clip(cine.frames(chosen), self.config)
 
 
 def sampler_of(config: Config, purpose: str = "training") -> masks.Sampler:

@@ -364,7 +364,7 @@ def _pretraining(frames: _Frames, head: Header) -> str:
     sets, tasks = frames.sets, ", ".join(frames.guard.tasks if frames.guard else ())
     listed = ", ".join(f"{name} {count:,}" for name, count in sets.items())
     searched = f"searched for test images of {tasks}" if tasks else "not searched for test images"
-    what = "frames" if head.clip is None else "films"
+    what = "frames" if head.clip is None else "videos"
     return f"{sum(sets.values()):,} {what} ({listed}), {searched}"
 
 

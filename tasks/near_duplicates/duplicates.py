@@ -54,7 +54,7 @@ def near_duplicates(
     """Pairs that show the same, between two sequences of images or within one.
 
     Args:
-        a: images; of films, one frame is compared (`clips.still`).
+        a: images; of videos, one frame is compared (`clips.still`).
         b: other images; None for the pairs within `a`.
         store: where signatures are kept (`signatures.store(cache)`); None to make them again.
 

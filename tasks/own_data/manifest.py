@@ -4,7 +4,7 @@
     scans/001.png,benign,train,patient-7
 
 - image: path relative to the table's folder (or absolute).
-- video: instead of image, where each sample is a whole clip: path of a film, a DICOM, NIfTI or
+- video: instead of image, where each sample is a whole clip: path of a video, a DICOM, NIfTI or
   MetaImage file, or a folder of frames.
 - label, mask or target, one of them: what is right for the image.
 - mask: path of an image, NIfTI or MetaImage file of the size of the image; see `own_masks`.

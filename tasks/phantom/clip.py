@@ -11,7 +11,7 @@ import av.codec.context
 import numpy as np
 import PIL.Image
 
-# Container and codec by suffix; MPEG-1 knows only the film and television rates.
+# Container and codec by suffix; MPEG-1 knows only the video and television rates.
 _FORMATS = {
     ".mp4": ("mp4", "mpeg4"),
     ".avi": ("avi", "mpeg4"),

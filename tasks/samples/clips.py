@@ -1,7 +1,7 @@
-"""The kinds of film a task can hold: each is one sample, small, can be pickled, and streams.
+"""The kinds of video a task can hold: each is one sample, small, can be pickled, and streams.
 
 A clip takes the place of an image in `Split.images`. Only the frames that are asked for are ever
-held: a film is decoded from its start to the last of them, and the others are let go.
+held: a video is decoded from its start to the last of them, and the others are let go.
 
 T, H and W are the number of frames, rows and columns.
 """
@@ -26,14 +26,14 @@ from tasks.samples.images import Image, changed, read_bytes
 from ultrabench_eval.core import hashing, names
 from ultrabench_eval.core.errors import UserError
 
-FILMS = (
+CINES = (
     *(".mp4", ".m4v", ".mov", ".avi", ".mpeg", ".mpg", ".mkv", ".webm", ".wmv", ".flv", ".ogv"),
     *(".ts", ".mjpeg", ".gif", ".apng"),
 )
 """Of videos."""
 STACKS = (".tif", ".tiff", ".webp")
 """Of images that may hold several frames."""
-SUFFIXES = frozenset((*FILMS, *STACKS, *dicom.SUFFIXES, *volumes.SUFFIXES))
+SUFFIXES = frozenset((*CINES, *STACKS, *dicom.SUFFIXES, *volumes.SUFFIXES))
 """Suffixes of files that hold a clip, in small letters."""
 
 IN_MEMORY = 2**28
@@ -42,7 +42,7 @@ is decoded from the disk and hashed before and after."""
 
 
 class Clip(Protocol):
-    """One sample that is a film."""
+    """One sample that is a video."""
 
     @property
     def name(self) -> str:
@@ -99,12 +99,12 @@ class Clip(Protocol):
 
 
 def is_clip(sample: object) -> TypeGuard[Clip]:
-    """Whether a sample of `Split.images` is a film."""
+    """Whether a sample of `Split.images` is a video."""
     return hasattr(sample, "count") and hasattr(sample, "frame")
 
 
 def still(sample: Image) -> Image:
-    """What one picture shows of a sample: an image itself; of a film the frame that a mask is of,
+    """What one picture shows of a sample: an image itself; of a video the frame that a mask is of,
     or the middle one."""
     if not is_clip(sample):
         return sample
@@ -123,7 +123,7 @@ def of(
     """The clip in a file or folder; nothing is opened but, without a known suffix, its start.
 
     Args:
-        path: of a film, DICOM, NIfTI, MetaImage, TIFF or WebP file, or a folder of frames.
+        path: of a video, DICOM, NIfTI, MetaImage, TIFF or WebP file, or a folder of frames.
         name: see `Clip.name`.
         at: see `Clip.at`.
         levels: how values that are not of 8 bits are shown; None: by the file's own window.
@@ -145,20 +145,20 @@ def _kind(path: Path) -> type[_Clip]:
         return ArrayClip
     if suffix in dicom.SUFFIXES:
         return DicomClip
-    if suffix in FILMS:
-        return FilmClip
+    if suffix in CINES:
+        return CineClip
     if suffix in STACKS:
         return ImageStack
     if dicom.is_dicom(path):
         return DicomClip
     raise UserError(
-        f"{path} is not a film that is read ({suffix or 'without a suffix'}); give a video, DICOM, "
-        "NIfTI or MetaImage file, or a folder of frames"
+        f"{path} is not a video that is read ({suffix or 'without a suffix'}); give a video, "
+        "DICOM, NIfTI or MetaImage file, or a folder of frames"
     )
 
 
 class _Facts(NamedTuple):
-    """What is known of a film before it is decoded."""
+    """What is known of a video before it is decoded."""
 
     frames: int
     rate: float | None
@@ -196,7 +196,7 @@ def _digest_of(source: bytes | Path) -> str:
 
 @dataclass(frozen=True)
 class _Clip(ABC):
-    """A film in a file or folder."""
+    """A video in a file or folder."""
 
     path: Path
     name: str
@@ -258,7 +258,7 @@ class _Clip(ABC):
         if self.at is not None and not 0 <= self.at < facts.frames:
             raise UserError(
                 f"{self.path} has {facts.frames} frame(s), but a mask is of number {self.at + 1}; "
-                "give film and mask of one copy"
+                "give video and mask of one copy"
             )
         shape = (*facts.size, 3)
         for index, pixels in self._frames(content, wanted, self._levels()) if wanted else ():
@@ -330,25 +330,25 @@ class _Clip(ABC):
         """Positions and uint8 RGB [H, W, 3] of the wanted frames, from small to large."""
 
 
-class FilmClip(_Clip):
+class CineClip(_Clip):
     """A video file of any kind that FFmpeg reads, upright as its display matrix says."""
 
     def _look(self, content: _Content) -> _Facts:
         from tasks.samples import video  # here and below, because PyAV is slow to import
 
-        return _Facts(*video.film_facts(content.sources[0], self.path))
+        return _Facts(*video.cine_facts(content.sources[0], self.path))
 
     def _ends(self, content: _Content, count: int) -> tuple[float, float]:
         from tasks.samples import video
 
-        return video.film_extent(content.sources[0], self.path, count)
+        return video.cine_extent(content.sources[0], self.path, count)
 
     def _frames(
         self, content: _Content, wanted: list[int], levels: GreyLevels
     ) -> Iterator[tuple[int, np.ndarray]]:
         from tasks.samples import video
 
-        return video.film_frames(content.sources[0], self.path, wanted, levels)
+        return video.cine_frames(content.sources[0], self.path, wanted, levels)
 
 
 class DicomClip(_Clip):

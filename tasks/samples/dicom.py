@@ -217,7 +217,7 @@ def _stored(source: bytes | Path, header: Dataset, index: int) -> np.ndarray:
 
 
 class CineFacts(NamedTuple):
-    """What a DICOM file's header tells of its frames as a film."""
+    """What a DICOM file's header tells of its frames as a video."""
 
     frames: int
     rate: float | None

@@ -232,27 +232,27 @@ def _check_size(path: Path, frame: av.VideoFrame) -> None:
         )
 
 
-class FilmFacts(NamedTuple):
-    """What a film's file tells of its frames."""
+class CineFacts(NamedTuple):
+    """What a video's file tells of its frames."""
 
     frames: int
     rate: float | None
-    """Frames a second on average over the film; None where the file does not say, or has one."""
+    """Frames a second on average over the video; None where the file does not say, or has one."""
     size: tuple[int, int]
     """Rows and columns, upright."""
     deep: bool
     """Whether its frames are grey values of more than 8 bits, for which no format has a window."""
 
 
-def film_facts(source: bytes | Path, path: Path) -> FilmFacts:
-    """Count the frames of a film and look at the first.
+def cine_facts(source: bytes | Path, path: Path) -> CineFacts:
+    """Count the frames of a video and look at the first.
 
     Args:
         source: the file's content, or where it lies.
         path: the file, by whose suffix the format is known and which messages name.
 
     Raises:
-        UserError: no film, one without frames, or one that is cut off.
+        UserError: no video, one without frames, or one that is cut off.
     """
     try:
         with _open(_to_open(source, path)) as container:
@@ -273,7 +273,7 @@ def film_facts(source: bytes | Path, path: Path) -> FilmFacts:
     except _DAMAGED as error:
         raise _damaged(path, error) from error
     size = (first.width, first.height) if turned.swapped else (first.height, first.width)
-    return FilmFacts(count, rate, size, deep)
+    return CineFacts(count, rate, size, deep)
 
 
 def _rate(stream: VideoStream, packets: list[av.Packet[VideoStream]]) -> float | None:
@@ -294,7 +294,7 @@ def _check_whole(
     stream: VideoStream,
     packets: list[av.Packet[VideoStream]],
 ) -> None:
-    """Refuse a film whose end is missing, as far as its format tells: by the number of frames that
+    """Refuse a video whose end is missing, as far as its format tells: by the number of frames that
     the header states (MP4, AVI), how long it is said to be (Matroska), or how it must end (GIF)."""
     if 0 < len(packets) < stream.frames:  # 0 where the header does not say
         raise ValueError(f"it is cut off: {len(packets)} of {stream.frames} frames are there")
@@ -311,21 +311,21 @@ def _check_whole(
         raise ValueError("it is cut off: its end is missing")
 
 
-def film_frames(
+def cine_frames(
     source: bytes | Path, path: Path, wanted: Sequence[int], levels: GreyLevels
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """The wanted frames of a film, one at a time: position and uint8 RGB [H, W, 3], upright.
+    """The wanted frames of a video, one at a time: position and uint8 RGB [H, W, 3], upright.
 
     Colours of more than 8 bits keep their 8 highest, as a player shows them.
 
     Args:
-        source: as of `film_facts`.
-        path: as of `film_facts`.
+        source: as of `video_facts`.
+        path: as of `video_facts`.
         wanted: positions from 0, from small to large, each once.
         levels: of grey values of more than 8 bits.
 
     Raises:
-        UserError: the film is damaged or has fewer frames, or its grey values need a window.
+        UserError: the video is damaged or has fewer frames, or its grey values need a window.
     """
     for index, frame in _decoded(source, path, wanted):
         if _is_deep(frame):
@@ -337,11 +337,11 @@ def film_frames(
         yield index, _turn(frame).upright(pixels)
 
 
-def film_extent(source: bytes | Path, path: Path, count: int) -> tuple[float, float]:
-    """The smallest and the largest grey value of a film of so many frames.
+def cine_extent(source: bytes | Path, path: Path, count: int) -> tuple[float, float]:
+    """The smallest and the largest grey value of a video of so many frames.
 
     Raises:
-        UserError: see `film_frames`.
+        UserError: see `video_frames`.
     """
     planes = (_plane(frame) for _, frame in _decoded(source, path, range(count)))
     ends = [(float(plane.min()), float(plane.max())) for plane in planes]
@@ -349,7 +349,7 @@ def film_extent(source: bytes | Path, path: Path, count: int) -> tuple[float, fl
 
 
 def no_window(path: Path, kind: str) -> UserError:
-    """The sentence for a film of values that are not grey levels."""
+    """The sentence for a video of values that are not grey levels."""
     return UserError(
         f"cannot read video {path}: its frames are {kind}, not grey levels from 0 to 255; {HINT}"
     )

@@ -214,7 +214,7 @@ def _nifti(path: Path) -> tuple[np.ndarray, list[bytes]]:
 
 
 class SequenceFacts(NamedTuple):
-    """What the header of a file tells of its frames as a film, and where they lie."""
+    """What the header of a file tells of its frames as a video, and where they lie."""
 
     frames: int
     rate: float | None

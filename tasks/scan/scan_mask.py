@@ -205,7 +205,7 @@ class ClipMask:
 
 
 @dataclass(frozen=True)
-class FilmMask:
+class CineMask:
     """The estimated region of a clip that is one sample."""
 
     clip: Clip
@@ -217,7 +217,7 @@ class FilmMask:
 
     def read(self) -> np.ndarray:
         """The mask, bool [H, W], read-only; see `of_frames`. The last few clips' are kept."""
-        return _film_mask(self.clip, self.clip.digest())  # type: ignore[arg-type]
+        return _cine_mask(self.clip, self.clip.digest())  # type: ignore[arg-type]
 
     def digest(self) -> str:
         """SHA-256 over the clip's digest and the estimator's version."""
@@ -225,11 +225,11 @@ class FilmMask:
 
 
 LOOKED_AT = 16
-"""Frames of a film that its region is estimated from, spread evenly."""
+"""Frames of a video that its region is estimated from, spread evenly."""
 
 
 @lru_cache(maxsize=8)
-def _film_mask(clip: Clip, digest: str) -> np.ndarray:
+def _cine_mask(clip: Clip, digest: str) -> np.ndarray:
     count = clip.count
     places = np.linspace(0, count - 1, min(count, LOOKED_AT)).round().astype(int)
     mask = of_frames(list(clip.read(digest, places.tolist())))

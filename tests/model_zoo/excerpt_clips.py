@@ -107,7 +107,7 @@ SENTENCES = {
     "norm_first": "The frame transformer normalises before its layers: it does so after them.",
     "frames_reversed": "The frames come in reverse order.",
     "alt_bgr": "The channels are blue, green, red, as the authors' video loader gives them; they "
-    "are red, green, blue here. For grey films it makes no difference.",
+    "are red, green, blue here. For grey videos it makes no difference.",
 }
 MEANS = {
     "echoprime": "its own, of values from 0 to 255,",

@@ -34,7 +34,7 @@ NAMES = [
 ]
 
 
-def film(frames: int, seed: int = 0) -> np.ndarray:
+def cine(frames: int, seed: int = 0) -> np.ndarray:
     """A picture that moves sideways, uint8 [T, 60, 90, 3]."""
     return np.stack([np.roll(picture(seed), 5 * place, axis=1) for place in range(frames)])
 
@@ -42,7 +42,7 @@ def film(frames: int, seed: int = 0) -> np.ndarray:
 # ---- which frames -------------------------------------------------------------------------------
 
 
-def test_frames_are_spread_over_the_whole_film() -> None:
+def test_frames_are_spread_over_the_whole_cine() -> None:
     rule = ClipRule()
     assert rule.positions(100) == [round(one) for one in np.linspace(0, 99, 16)]
     assert rule.positions(16) == list(range(16))
@@ -70,7 +70,7 @@ def test_frames_by_steps_and_by_rate() -> None:
     for wrong in ({"frames": 0}, {"step": 0}, {"spacing": "rate"}):
         with pytest.raises(ValueError, match="a clip rule needs"):
             ClipRule(**wrong)
-    with pytest.raises(ValueError, match="frame 8 is not in a film of 8 frames"):
+    with pytest.raises(ValueError, match="frame 8 is not in a video of 8 frames"):
         stride.positions(8, at=8)
     with pytest.raises(ValueError, match="at least one frame"):
         stride.positions(0)
@@ -124,7 +124,7 @@ def small() -> Any:
 
 
 def test_clips_go_through(small: Encoder) -> None:
-    clips = [film(6, seed) for seed in range(2)]
+    clips = [cine(6, seed) for seed in range(2)]
     prepared = torch.stack([small.prepare(one) for one in clips])
     assert prepared.shape == (2, 6, 3, 32, 32)
     assert torch.equal(prepared[1, 4], small.input_rule.apply(clips[1][4]))
@@ -158,9 +158,9 @@ def test_other_clips_are_refused(small: Encoder) -> None:
     with pytest.raises(
         ValueError, match="looks at clips of 6 frames, not 5; choose them by clip_r"
     ):
-        small.prepare(film(5))
+        small.prepare(cine(5))
     with pytest.raises(ValueError, match="a clip must be a uint8 array"):
-        small.prepare(film(6)[None])
+        small.prepare(cine(6)[None])
     with pytest.raises(ValueError, match="must lie in"):
         small.encode(torch.full((1, 6, 3, 8, 8), 2.0))
     with pytest.raises(ValueError, match=r"floating point \[B, 3, H, W\]; got"):
@@ -189,9 +189,9 @@ def test_what_is_looked_at_when_it_is_loaded(
     assert small.behaviour is not None
     assert small.behaviour.features.shape == (2, 48)
     assert forensics.quick(small) == []
-    seen = given.first_input(small, small.prepare(film(6)))
+    seen = given.first_input(small, small.prepare(cine(6)))
     assert seen is not None
-    assert torch.equal(seen[0], small.prepare(film(6))[0])
+    assert torch.equal(seen[0], small.prepare(cine(6))[0])
     forward = SmallClips._forward
     with monkeypatch.context() as patch:  # images that are not normalised
         plain = InputRule(32, (0, 0, 0), (1, 1, 1))
@@ -237,8 +237,8 @@ def test_an_export_of_clips_is_what_its_header_says(tmp_path: Path, rotary: bool
     assert "localisation loss of arXiv 2507.18424" in encoder.card.paper
     named = model_zoo.load("vjepa-loc-nano", tmp_path, "cpu")  # the folder of a training
     assert torch.equal(
-        named.encode_prepared(named.prepare(film(4))[None]),
-        encoder.encode_prepared(encoder.prepare(film(4))[None]),
+        named.encode_prepared(named.prepare(cine(4))[None]),
+        encoder.encode_prepared(encoder.prepare(cine(4))[None]),
     )
     for model, said in (
         ("usjepa", "was trained on clips; open it as model 'usjepa-clip'"),
@@ -282,7 +282,7 @@ def test_every_encoder_of_clips(name: str, shrunk: None, monkeypatch: pytest.Mon
     encoder = model_zoo.registry.get(name)(name=name, weights="random")
     assert encoder.clip_rule is not None
     assert encoder.random_weights
-    prepared = encoder.prepare(film(encoder.clip_rule.frames))[None]
+    prepared = encoder.prepare(cine(encoder.clip_rule.frames))[None]
     features = encoder.encode_prepared(prepared)
     assert features.shape == (1, encoder.dim)
     if encoder.has_maps:

@@ -1,4 +1,4 @@
-"""Films as samples: the right frames of every kind of file, little memory, and broken ones."""
+"""Videos as samples: the right frames of every kind of file, little memory, and broken ones."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from ultrabench_eval.core.errors import UserError
 COUNT, HEIGHT, WIDTH = 12, 16, 24
 
 
-def film(count: int = COUNT, height: int = HEIGHT, width: int = WIDTH) -> np.ndarray:
+def cine(count: int = COUNT, height: int = HEIGHT, width: int = WIDTH) -> np.ndarray:
     """Grey frames uint8 [T, H, W]: each with its own level, brighter to the right and below."""
     rows, columns = np.mgrid[:height, :width]
     levels = np.arange(count)[:, None, None] * 200 // max(count, 10)
@@ -45,7 +45,7 @@ def encode(
     times: list[int] | None = None,
     **options: str,
 ) -> Path:
-    """A film, without loss by FFV1; `times` in milliseconds."""
+    """A video, without loss by FFV1; `times` in milliseconds."""
     with av.open(str(path), "w", options=options) as container:
         stream = container.add_stream(codec, rate=10)
         stream.height, stream.width = frames.shape[1:3]
@@ -95,15 +95,15 @@ def tiff(path: Path, frames: np.ndarray) -> Path:
 
 
 KINDS: dict[str, tuple[Callable[[Path], Path], float | None]] = {
-    "mkv": (lambda d: encode(d / "a.mkv", film()), 10),
-    "avi": (lambda d: encode(d / "a.avi", film()), 10),
-    "dicom": (lambda d: save_dicom(d / "a.dcm", film(), FrameTime=40.0), 25),
-    "dicom without a suffix or rate": (lambda d: save_dicom(d / "IM01", film()), None),
-    "nifti": (lambda d: nifti(d / "a.nii.gz", film()), None),
-    "nifti of 4 axes": (lambda d: nifti(d / "a.nii", film(), (1,)), 50),
-    "metaimage": (lambda d: metaimage(d / "a.mha", film()), None),
-    "folder": (lambda d: folder(d / "frames", film()), None),
-    "tiff": (lambda d: tiff(d / "a.tif", film()), None),
+    "mkv": (lambda d: encode(d / "a.mkv", cine()), 10),
+    "avi": (lambda d: encode(d / "a.avi", cine()), 10),
+    "dicom": (lambda d: save_dicom(d / "a.dcm", cine(), FrameTime=40.0), 25),
+    "dicom without a suffix or rate": (lambda d: save_dicom(d / "IM01", cine()), None),
+    "nifti": (lambda d: nifti(d / "a.nii.gz", cine()), None),
+    "nifti of 4 axes": (lambda d: nifti(d / "a.nii", cine(), (1,)), 50),
+    "metaimage": (lambda d: metaimage(d / "a.mha", cine()), None),
+    "folder": (lambda d: folder(d / "frames", cine()), None),
+    "tiff": (lambda d: tiff(d / "a.tif", cine()), None),
 }
 
 
@@ -116,11 +116,11 @@ def test_every_kind_gives_the_frames_that_are_asked_for(tmp_path: Path, kind: st
     frames = clip.read(clip.digest(), wanted)
     assert frames.shape == (5, HEIGHT, WIDTH, 3)
     assert frames.dtype == np.uint8
-    assert (frames == film()[wanted][..., None]).all()
-    assert (clip.read()[..., 0] == film()).all()
+    assert (frames == cine()[wanted][..., None]).all()
+    assert (clip.read()[..., 0] == cine()).all()
     image = clip.frame(3)
     assert image.name == "a#4"
-    assert (image.read(image.digest()) == film()[3][..., None]).all()
+    assert (image.read(image.digest()) == cine()[3][..., None]).all()
     with pytest.raises(IndexError, match="0 to 11"):
         clip.read(positions=[12])
 
@@ -142,24 +142,24 @@ def test_a_changed_file_is_noticed(tmp_path: Path, kind: str) -> None:
 def test_a_digest_tells_what_is_shown() -> None:
     path = Path(__file__)
     kinds = [
-        clips.FilmClip(path, "a"),
-        clips.FilmClip(path, "a", at=3),
-        clips.FilmClip(path, "a", told_rate=50.0),
-        clips.FilmClip(path, "a", mirrored=True),
-        clips.FilmClip(path, "a", levels=GreyLevels.parse("100/50")),
+        clips.CineClip(path, "a"),
+        clips.CineClip(path, "a", at=3),
+        clips.CineClip(path, "a", told_rate=50.0),
+        clips.CineClip(path, "a", mirrored=True),
+        clips.CineClip(path, "a", levels=GreyLevels.parse("100/50")),
         clips.DicomClip(path, "a"),
     ]
     assert len({one.digest() for one in kinds}) == len(kinds)
-    assert clips.FilmClip(path, "b").digest() == kinds[0].digest()
+    assert clips.CineClip(path, "b").digest() == kinds[0].digest()
     assert kinds[0].frame(2).digest() == kinds[1].frame(2).digest()
 
 
 @pytest.mark.parametrize("kind", ["mkv", "dicom", "nii.gz", "mha"])
-def test_a_long_film_never_lies_in_memory(
+def test_a_long_cine_never_lies_in_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     monkeypatch.setattr(clips, "IN_MEMORY", 1000)  # as if it were large
-    frames = film(1000, 48, 64)
+    frames = cine(1000, 48, 64)
     path = tmp_path / f"a.{kind}"
     match kind:
         case "mkv":
@@ -181,7 +181,7 @@ def test_a_long_film_never_lies_in_memory(
     assert peak < frames.nbytes / 5  # in RGB they would be three times as large
 
 
-# ---- films that are not as one would wish --------------------------------------------------------
+# ---- videos that are not as one would wish -------------------------------------------------------
 
 
 def cut(path: Path, share: float) -> Path:
@@ -192,28 +192,28 @@ def cut(path: Path, share: float) -> Path:
 
 
 def x264(path: Path) -> Path:
-    return encode(path, film(40, 64, 64), "libx264", "yuv420p", movflags="faststart")
+    return encode(path, cine(40, 64, 64), "libx264", "yuv420p", movflags="faststart")
 
 
 @pytest.mark.parametrize(
     "make",
     [
         lambda d: cut(x264(d / "a.mp4"), 0.6),
-        lambda d: cut(encode(d / "a.mp4", film(), "mpeg4", "yuv420p"), 0.6),
-        lambda d: cut(encode(d / "a.mkv", film(40, 64, 64)), 0.6),
-        lambda d: cut(encode(d / "a.avi", film(40, 64, 64)), 0.3),
-        lambda d: cut(encode(d / "a.gif", film(), "gif", "gray"), 0.6),
-        lambda d: cut(save_dicom(d / "a.dcm", film()), 0.6),
-        lambda d: cut(nifti(d / "a.nii.gz", film()), 0.6),
-        lambda d: cut(nifti(d / "a.nii", film()), 0.6),
-        lambda d: cut(metaimage(d / "a.mha", film()), 0.6),
-        lambda d: cut(tiff(d / "a.tif", film()), 0.6),
-        lambda d: cut(folder(d / "b", film()) / "frame 3.png", 0.6).replace(
+        lambda d: cut(encode(d / "a.mp4", cine(), "mpeg4", "yuv420p"), 0.6),
+        lambda d: cut(encode(d / "a.mkv", cine(40, 64, 64)), 0.6),
+        lambda d: cut(encode(d / "a.avi", cine(40, 64, 64)), 0.3),
+        lambda d: cut(encode(d / "a.gif", cine(), "gif", "gray"), 0.6),
+        lambda d: cut(save_dicom(d / "a.dcm", cine()), 0.6),
+        lambda d: cut(nifti(d / "a.nii.gz", cine()), 0.6),
+        lambda d: cut(nifti(d / "a.nii", cine()), 0.6),
+        lambda d: cut(metaimage(d / "a.mha", cine()), 0.6),
+        lambda d: cut(tiff(d / "a.tif", cine()), 0.6),
+        lambda d: cut(folder(d / "b", cine()) / "frame 3.png", 0.6).replace(
             d / "b" / "frame 3.png"
         ),
     ],
 )
-def test_a_film_that_is_cut_off_is_told(tmp_path: Path, make: Callable[[Path], Path]) -> None:
+def test_a_cine_that_is_cut_off_is_told(tmp_path: Path, make: Callable[[Path], Path]) -> None:
     path = make(tmp_path)
     clip = clips.of(path.parent if path.parent.name == "b" else path, "a")
     with pytest.raises(UserError, match="cannot read") as caught:
@@ -222,8 +222,8 @@ def test_a_film_that_is_cut_off_is_told(tmp_path: Path, make: Callable[[Path], P
 
 
 @pytest.mark.parametrize("kind", ["mkv", "dcm", "nii"])
-def test_a_film_of_one_frame_is_a_film(tmp_path: Path, kind: str) -> None:
-    one = film(1)
+def test_a_cine_of_one_frame_is_a_cine(tmp_path: Path, kind: str) -> None:
+    one = cine(1)
     save = {
         "mkv": lambda path: encode(path, one),
         "dcm": lambda path: save_dicom(path, one[0]),
@@ -238,9 +238,9 @@ def test_a_film_of_one_frame_is_a_film(tmp_path: Path, kind: str) -> None:
 
 def test_of_a_variable_rate_all_frames_are_there_and_the_rate_is_the_mean(tmp_path: Path) -> None:
     times = [0, 40, 80, 500, 900, 940, 1000, 1500, 1540, 2000, 2100, 2200]
-    clip = clips.of(encode(tmp_path / "a.mkv", film(), times=times), "a")
+    clip = clips.of(encode(tmp_path / "a.mkv", cine(), times=times), "a")
     assert clip.rate == pytest.approx(11 / 2.2)
-    assert (clip.read()[..., 0] == film()).all()
+    assert (clip.read()[..., 0] == cine()).all()
 
 
 @pytest.mark.parametrize(
@@ -253,12 +253,12 @@ def test_of_a_variable_rate_all_frames_are_there_and_the_rate_is_the_mean(tmp_pa
         ((0.8, 0.6, -0.6, 0.8), None),
     ],
 )
-def test_a_phones_film_is_shown_upright(
+def test_a_phones_cine_is_shown_upright(
     tmp_path: Path,
     matrix: tuple[float, ...],
     upright: Callable[[np.ndarray], np.ndarray] | None,
 ) -> None:
-    path = encode(tmp_path / "a.mov", film(), "png", "gray")
+    path = encode(tmp_path / "a.mov", cine(), "png", "gray")
 
     def packed(a: float, b: float, c: float, d: float) -> bytes:
         fixed = [int(65536 * x) for x in (a, b, 0, c, d, 0, 0, 0)]
@@ -272,14 +272,14 @@ def test_a_phones_film_is_shown_upright(
         with pytest.raises(UserError, match="turned by"):
             clip.read()
         return
-    wanted = upright(film())
+    wanted = upright(cine())
     assert clip.size == wanted.shape[1:]
     assert (clip.read()[..., 0] == wanted).all()
 
 
 @pytest.mark.parametrize("kind", ["mkv", "dcm", "nii", "tif", "folder"])
 def test_values_of_16_bits_need_a_window(tmp_path: Path, kind: str) -> None:
-    deep = film().astype(np.uint16) * 10  # a window of each frame would make them look alike
+    deep = cine().astype(np.uint16) * 10  # a window of each frame would make them look alike
     path = tmp_path / f"a.{kind}"
     match kind:
         case "mkv":
@@ -295,7 +295,7 @@ def test_values_of_16_bits_need_a_window(tmp_path: Path, kind: str) -> None:
     with pytest.raises(UserError, match=r"cannot read.*window"):
         clips.of(path, "a").read()
     told = clips.of(path, "a", levels=GreyLevels((1275.0, 2550.0))).read()
-    assert np.abs(told[..., 0].astype(int) - film()).max() <= 1
+    assert np.abs(told[..., 0].astype(int) - cine()).max() <= 1
     whole = clips.of(path, "a", levels=GreyLevels.parse("range")).read()[..., 0]
     assert (whole.min(), whole.max()) == (0, 255)
     assert whole[0].max() < whole[-1].min()
@@ -303,7 +303,7 @@ def test_values_of_16_bits_need_a_window(tmp_path: Path, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["mkv", "dcm"])
 def test_colour_doppler_keeps_its_colours(tmp_path: Path, kind: str) -> None:
-    frames = np.repeat(film()[..., None], 3, axis=3)
+    frames = np.repeat(cine()[..., None], 3, axis=3)
     frames[:, 4:10, 6:12] = (220, 30, 10)
     frames[:, 4:10, 13:19] = (10, 60, 230)
     path = tmp_path / f"a.{kind}"
@@ -314,33 +314,33 @@ def test_colour_doppler_keeps_its_colours(tmp_path: Path, kind: str) -> None:
     assert (clips.of(path, "a").read() == frames).all()
 
 
-def test_what_is_no_film_is_told(tmp_path: Path) -> None:
+def test_what_is_no_cine_is_told(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    (tmp_path / "a.mp4").write_bytes(b"no film")
+    (tmp_path / "a.mp4").write_bytes(b"no video")
     PIL.Image.new("L", (8, 8)).save(tmp_path / "a.png")
     for name in ("empty", "a.mp4", "a.png", "gone.avi"):
         with pytest.raises(UserError):
             clips.of(tmp_path / name, "a").read()
-    both = folder(tmp_path / "two sizes", film())
+    both = folder(tmp_path / "two sizes", cine())
     PIL.Image.new("L", (8, 8)).save(both / "frame 99.png")
     with pytest.raises(UserError, match="frame 13 has 8 x 8 pixels"):
         clips.of(both, "a").read()
 
 
-# ---- tasks of films ------------------------------------------------------------------------------
+# ---- tasks of videos -----------------------------------------------------------------------------
 
 
 def own(folder_: Path, header: str, row: Callable[[int], str]) -> tasks.Task:
-    """Own data with six films, whose first frame has the level of their number."""
+    """Own data with six videos, whose first frame has the level of their number."""
     for n in range(6):
-        encode(folder_ / f"{n}.mkv", film(4) + np.uint8(n))
+        encode(folder_ / f"{n}.mkv", cine(4) + np.uint8(n))
     split = ("train", "train", "train", "validation", "test", "test")
     lines = [header, *(f"{n}.mkv,{row(n)},{split[n]}" for n in range(6))]
     (folder_ / "mine.csv").write_text("\n".join(lines) + "\n")
     return tasks.load(str(folder_ / "mine.csv"), reading=Reading())
 
 
-def test_own_films_are_samples(tmp_path: Path) -> None:
+def test_own_cines_are_samples(tmp_path: Path) -> None:
     task = own(tmp_path, "video,label,split", lambda n: "ab"[n % 2])
     assert (task.card.samples, task.card.type) == ("clip", "classification")
     first: Clip = task.train.images[0]  # type: ignore[assignment]
@@ -349,7 +349,7 @@ def test_own_films_are_samples(tmp_path: Path) -> None:
     assert tasks.load(str(tmp_path / "mine.csv")).fingerprint == task.fingerprint
 
 
-def test_own_films_with_numbers_or_masks(tmp_path: Path) -> None:
+def test_own_cines_with_numbers_or_masks(tmp_path: Path) -> None:
     task = own(tmp_path, "video,target (%),split", lambda n: str(50 + n))
     assert (task.card.type, task.card.unit) == ("regression", "%")
     codes = np.zeros((HEIGHT, WIDTH), np.uint8)
@@ -365,11 +365,11 @@ def test_own_films_with_numbers_or_masks(tmp_path: Path) -> None:
         own(tmp_path, "video,mask,frame,split", lambda n: "m.png,5")
 
 
-def test_two_frames_of_one_own_film_are_samples_of_a_group(tmp_path: Path) -> None:
+def test_two_frames_of_one_own_cine_are_samples_of_a_group(tmp_path: Path) -> None:
     codes = np.zeros((HEIGHT, WIDTH), np.uint8)
     lines = ["video,mask,frame,split"]
     for n, split in enumerate(("train", "validation", "test")):
-        encode(tmp_path / f"{n}.mkv", film(4))
+        encode(tmp_path / f"{n}.mkv", cine(4))
         for frame in (1, 4):
             codes[2:6, 3 + frame + n : 9] = 1
             PIL.Image.fromarray(codes).save(tmp_path / f"{n} {frame}.png")
@@ -420,11 +420,11 @@ def test_folds_test_each_sample_once_and_keep_groups_and_classes(tmp_path: Path)
 
 
 def echonet(base: Path, tracings: list[str], count: int = 4) -> Path:
-    """A release with films a, b, c (one each for training, validation and test) and more."""
+    """A release with videos a, b, c (one each for training, validation and test) and more."""
     listed = ["FileName,EF,ESV,EDV,FrameHeight,FrameWidth,FPS,NumberOfFrames,Split"]
     for n, split in enumerate(("TRAIN", "VAL", "TEST", "TRAIN")[:count]):
         (base / "Videos").mkdir(parents=True, exist_ok=True)
-        encode(base / f"Videos/{'abcd'[n]}.avi", film(6, 32, 32), "mjpeg", "yuvj420p")
+        encode(base / f"Videos/{'abcd'[n]}.avi", cine(6, 32, 32), "mjpeg", "yuvj420p")
         listed.append(f"{'abcd'[n]},{50.5 + n},1,2,32,32,10,6,{split}")
     (base / "FileList.csv").write_text("\n".join(listed) + "\n")
     (base / "VolumeTracings.csv").write_text(
@@ -439,7 +439,7 @@ def chords(name: str, frame: int, half: float) -> list[str]:
     return [f"{name}.avi,{','.join(map(str, one))},{frame}" for one in ends]
 
 
-def test_echonet_has_two_traced_frames_of_each_film(tmp_path: Path) -> None:
+def test_echonet_has_two_traced_frames_of_each_cine(tmp_path: Path) -> None:
     # The larger is end-diastole, whichever comes first; d has one traced frame alone.
     traced = [
         *chords("a", 4, 6.4),
@@ -456,7 +456,7 @@ def test_echonet_has_two_traced_frames_of_each_film(tmp_path: Path) -> None:
     assert [image.at for image in task.train.images] == [4, 1]  # type: ignore[attr-defined]
     assert task.test.subgroups == {"phase": ("ED", "ES")}
     assert task.train.groups == ("a", "a")
-    assert task.notes == ("1 films have fewer than two traced frames: not used (first: d)",)
+    assert task.notes == ("1 videos have fewer than two traced frames: not used (first: d)",)
     wanted = np.zeros((32, 32), np.uint8)
     wanted[8:21, 10:23] = 1  # rounded, and without the long axis
     assert (task.train.masks[0].read() == wanted).all()

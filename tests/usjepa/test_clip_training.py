@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import films
+import cines
 import pytest
 import torch
 import yaml
@@ -28,7 +28,7 @@ from usjepa.train import Execution
 
 @pytest.fixture(scope="module")
 def frames(tmp_path_factory: pytest.TempPathFactory) -> Frames:
-    return films.index(tmp_path_factory.mktemp("films"))
+    return cines.index(tmp_path_factory.mktemp("videos"))
 
 
 @pytest.fixture(autouse=True)
@@ -65,7 +65,7 @@ def run(
 def test_a_stopped_run_on_clips_ends_in_the_same_weights(
     sections: dict[str, Any], frames: Frames, tmp_path: Path
 ) -> None:
-    settings = films.config(**sections)
+    settings = cines.config(**sections)
     whole, lines = run(settings, frames, tmp_path / "whole")
     for kill_at in (1, 3):
         with pytest.raises(Killed):
@@ -91,9 +91,9 @@ def test_a_stopped_run_on_clips_ends_in_the_same_weights(
 
 def test_lambda_one_gives_the_bytes_of_vjepa(frames: Frames, tmp_path: Path) -> None:
     one = {"train": {"epochs": 1}}
-    plain, _ = run(films.config(**one), frames, tmp_path / "a")
-    same, _ = run(films.config(localisation={"weight": 1.0}, **one), frames, tmp_path / "b")
-    other, _ = run(films.config(localisation={"weight": 0.25}, **one), frames, tmp_path / "c")
+    plain, _ = run(cines.config(**one), frames, tmp_path / "a")
+    same, _ = run(cines.config(localisation={"weight": 1.0}, **one), frames, tmp_path / "b")
+    other, _ = run(cines.config(localisation={"weight": 0.25}, **one), frames, tmp_path / "c")
     assert plain == same
     assert plain != other
 
@@ -101,8 +101,8 @@ def test_lambda_one_gives_the_bytes_of_vjepa(frames: Frames, tmp_path: Path) -> 
 @pytest.mark.slow
 def test_two_processes_take_the_step_of_one_on_clips(frames: Frames, tmp_path: Path) -> None:
     # With a large epsilon AdamW's steps are proportional to gradients, so weights show those.
-    content = {**films.SMALL, "localisation": {"pairs": 20, "width": 16}}
-    content["train"] = {**films.SMALL["train"], "epochs": 1, "eps": 1.0, "weight_decay": 0.0}
+    content = {**cines.SMALL, "localisation": {"pairs": 20, "width": 16}}
+    content["train"] = {**cines.SMALL["train"], "epochs": 1, "eps": 1.0, "weight_decay": 0.0}
     file = tmp_path / "small-clips.yaml"
     file.write_text(yaml.safe_dump(content))
     words = ["train", "--config", file, "--frames", frames.path, "--workers", 0, "--device", "cpu"]
@@ -116,7 +116,7 @@ def test_two_processes_take_the_step_of_one_on_clips(frames: Frames, tmp_path: P
             env={**os.environ, "OMP_NUM_THREADS": "1"},
         )
         assert done.returncode == 0, done.stderr
-    settings = films.config(localisation={"pairs": 20, "width": 16})
+    settings = cines.config(localisation={"pairs": 20, "width": 16})
     first = objective.build(settings).student.state_dict()
     one, other = (load_file(tmp_path / which / "encoder.safetensors") for which in "ab")
     for name in set(first) - {"pos_embed"}:
@@ -125,7 +125,7 @@ def test_two_processes_take_the_step_of_one_on_clips(frames: Frames, tmp_path: P
 
 
 def test_stills_and_clips_are_told_apart_before_training(frames: Frames, tmp_path: Path) -> None:
-    stills = films.config(
+    stills = cines.config(
         objective="ijepa", video=None, masks={"min_keep": 1}, data={"percentiles": [2, 98]}
     )
     with pytest.raises(UserError, match=r"holds clips, but configuration .* trains on stills"):
@@ -148,14 +148,14 @@ def test_stills_and_clips_are_told_apart_before_training(frames: Frames, tmp_pat
 )
 def test_what_does_not_fit_clips_is_told(sections: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        films.config(**sections)
+        cines.config(**sections)
 
 
 # ---- objectives
 
 
 def test_frozen_blocks_keep_their_first_weights() -> None:
-    settings = films.config(train={"freeze_blocks": 1})
+    settings = cines.config(train={"freeze_blocks": 1})
     target = objective.build(settings)
     optimizer = torch.optim.AdamW(objective.optimiser_groups(target, 0.1), lr=1e-2)
     before = {name: value.clone() for name, value in target.student.state_dict().items()}
@@ -168,20 +168,20 @@ def test_frozen_blocks_keep_their_first_weights() -> None:
 
 
 def test_a_student_begins_as_a_model_of_the_zoo(frames: Frames, tmp_path: Path) -> None:
-    run(films.config(train={"epochs": 1}), frames, tmp_path)
+    run(cines.config(train={"epochs": 1}), frames, tmp_path)
     start = f"usjepa-clip={tmp_path / 'encoder.safetensors'}"
-    target = objective.build(films.config(model={"start": start}, seed=5))
+    target = objective.build(cines.config(model={"start": start}, seed=5))
     held = load_file(tmp_path / "encoder.safetensors")
     for student in (target.student, target.teacher):
         assert all(torch.equal(value, held[n]) for n, value in student.state_dict().items())
     with pytest.raises(UserError, match=r"model.start: the network of 'usjepa-clip' is not the"):
-        objective.build(films.config(model={"start": start, "depth": 3}))
+        objective.build(cines.config(model={"start": start, "depth": 3}))
 
 
 def test_a_frozen_teacher_of_clips_is_predicted_by_l1(frames: Frames, tmp_path: Path) -> None:
-    run(films.config(train={"epochs": 1}), frames, tmp_path)
+    run(cines.config(train={"epochs": 1}), frames, tmp_path)
     encoder: Encoder = model_zoo.load("usjepa-clip", tmp_path, "cpu", "float32")
-    settings = films.config(objective="salt", video={"rotary": True, "mask_tokens": "one"})
+    settings = cines.config(objective="salt", video={"rotary": True, "mask_tokens": "one"})
     target = objective.build(settings, teacher.FrozenTeacher(encoder))
     assert isinstance(target, SALT)
     clips = torch.rand(3, 3, 4, 32, 32, generator=torch.Generator().manual_seed(0))
@@ -207,7 +207,7 @@ def test_a_frozen_teacher_of_clips_is_predicted_by_l1(frames: Frames, tmp_path: 
 
 def test_videomae_reconstructs_normalised_tubelets() -> None:
     transformers = pytest.importorskip("transformers")
-    settings = films.config(objective="videomae")
+    settings = cines.config(objective="videomae")
     target = objective.build(settings)
     assert isinstance(target, VideoMAE)
     clips = torch.rand(2, 3, 4, 32, 32, generator=torch.Generator().manual_seed(0))

@@ -1,4 +1,4 @@
-"""Films in an index: which frames a clip is made of, what is stored, and what is left out."""
+"""Videos in an index: which frames a clip is made of, what is stored, and what is left out."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import shutil
 import tracemalloc
 from pathlib import Path
 
-import films
+import cines
 import numpy as np
 import PIL.Image
 import pytest
@@ -39,7 +39,7 @@ def test_windows_are_those_of_the_official_loader(shared: Path) -> None:
         assert found == row["indices"], row
 
 
-def test_frames_are_taken_by_stride_by_rate_or_from_the_whole_film() -> None:
+def test_frames_are_taken_by_stride_by_rate_or_from_the_whole_cine() -> None:
     def taken(**how: object) -> list[int]:
         return list(positions(40, 22.3, Video(frames=4, **how)))  # type: ignore[arg-type]
 
@@ -53,34 +53,34 @@ def test_frames_are_taken_by_stride_by_rate_or_from_the_whole_film() -> None:
     assert list(late) == [31, 33, 36, 38]
 
 
-def test_films_of_all_kinds_are_stored_whole_and_in_order(tmp_path: Path) -> None:
-    root, frames = tmp_path / "in" / "hearts", films.drawn(7, 1)
+def test_cines_of_all_kinds_are_stored_whole_and_in_order(tmp_path: Path) -> None:
+    root, frames = tmp_path / "in" / "hearts", cines.drawn(7, 1)
     root.mkdir(parents=True)
-    films.film(root / "a.mkv", frames, rate=12)
+    cines.cine(root / "a.mkv", frames, rate=12)
     shutil.copy(root / "a.mkv", root / "copy.mkv")
-    films.pictures(root / "b", films.drawn(12, 2))
+    cines.pictures(root / "b", cines.drawn(12, 2))
     PIL.Image.fromarray(frames[0]).save(root / "still.png")
-    films.film(root / "one.mkv", frames[:1])
-    films.film(root / "black.mkv", np.zeros_like(frames))
-    films.film(root / "whole.mkv", films.drawn(40, 3))
+    cines.cine(root / "one.mkv", frames[:1])
+    cines.cine(root / "black.mkv", np.zeros_like(frames))
+    cines.cine(root / "whole.mkv", cines.drawn(40, 3))
     content = (root / "whole.mkv").read_bytes()
     (root / "cut.mkv").write_bytes(content[: len(content) // 2])
     (root / "whole.mkv").unlink()
-    values = np.ascontiguousarray(films.drawn(6, 4)[..., 0])
+    values = np.ascontiguousarray(cines.drawn(6, 4)[..., 0])
     write_meta(root / "c.mha", values)
     write_meta(root / "c_gt.mha", values)
     found = index.build(
         tmp_path / "in", tmp_path / "out", Settings(clips=True, inpaint_below=0), kind="folders"
     )
     assert found.counts.tolist() == [3]
-    by_name = [found.film(number) for number in range(3)]
-    assert [(film.count, film.rate) for film in by_name] == [(7, 12.0), (6, None), (12, None)]
+    by_name = [found.cine(number) for number in range(3)]
+    assert [(cine.count, cine.rate) for cine in by_name] == [(7, 12.0), (6, None), (12, None)]
     one = by_name[0].frames([3, 0, 3])
     assert one[0] is one[2]
     for frame, place in zip(one, (3, 0, 3), strict=True):
         assert np.array_equal(frame.pixels, frames[place][..., 0])
     assert np.array_equal(by_name[1].frames([5])[0].pixels, values[5])
-    assert np.array_equal(by_name[2].frames([11])[0].pixels, films.drawn(12, 2)[11][..., 0])
+    assert np.array_equal(by_name[2].frames([11])[0].pixels, cines.drawn(12, 2)[11][..., 0])
     with (tmp_path / "out/hearts/removed.csv").open(newline="") as file:
         removed = {name: reason for name, reason, _ in list(csv.reader(file))[1:]}
     assert removed == {
@@ -109,8 +109,8 @@ def write_meta(path: Path, values: np.ndarray) -> None:
     path.write_bytes(header.encode() + values.tobytes())
 
 
-def test_a_film_with_one_test_image_in_it_is_left_out(tmp_path: Path) -> None:
-    hidden = films.drawn(8, 1, 90, 120)
+def test_a_cine_with_one_test_image_in_it_is_left_out(tmp_path: Path) -> None:
+    hidden = cines.drawn(8, 1, 90, 120)
 
     class OneImage:
         tasks, digest = ("secret",), "0"
@@ -121,8 +121,8 @@ def test_a_film_with_one_test_image_in_it_is_left_out(tmp_path: Path) -> None:
 
     root = tmp_path / "in" / "hearts"
     root.mkdir(parents=True)
-    films.film(root / "a.mkv", hidden)
-    films.film(root / "b.mkv", films.drawn(8, 2, 90, 120))
+    cines.cine(root / "a.mkv", hidden)
+    cines.cine(root / "b.mkv", cines.drawn(8, 2, 90, 120))
     found = index.build(tmp_path / "in", tmp_path / "out", Settings(clips=True), OneImage())
     assert len(found) == 1
     assert found.name(0) == "hearts/b.mkv#0"
@@ -132,22 +132,22 @@ def test_a_film_with_one_test_image_in_it_is_left_out(tmp_path: Path) -> None:
     assert len(guard._images(sample)) == 8
 
 
-def test_a_long_film_is_never_held_in_memory(tmp_path: Path) -> None:
+def test_a_long_cine_is_never_held_in_memory(tmp_path: Path) -> None:
     root = tmp_path / "in" / "hearts"
     root.mkdir(parents=True)
-    frames = np.broadcast_to(films.drawn(1, 0, 240, 320), (300, 240, 320, 3))
-    films.film(root / "long.mkv", frames)
+    frames = np.broadcast_to(cines.drawn(1, 0, 240, 320), (300, 240, 320, 3))
+    cines.cine(root / "long.mkv", frames)
     tracemalloc.start()
     found = index.build(tmp_path / "in", tmp_path / "out", Settings(size=64, clips=True))
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert found.film(0).count == 300
+    assert found.cine(0).count == 300
     assert peak < frames.nbytes / 2
 
 
 def test_stills_and_clips_do_not_mix(tmp_path: Path) -> None:
-    found = films.index(tmp_path, 2)
-    sample = found.film(0).frames([0])[0]
+    found = cines.index(tmp_path, 2)
+    sample = found.cine(0).frames([0])[0]
     assert sample.pixels.shape == (44, 60)
     stills = open_index(found.path)
     assert stills.settings.clips
@@ -155,17 +155,17 @@ def test_stills_and_clips_do_not_mix(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"clips.csv is not as it was written; run `usjepa index"):
         open_index(found.path)
     (tmp_path / "other").mkdir()
-    PIL.Image.fromarray(films.drawn(1, 0)[0]).save(tmp_path / "other" / "a.png")
+    PIL.Image.fromarray(cines.drawn(1, 0)[0]).save(tmp_path / "other" / "a.png")
     with pytest.raises(UserError, match=r"no clip of .* can be used \(a still 1\)"):
         index.build(tmp_path / "other", tmp_path / "out2", Settings(clips=True))
 
 
 def test_one_crop_and_one_stretch_for_all_frames_of_a_clip() -> None:
-    frame = films.drawn(1, 3)[0][..., 0]
+    frame = cines.drawn(1, 3)[0][..., 0]
     region = np.zeros(frame.shape, bool)
     region[:, 20:] = True
     clip = [Frame(frame, region), Frame(frame // 2, region), Frame(frame, region)]
-    settings = films.config(data={"percentiles": [2, 98]}, region_conditioning=True)
+    settings = cines.config(data={"percentiles": [2, 98]}, region_conditioning=True)
     seen = augment.training_clip(clip, settings, np.random.default_rng(1))
     assert seen.pixels.shape == (3, 32, 32)
     assert np.array_equal(seen.pixels[0], seen.pixels[2])
@@ -174,14 +174,14 @@ def test_one_crop_and_one_stretch_for_all_frames_of_a_clip() -> None:
     assert seen.valid is not None
     assert seen.valid.shape == (4, 4)
     whole = augment.plain_clip(clip, settings)
-    still = augment.plain(clip[0], films.config(data={"percentiles": None}))
-    assert np.array_equal(augment.plain_clip(clip, films.config()).pixels[0], still.pixels)
+    still = augment.plain(clip[0], cines.config(data={"percentiles": None}))
+    assert np.array_equal(augment.plain_clip(clip, cines.config()).pixels[0], still.pixels)
     assert whole.pixels.shape == (3, 32, 32)
 
 
 def test_batches_of_clips_are_grey_or_coloured(tmp_path: Path) -> None:
-    found = films.index(tmp_path, 4)
-    parts = loader.ValidationParts(found, np.arange(4), films.config(), 4)
+    found = cines.index(tmp_path, 4)
+    parts = loader.ValidationParts(found, np.arange(4), cines.config(), 4)
     images, masks = parts[0].on("cpu")  # type: ignore[arg-type]
     assert images.shape == (4, 3, 4, 32, 32)
     assert 0 <= images.min() <= images.max() <= 1

@@ -3,9 +3,9 @@
 Two families: `paper` holds the three of the US-JEPA paper (appendix E.2), `physics` changes that a
 scanner or a patient can cause, in physical units. Here they are only listed; the code is imported
 when an image is corrupted. Severity 1, 2, 3 are the levels of a corruption, 0 the image as it is.
-Of a film, each frame is corrupted by the same draw.
+Of a video, each frame is corrupted by the same draw.
 
-A third family is of films alone: `temporal` changes which frames are shown when. Its controls have
+A third family is of videos alone: `temporal` changes which frames are shown when. Its controls have
 one severity.
 
 Anyone's is registered by a plugin file and belongs to the family `plugin`:
@@ -139,7 +139,7 @@ class Corruption:
 
     @property
     def temporal(self) -> bool:
-        """Whether it is of films alone: it changes which frames are shown when, and no frame."""
+        """Whether it is of videos alone: it changes which frames are shown when, and no frame."""
         return self.family == TEMPORAL
 
 
@@ -233,12 +233,12 @@ TEMPORAL_CORRUPTIONS: dict[str, Corruption] = {
         ("repeated", "", (1,), "control: one frame all the time"),
         ("dropped", "% of the frames", (20, 40, 60), "lost frames show the one before"),
         ("jitter", "sd in frame spacings", (0.5, 1, 2), "frames of other moments"),
-        ("speed", "times as slow", (1.5, 2, 4), "the film runs more slowly"),
+        ("speed", "times as slow", (1.5, 2, 4), "the video runs more slowly"),
     )
 }
-"""Those of films alone (`temporal`)."""
+"""Those of videos alone (`temporal`)."""
 CONTROLS = tuple(one.name for one in TEMPORAL_CORRUPTIONS.values() if len(one.levels) == 1)
-"""What tasks of films are tested with by default: does the order of frames count?"""
+"""What tasks of videos are tested with by default: does the order of frames count?"""
 
 registry: Registry[Corruption] = Registry(
     "corruption", group="ultrabench_eval.corruptions", listing="ubench run --help"
@@ -323,14 +323,14 @@ def find(name: str) -> Corruption:
 def reordered(
     positions: Sequence[int], name: str, severity: int, *, at: int | None, seed: int
 ) -> list[int]:
-    """The positions of a film's frames by a temporal corruption, as many as before.
+    """The positions of a video's frames by a temporal corruption, as many as before.
 
     Args:
         positions: of the frames that an encoder is shown, in order.
         name: of a temporal corruption.
         severity: 0 (as they are), or one that it has.
         at: the position that is labelled, one of `positions`, or None.
-        seed: of the film; see `corrupt`.
+        seed: of the video; see `corrupt`.
 
     Raises:
         UserError: the name is unknown, or the severity none that it has.
@@ -381,13 +381,13 @@ def corrupt(
         mask: the ultrasound region, bool [H, W]; None: the whole image.
 
     Raises:
-        UserError: the name is unknown or of films alone, or the severity not one of 0, 1, 2, 3.
+        UserError: the name is unknown or of videos alone, or the severity not one of 0, 1, 2, 3.
         ValueError: wrong shape or type.
     """
     corruption = find(name)
     _check_severity(severity, corruption)
     if corruption.temporal:
-        raise UserError(f"'{name}' changes the time of a film; choose a corruption of images")
+        raise UserError(f"'{name}' changes the time of a video; choose a corruption of images")
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise ValueError(f"image must be uint8 [H, W, 3], not {image.dtype} {image.shape}")
     if mask is None:
@@ -492,7 +492,7 @@ class CorruptedImage:
 
 @dataclass(frozen=True)
 class CorruptedClip(CorruptedImage):
-    """A film of a task, whose frames are corrupted when they are read, each by the same draw."""
+    """A video of a task, whose frames are corrupted when they are read, each by the same draw."""
 
     image: Clip  # type: ignore[assignment]
 
@@ -503,7 +503,7 @@ class CorruptedClip(CorruptedImage):
 
     @property
     def rate(self) -> float | None:
-        """Frames per second, as the film says."""
+        """Frames per second, as the video says."""
         return self.image.rate
 
     @property
@@ -513,7 +513,7 @@ class CorruptedClip(CorruptedImage):
 
     @property
     def spacing(self) -> tuple[float, float] | None:
-        """The film's."""
+        """The video's."""
         return self.image.spacing
 
     @property
@@ -525,7 +525,7 @@ class CorruptedClip(CorruptedImage):
         """The frames at `positions`, all without any, uint8 RGB [T, H, W, 3]; as `CorruptedImage`.
 
         Raises:
-            UserError: film or mask are damaged, have changed, or differ in size.
+            UserError: video or mask are damaged, have changed, or differ in size.
         """
         original = self._unchanged(digest)
         return np.stack(self._worse([*self.image.read(original, positions)], original))

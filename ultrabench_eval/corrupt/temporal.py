@@ -1,4 +1,4 @@
-"""What goes wrong with the time of a film: other positions, of frames that stay as they are.
+"""What goes wrong with the time of a video: other positions, of frames that stay as they are.
 
 Each function takes (positions, at, level, rng): the T positions of the frames that an encoder is
 shown, in order; the one of them that is labelled, or None; a level; and a generator, whose draws do
@@ -68,7 +68,7 @@ def jitter(
 def speed(
     positions: Sequence[int], at: int | None, level: float, rng: np.random.Generator
 ) -> list[int]:
-    """The film runs `level` times as slowly, about the labelled frame or the middle."""
+    """The video runs `level` times as slowly, about the labelled frame or the middle."""
     centre = _middle(positions, at)
     return [centre + round((position - centre) / level) for position in positions]
 

@@ -251,7 +251,7 @@ class FeatureEntry:
         grid, model = setting.grid, name.removeprefix(f"{IMPORTED}/")
         if task.card.samples == "clip":
             raise UserError(
-                f"task '{task.name}' holds films, whose features are not imported; import "
+                f"task '{task.name}' holds videos, whose features are not imported; import "
                 "predictions (docs/import.md)"
             )
         predicts = predicts_of(task.name, task)

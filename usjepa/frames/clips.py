@@ -1,8 +1,8 @@
-"""Clips: which frames of a film one is made of, and films on their way into an index.
+"""Clips: which frames of a video one is made of, and videos on their way into an index.
 
-A film is decoded twice, frame by frame: once to see that all of it can be read and that no frame of
-it is a test image, and once to be written. So a film is there whole or not at all, and nobody holds
-more of it than a few frames.
+A video is decoded twice, frame by frame: once to see that all of it can be read and that no frame
+of it is a test image, and once to be written. So a video is there whole or not at all, and nobody
+holds more of it than a few frames.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ Draw = Callable[[int, int], int]
 def positions(
     count: int, rate: float | None, video: Video, draw: Draw | None = None
 ) -> Sequence[int]:
-    """The frames of a film that a clip is made of; as many as `video.frames`.
+    """The frames of a video that a clip is made of; as many as `video.frames`.
 
     Args:
-        count: frames of the film.
+        count: frames of the video.
         rate: its frames a second; None where nothing tells.
         video: how clips are made.
         draw: for a random start; None: from the first frame.
@@ -62,20 +62,20 @@ def windows(
     overlap: bool = False,
     draw: Draw | None = None,
 ) -> list[list[int]]:
-    """Frames of the clips of a film as the official loader takes them.
+    """Frames of the clips of a video as the official loader takes them.
 
-    That is V-JEPA's `VideoDataset.loadvideo_decord` (facebookresearch/jepa 51c59d5): the film is
+    That is V-JEPA's `VideoDataset.loadvideo_decord` (facebookresearch/jepa 51c59d5): the video is
     cut into as many parts as there are clips, and each gives a window of `frames` x `step` frames,
     in which a little more than `step` lie between two. A part that is no longer than a window gives
-    one frame of `step`, from first to last, and then its last frame again and again: a short film
+    one frame of `step`, from first to last, and then its last frame again and again: a short video
     is mostly a still.
 
     Args:
-        count: frames of the film.
+        count: frames of the video.
         frames: of a clip.
-        step: frames of the film for one of the clip.
+        step: frames of the video for one of the clip.
         clips: how many are wanted.
-        overlap: whether clips of a short film may share frames; else its parts are short.
+        overlap: whether clips of a short video may share frames; else its parts are short.
         draw: for windows that start at random; None: at the start of each part.
     """
     window, part = frames * step, count // clips
@@ -141,25 +141,25 @@ def evaluation_image(name: str, match: FrameMatch) -> LeftOut:
 
 def write(
     writer: Writer,
-    films: Iterator[tuple[int, ListedClip | LeftOut]],
+    cines: Iterator[tuple[int, ListedClip | LeftOut]],
     settings: Settings,
     guard: FrameGuard | None,
     report: Callable[[int], None],
 ) -> None:
-    """Write films to a set, each whole, or note why one is left out.
+    """Write videos to a set, each whole, or note why one is left out.
 
     Args:
         writer: of the set.
-        films: what there is, each with how many files were begun before it.
+        videos: what there is, each with how many files were begun before it.
         settings: what to do to the frames.
-        guard: looks for test images; a film that has one is left out.
+        guard: looks for test images; a video that has one is left out.
         report: told how many files are done.
     """
     seen: set[str] = set()
-    for number, film in films:
+    for number, cine in cines:
         report(number)
-        known = film if isinstance(film, LeftOut) else _examined(film, settings, guard)
-        if isinstance(known, _Film) and known.digest in seen:
+        known = cine if isinstance(cine, LeftOut) else _examined(cine, settings, guard)
+        if isinstance(known, _Cine) and known.digest in seen:
             known = LeftOut(known.clip.name, "duplicate", f"digest {known.digest}")
         if isinstance(known, LeftOut):
             writer.remove(*known)
@@ -172,24 +172,24 @@ def write(
             writer.add_packed(f"{name}#{index}", known.group, digest, packed)
 
 
-class _Film(NamedTuple):
-    """A film that can be written."""
+class _Cine(NamedTuple):
+    """A video that can be written."""
 
     clip: Clip
     group: str
     digest: str
     region: np.ndarray
-    """bool [H, W], at the film's own size."""
+    """bool [H, W], at the video's own size."""
 
 
-def _examined(film: ListedClip, settings: Settings, guard: FrameGuard | None) -> _Film | LeftOut:
-    """Look at every frame of a film."""
-    clip, name = film.clip, film.clip.name
+def _examined(cine: ListedClip, settings: Settings, guard: FrameGuard | None) -> _Cine | LeftOut:
+    """Look at every frame of a video."""
+    clip, name = cine.clip, cine.clip.name
     try:
         digest = clip.digest()
         if clip.count < 2:
             return LeftOut(name, "one frame")
-        region = film.mask.read()
+        region = cine.mask.read()
         if region.shape != clip.size:
             detail = f"the region is {region.shape}, the frames {clip.size}"
             return LeftOut(name, "corrupt region", detail)
@@ -208,7 +208,7 @@ def _examined(film: ListedClip, settings: Settings, guard: FrameGuard | None) ->
         return LeftOut(name, "corrupt", str(error))
     except MemoryError as error:
         return LeftOut(name, "too large", f"a frame does not fit into memory: {error}")
-    return _Film(clip, film.group, digest, region) if visible else LeftOut(name, "no contrast")
+    return _Cine(clip, cine.group, digest, region) if visible else LeftOut(name, "no contrast")
 
 
 def _chunks(clip: Clip, digest: str) -> Iterator[list[np.ndarray]]:
@@ -220,13 +220,13 @@ def _chunks(clip: Clip, digest: str) -> Iterator[list[np.ndarray]]:
         yield chunk
 
 
-def _packed(film: _Film, settings: Settings) -> Iterator[tuple[int, Packed]]:
-    """The frames of a film as they are stored, with their positions."""
+def _packed(cine: _Cine, settings: Settings) -> Iterator[tuple[int, Packed]]:
+    """The frames of a video as they are stored, with their positions."""
 
     def work(frame: tuple[int, np.ndarray]) -> Packed:
         image = frame[1]
         pixels = preprocess.grey(image, settings.inpaint_below) if settings.grey else image
-        return pack(*preprocess.reduced(pixels, film.region, settings.size))
+        return pack(*preprocess.reduced(pixels, cine.region, settings.size))
 
-    for (index, _), packed in ordered(work, film.clip.stream(film.digest)):
+    for (index, _), packed in ordered(work, cine.clip.stream(cine.digest)):
         yield index, packed

@@ -175,7 +175,7 @@ class Guard:
 
 
 def _images(sample: Image | Clip) -> Sequence[Image]:
-    """The sample itself, or, of a film, frames evenly spread over it."""
+    """The sample itself, or, of a video, frames evenly spread over it."""
     if not clips.is_clip(sample):
         return [sample]
     return [

@@ -106,8 +106,8 @@ def build(
                 described = {"folder": folder, **told}
                 with Writer(out, source.name, settings, described, guarded) as writer:
                     if settings.clips:
-                        films = source.films(splits, kind)
-                        clips.write(writer, films, settings, guard, report)
+                        cines = source.cines(splits, kind)
+                        clips.write(writer, cines, settings, guard, report)
                     else:
                         found = source.frames(splits, rate, limit)
                         _write(writer, _prepared(found, settings, guard, report))

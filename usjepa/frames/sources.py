@@ -1,4 +1,4 @@
-"""Where frames and clips come from: data sets as folders, and the images and films in them.
+"""Where frames and clips come from: data sets as folders, and the images and videos in them.
 
 A folder that is named as a task, in whatever letters, or that holds its release is read as that
 task and gives only its training images: the others are what encoders are tested on.
@@ -44,7 +44,7 @@ class Listed(NamedTuple):
 
 
 class ListedClip(NamedTuple):
-    """A film to be read."""
+    """A video to be read."""
 
     clip: Clip
     group: str
@@ -134,12 +134,12 @@ class FrameSource:
             for frame in _frames(path, name, rate, limit):
                 yield number, frame
 
-    def films(
+    def cines(
         self, splits: Sequence[str], kind: Clips
     ) -> Iterator[tuple[int, ListedClip | LeftOut]]:
         """Its clips in a fixed order, each with how many files were begun before it.
 
-        Of a task, each film once, whole, however many of its frames the task takes.
+        Of a task, each video once, whole, however many of its frames the task takes.
 
         Args:
             splits: of a task, those that give clips.
@@ -148,26 +148,26 @@ class FrameSource:
         seen: set[Path] = set()
         if self.task is not None:
             for number, item in enumerate(self._items(splits)):
-                film = _film_of(item)
-                place = getattr(film, "path", None)
+                cine = _cine_of(item)
+                place = getattr(cine, "path", None)
                 if place is None or place not in seen:
-                    yield number, film if isinstance(film, LeftOut) else _listed(film, item)
+                    yield number, cine if isinstance(cine, LeftOut) else _listed(cine, item)
                 if place is not None:
                     seen.add(place)
             return
         for number, (path, name) in enumerate(_files(self.folder, self.deep, self.without)):
-            found = _film(path, name, kind)
+            found = _cine(path, name, kind)
             if isinstance(found, LeftOut):
                 yield number, found
             elif (place := Path(getattr(found, "path", path))) not in seen:
                 seen.add(place)
-                yield number, ListedClip(found, found.name, scan_mask.FilmMask(found))
+                yield number, ListedClip(found, found.name, scan_mask.CineMask(found))
 
     def _items(self, splits: Sequence[str]) -> list[Item]:
         return [item for split in self.splits(splits).values() for item in split.items]
 
 
-def sources_of(root: Path | str, films: bool = False) -> list[FrameSource]:
+def sources_of(root: Path | str, cines: bool = False) -> list[FrameSource]:
     """The data sets in a folder: each folder in it, and the files directly in it, named after it.
 
     A folder (or `root` itself) that is named as a task, in whatever letters, or that holds a task's
@@ -175,7 +175,7 @@ def sources_of(root: Path | str, films: bool = False) -> list[FrameSource]:
 
     Args:
         root: the folder.
-        films: whether clips are looked for, which are in some files that hold no frames else.
+        videos: whether clips are looked for, which are in some files that hold no frames else.
 
     Raises:
         UserError: no such folder, nothing in it, a folder that seems to be a task and cannot be
@@ -204,7 +204,7 @@ def sources_of(root: Path | str, films: bool = False) -> list[FrameSource]:
     if any(source.name == name for source in found):
         name = f"{name} (files)"
     found.append(FrameSource(name, root, deep=False))
-    found = [source for source in found if source.task is not None or _has_any(source, films)]
+    found = [source for source in found if source.task is not None or _has_any(source, cines)]
     if not found:
         raise UserError(f"no images, videos or DICOM files in {root}; give another folder")
     return found
@@ -285,10 +285,10 @@ def _as_task(folder: Path, release: Release) -> FrameSource:
         ) from error
 
 
-def _has_any(source: FrameSource, films: bool) -> bool:
+def _has_any(source: FrameSource, cines: bool) -> bool:
     files = _files(source.folder, source.deep, source.without)
     return any(
-        _why_not(path, name) is None or (films and volumes.suffix(path) in volumes.SUFFIXES)
+        _why_not(path, name) is None or (cines and volumes.suffix(path) in volumes.SUFFIXES)
         for path, name in files
     )
 
@@ -348,13 +348,13 @@ def _frames(path: Path, name: str, rate: float, limit: int) -> list[Listed | Lef
 
 
 def _frames_of(clip: Clip, rate: float, limit: int) -> list[Image]:
-    """Frames of a film that is one sample of a task, as many as of a video that is none."""
+    """Frames of a video that is one sample of a task, as many as of a video that is none."""
     step = max(1, int((clip.rate or rate) / rate))
     return [clip.frame(index) for index in range(0, clip.count, step)[:limit]]
 
 
-def _film_of(item: Item) -> Clip | LeftOut:
-    """The whole film that a task's sample is, or is a frame of."""
+def _cine_of(item: Item) -> Clip | LeftOut:
+    """The whole video that a task's sample is, or is a frame of."""
     image = item.image
     if clips.is_clip(image):
         return replace(image, at=None) if is_dataclass(image) else image
@@ -366,16 +366,16 @@ def _film_of(item: Item) -> Clip | LeftOut:
     return LeftOut(image.name, STILL)
 
 
-def _listed(film: Clip, item: Item) -> ListedClip:
+def _listed(cine: Clip, item: Item) -> ListedClip:
     mask = item.scan_mask if clips.is_clip(item.image) else None
-    return ListedClip(film, item.group or film.name, mask or scan_mask.FilmMask(film))
+    return ListedClip(cine, item.group or cine.name, mask or scan_mask.CineMask(cine))
 
 
-def _film(path: Path, name: str, kind: Clips) -> Clip | LeftOut:
-    """The film that a file is, or a part of, or why it is none."""
+def _cine(path: Path, name: str, kind: Clips) -> Clip | LeftOut:
+    """The video that a file is, or a part of, or why it is none."""
     shown, suffix = printable(name), path.suffix.lower()
     reason = _why_not(path, name)
-    if suffix in clips.SUFFIXES and reason == NEITHER:  # films of which no frames are taken
+    if suffix in clips.SUFFIXES and reason == NEITHER:  # videos of which no frames are taken
         reason = None
     if volumes.suffix(path) in volumes.SUFFIXES and reason != "hidden":
         stem = PurePath(name).name.partition(".")[0]

@@ -73,7 +73,7 @@ class Settings:
     """Shorter side at most, in pixels; smaller frames stay as they are. By default a crop of 60 %
     of the area is still 224 pixels high."""
     clips: bool = False
-    """Whole films, all frames of each one after the other; else frames for themselves."""
+    """Whole videos, all frames of each one after the other; else frames for themselves."""
 
     def plain(self) -> dict[str, Any]:
         """As plain data, for set.json; of frames as it was before there were clips."""
@@ -93,7 +93,7 @@ class Frame(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Film:
+class Cine:
     """A clip as the index holds it; frames are read when they are asked for."""
 
     count: int
@@ -148,11 +148,11 @@ class _Set:
         rows = slice(None) if self.starts is None else self.starts
         return np.array(self.records["group"][rows], np.uint64)
 
-    def film(self, number: int) -> Film:
+    def cine(self, number: int) -> Cine:
         assert self.starts is not None
         first = int(self.starts[number])
         end = [*self.starts[number + 1 : number + 2].tolist(), len(self.records)][0]
-        return Film(end - first, self._rates[number], lambda position: self.read(first + position))
+        return Cine(end - first, self._rates[number], lambda position: self.read(first + position))
 
     def _clips(self) -> np.ndarray:
         path = self.folder / CLIPS
@@ -337,10 +337,10 @@ class Frames:
         one, row = self._place(number)
         return one.read(row)
 
-    def film(self, number: int) -> Film:
+    def cine(self, number: int) -> Cine:
         """A clip."""
         one, place = self._place(number)
-        return one.film(place)
+        return one.cine(place)
 
     def name(self, number: int) -> str:
         """What a frame was called in its source, behind the set's name; slow, for messages."""

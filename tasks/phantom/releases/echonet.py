@@ -17,14 +17,14 @@ from tasks.phantom.plan import PhantomPlan, Size, write, write_lines
 
 COUNTS = {"TRAIN": 8, "VAL": 3, "TEST": 5}
 FRAMES, BEAT, SIDE, RATE = 8, 6, 112, 50
-"""Frames of a film and of a beat, pixels a side, frames a second."""
+"""Frames of a video and of a beat, pixels a side, frames a second."""
 CHORDS = 20
 _STYLE = Style(
     depth=(130, 170), frequency=(2.0, 3.2), radius=(4, 8), half_angle=(36, 40), height=(112, 130)
 )
 
 
-class _Filmed(NamedTuple):
+class _Cineed(NamedTuple):
     """A row of FileList.csv and the rows of its two traced frames."""
 
     listed: str
@@ -32,15 +32,15 @@ class _Filmed(NamedTuple):
 
 
 def plan(folder: Path, size: Size, seed: int) -> PhantomPlan:
-    """One item a film."""
+    """One item a video."""
     base = folder / "EchoNet-Dynamic"
-    films = [split for split, count in COUNTS.items() for _ in range(max(3, size.count(count)))]
+    cines = [split for split, count in COUNTS.items() for _ in range(max(3, size.count(count)))]
     items = [
-        partial(_write_film, base, seed, f"0X{number:016X}", split)
-        for number, split in enumerate(films, start=1)
+        partial(_write_cine, base, seed, f"0X{number:016X}", split)
+        for number, split in enumerate(cines, start=1)
     ]
 
-    def finish(rows: list[_Filmed]) -> None:
+    def finish(rows: list[_Cineed]) -> None:
         header = "FileName,EF,ESV,EDV,FrameHeight,FrameWidth,FPS,NumberOfFrames,Split"
         write_lines(base / "FileList.csv", [header, *(row.listed for row in rows)])
         traced = [line for row in rows for line in row.traced]
@@ -49,7 +49,7 @@ def plan(folder: Path, size: Size, seed: int) -> PhantomPlan:
     return PhantomPlan(items, finish)
 
 
-def _write_film(base: Path, seed: int, name: str, split: str) -> _Filmed:
+def _write_cine(base: Path, seed: int, name: str, split: str) -> _Cineed:
     rng = generator(seed, f"echonet/{name}/beat")
     deepest, start = float(rng.uniform(0.08, 0.28)), int(rng.integers(BEAT))
     study = Study(seed, f"echonet/{name}", _STYLE)
@@ -77,7 +77,7 @@ def _write_film(base: Path, seed: int, name: str, split: str) -> _Filmed:
     ]
     volumes = f"{100 - fraction:.4f},100"
     listed = f"{name},{fraction:.4f},{volumes},{SIDE},{SIDE},{RATE},{FRAMES},{split}"
-    return _Filmed(listed, traced)
+    return _Cineed(listed, traced)
 
 
 def _chords(border: np.ndarray) -> list[tuple[float, ...]]:

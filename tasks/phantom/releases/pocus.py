@@ -96,7 +96,7 @@ def _write_source(base: Path, size: Size, seed: int, source: PocusFile) -> None:
     frames = [
         _frame(study, source.kind, number, start + speed * number) for number in range(FRAMES)
     ]
-    if source.suffix == ".mpeg":  # slow scanner, fast film: every frame is shown three times
+    if source.suffix == ".mpeg":  # slow scanner, fast video: every frame is shown three times
         rate, frames = clip.TELEVISION, [frame for frame in frames for _ in range(3)]
     write(base / source.path, clip.encode(frames, source.suffix, rate))
 

@@ -32,7 +32,7 @@ is predicted."""
 
 
 MOTION = "frame-differences"
-"""The one for films."""
+"""The one for videos."""
 
 _USUAL = frozenset(probe for probe, _ in protocol.USUAL.values())
 _IN = " in "  # between a kind of task and its unit

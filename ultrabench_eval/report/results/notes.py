@@ -12,9 +12,9 @@ from ultrabench_eval.sealed import AGAIN
 
 SHOWN = 3  # results that a sentence names
 _SHOWN = {
-    FRAMES_POOLED: "the model takes images: it is shown frames of a film one by one, and its "
+    FRAMES_POOLED: "the model takes images: it is shown frames of a video one by one, and its "
     "features are averaged; for masks, the labelled frame alone",
-    STILL_REPEATED: "the model takes clips: it is shown an image as a film that stands still",
+    STILL_REPEATED: "the model takes clips: it is shown an image as a video that stands still",
 }
 
 

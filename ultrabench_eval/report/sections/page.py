@@ -143,8 +143,8 @@ def how_to_read(tables: Sequence[Wide], labels: Labels, mains: Sequence[Cell]) -
 
 def _controls(cell: Cell) -> list[str]:
     """Controls for a task like that of a result."""
-    of_films = [MOTION] if cell.task.get("samples") == "clip" else []
-    return [Probing.of(cell).controls, *of_films]
+    of_cines = [MOTION] if cell.task.get("samples") == "clip" else []
+    return [Probing.of(cell).controls, *of_cines]
 
 
 # ---- where numbers come from --------------------------------------------------------------------

@@ -238,9 +238,9 @@ def page(found: Mapping[Probing, Corrupted], labels: Labels) -> str:
     )
     if named & {*corrupt.CONTROLS}:
         parts.append(
-            "The temporal controls change the order of a film's frames and no frame. A model that "
+            "The temporal controls change the order of a video's frames and no frame. A model that "
             "is shown frames one by one keeps exactly 100 % of its score where they are shuffled "
-            "or reversed; one that is shown films and keeps as much does not use their order.\n"
+            "or reversed; one that is shown videos and keeps as much does not use their order.\n"
         )
     for probing, one in found.items():
         models = sorted(one.models, key=lambda m: (m in labels.controls, m))
@@ -273,7 +273,7 @@ def _summary(one: Corrupted, models: Sequence[str], labels: Labels) -> str:
     ]
     words = "Means over all tasks and severities; empty where one of them is missing.\n"
     if any(corrupt.told(name).temporal for name, _ in one.corrupted):
-        words += "\nTemporal corruptions are of the tasks of films alone.\n"
+        words += "\nTemporal corruptions are of the tasks of videos alone.\n"
     if labels.synthetic & set(one.tasks):
         words += "\nSYNTHETIC tasks are part of these means.\n"
     return Table(["model", *columns], rows).markdown() + "\n" + words

@@ -135,7 +135,7 @@ def words(condition: Condition) -> str:
         return f"{train}, clean test images"
     known = corrupt.told(corruption)
     if len(known.levels) == 1:
-        return f"{train}, test films {corruption}"
+        return f"{train}, test videos {corruption}"
     level = f"{known.level(severity):g} {known.unit}"
     return f"{train}, test images with {corruption} of severity {severity} ({level})"
 

@@ -1,4 +1,4 @@
-"""Small films, drawn here."""
+"""Small videos, drawn here."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ def drawn(count: int, seed: int, height: int = 44, width: int = 60) -> np.ndarra
     return np.repeat(np.stack(frames)[..., None], 3, axis=3).astype(np.uint8)
 
 
-def film(path: Path, frames: np.ndarray, rate: int = 10) -> None:
-    """Write a film without loss."""
+def cine(path: Path, frames: np.ndarray, rate: int = 10) -> None:
+    """Write a video without loss."""
     with av.open(path, "w") as container:
         stream = container.add_stream("ffv1", rate=rate)
         stream.height, stream.width, stream.pix_fmt = *frames.shape[1:3], "bgr0"
@@ -75,9 +75,9 @@ def pictures(folder: Path, frames: np.ndarray) -> None:
 
 
 def index(folder: Path, count: int = 12) -> Frames:
-    """An index of so many films of 5 to 9 frames."""
+    """An index of so many videos of 5 to 9 frames."""
     sources = folder / "sources" / "hearts"
     sources.mkdir(parents=True)
     for number in range(count):
-        film(sources / f"{number}.mkv", drawn(5 + number % 5, number))
+        cine(sources / f"{number}.mkv", drawn(5 + number % 5, number))
     return indexing.build(folder / "sources", folder / "index", Settings(clips=True))
