@@ -649,4 +649,32 @@ CHANGES = (
         "        x = x[:, : index.shape[1]]\n",
         ("tests/usjepa/test_predictor.py::test_padding_changes_no_visible_token",),
     ),
+    Change(
+        "predictions of two models are joined by the order of their rows",
+        "ultrabench_eval/compare/truth.py",
+        "found.append([place[item] for item in right.items])",
+        "found.append(sorted(place.values()))",
+        ("tests/stats/test_compare.py::test_order_of_rows_and_kind_of_file_change_nothing",),
+    ),
+    Change(
+        "more patients replace more seeds",
+        "ultrabench_eval/stats/power.py",
+        "(self.variance - self.of_seeds) * self.clusters / count + self.of_seeds",
+        "self.variance * self.clusters / count",
+        ("tests/stats/test_compare.py",),
+    ),
+    Change(
+        "a study of many models is planned as if of two",
+        "ultrabench_eval/stats/power.py",
+        "corrected = 1 - (1 - level) / tests",
+        "corrected = level",
+        ("tests/stats/test_compare.py",),
+    ),
+    Change(
+        "the probe in a training scores the network of the step before",
+        "ultrabench_eval/callbacks.py",
+        'self.history[-1]["step"] == step:',
+        'self.history[-1]["step"] <= step:',
+        ("tests/test_callbacks.py",),
+    ),
 )

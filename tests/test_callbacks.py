@@ -114,10 +114,11 @@ def test_what_cannot_be_scored_is_a_sentence(mine: str) -> None:
         probe(Net(), 0)
     with pytest.raises(UserError, match=r"does not fit.*`part` chooses the part"):
         callbacks.NetworkProbe([task(60)], mine, device="cpu")(nn.Linear(3, 3), 0)
-    scores = callbacks.NetworkProbe([task(60)], mine, lambda m: m[0], device="cpu")(
-        nn.Sequential(Net(), nn.Linear(8, 2)), 0
-    )
+    network = nn.Sequential(Net(), nn.Linear(8, 2))
+    random = torch.random.get_rng_state()
+    scores = callbacks.NetworkProbe([task(60)], mine, lambda m: m[0], device="cpu")(network, 0)
     assert scores["probe_mean"] > 90
+    assert torch.equal(torch.random.get_rng_state(), random)  # though another network was made
 
 
 def test_a_trainer_chooses_its_best_checkpoint_by_the_probe(tmp_path: Path) -> None:

@@ -91,7 +91,7 @@ class NetworkProbe:
 
     def _scored(self, network: Any, processor: Any) -> dict[str, float]:
         part: Any = self.part(network) if self.part else network
-        with tempfile.TemporaryDirectory() as folder, torch.random.fork_rng():
+        with tempfile.TemporaryDirectory() as folder:
             if self.model is None:
                 encoder = self._of_transformers(part, Path(folder), processor or self.processor)
             else:
