@@ -189,7 +189,7 @@ def test_a_still_is_repeated_for_an_encoder_of_clips_and_the_page_says_so(
     notes: list[str] = []
     frame = ultrabench_eval.run(
         "pixels,in-order,frame-differences",
-        f"{manifest},{cines / 'cines.csv'}",
+        f"{manifest},{cines / 'videos.csv'}",
         **{"seeds": 1, "device": "cpu", "probe": "ridge", "corruptions": "none"},
         plugin_files=cines / "order.py",
         out=tmp_path / "out",
