@@ -115,7 +115,7 @@ def _read_masks(
     return splits.assemble_masks(card, folder, mask_of, what=f"{card.classes[1]} polygon", **drawn)
 
 
-def _drawn(folder: Path, how: str) -> splits.Drawn:
+def _drawn(folder: Path, how: str) -> splits.Parts:
     base = release.find(folder, *release.MARKS["aul"], source=UNPACK)
     folders = [release.Folder(release.inside(base, f"{name}/image")) for name in FOLDERS]
     there = [
@@ -137,7 +137,7 @@ def _drawn(folder: Path, how: str) -> splits.Drawn:
         "images are named by no published split: not used",
         [item.image.name for item in unnamed],
     )
-    return splits.Drawn(train, validation, test, unnamed, notes)
+    return splits.Parts(train, validation, test, unnamed, notes)
 
 
 def _item(images: release.Folder, label: int, file: str) -> Item:

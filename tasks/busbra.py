@@ -98,7 +98,7 @@ def _mask(item: Item) -> LabelMask | None:
     return CodeImage(item.image, (path,)) if path.is_file() else None
 
 
-def _drawn(folder: Path, how: str, members: str) -> splits.Drawn:
+def _drawn(folder: Path, how: str, members: str) -> splits.Parts:
     base = release.find(folder, *release.MARKS["busbra"], source="BUS-BRA (bus_data.csv, Images/)")
     rows = _rows(base)
     first: dict[str | None, Item] = {}
@@ -107,7 +107,7 @@ def _drawn(folder: Path, how: str, members: str) -> splits.Drawn:
     parts = splits.draw(list(first.values()), CARD.rule, folder)
     if how == "all-images":
         train, validation, test = (_every_view(part, rows) for part in parts)
-        return splits.Drawn(train, validation, test, [], [members])
+        return splits.Parts(train, validation, test, [], [members])
     further = [item for item in rows if first[item.group] is not item]
     missing = [item.image.name for item in rows if splits.is_missing(item)]
     notes = [
@@ -115,7 +115,7 @@ def _drawn(folder: Path, how: str, members: str) -> splits.Drawn:
         f"{len(further)} of {len(rows)} rows are further views of a patient: not used",
         members,
     ]
-    return splits.Drawn(*parts, further, notes)
+    return splits.Parts(*parts, further, notes)
 
 
 def _every_view(chosen: list[Item], rows: list[Item]) -> list[Item]:

@@ -96,7 +96,7 @@ def _places(base: Path) -> list[release.Folder]:
     return [release.Folder(release.inside(base, name)) for name in FOLDERS]
 
 
-def _drawn(base: Path, folder: Path) -> splits.Drawn:
+def _drawn(base: Path, folder: Path) -> splits.Parts:
     places = _places(base)
     there = {(label, number) for label, place in enumerate(places) for number in _numbers(place)}
     whole = {(label, n) for label, most in enumerate(FOLDERS.values()) for n in range(1, most + 1)}
@@ -109,7 +109,7 @@ def _drawn(base: Path, folder: Path) -> splits.Drawn:
         items.append(Item(release.image(places[label] / file, f"{name}/{file}"), label))
     few = f"{len(there)} images here of {len(whole)} in the release: the draw is over those"
     parts = splits.draw(items, CARD.rule, folder)
-    return splits.Drawn(*parts, notes=[OURS, *([] if most else [few])])
+    return splits.Parts(*parts, notes=[OURS, *([] if most else [few])])
 
 
 def _numbers(place: release.Folder) -> Iterator[int]:

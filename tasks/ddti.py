@@ -107,7 +107,7 @@ def read(folder: Path) -> Task:
     left_out = f"left out: {len(without)} of {len(categories)} images, whose case has no TI-RADS"
     coded = "benign is TI-RADS 2 and 3, malignant 4a, 4b, 4c and 5; it is not biopsy truth"
     notes = [coded, *([left_out] if without else []), OURS]
-    drawn = splits.Drawn(train, validation, test, notes=notes)
+    drawn = splits.Parts(train, validation, test, notes=notes)
     return splits.assemble(CARD, folder, **drawn._asdict())
 
 
@@ -142,7 +142,7 @@ def _cases(folder: Path) -> dict[str, _Case]:
     return {path.stem: _read(path) for path in paths}
 
 
-def _drawn(cases: Mapping[str, _Case], folder: Path) -> splits.Drawn:
+def _drawn(cases: Mapping[str, _Case], folder: Path) -> splits.Parts:
     """All images of a release, of class 0, the group being the case or the first of joined ones."""
     images = release.Folder(_find(folder))
     names = [f"{case}_{number}.jpg" for case, one in cases.items() for number in one.outlines]
@@ -150,7 +150,7 @@ def _drawn(cases: Mapping[str, _Case], folder: Path) -> splits.Drawn:
     items = [Item(image, 0) for image in files]
     groups = _joined({item.image: _case(item) for item in items if not splits.is_missing(item)})
     grouped = [item._replace(group=groups.get(_case(item), _case(item))) for item in items]
-    return splits.Drawn(*splits.draw(grouped, CARD.rule, folder), notes=[OURS])
+    return splits.Parts(*splits.draw(grouped, CARD.rule, folder), notes=[OURS])
 
 
 def _case(item: Item) -> str:

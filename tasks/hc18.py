@@ -104,7 +104,7 @@ def read_circumference(folder: Path) -> Task:
     return splits.assemble(CARDS["hc18-hc"], folder, **_drawn(folder, items)._asdict())
 
 
-def _drawn(folder: Path, items: Sequence[Item]) -> splits.Drawn:
+def _drawn(folder: Path, items: Sequence[Item]) -> splits.Parts:
     """Items in their splits, by fetus."""
     fetuses = {f"{number:03}" for number in range(FETUSES)} | {str(item.group) for item in items}
     side = splits.sides(fetuses, CARD.rule, folder)
@@ -114,7 +114,7 @@ def _drawn(folder: Path, items: Sequence[Item]) -> splits.Drawn:
     notes = ["the split is ours, by fetus: none is published of the images with outlines"]
     if len(items) < (CARD.images or 0):
         notes.append(f"{TABLE} lists {len(items)} of the {CARD.images} images of the release")
-    return splits.Drawn(train, validation, test, notes=tuple(notes))
+    return splits.Parts(train, validation, test, notes=tuple(notes))
 
 
 def _rows(folder: Path) -> list[_Measured]:

@@ -101,10 +101,10 @@ def _mask(item: Item) -> LabelMask | None:
     return None
 
 
-def _drawn(folder: Path) -> splits.Drawn:
+def _drawn(folder: Path) -> splits.Parts:
     base = release.find(folder, *release.MARKS["mmotu"], source="MMOTU (OTU_2d)")
     train, validation = splits.draw_validation(_items(base, "train_cls.txt"), CARD.rule, folder)
-    return splits.Drawn(train, validation, _items(base, "val_cls.txt"))
+    return splits.Parts(train, validation, _items(base, "val_cls.txt"))
 
 
 def _items(base: Path, list_name: str) -> list[Item]:

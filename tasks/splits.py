@@ -137,7 +137,7 @@ def _hold_out(
     return [items[i] for i in rest], [items[i] for i in held_out]
 
 
-class Drawn(NamedTuple):
+class Parts(NamedTuple):
     """The images of a release in splits, as `assemble` takes them."""
 
     train: Sequence[Item]

@@ -364,7 +364,7 @@ class MAE(Objective):
         return pixels
 
 
-class VideoMAE(MAE):
+class MAEOfClips(MAE):
     """VideoMAE: reconstruct the pixels of hidden tubelets (arXiv 2203.12602).
 
     Positions of student and decoder are V-JEPA's table; VideoMAE's is over the flat number.
@@ -519,7 +519,7 @@ def build(config: Config, teacher: FrozenTeacher | None = None, device: str = "a
 
 def _reconstructing(student: AnyStudent, config: Config) -> MAE:
     if isinstance(student, VideoStudent):
-        return VideoMAE(student, config)
+        return MAEOfClips(student, config)
     return MAE(student, config.model.image_size, config.model.patch_size, config.decoder)
 
 

@@ -149,7 +149,7 @@ class DicomFrame:
         shown = {} if self.levels is None else {"window": str(self.levels)}
         return hashing.digest({"file": file, "frame": self.index, **shown})
 
-    def _content(self) -> _Content:
+    def _content(self) -> _FileContent:
         try:
             stat = self.path.stat()
             return _content(self.path, stat.st_size, stat.st_mtime_ns)
@@ -157,7 +157,7 @@ class DicomFrame:
             raise _damaged(self.path, error) from error
 
 
-class _Content(NamedTuple):
+class _FileContent(NamedTuple):
     """A file in memory, and its SHA-256."""
 
     data: bytes
@@ -165,10 +165,10 @@ class _Content(NamedTuple):
 
 
 @lru_cache(maxsize=4)
-def _content(path: Path, size: int, changed: int) -> _Content:
+def _content(path: Path, size: int, changed: int) -> _FileContent:
     """A file's content, read once for all its frames; size and time tell a changed file."""
     data = path.read_bytes()
-    return _Content(data, hashing.digest_bytes(data))
+    return _FileContent(data, hashing.digest_bytes(data))
 
 
 def _pixels(data: bytes | Path, index: int, levels: GreyLevels | None) -> np.ndarray:
@@ -217,13 +217,13 @@ def _stored(source: bytes | Path, header: Dataset, index: int) -> np.ndarray:
 
 
 class CineFacts(NamedTuple):
-    """What a DICOM file's header tells of its frames as a video."""
+    """What is known of the frames of a video or DICOM cine before they are decoded."""
 
     frames: int
     rate: float | None
-    """Frames a second as they were taken, else as they are to be shown; None if it does not say."""
+    """Frames a second, on average over the video; None where the file does not say."""
     size: tuple[int, int]
-    """Rows and columns."""
+    """Rows and columns, upright."""
     deep: bool
     """Whether its values need a window and the file states none."""
 

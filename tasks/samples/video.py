@@ -19,6 +19,7 @@ from av.container import InputContainer
 from av.sidedata.sidedata import SideData
 from av.video.stream import VideoStream
 
+from tasks.samples.dicom import CineFacts
 from tasks.samples.grey_levels import HINT, GreyLevels
 from tasks.samples.images import MAX_PIXELS, changed
 from ultrabench_eval.core import hashing, names
@@ -150,7 +151,7 @@ def _frames_and_packets(
     return len(packets), packets
 
 
-class Clip(NamedTuple):
+class DecodedFrames(NamedTuple):
     """Frames of a video, and the bytes that they were decoded from."""
 
     frames: list[np.ndarray]
@@ -168,7 +169,7 @@ def decode(path: Path, positions: range) -> list[np.ndarray]:
     return read_clip(path, positions).frames
 
 
-def read_clip(path: Path, positions: range) -> Clip:
+def read_clip(path: Path, positions: range) -> DecodedFrames:
     """The frames at `positions`, with the digest of the bytes that were decoded.
 
     Raises:
@@ -194,7 +195,7 @@ def read_clip(path: Path, positions: range) -> Clip:
         raise _damaged(path, f"{len(frames)} of {len(positions)} frames decoded")
     if isinstance(source, str) and hashing.digest_file(path) != digest:
         raise changed("video", path)
-    return Clip(frames, digest)
+    return DecodedFrames(frames, digest)
 
 
 def _open(source: _Named | str) -> InputContainer:
@@ -230,18 +231,6 @@ def _check_size(path: Path, frame: av.VideoFrame) -> None:
             f"more than the {MAX_PIXELS // 10**6} million that are read; make it smaller or "
             "remove it"
         )
-
-
-class CineFacts(NamedTuple):
-    """What a video's file tells of its frames."""
-
-    frames: int
-    rate: float | None
-    """Frames a second on average over the video; None where the file does not say, or has one."""
-    size: tuple[int, int]
-    """Rows and columns, upright."""
-    deep: bool
-    """Whether its frames are grey values of more than 8 bits, for which no format has a window."""
 
 
 def cine_facts(source: bytes | Path, path: Path) -> CineFacts:
@@ -442,9 +431,9 @@ class _Cache:
     def __init__(self, size: int) -> None:
         self.size = size
         self._lock = Lock()
-        self._videos: OrderedDict[tuple[Path, range], Future[Clip]] = OrderedDict()
+        self._videos: OrderedDict[tuple[Path, range], Future[DecodedFrames]] = OrderedDict()
 
-    def clip(self, path: Path, positions: range, but: Clip | None = None) -> Clip:
+    def clip(self, path: Path, positions: range, but: DecodedFrames | None = None) -> DecodedFrames:
         """The sampled frames of a video; decoded again if they are those of `but`."""
         key = (path, positions)
         with self._lock:
@@ -467,7 +456,7 @@ class _Cache:
         return future.result()
 
 
-def _holds(future: Future[Clip], clip: Clip | None) -> bool:
+def _holds(future: Future[DecodedFrames], clip: DecodedFrames | None) -> bool:
     return future.done() and future.exception() is None and future.result() is clip
 
 

@@ -81,7 +81,7 @@ def test_threads_that_read_in_order_decode_each_video_once(
     decoded: Counter[Path] = Counter()
     lock, decode = threading.Lock(), video.read_clip
 
-    def counted(path: Path, positions: range) -> video.Clip:
+    def counted(path: Path, positions: range) -> video.DecodedFrames:
         with lock:
             decoded[path] += 1
         return decode(path, positions)

@@ -22,7 +22,7 @@ from ultrabench_eval.core.errors import UserError
 from usjepa import checkpoint, loader, monitor, objective, schedules, teacher, train
 from usjepa.config import Config
 from usjepa.frames.store import Frames
-from usjepa.objective import SALT, VideoMAE
+from usjepa.objective import SALT, MAEOfClips
 from usjepa.train import Execution
 
 
@@ -209,7 +209,7 @@ def test_videomae_reconstructs_normalised_tubelets() -> None:
     transformers = pytest.importorskip("transformers")
     settings = cines.config(objective="videomae")
     target = objective.build(settings)
-    assert isinstance(target, VideoMAE)
+    assert isinstance(target, MAEOfClips)
     clips = torch.rand(2, 3, 4, 32, 32, generator=torch.Generator().manual_seed(0))
     (masks,) = loader.sampler_of(settings).sample(2, 0).kinds
     hidden = masks.targets[:, 0]

@@ -159,7 +159,7 @@ def write(
     for number, cine in cines:
         report(number)
         known = cine if isinstance(cine, LeftOut) else _examined(cine, settings, guard)
-        if isinstance(known, _Cine) and known.digest in seen:
+        if isinstance(known, _Sound) and known.digest in seen:
             known = LeftOut(known.clip.name, "duplicate", f"digest {known.digest}")
         if isinstance(known, LeftOut):
             writer.remove(*known)
@@ -172,7 +172,7 @@ def write(
             writer.add_packed(f"{name}#{index}", known.group, digest, packed)
 
 
-class _Cine(NamedTuple):
+class _Sound(NamedTuple):
     """A video that can be written."""
 
     clip: Clip
@@ -182,7 +182,7 @@ class _Cine(NamedTuple):
     """bool [H, W], at the video's own size."""
 
 
-def _examined(cine: ListedClip, settings: Settings, guard: FrameGuard | None) -> _Cine | LeftOut:
+def _examined(cine: ListedClip, settings: Settings, guard: FrameGuard | None) -> _Sound | LeftOut:
     """Look at every frame of a video."""
     clip, name = cine.clip, cine.clip.name
     try:
@@ -208,7 +208,7 @@ def _examined(cine: ListedClip, settings: Settings, guard: FrameGuard | None) ->
         return LeftOut(name, "corrupt", str(error))
     except MemoryError as error:
         return LeftOut(name, "too large", f"a frame does not fit into memory: {error}")
-    return _Cine(clip, cine.group, digest, region) if visible else LeftOut(name, "no contrast")
+    return _Sound(clip, cine.group, digest, region) if visible else LeftOut(name, "no contrast")
 
 
 def _chunks(clip: Clip, digest: str) -> Iterator[list[np.ndarray]]:
@@ -220,7 +220,7 @@ def _chunks(clip: Clip, digest: str) -> Iterator[list[np.ndarray]]:
         yield chunk
 
 
-def _packed(cine: _Cine, settings: Settings) -> Iterator[tuple[int, Packed]]:
+def _packed(cine: _Sound, settings: Settings) -> Iterator[tuple[int, Packed]]:
     """The frames of a video as they are stored, with their positions."""
 
     def work(frame: tuple[int, np.ndarray]) -> Packed:

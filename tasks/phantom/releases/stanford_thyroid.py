@@ -32,7 +32,7 @@ _COLUMNS = (
 )
 
 
-class _Clip(NamedTuple):
+class _Sweep(NamedTuple):
     """A patient's clip of one frame."""
 
     annotation: str
@@ -48,7 +48,7 @@ def plan(folder: Path, size: Size, seed: int) -> PhantomPlan:
     return PhantomPlan(items, partial(_write, folder))
 
 
-def _clip(size: Size, seed: int, patient: int) -> _Clip:
+def _clip(size: Size, seed: int, patient: int) -> _Sweep:
     rng = generator(seed, f"stanford_thyroid/{patient}/record")
     malignant = bool(rng.random() < 0.4)
     study = Study(seed, f"stanford_thyroid/{patient}", _STYLE, size.pixels)
@@ -59,10 +59,10 @@ def _clip(size: Size, seed: int, patient: int) -> _Clip:
     age, sex = int(rng.integers(20, 80)), ("Female", "Male")[int(rng.integers(2))]
     level = 4 if malignant else 3
     line = f"{patient}_,{age},{sex},isthmus,{sizes},{level},2,1,0,0,0,{int(malignant)}"
-    return _Clip(f"{patient}_", fitted(grey(picture.image), shape), mask, line)
+    return _Sweep(f"{patient}_", fitted(grey(picture.image), shape), mask, line)
 
 
-def _write(folder: Path, clips: list[_Clip]) -> None:
+def _write(folder: Path, clips: list[_Sweep]) -> None:
     buffer = io.BytesIO()
     with h5py.File(buffer, "w") as file:
         for name, values in (
