@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tasks import split_files
-from tasks.samples.clips import is_clip
+from tasks.samples.clips import content, is_clip
 from tasks.samples.images import Image
 from tasks.split_files import UNUSED, SplitRow
 from tasks.task import Item, Task
@@ -40,6 +40,7 @@ class _Look(NamedTuple):
     """What was found of an image and its mask."""
 
     digest: str = ""
+    content: str = ""
     size: ImageSize | None = None
     mask: MaskFacts | None = None
     problem: str = ""
@@ -135,7 +136,7 @@ def check(
         tuple(look.size for look in looks),
         tuple(look.mask for look in looks),
         tuple(look.problem for look in looks if look.problem),
-        (*_repeated(rows), *_repeated_masks(rows, looks)),
+        (*_repeated(rows, looks), *_repeated_masks(rows, looks)),
         tuple(changed(rows, before, record)) if before is not None else (),
     )
 
@@ -144,7 +145,7 @@ def _look(classes: int, listed: tuple[SplitRow, Item]) -> _Look:
     """Decode and hash an image and its mask."""
     item, look = listed[1], _Look()
     try:
-        look = look._replace(digest=item.image.digest())
+        look = look._replace(digest=item.image.digest(), content=content(item.image))
         look = look._replace(size=_size(item.image, look.digest))
         if not isinstance(item.target, int | float):
             look = look._replace(mask=_facts(item.target.read(), classes))
@@ -168,11 +169,11 @@ def _facts(codes: np.ndarray, classes: int) -> MaskFacts:
     return MaskFacts(hashing.digest_parts(parts), tuple(shares.tolist()))
 
 
-def _repeated(rows: list[SplitRow]) -> list[str]:
+def _repeated(rows: list[SplitRow], looks: list[_Look]) -> list[str]:
     by_content: defaultdict[str, list[SplitRow]] = defaultdict(list)
-    for row in rows:
-        if row.sha256:
-            by_content[row.sha256].append(row)
+    for row, look in zip(rows, looks, strict=True):
+        if look.content:
+            by_content[look.content].append(row)
     sentences = []
     for same in by_content.values():
         splits = dict.fromkeys(row.split for row in same if row.split != UNUSED)

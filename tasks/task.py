@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple, Protocol
 import numpy as np
 
 from tasks import targets
-from tasks.samples.clips import is_clip
+from tasks.samples.clips import content, is_clip
 from tasks.samples.images import Image, verifiable
 from tasks.scan.scan_mask import CineMask, EstimatedMask
 from tasks.targets import Kind, LabelMask, Target, Targets
@@ -360,15 +360,12 @@ class Task:
     def seen_in_training(self) -> dict[str, tuple[str, ...]]:
         """Names of the validation and test images whose content is that of a training image too.
 
-        Of files with the same bytes only, from the digests; `ubench audit` finds near-duplicates.
+        Of files with the same bytes only, of a video whichever frame has a mask; `ubench audit`
+        finds near-duplicates.
         """
-        known = set(self.train.digests)
+        known = {content(image) for image in self.train.images}
         return {
-            name: tuple(
-                image.name
-                for image, digest in zip(split.images, split.digests, strict=True)
-                if digest in known
-            )
+            name: tuple(image.name for image in split.images if content(image) in known)
             for name, split in self.splits.items()
             if name != "train"
         }

@@ -111,6 +111,13 @@ def still(sample: Image) -> Image:
     return sample.frame(sample.count // 2 if sample.at is None else sample.at)
 
 
+def content(sample: Image) -> str:
+    """SHA-256 of what a sample was made from: two masked frames of one video have it in common."""
+    if is_clip(sample) and sample.at is not None and dataclasses.is_dataclass(sample):
+        sample = dataclasses.replace(sample, at=None)
+    return sample.digest()
+
+
 def of(
     path: Path,
     name: str,

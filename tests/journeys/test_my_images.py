@@ -48,7 +48,7 @@ def test_from_dicom_files_and_a_spreadsheet_to_a_result(
         done = ubench(*smaller(command)[1:], UBENCH_CACHE=str(tmp_path / "cache"))
         assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
         told.append([line.rstrip() for line in done.stdout.splitlines()])
-    (shown,) = (one.text for one in blocks(PAGE) if one.language == "text")
+    shown = next(one.text for one in blocks(PAGE) if one.language == "text")
     assert told[0] == shown.splitlines()
     assert told[1][-1] == "nothing that would make a result worthless was found"
     rows = list(csv.DictReader(Path("my_scans.csv").read_text().splitlines()))

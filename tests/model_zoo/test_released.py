@@ -61,7 +61,7 @@ def test_a_key_removed_added_or_reshaped_is_named(
     part = part_in_use(name, content)
     key = a_key(name, part)
     value = part.pop(key)
-    shown = key.removeprefix("module.").removeprefix("backbone.").removeprefix("model.")
+    shown = key.removeprefix("module.backbone.").removeprefix("module.").removeprefix("model.")
     shown = shown.removeprefix("videomae.")
     extra = key.removesuffix(shown) + "extra.weight"
     said = refused(name, content, tmp_path, f"does not fit model '{name}': 1 missing")

@@ -98,7 +98,7 @@ def test_the_order_of_the_file_system_does_not_matter(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "name", [n for n in tasks.BUILT_IN if n not in ("pocus", "ddti", "ddti-seg")]
+    "name", [n for n in tasks.BUILT_IN if n not in ("pocus", "pocus-clips", "ddti", "ddti-seg")]
 )
 def test_names_in_capitals_are_the_same_release(
     copy: Callable[[str], Path], plain: dict[str, Task], name: str

@@ -26,7 +26,6 @@ def test_the_version_is_in_one_place_and_the_citations_are_of_it() -> None:
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     assert citation["version"] == version
     assert {"cff-version", "message", "title", "authors"} <= citation.keys()
-    assert f"version = {{{version}}}" in (ROOT / "README.md").read_text()
 
 
 def test_every_package_brings_its_types() -> None:
