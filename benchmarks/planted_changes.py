@@ -237,8 +237,8 @@ CHANGES = (
     Change(
         "temperature is fitted on test images",
         CLASSIFICATION,
-        "calibration.temperature(p, validation_labels) for p in validation]",
-        "calibration.temperature(p, labels) for p in probabilities]",
+        "calibration.temperature(p, labels) for p in validation]",
+        "calibration.temperature(p, p.argmax(1)) for p in probabilities]",
         (f"{_METRICS}::test_calibrated_scores_use_the_temperature_of_validation_seed_by_seed",),
     ),
     Change(
@@ -327,8 +327,8 @@ CHANGES = (
     Change(
         "noise does not depend on the seed",
         "ultrabench_eval/corrupt/__init__.py",
-        'hashing.seed_for(seed, f"corruption/{name}")',
-        'hashing.seed_for(0, f"corruption/{name}")',
+        'copy()\n    rng = np.random.default_rng(hashing.seed_for(seed, f"corruption/{name}"))',
+        'copy()\n    rng = np.random.default_rng(hashing.seed_for(0, f"corruption/{name}"))',
         (
             "tests/corrupt/test_corrupt.py::"
             "test_another_seed_gives_other_noise_exactly_where_there_is_noise",
@@ -520,8 +520,8 @@ CHANGES = (
     Change(
         "a draw by class ignores the classes",
         "tasks/splits.py",
-        "random_state=seed, stratify=labels",
-        "random_state=seed",
+        "random_state=seed,\n        stratify=labels,",
+        "random_state=seed,",
         (
             "tests/tasks/test_splits.py::"
             "test_stratified_is_a_partition_with_the_classes_in_proportion",
@@ -566,8 +566,8 @@ CHANGES = (
     Change(
         "padding counts as image in all of a map's place",
         "model_zoo/encoder.py",
-        "(part * places - torch.arange(places)).clamp(0, 1)",
-        "(part * places - torch.arange(places)).sign().clamp(0, 1)",
+        "((start + part) * places - torch.arange(places)).clamp(0, 1)",
+        "((start + part) * places - torch.arange(places)).sign().clamp(0, 1)",
         ("tests/model_zoo/test_maps.py::test_the_share_of_a_padded_map",),
     ),
     Change(
@@ -624,8 +624,8 @@ CHANGES = (
     Change(
         "the cosine begins one step after the warm-up",
         SCHEDULES,
-        "_cosine((step - warmup) / max(total - warmup, 1), peak, final)",
-        "_cosine(max(step - warmup - 1, 0) / max(total - warmup, 1), peak, final)",
+        "progress = (step - warmup) / max(total - warmup, 1)",
+        "progress = max(step - warmup - 1, 0) / max(total - warmup, 1)",
         ("tests/usjepa/test_schedules.py",),
     ),
     Change(
