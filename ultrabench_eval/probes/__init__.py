@@ -17,7 +17,7 @@ registry: Registry[Probe] = Registry(
     "probe", group="ultrabench_eval.probes", listing="ubench run --help"
 )
 for _name in (
-    *("linear", "logistic", "ridge", "knn", "attentive"),
+    *("linear", "logistic", "ridge", "knn", "attentive", "attentive_block"),
     *("dense", "decoder", "transposed"),
     *("ridge_regression", "linear_regression"),
     *("finetune", "finetune_masks", "finetune_numbers"),
