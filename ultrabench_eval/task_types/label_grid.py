@@ -100,6 +100,7 @@ def _means(places: int, coarse: int, part: float, start: float) -> np.ndarray:
     """What each place weighs in the mean over a coarser one: float32 [coarse, places]."""
     shown = np.clip((start + part) * places - np.arange(places), 0, 1)
     shown -= np.clip(start * places - np.arange(places), 0, 1)
+    shown[shown < 1e-6] = 0  # by rounding, of a place that the image only touches
     edges = np.arange(places + 1) * (coarse / places)
     found = _overlap(np.arange(coarse + 1.0), edges).astype(np.float64) * shown
     total = found.sum(1, keepdims=True)
