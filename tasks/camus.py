@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from tasks import release, splits
 from tasks.samples import volumes
-from tasks.samples.clips import ArrayClip
+from tasks.samples.clip_files import ArrayClip
 from tasks.samples.label_masks import ArrayFileMask, Codes
 from tasks.samples.volumes import VolumeFrame
 from tasks.targets import Target

@@ -11,7 +11,8 @@ import PIL.Image
 import PIL.ImageDraw
 import PIL.ImageFont
 
-from tasks.samples.clips import ClipFrame, is_clip
+from tasks.samples.clip_files import ClipFrame
+from tasks.samples.clips import is_clip
 from tasks.samples.images import Image
 from tasks.targets import IGNORED, LabelMask
 from tasks.task import Item, ScanMask, Task

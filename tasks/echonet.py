@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tasks import release, splits
-from tasks.samples.clips import CineClip
+from tasks.samples.clip_files import CineClip
 from tasks.samples.label_masks import PolygonMask
 from tasks.task import SPLITS, Item, Task, TaskCard
 from ultrabench_eval.core.errors import UserError

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import PIL.Image
 
 from tasks.samples import volumes
-from tasks.samples.clips import ArrayClip
+from tasks.samples.clip_files import ArrayClip
 from tasks.samples.images import ImageFile
 from tasks.samples.volumes import VolumeFrame
 from tasks.task import DOWNSCALED, Task

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from tasks import release, splits
-from tasks.samples import clips, video
+from tasks.samples import clip_files, video
 from tasks.scan.scan_mask import ClipMask
 from tasks.task import SPLITS, Item, Rule, Task, TaskCard
 
@@ -140,7 +140,7 @@ def read_clips(folder: Path, how: str = "folds") -> Task:
     notes: list[str] = []
     at = "pocus_videos/convex"
     items = [
-        Item(clips.of(path, f"{at}/{path.name}"), label, path.name)
+        Item(clip_files.of(path, f"{at}/{path.name}"), label, path.name)
         for path, label in _files(release.inside(base, at), None, notes)
     ]
     there = {item.group for item in items}

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tasks.release import missing_note
-from tasks.samples.clips import CineClip
+from tasks.samples.clip_files import CineClip
 from tasks.samples.images import ImageArray, ImageFile
 from tasks.samples.label_masks import EmptyMask
 from tasks.samples.volumes import VolumeFrame

@@ -170,7 +170,7 @@ class Grid:
             model: its name.
             task: the task's label.
             predicts: its kind.
-            videos: whether its samples are videos.
+            cines: whether its samples are videos.
         """
         for one, probe in self.ways(predicts):
             for fraction in self.fractions:

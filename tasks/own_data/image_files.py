@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tasks.own_data.reading import Reading, fault_of_frame, frames_of
-from tasks.samples import clips, dicom, image_kinds, images, volumes
+from tasks.samples import clip_files, dicom, image_kinds, images, volumes
 from tasks.samples.grey_levels import HINT
 from tasks.samples.images import Image, ImageFile
 from ultrabench_eval.core.errors import UserError
@@ -97,11 +97,11 @@ def held_clip(path: Path, name: str, reading: Reading, frame: str, *, masked: bo
         UserError: it is damaged, of a kind that is not read, or has no such frame.
         Undecided: nothing says which frame a mask is of, or values of more than 8 bits are shown.
     """
-    clip = clips.of(path, name, levels=reading.levels)
+    clip = clip_files.of(path, name, levels=reading.levels)
     patient, remarks = "", tuple[str, ...]()
-    if isinstance(clip, clips.DicomClip):
+    if isinstance(clip, clip_files.DicomClip):
         patient, remarks = _of_dicom(path, name, reading)
-    elif isinstance(clip, clips.ArrayClip):
+    elif isinstance(clip, clip_files.ArrayClip):
         known = volumes.sequence_facts(path, path)
         remarks = _of_volume(path, name, reading, not known.deep, known.spacing)
     if masked and not frame:
@@ -110,7 +110,7 @@ def held_clip(path: Path, name: str, reading: Reading, frame: str, *, masked: bo
         return Held((clip,), (), patient, remarks)
     numbers = _numbers(path, clip.count, frame)
     made = (
-        clips.of(path, f"{name}#{number}", at=number - 1, levels=reading.levels)
+        clip_files.of(path, f"{name}#{number}", at=number - 1, levels=reading.levels)
         for number in numbers
     )
     return Held(tuple(made), numbers, patient, remarks)

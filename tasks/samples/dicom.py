@@ -226,6 +226,8 @@ class CineFacts(NamedTuple):
     """Rows and columns, upright."""
     deep: bool
     """Whether its values need a window and the file states none."""
+    spacing: tuple[float, float] | None = None
+    """Millimetres between the rows and between the columns; None where nothing tells."""
 
 
 def cine_facts(source: bytes | Path, path: Path) -> CineFacts:

@@ -18,7 +18,8 @@ import PIL.Image
 import PIL.ImageOps
 
 from tasks.samples import ellipses, image_kinds, polygons, volumes
-from tasks.samples.clips import ClipFrame, is_clip
+from tasks.samples.clip_files import ClipFrame
+from tasks.samples.clips import is_clip
 from tasks.samples.ellipses import Ellipse
 from tasks.samples.hdf5 import Hdf5Frame
 from tasks.samples.images import MAX_PIXELS, RELEASE, Image, ImageFile, changed, read_bytes

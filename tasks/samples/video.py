@@ -294,7 +294,8 @@ def _check_whole(
             float(max(ends, default=0) * (stream.time_base or 0)),
             container.duration / 1e6,
         )
-        if seconds < told - max(0.1, 2.5 * told / len(packets)):
+        frame = 1 / stated if (stated := float(stream.average_rate or 0)) else told / len(packets)
+        if seconds < told - max(0.1, 2.5 * frame):
             raise ValueError(f"it is cut off: {seconds:.1f} of {told:.1f} seconds are there")
     if kind == "gif" and isinstance(source, bytes) and not source.rstrip(b"\0").endswith(b";"):
         raise ValueError("it is cut off: its end is missing")
@@ -308,8 +309,8 @@ def cine_frames(
     Colours of more than 8 bits keep their 8 highest, as a player shows them.
 
     Args:
-        source: as of `video_facts`.
-        path: as of `video_facts`.
+        source: as of `cine_facts`.
+        path: as of `cine_facts`.
         wanted: positions from 0, from small to large, each once.
         levels: of grey values of more than 8 bits.
 
@@ -330,7 +331,7 @@ def cine_extent(source: bytes | Path, path: Path, count: int) -> tuple[float, fl
     """The smallest and the largest grey value of a video of so many frames.
 
     Raises:
-        UserError: see `video_frames`.
+        UserError: see `cine_frames`.
     """
     planes = (_plane(frame) for _, frame in _decoded(source, path, range(count)))
     ends = [(float(plane.min()), float(plane.max())) for plane in planes]
@@ -482,6 +483,8 @@ def _digest_file(path: Path, size: int, changed: int) -> str:
 def _damaged(path: Path, why: object) -> UserError:
     if isinstance(why, IndexError):
         why = "it holds no video"
+    if isinstance(why, av.InvalidDataError):  # FFmpeg's own text is a number, and the path again
+        why = "it is damaged or cut off"
     return UserError(
         f"cannot read video {path} ({why}); copy it again from where it came from, or remove it"
     )

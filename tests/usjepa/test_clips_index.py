@@ -13,7 +13,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from tasks.samples import clips as samples
+from tasks.samples import clip_files as samples
 from ultrabench_eval.core.errors import UserError
 from usjepa import augment, config, loader
 from usjepa.config import LocalisationSettings, Video

@@ -150,7 +150,7 @@ def write(
 
     Args:
         writer: of the set.
-        videos: what there is, each with how many files were begun before it.
+        cines: what there is, each with how many files were begun before it.
         settings: what to do to the frames.
         guard: looks for test images; a video that has one is left out.
         report: told how many files are done.

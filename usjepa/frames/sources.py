@@ -16,7 +16,7 @@ from typing import Any, Literal, NamedTuple
 import tasks
 from tasks import recognise
 from tasks.recognise import Release
-from tasks.samples import clips, dicom, image_kinds, video, volumes
+from tasks.samples import clip_files, clips, dicom, image_kinds, video, volumes
 from tasks.samples.clips import Clip
 from tasks.samples.images import Image, ImageFile, count
 from tasks.samples.volumes import VolumeFrame
@@ -175,7 +175,7 @@ def sources_of(root: Path | str, cines: bool = False) -> list[FrameSource]:
 
     Args:
         root: the folder.
-        videos: whether clips are looked for, which are in some files that hold no frames else.
+        cines: whether clips are looked for, which are in some files that hold no frames else.
 
     Raises:
         UserError: no such folder, nothing in it, a folder that seems to be a task and cannot be
@@ -360,9 +360,9 @@ def _cine_of(item: Item) -> Clip | LeftOut:
         return replace(image, at=None) if is_dataclass(image) else image
     name = image.name.rpartition("#")[0] or image.name
     if isinstance(image, video.VideoFrame | dicom.DicomFrame):
-        return clips.of(image.path, name, levels=getattr(image, "levels", None))
+        return clip_files.of(image.path, name, levels=getattr(image, "levels", None))
     if isinstance(image, VolumeFrame):
-        return clips.of(image.path, name, levels=image.levels, mirrored=image.mirrored)
+        return clip_files.of(image.path, name, levels=image.levels, mirrored=image.mirrored)
     return LeftOut(image.name, STILL)
 
 
@@ -375,7 +375,7 @@ def _cine(path: Path, name: str, kind: Clips) -> Clip | LeftOut:
     """The video that a file is, or a part of, or why it is none."""
     shown, suffix = printable(name), path.suffix.lower()
     reason = _why_not(path, name)
-    if suffix in clips.SUFFIXES and reason == NEITHER:  # videos of which no frames are taken
+    if suffix in clip_files.SUFFIXES and reason == NEITHER:  # videos of which no frames are taken
         reason = None
     if volumes.suffix(path) in volumes.SUFFIXES and reason != "hidden":
         stem = PurePath(name).name.partition(".")[0]
@@ -388,10 +388,10 @@ def _cine(path: Path, name: str, kind: Clips) -> Clip | LeftOut:
     elif suffix in image_kinds.SUFFIXES and suffix not in image_kinds.STACKS:
         if kind == "folders":
             folder = PurePath(name).parent.as_posix()
-            return clips.of(path.parent, shown if folder == "." else folder)
+            return clip_files.of(path.parent, shown if folder == "." else folder)
         return LeftOut(shown, STILL)
     try:
-        return clips.of(path, name)
+        return clip_files.of(path, name)
     except UserError as error:
         return LeftOut(shown, "corrupt", str(error))
 
