@@ -21,7 +21,8 @@ def report(
         Path | None, typer.Argument(help="Results folder of `ubench run`.", show_default=False)
     ] = None,
     against: Annotated[
-        str | None, typer.Option(help="Published figures to compare the run with: us-jepa.")
+        str | None,
+        typer.Option(help="Published figures to set beside the run: us-jepa, vjepa-localised."),
     ] = None,
     table: Annotated[
         str | None,
@@ -117,13 +118,17 @@ def report(
     from ultrabench_eval.report.paper import claims as ledger
     from ultrabench_eval.report.paper import mine as rows
     from ultrabench_eval.report.paper import published as paper
+    from ultrabench_eval.report.paper import vjepa_localised
     from ultrabench_eval.report.results import kept
     from ultrabench_eval.report.sections import datasets
 
     words: list[str] = []
     look = looks.read(names, size, font)
-    source = paper.find(table or against or paper.US_JEPA.name)
-    if against and paper.find(against) != source:
+    masks = against == vjepa_localised.NAME
+    if masks and table:
+        raise UserError(f"--against {against} takes no --table; write two commands")
+    source = paper.find(table or (not masks and against) or paper.US_JEPA.name)
+    if against and not masks and paper.find(against) != source:
         raise UserError("--table and --against must name the same paper")
     figures = paper.load(source.name) if run or claims or published else None
     if strip and run:
@@ -138,7 +143,11 @@ def report(
             made |= datasets.pages(entries, figures)
         if figures and published:
             made |= paper.pages(figures)
-        if figures and against:
+        if run and masks:
+            side = vjepa_localised.beside(Cells(run), entries)
+            made |= vjepa_localised.pages(side)
+            words.append(vjepa_localised.summary(side))
+        elif figures and against:
             compared = beside.compare(entries, figures)
             made |= beside.pages(compared) | beside.figures(entries, figures)
             words += [beside.summary(compared), *compared.notes]

@@ -11,10 +11,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ultrabench_eval.core.errors import UserError, did_you_mean, not_found
 from ultrabench_eval.report.tables.table import NEEDS, Table, TableCell
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 FILES = Path(__file__).resolve().parents[2] / "published"
 
@@ -69,6 +72,9 @@ US_JEPA = Paper(
     ours=("us-jepa", "usrc-jepa"),
 )
 SOURCES = {source.name: source for source in (US_JEPA,)}
+MASKS = "vjepa-localised"
+"""The paper on masks, with a form of its own (`vjepa_localised`)."""
+ALL = (*SOURCES, MASKS)
 
 
 @dataclass(frozen=True)
@@ -132,8 +138,9 @@ def find(name: str) -> Paper:
     """
     if name not in SOURCES:
         raise UserError(
-            f"there are no published figures '{name}'{did_you_mean(name, SOURCES)} there are "
-            f"{', '.join(SOURCES)}"
+            f"there are no published figures '{name}'{did_you_mean(name, ALL)} there are "
+            f"{', '.join(ALL)}"
+            + (f", of which {name} is for --against alone" if name == MASKS else "")
         )
     return SOURCES[name]
 
@@ -162,20 +169,29 @@ def load(name: str = US_JEPA.name, folder: Path | None = None) -> Published:
 
 def read_scores(path: Path) -> list[PublishedScore]:
     """Scores from a CSV file of the columns model,task,macro_f1_mean,macro_f1_sd,seeds."""
-    return _read(path, PublishedScore, ("model", "task"))
+    return read_rows(path, PublishedScore, ("model", "task"))
 
 
 def read_sizes(path: Path) -> list[PublishedSizes]:
     """Sizes from a CSV file of the columns task,organ,...,test."""
-    return _read(path, PublishedSizes, ("task",))
+    return read_rows(path, PublishedSizes, ("task",))
 
 
 _CONVERT: dict[str, Callable[[str], Any]] = {"str": str, "int": int, "float": float}
-T = TypeVar("T", PublishedScore, PublishedSizes)
+T = TypeVar("T", bound="DataclassInstance")
 
 
-def _read(path: Path, kind: type[T], key: Sequence[str]) -> list[T]:
-    """Rows of a CSV file as objects; no two with the same key."""
+def read_rows(path: Path, kind: type[T], key: Sequence[str]) -> list[T]:
+    """Rows of a CSV file as objects.
+
+    Args:
+        path: its columns are the fields of `kind`.
+        kind: a dataclass of texts and numbers.
+        key: fields that no two rows may share.
+
+    Raises:
+        UserError: the file is missing, or not as it should be.
+    """
     columns = {field.name: _CONVERT[str(field.type)] for field in fields(kind)}
     try:
         text = path.read_text(encoding="utf-8")
