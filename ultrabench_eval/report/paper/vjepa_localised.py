@@ -233,7 +233,7 @@ def _how_to_read(side: Side) -> list[str]:
     sentences = [
         "Of each patient the images and the seeds are averaged, over structures too (left "
         "ventricle, myocardium, left atrium); Dice and Jaccard are of the same masks.",
-        "The paper shows its encoder whole videos. What was shown here stands in the task's card: "
+        "The paper shows its encoder whole videos. The task card says what is shown here: "
         "`camus` holds single frames, which a model for videos sees again and again.",
         "Intervals and paired tests are in leaderboard.md and statistics.md.",
     ]
