@@ -55,6 +55,14 @@ def _place(item: pytest.Item) -> tuple[bool, str, str]:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def _nobody_pulls_the_plug() -> Iterator[None]:
+    """Files are not forced onto the disk, which takes longer than many a test."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda _: None)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def _figures_are_svg() -> Iterator[None]:
     """The other formats take most of a report's time, and few tests look at them."""
     with pytest.MonkeyPatch.context() as patch:
