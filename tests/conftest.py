@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import gc
 import inspect
 import os
 import re
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import PIL.Image
 import pytest
+import typer.testing
 
 from tasks import phantom
 from tasks.phantom.plan import SIZES, Size
@@ -47,6 +49,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(skip)
 
 
+def pytest_configure() -> None:
+    gc.disable()  # while all is imported, of which nothing is garbage
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()  # what is imported stays, and need not be gone through again and again
+    gc.enable()
+
+
 def _place(item: pytest.Item) -> tuple[bool, str, str]:
     if item.get_closest_marker("slow") is None:
         return False, "", ""
@@ -59,6 +70,16 @@ def _nobody_pulls_the_plug() -> Iterator[None]:
     """Files are not forced onto the disk, which takes longer than many a test."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda _: None)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _commands_are_made_once() -> Iterator[None]:
+    """A program makes all of its commands each time it is called, which here is often."""
+    with pytest.MonkeyPatch.context() as patch:
+        once = functools.cache(typer.main.get_command)
+        patch.setattr(typer.main, "get_command", once)
+        patch.setattr(typer.testing, "_get_command", once)
         yield
 
 
