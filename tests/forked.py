@@ -6,28 +6,32 @@ Each is a fork of one that has imported what this one has, and runs nothing itse
 from __future__ import annotations
 
 import multiprocessing
-import multiprocessing.forkserver
 import os
 import signal
 import sys
 from collections.abc import Mapping
-from multiprocessing.context import ForkServerProcess
+from functools import cache
+from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 
-_FORKS = multiprocessing.get_context("forkserver")
 _OURS = ("ultrabench_eval", "model_zoo", "tasks", "usjepa")
 _ALSO = ("ultrabench_eval.pipeline", "usjepa.train", "usjepa.cli", "torch", "scipy.stats")
+
+
+@cache
+def _forks() -> ForkServerContext:
+    context = multiprocessing.get_context("forkserver")
+    ours = [name for name in sys.modules if name.split(".")[0] in _OURS]
+    context.set_forkserver_preload([*_ALSO, *sorted(ours)])
+    return context
 
 
 class Forked:
     """As `subprocess.Popen([sys.executable, "-c", code, *words], env=environment)`."""
 
     def __init__(self, code: str, *words: object, environment: Mapping[str, str]) -> None:
-        if multiprocessing.forkserver._forkserver._forkserver_pid is None:
-            ours = [name for name in sys.modules if name.split(".")[0] in _OURS]
-            _FORKS.set_forkserver_preload([*_ALSO, *sorted(ours)])
         given = (code, ["-c", *map(str, words)], dict(environment), Path.cwd())
-        self._process: ForkServerProcess = _FORKS.Process(target=_run, args=given)
+        self._process: ForkServerProcess = _forks().Process(target=_run, args=given)
         self._process.start()
 
     def poll(self) -> int | None:
