@@ -211,10 +211,10 @@ def test_models_as_data_and_as_a_card() -> None:
 
 @pytest.mark.slow
 def test_verify_replays_vectors_and_says_when_they_differ() -> None:
-    done = ubench("verify", "usf-mae", "--device", "cpu")
+    done = ubench("verify", "tinyusfm", "--device", "cpu")
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("agrees") == 8  # two sets of vectors
-    done = ubench("verify", "usf-mae", "--device", "cpu", "--dtype", "bfloat16")
+    done = ubench("verify", "tinyusfm", "--device", "cpu", "--dtype", "bfloat16")
     assert "cosine 0.999" in done.stdout
     assert ubench("verify", "pixels").returncode == 2
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import csv
+import os
 import pickle
 import shutil
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import replace
@@ -20,6 +19,7 @@ import PIL.Image
 import pytest
 import torch
 from conftest import forget_plugins, make_manifest
+from forked import Forked
 from tiny_network import plugin
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
@@ -214,8 +214,7 @@ def killed(pass_number: int, protocol: Protocol) -> None:
     """A run in a process that kills itself at a pass through the network in training."""
     Path("passes").write_text(str(pass_number))
     given = pickle.dumps(protocol).hex()
-    child = subprocess.run([sys.executable, "-c", CHILD, given], capture_output=True, check=False)
-    assert child.returncode == -signal.SIGKILL, child.stderr.decode()
+    assert Forked(CHILD, given, environment=os.environ).wait() == -signal.SIGKILL
     Path("passes").write_text("-1")
 
 

@@ -11,6 +11,9 @@ import pytest
 from conftest import make_manifest
 from test_cli import ubench
 
+from model_zoo.encoder import Encoder
+from ultrabench_eval import throughput
+
 PAGE = Path(__file__).parents[1] / "docs" / "output_for_programs.md"
 
 
@@ -74,9 +77,12 @@ def test_a_failed_result_is_told_and_makes_exit_1(run: Path) -> None:
     assert found["scores"][0]["mean"] is None
 
 
-def test_speed(run: Path) -> None:
-    ubench(*words(run, "random-vit-tiny"), UBENCH_CACHE=str(run / "cache"))
-    found = told(run, "speed", str(run / "out"), "--rounds", "1", "--device", "cpu")
+def test_speed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Encoder, "batch_size", 4)
+    monkeypatch.setattr(throughput, "SECONDS", 0.01)
+    make_manifest(tmp_path / "mine.csv", count=30)
+    ubench(*words(tmp_path, "pixels,random-vit-tiny"), UBENCH_CACHE=str(tmp_path / "cache"))
+    found = told(tmp_path, "speed", str(tmp_path / "out"), "--rounds", "1", "--device", "cpu")
     assert list(found) == documented("speed")
     assert list(found["speeds"][0]) == fields("speed", "speeds")
 

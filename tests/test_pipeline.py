@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -13,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import forget_plugins, make_manifest
+from forked import Forked
 from sklearn.metrics import f1_score
 
 import ultrabench_eval
@@ -290,20 +288,22 @@ def test_a_damaged_cell_is_measured_again(tmp_path: Path, manifest: Path) -> Non
 # ---- killed, and two at once --------------------------------------------------------------------
 
 
-def command(out: Path, cache: Path, manifest: Path, plugin: Path) -> list[str]:
-    """For a process that is killed, or has another beside it."""
-    script = "from ultrabench_eval.cli import main; main()"
-    return [
-        *(sys.executable, "-c", script, "run", "--model", "counting,pixels"),
-        *("--plugin", str(plugin), "--task", str(manifest), "--seeds", "2"),
-        *("--out", str(out), "--cache", str(cache), "--device", "cpu"),
-    ]
+def start(
+    out: Path, cache: Path, manifest: Path, plugin: Path, log: Path, sleep: str = "0"
+) -> Forked:
+    """In a process that is killed, or has another beside it."""
+    return Forked(
+        "from ultrabench_eval.cli import main; main()",
+        *("run", "--model", "counting,pixels", "--plugin", plugin, "--task", manifest),
+        *("--seeds", "2", "--out", out, "--cache", cache, "--device", "cpu"),
+        environment={**os.environ, "COUNTING_LOG": str(log), "COUNTING_SLEEP": sleep},
+    )
 
 
 def same_here(
     monkeypatch: pytest.MonkeyPatch, out: Path, cache: Path, manifest: Path, plugin: Path, log: Path
 ) -> None:
-    """The run of `command` in this process, which spares it the imports."""
+    """The run of `start` in this process."""
     monkeypatch.setenv("COUNTING_LOG", str(log))
     options = {"plugin_files": [plugin], "seeds": 2, "cache": cache}
     run(out, manifest, "counting,pixels", **options)
@@ -324,18 +324,16 @@ def test_killed_at_any_moment_and_run_again_gives_the_same_bytes(
     assert len(encoded(calm)) == 900
 
     log = tmp_path / "killed.log"
-    slow = {**os.environ, "COUNTING_LOG": str(log), "COUNTING_SLEEP": "0.05"}
-    again = command(out, tmp_path / "cache_b", manifest, counting)
     kills = 0
     for moment in (
         lambda: len(encoded(log)) > 100,  # within the first shard
         lambda: len(set(encoded(log))) > 700,  # within the second
         lambda: list(out.rglob("*.json")),  # while results are written
     ):
-        process = subprocess.Popen(again, env=slow, stdout=subprocess.DEVNULL)
+        process = start(out, tmp_path / "cache_b", manifest, counting, log, "0.05")
         while process.poll() is None:
             if moment():
-                process.send_signal(signal.SIGKILL)
+                process.kill()
                 process.wait()
                 kills += 1
             time.sleep(0.005)
@@ -353,11 +351,8 @@ def test_killed_at_any_moment_and_run_again_gives_the_same_bytes(
 def test_two_runs_share_a_cache_without_encoding_twice(tmp_path: Path, counting: Path) -> None:
     manifest = make_manifest(tmp_path / "many.csv", count=600)
     log = tmp_path / "both.log"
-    environment = {**os.environ, "COUNTING_LOG": str(log), "COUNTING_SLEEP": "0.1"}
     both = [
-        subprocess.Popen(
-            command(tmp_path / out, tmp_path / "cache", manifest, counting), env=environment
-        )
+        start(tmp_path / out, tmp_path / "cache", manifest, counting, log, "0.1")
         for out in ("one", "two")
     ]
     assert [process.wait() for process in both] == [0, 0]
@@ -370,9 +365,7 @@ def test_a_finished_shard_is_never_encoded_again_after_a_kill(
 ) -> None:
     """The quick version: one shard of 60, killed while the probe trains or later."""
     log = tmp_path / "log"
-    environment = {**os.environ, "COUNTING_LOG": str(log)}
-    line = command(tmp_path / "out", tmp_path / "cache", manifest, counting)
-    process = subprocess.Popen(line, env=environment, stdout=subprocess.DEVNULL)
+    process = start(tmp_path / "out", tmp_path / "cache", manifest, counting, log)
     folder = tmp_path / "cache" / "features"
     deadline = time.monotonic() + 60
     while not list(folder.glob("*/*.safetensors")) and time.monotonic() < deadline:

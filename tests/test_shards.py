@@ -5,9 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -16,6 +13,7 @@ from pathlib import Path
 import pytest
 from conftest import forget_plugins, make_manifest
 from filelock import FileLock
+from forked import Forked
 from test_cli import ubench
 from test_pipeline import tables
 
@@ -177,10 +175,10 @@ def test_two_workers_and_a_killed_third_measure_every_cell_once(
 ) -> None:
     out, images = tmp_path / "out", tmp_path / "images.log"
 
-    def start(name: str, sleep: str) -> subprocess.Popen[bytes]:
+    def start(name: str, sleep: str) -> Forked:
         environment = {**os.environ, "COUNTING_LOG": str(images), "COUNTING_SLEEP": sleep}
         words = [tmp_path / name, out, tmp_path / "cache", counting, MODELS, *two]
-        return subprocess.Popen([sys.executable, "-c", WORKER, *map(str, words)], env=environment)
+        return Forked(WORKER, *words, environment=environment)
 
     def lines(name: str) -> list[str]:
         path = tmp_path / name
@@ -194,7 +192,7 @@ def test_two_workers_and_a_killed_third_measure_every_cell_once(
     workers = [start("first", sleep="0"), start("second", sleep="0")]
     wait_for(lambda: len(done("first", "second")) == 5)  # all but what the third holds
     assert all(worker.poll() is None for worker in workers)  # which they wait for
-    third.send_signal(signal.SIGKILL)
+    third.kill()
     third.wait()
     assert [worker.wait(timeout=600) for worker in workers] == [0, 0]
 

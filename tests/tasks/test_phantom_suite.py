@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import av
@@ -19,8 +20,8 @@ import scipy.io
 
 import tasks
 from tasks import phantom, splits
-from tasks.phantom import picture, suite
-from tasks.phantom.machine import Style
+from tasks.phantom import picture, shapes, suite
+from tasks.phantom.machine import Machine, Style
 from tasks.phantom.picture import Motion, Study
 from tasks.phantom.plan import SIZES, Size
 from tasks.phantom.releases import aul, pocus
@@ -387,7 +388,18 @@ def test_a_file_in_place_of_a_folder_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_small_suite_reads_like_real_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All its images, each at a tenth of its height and width."""
+    """All its images, each at a tenth of its height and width, and noise in place of echoes."""
+
+    def noise(self: Study, scene: Scene, scanner: Machine, motion: Motion) -> np.ndarray:
+        drawn = np.random.default_rng([*self.name.encode(), motion.frame])
+        return scanner.canvas.convert(drawn.random(scene.x.shape, np.float32))
+
+    monkeypatch.setattr(Study, "_grey", noise)
+    plain = SimpleNamespace(
+        gaussian_filter=lambda tile, *_, **__: tile,
+        map_coordinates=lambda tile, place, **_: np.zeros_like(place[0]),
+    )
+    monkeypatch.setattr(shapes, "ndimage", plain)  # of texture that nobody sees
     assert SIZES["small"] == Size("small", 1.0, 1.0)
     monkeypatch.setitem(SIZES, "small", Size("small", 1.0, 0.1))
     phantom.write(tmp_path, tasks=tasks.OF_THE_PAPER)

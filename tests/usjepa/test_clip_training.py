@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import cines
 import pytest
 import torch
 import yaml
+from forked import Forked
 from safetensors.torch import load_file
 from torch.nn.functional import l1_loss, layer_norm
 
@@ -106,16 +106,23 @@ def test_two_processes_take_the_step_of_one_on_clips(frames: Frames, tmp_path: P
     file = tmp_path / "small-clips.yaml"
     file.write_text(yaml.safe_dump(content))
     words = ["train", "--config", file, "--frames", frames.path, "--workers", 0, "--device", "cpu"]
-    start = [sys.executable, "-m"]
-    two = [*start, "torch.distributed.run", "--nproc-per-node=2", "--standalone", "-m"]
-    for command, out, more in ((start, "a", ["--set", "train.accumulate=2"]), (two, "b", [])):
-        done = subprocess.run(
-            [*command, "usjepa", *map(str, words), "--out", str(tmp_path / out), *more],
-            capture_output=True,
-            text=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
+    with socket.create_server(("localhost", 0)) as free:
+        port = free.getsockname()[1]
+    # As torchrun sets them; that it does is seen in test_train.py.
+    both = {"WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}
+    started = [
+        Forked(
+            "from usjepa.cli import main; main()",
+            *(*words, "--out", tmp_path / out, *more),
+            environment={**os.environ, "OMP_NUM_THREADS": "1", **variables},
         )
-        assert done.returncode == 0, done.stderr
+        for out, more, variables in (
+            ("a", ["--set", "train.accumulate=2"], {}),
+            ("b", [], {**both, "RANK": "0", "LOCAL_RANK": "0"}),
+            ("b", [], {**both, "RANK": "1", "LOCAL_RANK": "1"}),
+        )
+    ]
+    assert [process.wait(300) for process in started] == [0, 0, 0]
     settings = cines.config(localisation={"pairs": 20, "width": 16})
     first = objective.build(settings).student.state_dict()
     one, other = (load_file(tmp_path / which / "encoder.safetensors") for which in "ab")

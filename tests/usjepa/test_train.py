@@ -20,6 +20,7 @@ from unittest import mock
 import pytest
 import torch
 import yaml
+from forked import Forked
 from runs import SMALL, config, index
 from safetensors.torch import load_file
 from small_teacher import small
@@ -297,13 +298,6 @@ def written(folder: Path, **sections: Any) -> Path:
     return path
 
 
-def command(*words: object, processes: int = 0) -> list[str]:
-    start = [sys.executable, "-m"]
-    if processes:
-        start += ["torch.distributed.run", f"--nproc-per-node={processes}", "--standalone", "-m"]
-    return [*start, "usjepa", *map(str, words)]
-
-
 def here(*words: object) -> tuple[int, str, str]:
     """The command in this process: exit code, output, errors."""
     out, err, code = io.StringIO(), io.StringIO(), 0
@@ -319,23 +313,19 @@ def here(*words: object) -> tuple[int, str, str]:
     return code, out.getvalue(), err.getvalue()
 
 
-def call(words: list[str], **variables: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", **variables}
-    return subprocess.run(words, capture_output=True, text=True, env=environment, timeout=300)
-
-
 @pytest.mark.slow
 def test_a_killed_process_goes_on(frames: Frames, tmp_path: Path) -> None:
-    file = written(tmp_path, train={"epochs": 40})
+    file = written(tmp_path, train={"epochs": 20})
     common = ["train", "--config", file, "--frames", frames.path, "--workers", 0, "--device", "cpu"]
     code, _, err = here(*common, "--out", tmp_path / "whole")
     assert code == 0, err
     out = tmp_path / "cut"
-    process = subprocess.Popen(command(*common, "--out", out), stdout=subprocess.DEVNULL)
+    words = [*common, "--out", out]
+    process = Forked("from usjepa.cli import main; main()", *words, environment=os.environ)
     log = out / "log.jsonl"
-    while process.poll() is None and not (log.exists() and log.read_text().count("\n") > 12):
+    while process.poll() is None and not (log.exists() and log.read_text().count("\n") > 6):
         time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
+    process.kill()
     assert process.wait() == -signal.SIGKILL
     assert not (out / "encoder.safetensors").exists()
     code, told, err = here(*common, "--out", out)
@@ -354,7 +344,14 @@ def test_two_processes_take_the_step_of_one_that_accumulates(
     common = ["train", "--config", file, "--frames", frames.path, "--workers", 0, "--device", "cpu"]
     code, _, err = here(*common, "--out", tmp_path / "a", "--set", "train.accumulate=2")
     assert code == 0, err
-    shared = call(command(*common, "--out", tmp_path / "b", processes=2), OMP_NUM_THREADS="1")
+    two = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
+    shared = subprocess.run(
+        [*two, "-m", "usjepa", *map(str, common), "--out", tmp_path / "b"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"},
+        timeout=300,
+    )
     assert shared.returncode == 0, shared.stderr
     assert shared.stdout.count("epoch 1 of 1") == 1
     start = objective.build(config()).student.state_dict()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 
 # What pandas, R, numpy and spreadsheets write where a value is missing. "none" and "NA" may be
 # meant as classes, so the user is asked for another word.
@@ -56,6 +57,7 @@ def group_key(text: str) -> str:
     return f"{match[1].replace('+', '')}{match[2].lstrip('0') or '0'}"
 
 
+@lru_cache(maxsize=10_000)  # each folder is compared with each task
 def folder_key(text: str) -> str:
     """What all names of one release's folder have in common: its letters and digits.
 
