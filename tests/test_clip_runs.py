@@ -396,6 +396,9 @@ def test_the_released_layouts_of_echocardiography_are_run(
     )
     assert set(frame.status) == {"ok (synthetic)"}
     assert frame[frame.metric.isin(["dice", "iou", "mae"])]["mean"].notna().sum() == 2 * 3
+    page = (tmp_path / "out" / "leaderboard.md").read_text()
+    assert page.count("frames pooled (the model takes images") == 1
+    assert "), on camus-clips-ef, echonet-dynamic: pixel-grid." in page
     # One woman and one man are tested, and one patient tells nothing of how patients differ.
     by = pd.read_csv(tmp_path / "out" / "subgroups.csv").query("task == 'camus-clips-ef'")
     assert by.value.notna().all()

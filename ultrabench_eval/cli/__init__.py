@@ -327,7 +327,7 @@ def verify(
     mistakes: dict[str, None] = {}
     names = resolve_names(model, replay.names())
     for name in names:
-        replay.read(name)  # what cannot be verified is told before the first takes its minutes
+        replay.read(name)  # refuses what cannot be verified before the first takes its minutes
     for name in names:
         for one in replay.replay(name, device=device, dtype=dtype, wrapper=wrapper):
             failed |= not one.agrees
