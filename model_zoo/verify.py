@@ -114,12 +114,15 @@ def read(name: str, second: bool = False) -> Vectors:
         second: the one with other weights and another input.
 
     Raises:
-        UserError: there is none.
+        UserError: there is none, or no such model.
     """
     folder = VECTORS
     if name not in names():
-        listed = ", ".join(names())
-        raise UserError(f"there are no reference vectors for model '{name}'; there are: {listed}")
+        status = model_zoo.card(name).status
+        raise UserError(
+            f"there are no reference vectors for model '{name}' (status: {status}), so it cannot "
+            f"be verified here; there are: {', '.join(names())}"
+        )
     described = json.loads((folder / f"{name}.json").read_text())
     if second:
         folder /= "second"

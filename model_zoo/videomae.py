@@ -138,5 +138,6 @@ class VideoMAELarge(VideoMAE):
         status="verified by an equivalent implementation",
         verified_with="transformers 5.24.0, in float32 on a CPU",
         inferred=VideoMAE.card.inferred,
-        note=VideoMAE.card.note,
+        note=f"{VideoMAE.card.note}. Its numbers were compared once with transformers', by random "
+        "weights, and are not kept: `ubench verify` has those of `videomae`, the same code",
     )

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import PIL.Image
 import pytest
 import torch
+from test_pipeline import tables
 
 import tasks
 import ultrabench_eval
@@ -205,6 +210,63 @@ def test_a_still_is_repeated_for_an_encoder_of_clips_and_the_page_says_so(
     assert ", on shades: in-order." in page
 
 
+# ---- killed ---------------------------------------------------------------------------------
+
+# Kills itself while `in-order` encodes its second shard, or after one of its four results.
+KILLED = """
+import os, signal, sys
+import ultrabench_eval
+from ultrabench_eval.cells import Cells
+out, table, plugin, moment = sys.argv[1:]
+new, put = 0, Cells.put
+
+def report(step):
+    global new
+    new += step.new if step.model == "in-order" else 0
+    if moment == "encoding" and new > 16:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+def put_one(cells, cell, stored):
+    if (cell.coordinates.model, cell.coordinates.corruption) == ("in-order", "reversed"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return put(cells, cell, stored)
+
+Cells.put = put_one
+ultrabench_eval.run("pixels,in-order", table, seeds=2, device="cpu", probe="logistic",
+                    plugin_files=plugin, out=out, cache=out + "-cache", report=report)
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_run_of_videos_is_resumed_to_the_same_bytes(
+    cines: Path, out: tuple[Path, list[Step]], tmp_path: Path
+) -> None:
+    again, left = tmp_path / "again", []
+    for moment in ("encoding", "probing"):
+        words = (str(again), str(cines / "videos.csv"), str(cines / "order.py"), moment)
+        child = subprocess.run(
+            [sys.executable, "-c", KILLED, *words], capture_output=True, text=True, check=False
+        )
+        assert child.returncode == -signal.SIGKILL, child.stderr
+        left.append(sorted(corruption for _, corruption in cells(again)))
+    steps: list[Step] = []
+    ultrabench_eval.run(
+        "pixels,in-order",
+        str(cines / "videos.csv"),
+        **{"seeds": 2, "device": "cpu", "probe": "logistic"},
+        plugin_files=cines / "order.py",
+        out=again,
+        cache=tmp_path / "again-cache",
+        report=steps.append,
+    )
+    of_pixels = ["none", "repeated", "reversed", "shuffled"]
+    assert left == [of_pixels, sorted([*of_pixels, "none", "shuffled"])]
+    ends = [step.stage for step in steps if step.stage in ("kept", "done")]
+    assert ends == 6 * ["kept"] + 2 * ["done"]
+    assert sum(step.new for step in steps) == 8  # what the control not yet measured shows
+    assert tables(again) == tables(out[0])
+
+
 # ---- corruptions ----------------------------------------------------------------------------
 
 
@@ -299,6 +361,50 @@ def test_masks_are_of_the_labelled_frame(cines: Path) -> None:
     assert dice["in-order", "none", 0] > 40
     assert (iou <= dice).all()
     assert {"dice", "iou"} <= cells(cines / "masks")["pixel-grid", "none"].intervals.keys()
+
+
+def test_the_protocol_of_the_video_paper_reads_the_time_step_of_the_mask(
+    cines: Path, tmp_path: Path
+) -> None:
+    own = tmp_path / "short_vjepa.yaml"
+    words = "predicts: masks\nstandardize: true\nusual_probe: transposed\n"
+    own.write_text(words + "transposed: {max_epochs: 25, batch_size: 4}\n")
+    frame = ultrabench_eval.run(
+        "in-order",
+        str(cines / "squares.csv"),
+        **{"seeds": 1, "device": "cpu", "corruptions": "none", "protocol": str(own)},
+        plugin_files=cines / "order.py",
+        out=tmp_path / "out",
+        cache=cines / "cache",
+    )
+    frame = frame.set_index("metric")
+    assert set(frame.probe) == {"transposed"}
+    assert frame["mean"]["dice"] > 70  # other frames have the square elsewhere
+    assert frame["mean"]["iou"] < frame["mean"]["dice"]
+
+
+def test_the_released_layouts_of_echocardiography_are_run(
+    cines: Path, phantom_root: Path, tmp_path: Path
+) -> None:
+    frame = ultrabench_eval.run(
+        "pixel-grid,in-order",
+        "camus-clips-ef,echonet-dynamic",
+        **{"seeds": 1, "device": "cpu", "corruptions": "none", "data": str(phantom_root)},
+        plugin_files=cines / "order.py",
+        out=tmp_path / "out",
+        cache=tmp_path / "cache",
+    )
+    assert set(frame.status) == {"ok (synthetic)"}
+    assert frame[frame.metric.isin(["dice", "iou", "mae"])]["mean"].notna().sum() == 2 * 3
+    page = (tmp_path / "out" / "leaderboard.md").read_text()
+    assert page.count("frames pooled (the model takes images") == 1
+    assert "), on camus-clips-ef, echonet-dynamic: pixel-grid." in page
+    # One woman and one man are tested, and one patient tells nothing of how patients differ.
+    by = pd.read_csv(tmp_path / "out" / "subgroups.csv").query("task == 'camus-clips-ef'")
+    assert by.value.notna().all()
+    assert by.query("patients == 1")[["low", "high"]].isna().all(axis=None)
+    assert by.query("patients > 1")[["low", "high"]].notna().all(axis=None)
+    assert set(by.patients) == {1, 2}
 
 
 # ---- folds ----------------------------------------------------------------------------------

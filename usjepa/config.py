@@ -204,6 +204,9 @@ class MaskKind:
     """Time steps of a block over those of the clip."""
     aspect_ratio: _ModerateRange = (0.75, 1.5)
     """Height over width of a block."""
+    max_temporal_keep: _PositiveShare = 1.0
+    """Time steps that may be seen over those of the clip: the first ones. All places of the others
+    are predicted, beside the blocks. The official setting of that name; 1 in their runs."""
 
 
 SHORT_RANGE, LONG_RANGE = MaskKind(), MaskKind(blocks=2, spatial_scale=(0.7, 0.7))
@@ -475,6 +478,9 @@ class Config:
                 place = place[section]
             if place[key] == before:
                 del place[key]
+        for kind in settings["video"]["kinds"] if "video" in settings else ():
+            if kind["max_temporal_keep"] == 1:
+                del kind["max_temporal_keep"]
         return settings
 
     @property

@@ -112,7 +112,7 @@ class MultiBlock3D:
         generator: torch.Generator,
         inside: np.ndarray | None = None,
     ) -> np.ndarray:
-        """The union of each clip's blocks, bool [B, T, H, W].
+        """The union of each clip's blocks and of times that are never seen, bool [B, T, H, W].
 
         Args:
             kind: of mask.
@@ -123,18 +123,20 @@ class MultiBlock3D:
                 nothing of it, are drawn again, up to a bound.
         """
         size = self.block_size(kind, step)
+        never = slice(max(1, int(self.grid[0] * kind.max_temporal_keep)), None)
         masks = np.zeros((batch, *self.grid), bool)
         for clip, mask in enumerate(masks):
             region = np.ones(self.grid[1:], bool) if inside is None else inside[clip]
             for _ in range(_REDRAWS):
                 mask[:] = False
+                mask[never] = True
                 for _ in range(kind.blocks):
                     mask[self._block(size, generator)] = True
                 if (region & ~mask).any() and (region & mask).any():
                     break
             else:
                 if mask.all():  # blocks as large as the grid leave nothing to see
-                    mask[:, 0, 0] = False
+                    mask[: never.start, 0, 0] = False
         return masks
 
     def _block(self, size: Grid, generator: torch.Generator) -> tuple[slice, ...]:

@@ -78,8 +78,11 @@ def test_all_models_with_a_released_checkpoint_have_vectors() -> None:
     for name in verify.names():
         assert model_zoo.card(name).status.startswith("verified by")
         assert model_zoo.card(name).verified_with
-    with pytest.raises(UserError, match="no reference vectors for model 'pixels'; there are: dino"):
+    words = r"no reference vectors for model 'pixels' \(status: control\), so .*; there are: dino"
+    with pytest.raises(UserError, match=words):
         verify.replay("pixels")
+    with pytest.raises(UserError, match="unknown model 'echofmm'; did you mean 'echofm'"):
+        verify.replay("echofmm")
 
 
 def test_the_second_vectors_are_others() -> None:

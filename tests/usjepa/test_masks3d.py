@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from usjepa.config import LONG_RANGE, SHORT_RANGE
+from ultrabench_eval.core.errors import UserError
+from usjepa import config
+from usjepa.config import LONG_RANGE, SHORT_RANGE, MaskKind
 from usjepa.masks import Masks
 from usjepa.masks3d import MultiBlock3D, Tubes, _truncated
 
@@ -66,6 +69,47 @@ def test_masks_have_the_official_distribution(stats: dict[str, Any]) -> None:
         ]
         mean, error = np.mean(rows, axis=0), np.std(rows, axis=0) / steps**0.5
         assert (abs(mean - expected) < 4 * error).all(), (name, mean, expected, error)
+
+
+# Of the authors' generator (facebookresearch/jepa 51c59d5, torch.manual_seed(7)), 6 frames of 48
+# pixels, `max_temporal_keep` 0.5: two batches of two clips for each kind; what clips see, and which
+# of the 27 places are not among what they predict.
+FIRST_TIME_ALONE = {
+    "short": [
+        ([[2, 4], [0, 6]], [{2, 4, 26}, {0, 6, 8}]),
+        ([[1, 2, 6], [2, 5, 6]], [{1, 2, 6}, {2, 5, 6}]),
+    ],
+    "long": [
+        ([[0, 1, 2], [6, 7, 8]], [{0, 1, 2}, {6, 7, 8}]),
+        ([[2, 5, 8], [0, 3, 6]], [{2, 5, 8}, {0, 3, 6}]),
+    ],
+}
+
+
+def test_late_times_are_never_seen_if_so_wanted() -> None:
+    sampler, generator = MultiBlock3D([], (3, 3, 3), 0), torch.Generator().manual_seed(7)
+    for name, rows in FIRST_TIME_ALONE.items():
+        kind = dataclasses.replace(KINDS[name], max_temporal_keep=0.5)
+        for step, (context, lacking) in enumerate(rows):
+            hidden = sampler.hidden(kind, 2, step, generator)
+            assert _truncated(~hidden, None).tolist() == context
+            assert [{*range(27)} - {*row} for row in _truncated(hidden, None).tolist()] == lacking
+    # Blocks as large as the grid leave a square of the first time to see.
+    whole = MaskKind(spatial_scale=(1, 1), aspect_ratio=(1, 1), max_temporal_keep=0.1)
+    (one,) = MultiBlock3D([whole], (3, 3, 3), 0).sample(1, 0).kinds
+    assert one.context.tolist() == [[0]]
+
+
+def test_the_official_value_leaves_a_run_as_it_was() -> None:
+    kinds = "video.kinds=[{max_temporal_keep: %s}]"
+    plain, same, other = (
+        config.load("vjepa_nano", [kinds % value]) for value in ("1", "1.0", "0.5")
+    )
+    assert plain.id == same.id != other.id
+    assert "max_temporal_keep" not in plain.plain()["video"]["kinds"][0]
+    assert config.validate(other.plain()) == other
+    with pytest.raises(UserError, match=r"video.kinds.0.max_temporal_keep: .* less than or equal"):
+        config.load("vjepa_nano", [kinds % 1.5])
 
 
 def test_columns_are_left_out_whole_so_that_all_times_stay() -> None:

@@ -325,7 +325,10 @@ def verify(
     options.load_plugins(plugin)
     rows, failed = [], False
     mistakes: dict[str, None] = {}
-    for name in resolve_names(model, replay.names()):
+    names = resolve_names(model, replay.names())
+    for name in names:
+        replay.read(name)  # refuses what cannot be verified before the first takes its minutes
+    for name in names:
         for one in replay.replay(name, device=device, dtype=dtype, wrapper=wrapper):
             failed |= not one.agrees
             if one.mistake:

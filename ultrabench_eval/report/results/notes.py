@@ -86,14 +86,17 @@ def _first(named: Sequence[str]) -> str:
 
 
 def shown(cells: Iterable[Cell]) -> list[str]:
-    """Which models were not shown what they take: a sentence for each way and task."""
+    """Which models were not shown what they take: a sentence for each way and set of models."""
     models: dict[tuple[str, str], dict[str, None]] = {}
     for cell in cells:
         if how := str(cell.model.get("shown") or ""):
             models.setdefault((how, cell.coordinates.task), {})[cell.coordinates.model] = None
+    tasks: dict[tuple[str, tuple[str, ...]], list[str]] = {}
+    for (how, task), named in models.items():
+        tasks.setdefault((how, tuple(named)), []).append(task)
     return [
-        f"{how} ({_SHOWN.get(how, how)}), on {task}: {', '.join(named)}."
-        for (how, task), named in models.items()
+        f"{how} ({_SHOWN.get(how, how)}), on {', '.join(some)}: {', '.join(named)}."
+        for (how, named), some in tasks.items()
     ]
 
 

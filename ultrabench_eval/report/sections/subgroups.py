@@ -131,6 +131,9 @@ def _score(one: Comparison, answers: np.ndarray, group: Subgroup) -> SubgroupSco
     mine = answers[:, group.rows]
     scale = one.metric.scale
     statistics = one.type.statistics(mine, group.test)
-    low, high = one.type.intervals(mine, group.test)[one.metric.name]
+    if one.type.clusters(group.test).count == 1 and not np.isfinite(one.metric.within).all():
+        low = high = np.nan  # nothing is known of other patients, and errors have no largest value
+    else:
+        low, high = one.type.intervals(mine, group.test)[one.metric.name]
     value = bootstrap.observe([statistics], one.of)[0]
     return SubgroupScore(scale * float(value), scale * low, scale * high)
