@@ -97,7 +97,7 @@ def read(folder: Path) -> Task:
             )
             known = (("phase", phase),)
             parts[row["split"]].append(Item(shown, mask, row["patient"], subgroups=known))
-    return splits.assemble(CARD, folder, **parts)
+    return _task(CARD, folder, parts)
 
 
 def read_ejection_fraction(folder: Path) -> Task:
@@ -116,7 +116,7 @@ def read_ejection_fraction(folder: Path) -> Task:
         if not 0 <= fraction <= 100:
             raise _damaged(base, line, f"ef_percent is '{row['ef_percent']}', not a percentage")
         parts[row["split"]].append(Item(clip, fraction, row["patient"]))
-    return splits.assemble(CARDS["phantom-lv-ef"], folder, **parts)
+    return _task(CARDS["phantom-lv-ef"], folder, parts)
 
 
 def read_sliding(folder: Path) -> Task:
@@ -132,7 +132,7 @@ def read_sliding(folder: Path) -> Task:
         if row["sliding"] not in codes:
             raise _damaged(base, line, f"sliding is '{row['sliding']}', not yes or no")
         parts[row["split"]].append(Item(clip, codes[row["sliding"]], row["patient"]))
-    return splits.assemble(CARDS["phantom-sliding"], folder, **parts)
+    return _task(CARDS["phantom-sliding"], folder, parts)
 
 
 def _rows(
@@ -158,6 +158,11 @@ def _rows(
         clip = CineClip(videos / kept["file"], f"{VIDEOS}/{kept['file']}")
         rows[reader.line_num] = kept, clip
     return base, rows
+
+
+def _task(card: TaskCard, folder: Path, parts: dict[str, list[Item]]) -> Task:
+    train, validation, test = (parts[name] for name in SPLITS)
+    return splits.assemble(card, folder, train=train, validation=validation, test=test)
 
 
 def _damaged(base: Path, line: int, why: str) -> UserError:

@@ -333,7 +333,7 @@ def _with_pairs(request: Request, root: Path | None, reading: Reading) -> Reques
 
 
 def chosen_data(
-    named: Path | str | None, tasks: str | Iterable[str | Path]
+    named: Path | str | None, tasks: str | Path | Iterable[str | Path]
 ) -> Path | str | None:
     """The data that are named, or `PHANTOM` where they cannot be others: the tasks are simulated
     ones, named one by one, and the data root holds none of them.

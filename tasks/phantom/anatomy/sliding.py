@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import scipy.fft
 from scipy import ndimage
 
 from tasks.phantom import simulator
@@ -33,7 +34,7 @@ class Chest:
         lung: echoes of the lung as amplitudes of a picture without attenuation, complex [D, R];
             rows count from `_RIM` samples above the pleura.
         rows: the lung's row at each place, [D, L]; negative in the wall.
-        light: what is left of the lung's echoes behind ribs, 0 to 1, [D, L].
+        light: what the lung's echoes are multiplied by, 0 to 1: ribs cast shadows, [D, L].
         spacing: mm from beam to beam at the pleura.
     """
 
@@ -109,7 +110,7 @@ def _lung(
     below = ((np.arange(samples) - _RIM) * step).astype(np.float32)[:, None]
     fade = np.exp(-np.maximum(below, 0) / np.float32(between(rng, 0.35, 0.7) * depth))
     fade = fade * (below > 0)
-    field = between(rng, 0.15, 0.45) * fade * 10 ** (0.15 * _rough(rng, (samples, ring), (4, 4)))
+    field = between(rng, 0.3, 0.5) * fade * 10 ** (0.15 * _rough(rng, (samples, ring), (4, 4)))
     strength = between(rng, 0.3, 1.3)
     for number in range(1, 4):  # A-lines
         away = (below - number * pleura_at) / between(rng, 0.5, 1.0)
@@ -138,6 +139,6 @@ def _rough(
 def _along(field: np.ndarray, beams: float | np.ndarray) -> np.ndarray:
     """A field [D, R] moved to the right by `beams`, one number or [D, 1], by the shift theorem:
     parts of a beam cost it nothing."""
-    frequency = np.fft.fftfreq(field.shape[1]).astype(np.float32)
-    ramp = np.exp(np.complex64(-2j * np.pi) * frequency * beams)
-    return np.asarray(np.fft.ifft(np.fft.fft(field, axis=1) * ramp, axis=1), np.complex64)
+    frequency = scipy.fft.fftfreq(field.shape[1]).astype(np.float32)
+    ramp = np.exp(np.complex64(-2j * np.pi) * frequency * np.float32(beams))
+    return np.asarray(scipy.fft.ifft(scipy.fft.fft(field, axis=1) * ramp, axis=1))

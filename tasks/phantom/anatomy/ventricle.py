@@ -166,9 +166,7 @@ class Ventricle:
         reach = self._reach(u, v, rim)
         return np.asarray((1 - reach) * np.float32(self.width + rim))
 
-    def before(
-        self, x: np.ndarray, z: np.ndarray, filled: float
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def before(self, x: np.ndarray, z: np.ndarray, filled: float) -> tuple[np.ndarray, np.ndarray]:
         """Where tissue that is at (x, z) now was at end-diastole, each as `x`.
 
         Outside of the heart, tissue moves less and less.
@@ -192,7 +190,7 @@ class Ventricle:
         """Distance from the middle, in sizes of the ellipse that is `rim` mm larger."""
         wide = np.float32(self.width + rim) * self._bulge(v, u > 0)
         depth = np.float32(_WIDEST * self.length)
-        return np.hypot(u / wide, (v - depth) / (depth + np.float32(rim)))
+        return np.asarray(np.hypot(u / wide, (v - depth) / (depth + np.float32(rim))))
 
     def _bulge(self, v: np.ndarray, right: np.ndarray) -> np.ndarray:
         """What the ellipse's radius is multiplied by."""
@@ -203,13 +201,13 @@ class Ventricle:
             1 + np.float32(size) * np.sin(full * (turn + np.float32(phase)))
             for size, phase in ((left_size, left_phase), (right_size, right_phase))
         ]
-        return np.where(right, sides[1], sides[0])
+        return np.asarray(np.where(right, sides[1], sides[0]))
 
 
 def paint(scene: Scene, rng: np.random.Generator, heart: Ventricle) -> np.ndarray:
     """Paint an apical view at end-diastole: both ventricles and the left atrium.
 
-    The left chambers are painted empty, for blood does not move with tissue.
+    The left chambers are painted empty, because blood does not move with tissue.
 
     Returns:
         How much of each place is the blood of the left chambers, 0 to 1, float32 [D, L].

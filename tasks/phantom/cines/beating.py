@@ -29,7 +29,7 @@ from tasks.phantom.scene import Scene
 
 COUNTS = {"train": 20, "validation": 6, "test": 10}
 CODES = {"cavity": 1, "wall": 2}
-_STYLE = Style(
+STYLE = Style(
     depth=(150, 195), frequency=(2.0, 3.2), radius=(4, 8), half_angle=(36, 42), height=(100, 128)
 )
 _BLOOD = -27.0  # dB of the blood's scatterers, which are others in every frame
@@ -46,24 +46,12 @@ def plan(folder: Path, size: Size, seed: int) -> PhantomPlan:
     return PhantomPlan(items, lambda rows: write_table(folder / TABLE, rows))
 
 
-def _write_cine(
-    folder: Path, size: Size, seed: int, name: str, split: str
-) -> dict[str, object]:
-    rng = generator(seed, f"phantom-lv/{name}/heart")
-    fraction, full = float(rng.uniform(0.2, 0.75)), float(rng.uniform(60, 160))
-    shape = generator(seed, f"phantom-lv/{name}/shape")
-    x, z, turn = (float(shape.uniform(*ends)) for ends in ((-4, 4), (20, 28), (-0.16, 0.16)))
-    heart = Ventricle.draw(shape, full, x, z, turn)
-    time = generator(seed, f"phantom-lv/{name}/time")
-    of_beat, pulse = int(time.integers(12, 21)), float(time.uniform(50, 100))
-    systole = round(of_beat * float(time.uniform(0.36, 0.44)))
-    beat = Beat(of_beat, systole, int(time.integers(of_beat)), fraction)
-    count = int(time.integers(max(16, of_beat + 1), 29))
-    rate = round(of_beat * pulse / 60)
-
-    study = Study(seed, f"phantom-lv/{name}", _STYLE, size.pixels)
+def _write_cine(folder: Path, size: Size, seed: int, name: str, split: str) -> dict[str, object]:
+    heart, fraction, full = heart_of(seed, name)
+    beat, count, rate = times_of(seed, name, fraction)
+    study = Study(seed, f"phantom-lv/{name}", STYLE, size.pixels)
     scanner = scanner_of(study)
-    frames, masks = _recorded(study, heart, beat, count)
+    frames, masks = recorded(study, heart, beat, count)
     write_cine(folder / f"videos/{name}.avi", frames, rate)
     # The first axis of such a file is the columns'.
     stored = np.stack(masks).transpose(2, 1, 0)
@@ -84,13 +72,36 @@ def _write_cine(
     }
 
 
-def _recorded(
+def heart_of(seed: int, name: str) -> tuple[Ventricle, float, float]:
+    """The heart of a video, its ejection fraction (0 to 1), and its largest volume in ml."""
+    rng = generator(seed, f"phantom-lv/{name}/heart")
+    fraction, full = float(rng.uniform(0.2, 0.75)), float(rng.uniform(60, 160))
+    x, z, turn = (float(rng.uniform(*ends)) for ends in ((-4, 4), (20, 28), (-0.16, 0.16)))
+    return Ventricle.draw(rng, full, x, z, turn), fraction, full
+
+
+def times_of(seed: int, name: str, fraction: float) -> tuple[Beat, int, int]:
+    """The beat of a video, its frames, and frames a second. All but `fraction` are drawn here."""
+    rng = generator(seed, f"phantom-lv/{name}/time")
+    of_beat, pulse = int(rng.integers(12, 19)), float(rng.uniform(50, 100))
+    systole = round(of_beat * float(rng.uniform(0.36, 0.44)))
+    beat = Beat(of_beat, systole, int(rng.integers(of_beat)), fraction)
+    return beat, int(rng.integers(max(16, of_beat + 1), 25)), round(of_beat * pulse / 60)
+
+
+def drift_of(study: Study, frame: int) -> np.ndarray:
+    """Where the whole heart has moved to with the breath, (x, z) in mm."""
+    start = generator(study.seed, f"{study.name}/drift").uniform(0, 2 * np.pi, 2)
+    return np.asarray(1.2 * np.sin(start + 0.12 * frame))
+
+
+def recorded(
     study: Study, heart: Ventricle, beat: Beat, count: int
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Frames and their masks, uint8 [H, W] each.
 
     The scene is painted once, at end-diastole. Each frame looks up where its tissue was then, so
-    that speckle is carried by the tissue. Blood, whose scatterers are new each time, is added to it.
+    that tissue carries its speckle. Blood, whose scatterers are new each time, is added to it.
     """
     scanner = scanner_of(study)
     canvas, beam = scanner.canvas, scanner.beam
@@ -101,10 +112,9 @@ def _recorded(
     weak = simulator.before_gain(beam, scene.depth)
     blood = blood * np.float32(10 ** (_BLOOD / 20)) * weak
     reached = canvas.convert(np.ones((2, 2), np.float32)) > 0
-    drift = generator(study.seed, f"{study.name}/drift").uniform(0, 2 * np.pi, 2)
     frames, masks = [], []
     for number in range(count):
-        away = 1.2 * np.sin(drift + 0.12 * number)  # the whole heart, as the chest breathes
+        away = drift_of(study, number)
         x, z = scene.x - np.float32(away[0]), scene.z - np.float32(away[1])
         filled = beat.filled(number)
         depth, side = canvas.probe.beams(*heart.before(x, z, filled))

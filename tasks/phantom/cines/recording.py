@@ -43,7 +43,7 @@ def frame(
     envelope = simulator.detected(echo, scanner.canvas.probe, scanner.beam, rng)
     grey = picture.shown(envelope, scanner, gain)
     height, width = (side // 2 * 2 for side in grey.shape)
-    return np.rint(255 * grey[:height, :width]).astype(np.uint8)
+    return np.asarray(np.rint(255 * grey[:height, :width]), np.uint8)
 
 
 def write_cine(path: Path, frames: Sequence[np.ndarray], rate: int) -> None:

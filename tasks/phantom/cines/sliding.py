@@ -1,4 +1,4 @@
-"""phantom-sliding: does the pleura slide? By construction no single frame tells.
+"""phantom-sliding: does the pleura slide? By construction no single frame shows it.
 
 Each patient has a video of either side. In one the lung slides to and fro with the breath, in the
 other it lies still, as it does over a collapsed one. Both have all the rest: the probe shakes, the
@@ -7,7 +7,7 @@ scatterers change a little from frame to frame, each drawn alike for both sides.
 number of frames and frames a second are those of the patient, so that they are the very same ones
 for both classes.
 
-Why a frame does not tell: the class has a part in one number only, the place of the ring of lung
+Why one frame is not enough: the class has a part in one number only, the place of the ring of lung
 (`anatomy.sliding`) that a frame begins at, which is start + own motion + sliding. The start is
 drawn evenly over the ring, so that the place is even over the ring for every frame of both classes,
 whatever is added; and nothing else in a frame depends on the class. So each frame, taken alone, has
@@ -30,24 +30,29 @@ from tasks.phantom.picture import Study
 from tasks.phantom.plan import PhantomPlan, Size
 from tasks.phantom.scene import Scene
 
-PATIENTS = {"train": 10, "validation": 3, "test": 5}
+PATIENTS = {"train": (50, 100), "validation": (6, 20), "test": (15, 50)}
+"""In the small suite, and at most: enough for a linear probe to learn from few steps."""
 SIDES = ("left", "right")
 _STYLES = (
-    Style(depth=(40, 60), frequency=(5, 8), half_width=(17, 24), height=(96, 124), gain=(-7, 2)),
+    Style(depth=(40, 60), frequency=(5, 8), half_width=(17, 24), height=(84, 108), gain=(-4, 3)),
     Style(
         depth=(60, 90),
         frequency=(3, 5),
         radius=(40, 60),
         half_angle=(24, 32),
-        height=(96, 124),
-        gain=(-7, 2),
+        height=(84, 108),
+        gain=(-4, 3),
     ),
 )
 
 
 def plan(folder: Path, size: Size, seed: int) -> PhantomPlan:
     """One item a video, two a patient."""
-    splits = [name for name, count in PATIENTS.items() for _ in range(max(2, size.count(count)))]
+    splits = [
+        name
+        for name, (count, most) in PATIENTS.items()
+        for _ in range(min(max(2, size.count(count)), most))
+    ]
     items = [
         partial(_write_cine, folder, size, seed, f"lung-{number:04}", side, split)
         for number, split in enumerate(splits, start=1)
@@ -61,7 +66,7 @@ def _write_cine(
 ) -> dict[str, object]:
     common = generator(seed, f"phantom-sliding/{patient}/settings")
     style = _STYLES[int(common.integers(len(_STYLES)))]
-    count, rate = int(common.integers(16, 25)), int(common.integers(6, 11))
+    count, rate = int(common.integers(16, 21)), int(common.integers(5, 9))
     slides = side == SIDES[int(common.integers(2))]
     scanner = scanner_of(Study(seed, f"phantom-sliding/{patient}", style, size.pixels))
     canvas = scanner.canvas
@@ -125,6 +130,6 @@ class _Moves:
 
 def _breath(rng: np.random.Generator, count: int, rate: int) -> np.ndarray:
     """Where a lung that slides has got to, mm, for each frame."""
-    size, often = rng.uniform(6, 12), rng.uniform(0.25, 0.45)
+    size, often = rng.uniform(8, 14), rng.uniform(0.25, 0.45)
     turn = often * np.arange(count) / rate + rng.uniform()
     return np.asarray(size * np.sin(2 * np.pi * turn))
