@@ -27,7 +27,7 @@ _EMPTY = Tissue(-70.0, 0.15, 1.61, 0.0)
 LONG, WIDE = 0.2, 0.4
 """Powers of the volume that length and width go by: together 1, for v * u * u."""
 _WIDEST = 0.58  # where the ventricle is widest, as a part of its length from the apex
-_FAR = 1.9  # in sizes of the heart, where tissue no longer moves with it
+_FAR = 1.7  # in sizes of the heart, where tissue no longer moves with it
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ import numpy as np
 
 from tasks.phantom.anatomy import sliding
 from tasks.phantom.cines.recording import TABLE, frame, scanner_of, write_cine, write_table
-from tasks.phantom.machine import Style, generator
+from tasks.phantom.machine import Machine, Style, generator
 from tasks.phantom.picture import Study
 from tasks.phantom.plan import PhantomPlan, Size
 from tasks.phantom.scene import Scene
@@ -33,7 +33,7 @@ from tasks.phantom.scene import Scene
 PATIENTS = {"train": (50, 100), "validation": (6, 20), "test": (15, 50)}
 """In the small suite, and at most: enough for a linear probe to learn from few steps."""
 SIDES = ("left", "right")
-_STYLES = (
+STYLES = (
     Style(depth=(40, 60), frequency=(5, 8), half_width=(17, 24), height=(84, 108), gain=(-4, 3)),
     Style(
         depth=(60, 90),
@@ -65,29 +65,13 @@ def _write_cine(
     folder: Path, size: Size, seed: int, patient: str, side: str, split: str
 ) -> dict[str, object]:
     common = generator(seed, f"phantom-sliding/{patient}/settings")
-    style = _STYLES[int(common.integers(len(_STYLES)))]
+    style = STYLES[int(common.integers(len(STYLES)))]
     count, rate = int(common.integers(16, 21)), int(common.integers(5, 9))
     slides = side == SIDES[int(common.integers(2))]
     scanner = scanner_of(Study(seed, f"phantom-sliding/{patient}", style, size.pixels))
-    canvas = scanner.canvas
-
     name = f"{patient}-{side}"
-    study = f"phantom-sliding/{name}"
-    scene = Scene(canvas.probe, scanner.samples, scanner.lines)
-    ring = scanner.lines + 32
-    chest = sliding.chest(scene, generator(seed, f"{study}/anatomy"), scanner.beam, ring)
-    moves = _Moves(generator(seed, f"{study}/motion"), count, rate)
-    breath = _breath(generator(seed, f"{study}/breath"), count, rate)
-    start = float(generator(seed, f"{study}/start").uniform(0, ring))
-    frames = []
-    for number in range(count):
-        other = moves.shake[number] / chest.spacing
-        pleura = start + other + moves.pulse[number] / chest.spacing
-        if slides:
-            pleura += breath[number] / chest.spacing
-        noise = generator(seed, f"{study}/noise/{number}")
-        echo = chest.echo(other + moves.muscle[number] / chest.spacing, pleura, moves.keep, noise)
-        frames.append(frame(echo, scanner, noise, moves.gain[number]))
+    sweep = Sweep(seed, name, scanner, count, rate)
+    frames = sweep.frames(sweep.start, slides)
     write_cine(folder / f"videos/{name}.avi", frames, rate)
     return {
         "file": f"{name}.avi",
@@ -96,9 +80,44 @@ def _write_cine(
         "sliding": "yes" if slides else "no",
         "frames": count,
         "frames_per_second": rate,
-        "depth_mm": f"{canvas.probe.depth:.1f}",
+        "depth_mm": f"{scanner.canvas.probe.depth:.1f}",
         "gain_db": f"{scanner.gain:.2f}",
     }
+
+
+class Sweep:
+    """A video of one side of a patient, but for the class.
+
+    Attributes:
+        start: the beam of the ring that the first frame would begin at without any motion.
+        ring: beams of the ring.
+        breath: beams by which a lung that slides has moved, for each frame.
+    """
+
+    def __init__(self, seed: int, name: str, scanner: Machine, count: int, rate: int) -> None:
+        def drawn(purpose: str) -> np.random.Generator:
+            return generator(seed, f"phantom-sliding/{name}/{purpose}")
+
+        self._drawn, self._scanner, self._count = drawn, scanner, count
+        self.ring = scanner.lines + 32
+        scene = Scene(scanner.canvas.probe, scanner.samples, scanner.lines)
+        self._chest = sliding.chest(scene, drawn("anatomy"), scanner.beam, self.ring)
+        self._moves = _Moves(drawn("motion"), count, rate)
+        self.breath = _breath(drawn("breath"), count, rate) / self._chest.spacing
+        self.start = float(drawn("start").uniform(0, self.ring))
+
+    def frames(self, start: float, slides: bool) -> list[np.ndarray]:
+        """The frames, uint8 [H, W] each."""
+        frames, moves, spacing = [], self._moves, self._chest.spacing
+        for number in range(self._count):
+            shake, muscle, pulse = (
+                way[number] / spacing for way in (moves.shake, moves.muscle, moves.pulse)
+            )
+            pleura = start + shake + pulse + (self.breath[number] if slides else 0)
+            noise = self._drawn(f"noise/{number}")
+            echo = self._chest.echo(shake + muscle, pleura, moves.keep, noise)
+            frames.append(frame(echo, self._scanner, noise, moves.gain[number]))
+        return frames
 
 
 class _Moves:
