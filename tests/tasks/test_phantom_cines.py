@@ -37,11 +37,11 @@ SEED = 5
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """8 hearts at full size, and 64 lungs at 0.7 of it."""
+    """8 hearts at full size, and 64 lungs at half of it."""
     folder = tmp_path_factory.mktemp("cines")
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(SIZES, "hearts", Size("hearts", 0.2, 1.0))
-        patch.setitem(SIZES, "lungs", Size("lungs", 0.45, 0.7))
+        patch.setitem(SIZES, "lungs", Size("lungs", 0.45, 0.5))
         phantom.write(folder, "hearts", SEED, ["phantom-lv"])
         phantom.write(folder, "lungs", SEED, ["phantom-sliding"])
     return folder
