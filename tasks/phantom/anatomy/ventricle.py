@@ -112,11 +112,13 @@ class Ventricle:
         length = (volume / of_one.volume()) ** (1 / 3)
         return cls(x, z, turn, length, slim * length, wall, of_one.bulges)
 
-    def radius(self, v: np.ndarray, right: np.ndarray) -> np.ndarray:
-        """Of the cavity at `v`, on the right or the left side; 0 where there is none."""
-        part = v / np.float32(_WIDEST * self.length) - 1
+    def radius(self, v: np.ndarray, right: np.ndarray, rim: float = 0.0) -> np.ndarray:
+        """Of the cavity at `v`, on the right or the left side, or of the outline `rim` mm outside
+        of it; 0 where there is none."""
+        depth = _WIDEST * self.length
+        part = (v - np.float32(depth)) / np.float32(depth + rim)
         ellipse = np.sqrt(np.maximum(1 - part * part, 0))
-        return np.asarray(np.float32(self.width) * ellipse * self._bulge(v, right))
+        return np.asarray(np.float32(self.width + rim) * ellipse * self._bulge(v, right))
 
     def volume(self, filled: float = 1.0, discs: int = 400) -> float:
         """By the method of discs, of the outline at a moment, in ml (as `length` is in mm)."""
@@ -126,27 +128,17 @@ class Ventricle:
         thickness = self.length * filled**LONG / discs
         return float(np.pi / 4 * (diameters**2).sum() * thickness) / 1000
 
-    def outline(self, filled: float, outer: bool = False, count: int = 48) -> np.ndarray:
-        """The cavity's outline at a moment, or the muscle's outer one: from one side of the valve
-        around the apex to the other, (x, z) in mm, float64 [2 N, 2]."""
-        depth, wide = _WIDEST * self.length, self.width
-        end = math.acos(1 - 1 / _WIDEST)
-        if outer:  # the same ellipse with a rim as thick as the wall
-            end = math.acos((depth - self.length) / (depth + self.wall))
-            depth, wide = depth + self.wall, self.width + self.wall
-        angle = np.linspace(0, end, count)
-        v = _WIDEST * self.length - depth * np.cos(angle)
-        sides = []
-        for right in (False, True):
-            far = np.full(count, right)
-            u = wide * np.sin(angle) * self._bulge(v, far)
-            inner = self.radius(v, far).astype(np.float64)
-            moved = inner * filled**WIDE
-            if outer:
-                moved = np.sqrt(moved**2 + np.maximum(u**2 - inner**2, 0) / filled**LONG)
-            sides.append(np.stack([moved if right else -moved, v * filled**LONG], axis=1))
-        own = np.concatenate([sides[0][::-1], sides[1]])
-        return self.placed(own)
+    def where(self, x: np.ndarray, z: np.ndarray, filled: float) -> tuple[np.ndarray, np.ndarray]:
+        """Whether points are in the cavity, and whether in its wall, at a moment; each as `x`."""
+        u, v = self.own(x, z)
+        shrunk = np.float32(filled**LONG)
+        was, right, far = v / shrunk, u > 0, np.abs(u)
+        inner, outer = (self.radius(was, right, rim) for rim in (0.0, self.wall))
+        now = inner * np.float32(filled**WIDE)
+        rim = np.sqrt(now * now + np.maximum(outer * outer - inner * inner, 0) / shrunk)
+        above = was <= self.length  # the valve's plane
+        cavity = above & (far < now)
+        return cavity, above & (far < rim) & ~cavity
 
     def placed(self, own: np.ndarray) -> np.ndarray:
         """Points (u, v) as (x, z), [N, 2]."""

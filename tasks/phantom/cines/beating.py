@@ -12,8 +12,6 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import PIL.Image
-import PIL.ImageDraw
 from scipy import ndimage
 
 from tasks.phantom import simulator
@@ -139,9 +137,9 @@ def recorded(
 
 
 def _codes(canvas: Canvas, heart: Ventricle, filled: float, away: np.ndarray) -> np.ndarray:
-    """Codes of cavity and wall, uint8 [H, W]."""
-    drawn = PIL.Image.new("L", (canvas.width, canvas.height))
-    for outer, code in ((True, CODES["wall"]), (False, CODES["cavity"])):
-        points = canvas.to_pixels(heart.outline(filled, outer) + away)
-        PIL.ImageDraw.Draw(drawn).polygon([(float(x), float(y)) for x, y in points], fill=code)
-    return np.asarray(drawn)
+    """Codes of cavity and wall at the middle of each pixel, uint8 [H, W]."""
+    x = ((np.arange(canvas.width) - canvas.left) * canvas.pixel - away[0]).astype(np.float32)
+    z = ((np.arange(canvas.height) - canvas.top) * canvas.pixel - away[1]).astype(np.float32)
+    across, down = np.meshgrid(x, z)
+    cavity, wall = heart.where(across, down, filled)
+    return np.asarray(CODES["cavity"] * cavity + CODES["wall"] * wall, np.uint8)
