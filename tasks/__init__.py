@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 __all__ = [
     "BUILT_IN",
     "OF_THE_PAPER",
+    "RELEASED",
+    "SIMULATED",
     "card",
     "describe",
     "file_label",
@@ -75,8 +77,17 @@ _READERS = {
     "open-kidney": "tasks.open_kidney:read",
     "stanford-thyroid": "tasks.stanford_thyroid:read",
 }
-BUILT_IN = tuple(_READERS)
-for _name, _reader in _READERS.items():
+_SIMULATED_READERS = {
+    "phantom-lv": "tasks.phantom_cines:read",
+    "phantom-lv-ef": "tasks.phantom_cines:read_ejection_fraction",
+    "phantom-sliding": "tasks.phantom_cines:read_sliding",
+}
+RELEASED = tuple(_READERS)
+"""Tasks that others have released the images of."""
+SIMULATED = tuple(_SIMULATED_READERS)
+"""Tasks that have no images but SYNTHETIC ones of this project."""
+BUILT_IN = (*RELEASED, *SIMULATED)
+for _name, _reader in {**_READERS, **_SIMULATED_READERS}.items():
     registry.register(_name, _reader)
 
 
@@ -185,12 +196,15 @@ def describe(name: str) -> dict[str, Any]:
     del known["transfer"]  # of tasks without a reader of their own
     if known["rule"] is not None:
         known["rule"] = known["rule"]._asdict()
-    return {
-        "name": name,
-        **known,
-        "splits": ways_to_split(name),
-        "download": sources.steps(name, home(name)),
-    }
+    steps = sources.steps(name, home(name))
+    if name in SIMULATED:
+        steps = [f"nothing to download: ubench run --task {name} simulates it", how_to_write(name)]
+    return {"name": name, **known, "splits": ways_to_split(name), "download": steps}
+
+
+def how_to_write(name: str, root: Path | str = "DATA") -> str:
+    """The command that writes a simulated task into a data root."""
+    return f"ubench data phantom --out {root} --task {home(name)}"
 
 
 def split_name(name: str) -> tuple[str, str | None]:
@@ -359,6 +373,11 @@ def read_release(name: str, folder: Path, how: str | None = None) -> Task:
     """
     from tasks import original_size, ultrabench
 
+    if not folder.is_dir() and name in SIMULATED:
+        raise UserError(
+            f"task '{name}' is simulated, and {folder.parent} does not hold it; write it there "
+            f"({how_to_write(name, folder.parent)}), or run it without other tasks"
+        )
     if not folder.is_dir():
         raise UserError(
             f"data of task '{name}' not found: {folder} is not a folder; "

@@ -58,7 +58,7 @@ class Overview(NamedTuple):
 def overview(root: Path | None) -> list[Overview]:
     """A line for each task whose source is known, and one for UltraBench's split files."""
     lines = []
-    for name in (*tasks.BUILT_IN, PUBLISHED):
+    for name in (*tasks.RELEASED, PUBLISHED):
         given = SOURCES[tasks.home(name)]
         by_hand = any(isinstance(source, Manual) for source in given)
         known = name in tasks.registry

@@ -52,6 +52,7 @@ def small(**swaps: str) -> Run:
 INSTALLS = Parse("installs packages from a network")
 CLUSTER = Parse("wants a cluster; test_executors_slurm and test_executors_ray run the like")
 TRANSFER = Parse("wants two sets of different images; test_transfer_run runs the like")
+SIMULATED = Parse("simulates videos; tests/tasks/test_phantom_cines.py does the like")
 CINES = Parse("wants videos; tests/usjepa/test_clip_training.py runs the like")
 TRAINED_HERE = ("--workers", "0", "--device", "cpu")
 
@@ -148,6 +149,17 @@ COMMANDS: dict[str, Run | Parse] = {
     "pocus-clips --data DATA --out runs/clips": Parse(
         "wants videos of POCUS; test_clip_runs runs the like"
     ),
+    "ubench run --model pixels,frame-differences --task phantom-lv,phantom-sliding "
+    "--out runs/simulated": SIMULATED,
+    "ubench data phantom --out PHANTOM --task phantom-lv,phantom-sliding --size study": Run(
+        {"--size": "tiny", "--task": "phantom-sliding"}
+    ),
+    "ubench run --model pixels,frame-differences --task phantom-sliding --data PHANTOM "
+    "--out runs/study": SIMULATED,
+    "ubench data phantom --out OTHERS --task phantom-lv,phantom-sliding --size study "
+    "--seed 1": SIMULATED,
+    "usjepa index OTHERS --out CLIPS --data PHANTOM --clips --size 96 "
+    "--splits train,validation": CINES,
     "ubench run --model pixels,frame-differences --task my_videos.csv --out runs/videos": Run(
         more=("--seeds", "1", "--probe", "ridge")
     ),

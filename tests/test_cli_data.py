@@ -148,7 +148,7 @@ def test_a_licence_is_told_alike_wherever_it_is_told() -> None:
     cards = json.loads(ubench("tasks", "--json").output)
     terms = {one["name"]: one["licence"] for one in listed if one["name"] != "ultrabench_splits"}
     assert terms == {one["name"]: one["licence"] for one in cards if one["name"] in terms}
-    assert terms.keys() == set(task_zoo.BUILT_IN)
+    assert terms.keys() == set(task_zoo.RELEASED)
     assert "no data root" in ubench("data", "list").output
 
 
@@ -209,7 +209,7 @@ def test_tasks_say_what_is_predicted_and_where_to_get_them() -> None:
     shown = ubench("tasks", "busi-seg").output
     assert "Put it into DATA/busi." in shown
     assert "classes" not in ubench("tasks", "hc18-hc").output
-    for name in task_zoo.BUILT_IN:
+    for name in task_zoo.RELEASED:
         told = json.loads(ubench("tasks", name, "--json").output)["download"]
         assert told[-1].startswith("Terms of http"), name
     refused = str(ubench("data", "download", "camus-ef", "--data", "x").exception)

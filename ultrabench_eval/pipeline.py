@@ -209,6 +209,7 @@ def prepare(request: Request, report: Report = lambda step: None) -> Ready:
         model_names = [
             n if model_zoo.split(n)[1] else f"{n}/{request.pooling}" for n in model_names
         ]
+    request = replace(request, data=chosen_data(request.data, request.tasks))
     root = None if request.data == PHANTOM else data_root(request.data)
     reading = request.reading
     if request.transfer:
@@ -227,6 +228,7 @@ def prepare(request: Request, report: Report = lambda step: None) -> Ready:
     # A missing task of the paper leaves its mean blank; nobody expects to have all the others.
     others = [name for name in absent if task_zoo.split_name(name)[0] not in task_zoo.OF_THE_PAPER]
     absent = {name: how for name, how in absent.items() if name not in others}
+    others = [name for name in others if task_zoo.split_name(name)[0] not in task_zoo.SIMULATED]
     if others and task_names:
         notes.append(
             f"no data of {', '.join(others)}: left out; `ubench tasks NAME` tells where to get them"
@@ -328,6 +330,23 @@ def _with_pairs(request: Request, root: Path | None, reading: Reading) -> Reques
         ]
         wanted += [*derived.references(both, cards[0], cards[1], labels), str(both)]
     return replace(request, tasks=tuple(dict.fromkeys(wanted)), transfer=None)
+
+
+def chosen_data(
+    named: Path | str | None, tasks: str | Path | Iterable[str | Path]
+) -> Path | str | None:
+    """The data that are named, or `PHANTOM` where they cannot be others: the tasks are simulated
+    ones, named one by one, and the data root holds none of them.
+
+    So these tasks run without any data, "all" does not put them among real ones, and those that
+    someone wrote into a data root are read from there.
+    """
+    asked = {task_zoo.split_name(name)[0] for name in loading.resolve_names(tasks, ())}
+    if named == PHANTOM or not asked or not asked <= {*task_zoo.SIMULATED}:
+        return named
+    root = data_root(named)
+    held = root is not None and any(prepared.is_there(name, root) for name in asked)
+    return named if held else PHANTOM
 
 
 def data_root(named: Path | str | None) -> Path | None:

@@ -48,6 +48,8 @@ def for_data(name: str, root: Path | None, reason: str = "") -> str:
     base = task_zoo.split_name(name)[0]
     if PUBLISHED in reason:
         return f"ubench data download {PUBLISHED} --data {root or 'FOLDER'}"
+    if base in task_zoo.SIMULATED:
+        return task_zoo.how_to_write(base, root or "FOLDER")
     at = f"{base} --data {root or 'FOLDER'}"
     sources = SOURCES.get(task_zoo.home(base))
     if sources is None:  # someone's own, of which the sentence tells what is wrong

@@ -10,10 +10,11 @@ import numpy as np
 _UINT8, _MILLIMETRES = 2, 2  # codes of the NIfTI header
 
 
-def nifti(values: np.ndarray, spacing: float) -> bytes:
+def nifti(values: np.ndarray, spacing: float, effort: int = 9) -> bytes:
     """The bytes of a .nii.gz file of uint8 values stored as [x, y] or [x, y, t].
 
     The header is that of https://nifti.nimh.nih.gov/nifti-1; it states `spacing` mm for x and y.
+    `effort` (1 to 9) is that of the compression.
     """
     header = bytearray(352)
     sides = [*values.shape, *[1] * (7 - values.ndim)]
@@ -24,7 +25,7 @@ def nifti(values: np.ndarray, spacing: float) -> bytes:
     struct.pack_into("<3f", header, 108, 352, 1, 0)  # where values begin; slope and intercept
     struct.pack_into("<B", header, 123, _MILLIMETRES)
     header[344:348] = b"n+1\0"
-    return gzip.compress(bytes(header) + values.tobytes(order="F"), mtime=0)
+    return gzip.compress(bytes(header) + values.tobytes(order="F"), effort, mtime=0)
 
 
 def metaimage(values: np.ndarray) -> bytes:

@@ -18,6 +18,7 @@ _FORMATS = {
     ".mov": ("mov", "mjpeg"),
     ".mpeg": ("mpeg", "mpeg1video"),
 }
+_PIXELS = {"mjpeg": "yuvj420p", "ffv1": "gray"}
 TELEVISION = 25
 
 
@@ -25,7 +26,8 @@ def encode(frames: Sequence[np.ndarray], suffix: str, rate: int, codec: str = ""
     """Encode frames.
 
     Args:
-        frames: uint8 RGB [H, W, 3], all of one size; an odd row or column is cut off.
+        frames: uint8 RGB [H, W, 3], all of one size; an odd row or column is cut off. With the
+            codec "ffv1", which loses nothing, only the first channel is kept: frames are grey.
         suffix: ".mp4", ".avi", ".mov", ".mpeg" or ".gif", in any case.
         rate: frames a second; ".mpeg" needs 25.
         codec: another than the usual one.
@@ -45,12 +47,15 @@ def encode(frames: Sequence[np.ndarray], suffix: str, rate: int, codec: str = ""
     with av.open(buffer, "w", format=container_format, options=options) as container:
         stream = cast(av.VideoStream, container.add_stream(codec, rate=rate))
         stream.width, stream.height = width, height
-        stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+        stream.pix_fmt = _PIXELS.get(codec, "yuv420p")
         stream.bit_rate = 3_000_000
         stream.codec_context.thread_count = 1
         stream.codec_context.flags |= av.codec.context.Flags.bitexact
         for pixels in even:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+            grey = stream.pix_fmt == "gray"
+            given = np.ascontiguousarray(pixels[..., 0]) if grey else pixels
+            given_as = "gray" if grey else "rgb24"
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(given, format=given_as)))
         container.mux(stream.encode())
     return buffer.getvalue()
 

@@ -132,15 +132,23 @@ class Study:
         speckle = _moved(speckle, scene, motion)
         noise = generator(self.seed, f"{self.name}/noise/{motion.frame}")
         envelope = simulator.received(scene, scanner.beam, speckle, noise)
-        sliders = np.interp(
-            np.linspace(0, 1, scanner.samples),
-            np.linspace(0, 1, len(scanner.sliders)),
-            scanner.sliders,
-        )
-        envelope *= 10 ** (sliders[:, None].astype(np.float32) / 20)
-        grey = simulator.log_compress(envelope, scanner.dynamic_range, scanner.gain, scanner.gamma)
-        grey = ndimage.gaussian_filter(grey, scanner.smoothing, mode="nearest")
-        return scanner.canvas.convert(grey)
+        return shown(envelope, scanner)
+
+
+def shown(envelope: np.ndarray, scanner: Machine, gain: float = 0.0) -> np.ndarray:
+    """An envelope [D, L] on the screen of a scanner, float32 [H, W] in [0, 1]; `gain` dB are added
+    to the scanner's own."""
+    sliders = np.interp(
+        np.linspace(0, 1, scanner.samples),
+        np.linspace(0, 1, len(scanner.sliders)),
+        scanner.sliders,
+    )
+    envelope = envelope * 10 ** (sliders[:, None].astype(np.float32) / 20)
+    grey = simulator.log_compress(
+        envelope, scanner.dynamic_range, scanner.gain + gain, scanner.gamma
+    )
+    grey = ndimage.gaussian_filter(grey, scanner.smoothing, mode="nearest")
+    return scanner.canvas.convert(grey)
 
 
 def _moved(speckle: np.ndarray, scene: Scene, motion: Motion) -> np.ndarray:

@@ -35,6 +35,7 @@ class Size:
 SIZES: Mapping[str, Size] = {
     "small": Size("small", 1.0, 1.0),
     "medium": Size("medium", 4.5, 1.4),
+    "study": Size("study", 10.0, 1.0),
 }
 
 

@@ -16,6 +16,7 @@ import numpy as np
 import scipy.fft
 from scipy import ndimage
 
+from tasks.phantom.geometry import Probe
 from tasks.phantom.scene import Scene
 
 SPEED_OF_SOUND = 1.54  # mm/us, what every scanner assumes
@@ -100,6 +101,22 @@ def received(scene: Scene, beam: Beam, speckle: np.ndarray, rng: np.random.Gener
     Returns:
         float32 [D, L]; the mean square is 1 in normal liver if the gain fits.
     """
+    return detected(echoes(scene, beam, speckle), scene.probe, beam, rng)
+
+
+def echoes(scene: Scene, beam: Beam, speckle: np.ndarray | complex) -> np.ndarray:
+    """What each place sends back, weakened by the way there and back.
+
+    It is linear in `speckle`, but for the mirrors, which do not depend on it.
+
+    Args:
+        scene: maps [D, L].
+        beam: its frequency and time-gain compensation count.
+        speckle: unit-power reflectivity, complex [D, L], or one number for all places.
+
+    Returns:
+        complex64 [D, L].
+    """
     samples, lines = scene.echo.shape
     step = scene.probe.depth / (samples - 1)
     spacing = scene.probe.line_spacing(scene.depth, lines).astype(np.float32)
@@ -107,16 +124,31 @@ def received(scene: Scene, beam: Beam, speckle: np.ndarray, rng: np.random.Gener
     # Two ways through: 2 f integral(alpha); 0.1 turns mm into cm.
     loss = np.cumsum(scene.attenuation, axis=0) * np.float32(0.2 * beam.frequency * step)
     loss += np.cumsum(grazing, axis=0)
-    gain = np.float32(0.2 * beam.frequency * beam.tgc) * scene.depth
 
     echo = np.exp(np.float32(_NEPER) * (scene.echo - loss)) * speckle
     echo += np.exp(np.float32(-_NEPER) * loss) * mirror
     # Ring-down and reverberation come back from above: they are as strong as what made them.
-    echo += scene.ghost * speckle * np.exp(np.float32(-_NEPER) * gain)
-    echo = _blur_across(echo, beam.lateral_sigma(scene.depth) / spacing, beam.side_lobes)
+    echo += scene.ghost * speckle * before_gain(beam, scene.depth)
+    return np.asarray(echo)
+
+
+def before_gain(beam: Beam, depth: np.ndarray) -> np.ndarray:
+    """What time-gain compensation multiplies by 1: amplitudes, as `depth` (mm)."""
+    gain = np.float32(0.2 * beam.frequency * beam.tgc) * depth
+    return np.asarray(np.exp(np.float32(-_NEPER) * gain))
+
+
+def detected(echo: np.ndarray, probe: Probe, beam: Beam, rng: np.random.Generator) -> np.ndarray:
+    """The envelope of echoes [D, L] as beam and pulse blur them, with noise and gain; see
+    `received`."""
+    samples, lines = echo.shape
+    depth = np.linspace(0, probe.depth, samples, dtype=np.float32)[:, None]
+    spacing = probe.line_spacing(depth, lines).astype(np.float32)
+    gain = np.float32(0.2 * beam.frequency * beam.tgc) * depth
+    echo = _blur_across(echo, beam.lateral_sigma(depth) / spacing, beam.side_lobes)
     # The noise is white over the beams and enters before the gain, so it grows with depth.
     echo += np.float32(10 ** (beam.noise / 20)) * _complex_normal(rng, (samples, lines))
-    echo = _blur_along(echo, beam.axial_sigma() / step)
+    echo = _blur_along(echo, beam.axial_sigma() / (probe.depth / (samples - 1)))
     return np.asarray(np.abs(echo) * np.exp(np.float32(_NEPER) * gain))
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import tasks as task_zoo
+from tasks.phantom.cines import beating, sliding
 from tasks.phantom.plan import SIZES, PhantomPlan, Size
 from tasks.phantom.releases import (
     aul,
@@ -60,6 +61,8 @@ _FOLDERS: dict[str, tuple[tuple[str, _Planner], ...]] = {
         ("open-kidney", open_kidney.plan),
         (f"{PUBLISHED}/open_kidney", open_kidney.plan_split),
     ),
+    "phantom-lv": (("phantom-lv", beating.plan),),
+    "phantom-sliding": (("phantom-sliding", sliding.plan),),
     "pocus": (("pocus", pocus.plan),),
     "psfhs": (("psfhs", psfhs.plan), (f"{PUBLISHED}/psfhs", psfhs.plan_split)),
     "stanford-thyroid": (("stanford-thyroid", stanford_thyroid.plan),),
@@ -184,7 +187,9 @@ def _fill(
             pool.shutdown(cancel_futures=True)
             raise
     plan.finish(results)
-    what = f"Simulated B-mode ultrasound, no patient's data: in place of the {task} release"
+    what = "Simulated B-mode ultrasound, no patient's data"
+    if task not in task_zoo.SIMULATED:
+        what += f": in place of the {task} release"
     marker = {**identity, "what": what}
     files.write_text(folder / SYNTHETIC_MARKER, json.dumps(marker, indent=2) + "\n")
     incomplete.unlink()

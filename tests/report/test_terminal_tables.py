@@ -112,7 +112,7 @@ def test_a_list_that_does_not_fit_becomes_paragraphs() -> None:
 def test_every_name_is_whole(command: str, width: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(display, "console", lambda err=False: Console(stderr=err, width=width))
     text = ubench(*command.split()).stdout
-    for name in model_zoo.names() if command == "models" else task_zoo.BUILT_IN:
+    for name in model_zoo.names() if command == "models" else task_zoo.RELEASED:
         assert re.search(rf"^{re.escape(name)}\s", text, re.M), name
     assert max(map(len, text.splitlines())) <= width
 

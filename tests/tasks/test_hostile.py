@@ -27,7 +27,7 @@ IMAGES = {".png", ".jpg", ".jpeg"}
 
 @pytest.fixture(scope="module")
 def plain(phantom_root: Path) -> dict[str, Task]:
-    return {name: tasks.load(name, phantom_root) for name in tasks.BUILT_IN}
+    return {name: tasks.load(name, phantom_root) for name in tasks.RELEASED}
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def content(task: Task) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", tasks.BUILT_IN)
+@pytest.mark.parametrize("name", tasks.RELEASED)
 def test_the_order_of_the_file_system_does_not_matter(
     copy: Callable[[str], Path],
     plain: dict[str, Task],
@@ -98,7 +98,7 @@ def test_the_order_of_the_file_system_does_not_matter(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "name", [n for n in tasks.BUILT_IN if n not in ("pocus", "pocus-clips", "ddti", "ddti-seg")]
+    "name", [n for n in tasks.RELEASED if n not in ("pocus", "pocus-clips", "ddti", "ddti-seg")]
 )
 def test_names_in_capitals_are_the_same_release(
     copy: Callable[[str], Path], plain: dict[str, Task], name: str
@@ -114,7 +114,7 @@ def test_names_in_capitals_are_the_same_release(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [n for n in tasks.BUILT_IN if n not in ("busi", "busi-seg")])
+@pytest.mark.parametrize("name", [n for n in tasks.RELEASED if n not in ("busi", "busi-seg")])
 def test_leftovers_and_masks_beside_images_are_no_images(
     copy: Callable[[str], Path], phantom_root: Path, name: str
 ) -> None:
@@ -139,7 +139,7 @@ PARTS = ("camus", "ddti", "fatty_liver", "pocus", "stanford-thyroid")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [n for n in tasks.BUILT_IN if tasks.home(n) not in PARTS])
+@pytest.mark.parametrize("name", [n for n in tasks.RELEASED if tasks.home(n) not in PARTS])
 def test_an_image_that_stands_in_test_too_is_told(
     copy: Callable[[str], Path], plain: dict[str, Task], name: str
 ) -> None:

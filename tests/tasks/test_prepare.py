@@ -135,7 +135,7 @@ def test_overview(tmp_path: Path) -> None:
     (tmp_path / "tn5000").mkdir()
     (tmp_path / "tn5000/TN5000_forReview.zip").write_bytes(b"")
     lines = {line.name: line for line in prepare.overview(tmp_path)}
-    assert set(lines) == {*tasks.BUILT_IN, "ultrabench_splits"}
+    assert set(lines) == {*tasks.RELEASED, "ultrabench_splits"}
     assert (lines["gbcu"].state, lines["gbcu"].prepared) == ("there", True)
     assert (lines["tn5000"].state, lines["tn5000"].prepared) == (
         "packed: TN5000_forReview.zip",

@@ -233,6 +233,7 @@ def _tasks(
     if problems:
         raise loading.Problems(problems)
     notes = []
+    data = pipeline.chosen_data(data, asked)
     if data == pipeline.PHANTOM:
         built_in = [name for name in names if name in task_zoo.BUILT_IN]
         root: Path | None = pipeline.phantom_root(cache, built_in, report)

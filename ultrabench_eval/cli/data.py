@@ -17,7 +17,7 @@ app = typer.Typer(help="Make, fetch, prepare and check data.", no_args_is_help=T
 @app.command()
 def phantom(
     out: Annotated[Path, typer.Option(help="Folder to write; becomes a data root.")],
-    size: Annotated[str, typer.Option(help="small or medium.")] = "small",
+    size: Annotated[str, typer.Option(help="small, medium or study (ten times small).")] = "small",
     seed: Annotated[int, typer.Option(help="Another seed gives other patients.")] = 0,
     task: Annotated[str, typer.Option(help="Tasks, comma-separated, or 'all'.")] = "all",
     as_json: options.Json = False,
@@ -90,7 +90,7 @@ def download(
         if as_json:
             continue
         print(folder)
-        for one in [name] if name in task_zoo.BUILT_IN else task_zoo.BUILT_IN:
+        for one in [name] if name in task_zoo.RELEASED else task_zoo.RELEASED:
             if name in (one, task_zoo.home(one)):
                 print(f"next: ubench data prepare {one} --data {folder.parent}")
     if as_json:
@@ -385,5 +385,9 @@ def root_folder(data: str | None) -> Path:
 def _root_of(task: str, data: str | None) -> Path | None:
     """The data root, or None for a manifest, which needs none."""
     import tasks as task_zoo
+    from ultrabench_eval.pipeline import chosen_data
 
-    return None if task_zoo.is_manifest(task) else root_folder(data)
+    if task_zoo.is_manifest(task):
+        return None
+    chosen = chosen_data(data, task)
+    return root_folder(None if chosen is None else str(chosen))

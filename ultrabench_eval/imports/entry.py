@@ -149,8 +149,9 @@ def _task(name: str, request: Request, cache: Path, report: Callable[[Step], Non
     if wrong := task_zoo.problem(name):
         raise UserError(wrong)
     base = task_zoo.split_name(name)[0]
-    if request.data != pipeline.PHANTOM:
-        root = pipeline.data_root(request.data)
+    data = pipeline.chosen_data(request.data, base)
+    if data != pipeline.PHANTOM:
+        root = pipeline.data_root(data)
     elif base in task_zoo.BUILT_IN:
         root = pipeline.phantom_root(cache, [task_zoo.home(base)], report)
     else:

@@ -1,0 +1,1 @@
+"""Simulated videos that are tasks of this project: nothing stands for a release of others."""
