@@ -14,11 +14,14 @@ import copy
 import errno
 import hashlib
 import os
+import signal
+import threading
 import zipfile
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -293,8 +296,48 @@ def read(path: Path) -> dict[str, Any]:
 
 def _write(path: Path, content: Mapping[str, Any]) -> None:
     # Given an open file, torch puts no name of it into the archive: equal states, equal bytes.
-    with path.open("wb") as file:
-        torch.save({**content, "sha256": _digest(content)}, file)
+    with path.open("wb") as file, _uninterrupted():
+        late = _LateError(file)
+        torch.save({**content, "sha256": _digest(content)}, cast(BinaryIO, late))
+        if late.error:
+            raise late.error
+
+
+class _LateError:
+    """A file that says at the end what went wrong: torch writes the end of its archive even after
+    an error, and where that fails as well it stops the process."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file = file
+        self.error: OSError | None = None
+
+    def write(self, data: bytes) -> int:
+        """As of a file, but for errors."""
+        try:
+            if self.error is None:
+                self.file.write(data)
+        except OSError as error:
+            self.error = error
+        return len(data)
+
+    def flush(self) -> None:
+        """Left to the end, when the file is closed."""
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Puts Ctrl-C off to the end, for the reason that `_LateError` has."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # Ctrl-C reaches the main thread alone
+        return
+    put_off: list[int] = []
+    usual = signal.signal(signal.SIGINT, lambda number, _: put_off.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, usual or signal.SIG_DFL)
+    for number in put_off[:1]:
+        signal.raise_signal(number)
 
 
 def _damage(path: Path) -> str | None:

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -464,3 +465,23 @@ def test_without_bfloat16_in_hardware_a_run_is_in_float32_and_stays_so(
     (note,) = run(tmp_path / "back", frames, settings)
     assert note.startswith("this run was started in bfloat16 and is resumed so")
     assert same(tmp_path / "back", tmp_path / "fast")
+
+
+def test_ctrl_c_while_a_checkpoint_is_written_waits_until_it_is_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(content: Any) -> str:
+        signal.raise_signal(signal.SIGINT)
+        return "digest"
+
+    monkeypatch.setattr(checkpoint, "_digest", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        checkpoint._write(tmp_path / "x.pt", {"weights": torch.arange(3)})
+    assert torch.load(tmp_path / "x.pt")["weights"].tolist() == [0, 1, 2]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+@pytest.mark.parametrize("size", [3, 1_000_000])
+def test_a_full_disk_is_an_error_and_not_the_end_of_the_process(size: int) -> None:
+    with pytest.raises(OSError, match="No space left"):
+        checkpoint._write(Path("/dev/full"), {"weights": torch.zeros(size)})
