@@ -136,11 +136,12 @@ def find(name: str) -> Paper:
     Raises:
         UserError: there is none of this name.
     """
+    if name == MASKS:
+        raise UserError(f"{name} is for --against alone; for this name {', '.join(SOURCES)}")
     if name not in SOURCES:
         raise UserError(
             f"there are no published figures '{name}'{did_you_mean(name, ALL)} there are "
             f"{', '.join(ALL)}"
-            + (f", of which {name} is for --against alone" if name == MASKS else "")
         )
     return SOURCES[name]
 
