@@ -10,16 +10,18 @@ from __future__ import annotations
 import json
 import random
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool1d, adaptive_avg_pool2d
 
 from ultrabench_eval.core import files, hashing
 from ultrabench_eval.core.errors import UserError
@@ -140,18 +142,43 @@ def _origin(encoder: Encoder) -> str:
     return " and ".join(named) or "its weights"
 
 
-def _encoded(encoder: Encoder, given: list[np.ndarray]) -> np.ndarray:
+def observe_places(encoder: Encoder, kind: Literal["tokens", "maps"]) -> Behaviour:
+    """What an encoder gives for the places of the probe images: means of four parts of its tokens,
+    or of the quarters of its maps, which may change while pooled features stay.
+
+    Raises:
+        NotImplementedError: the model has none.
+    """
+
+    def parts(x: Tensor) -> Tensor:
+        if kind == "tokens":
+            return adaptive_avg_pool1d(encoder.tokens_prepared(x).transpose(1, 2), 4).flatten(1)
+        return torch.cat(
+            [adaptive_avg_pool2d(one, 2).flatten(1) for one in encoder.maps_prepared(x)], 1
+        )
+
+    rule = encoder.clip_rule
+    found = _encoded(encoder, images() if rule is None else clips(rule.frames), parts)
+    return Behaviour(found, _device_name(encoder.device), str(encoder.dtype).removeprefix("torch."))
+
+
+def _encoded(
+    encoder: Encoder,
+    given: list[np.ndarray],
+    encode: Callable[[Tensor], Tensor] | None = None,
+) -> np.ndarray:
     """Features, float32 [K, D]; for a network of one batch size only, in a batch of that."""
+    encode = encode or encoder.encode_prepared
     prepared = [encoder.prepare(image) for image in given]
     try:
-        features = encoder.encode_prepared(torch.stack(prepared))
+        features = encode(torch.stack(prepared))
     except UserError:
         raise
     except Exception:
         if encoder.batch_size <= len(given):
             raise
         filled = [*prepared, *[prepared[-1]] * (encoder.batch_size - len(given))]
-        features = encoder.encode_prepared(torch.stack(filled))[: len(given)]
+        features = encode(torch.stack(filled))[: len(given)]
     return features.cpu().numpy().astype(np.float32)
 
 

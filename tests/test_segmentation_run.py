@@ -11,10 +11,11 @@ import PIL.Image
 import pytest
 import torch
 
+from model_zoo.controls import Pixels
 from tasks import load
 from ultrabench_eval import pipeline
 from ultrabench_eval.audit import clean, report
-from ultrabench_eval.cells import Cell, Cells
+from ultrabench_eval.cells import Cell, Cells, Failure
 from ultrabench_eval.pipeline import Step
 from ultrabench_eval.report.drawings import overlays
 from ultrabench_eval.report.results.evidence import Evidence
@@ -121,6 +122,22 @@ def test_again_is_the_same_bytes(out: Path, table: Path, tmp_path: Path) -> None
     first.unlink()
     pipeline.run("mean-mask,pixels", str(table), out=out, cache=cache, **options)
     assert [(out / name).read_bytes() for name in names] == before
+
+
+def test_maps_that_have_changed_are_not_mixed_with_those_of_before(
+    out: Path, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pooled features and fingerprint stay, as when the layer is changed that maps are taken of."""
+    copy = shutil.copytree(out, tmp_path / "out")
+    usual = Pixels._maps
+    monkeypatch.setattr(Pixels, "_maps", lambda self, x: [2 * one for one in usual(self, x)])
+    options = {"seeds": 2, "fractions": "20,50,100", "cache": tmp_path / "cache"}
+    pipeline.run("mean-mask,pixels", str(table), out=copy, **options)
+    failed = [one for one in Cells(copy).gather() if isinstance(one, Failure)]
+    assert [(one.coordinates.model, one.coordinates.fraction) for one in failed] == [("pixels", 50)]
+    assert "model 'pixels' is not the one that" in failed[0].reason
+    pipeline.run("pixels", str(table), out=tmp_path / "other", **options)
+    assert all(isinstance(one, Cell) for one in Cells(tmp_path / "other").gather())
 
 
 def test_masks_are_drawn_from_a_run_and_not_from_an_archive(

@@ -9,14 +9,14 @@ import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 
 import model_zoo
 import tasks as task_zoo
 from model_zoo import Card, Encoder, forensics, guests
-from model_zoo.behaviour import Behaviour
+from model_zoo.behaviour import Behaviour, observe_places
 from model_zoo.checkpoints import files as checkpoints
 from model_zoo.clip_rule import ClipRule
 from tasks import derived, prepare
@@ -82,6 +82,7 @@ class Model:
     alarms: list[str] = field(init=False)
     """What a short look at its wrapper found wrong, a sentence each."""
     _encoder: Encoder | None = field(default=None, init=False)
+    _at_places: dict[tuple[str, str], Behaviour] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         encoder = self.encoder()
@@ -110,6 +111,18 @@ class Model:
             "saw": encoder.card.contamination,
             **_weights_info(encoder),
         }
+
+    def behaviour_at(self, kind: Literal["tokens", "maps"]) -> Behaviour:
+        """What it gives for places of a few fixed images (`observe_places`), in the dtype of now.
+
+        Raises:
+            NotImplementedError: the model has none.
+            UserError: as `encoder`.
+        """
+        found = self._at_places.get((kind, self.numerics))
+        if found is None:
+            found = self._at_places[kind, self.numerics] = observe_places(self.encoder(), kind)
+        return found
 
     @property
     def numerics(self) -> str:

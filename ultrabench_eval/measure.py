@@ -12,7 +12,7 @@ import socket
 import time
 import traceback
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -202,13 +202,18 @@ def recognise(model: Model, cache: Path, out: Path) -> None:
     Raises:
         UserError: it does not, and its numbers must not be mixed with the ones that are there.
     """
-    if model.behaviour is None:
-        return
-    name = hashing.short(hashing.digest([model.fingerprint, model.numerics]), 32)
+    if model.behaviour is not None:
+        _recognise(model, model.behaviour, [], cache, out)
+
+
+def _recognise(
+    model: Model, behaviour_now: behaviour.Behaviour, of: list[str], cache: Path, out: Path
+) -> None:
+    name = hashing.short(hashing.digest([model.fingerprint, model.numerics, *of]), 32)
     made_by = {"host": socket.gethostname(), **versions()}
     for folder, option in ((cache, "--cache"), (out, "--out")):
         path = folder / "behaviour" / f"{name}.safetensors"
-        if difference := behaviour.remember(path, model.behaviour, made_by):
+        if difference := behaviour.remember(path, behaviour_now, made_by):
             raise UserError(
                 f"model '{model.name}' is not the one that {folder} remembers ({path.name}): "
                 f"{difference}; bring back what changed, or give another {option}"
@@ -314,6 +319,10 @@ def _measure(bench: Bench, places: Sequence[Place], guard: _FailureGuard) -> Non
 
 def _measure_kind(bench: Bench, kind: Reads, places: Sequence[Place], guard: _FailureGuard) -> None:
     """Features, then probes, then one test set after the other; in each fold, if there are any."""
+    if kind == "tokens" or kind == "maps":
+        with suppress(NotImplementedError):  # `features` says it better
+            now = bench.model.behaviour_at(kind)
+            _recognise(bench.model, now, [kind], bench.setting.cache, bench.setting.cells.out)
     x = [part.features(kind) for part in bench.folds]
     trained: dict[tuple[str, Protocol, int], list[_Trained]] = {}
     for (probe, protocol), members in _grouped(places, lambda p: (p.at.probe, p.protocol)):
