@@ -4,7 +4,8 @@
 
 Of the harness it takes the images, masks and splits, and the encoder's maps (in its cache's float16
 precision). What a probe is trained on, its training by `nn.Conv2d`, `AdamW` and autograd, the way
-back to the masks' size, Dice, and all draws are its own. One structure, encoders that do not pad.
+back to the masks' size, Dice, and all draws are its own. For encoders that do not pad, and tasks
+whose images have every structure, or that have one structure.
 """
 
 from __future__ import annotations
@@ -27,11 +28,12 @@ EPOCHS, PATIENCE, BATCH = 40, 8, 16
 
 
 def loss_of(logits: Tensor, target: Tensor) -> Tensor:
-    """Cross-entropy with shares [B, 2, h, w] plus soft Dice of the structure over the batch."""
-    q = logits.softmax(1)[:, 1]
-    t = target[:, 1]
-    dice = (2 * (q * t).sum() + 1e-5) / (q.sum() + t.sum() + 1e-5)
-    return nn.CrossEntropyLoss()(logits, target) + 1 - dice
+    """Cross-entropy with shares [B, K, h, w] plus soft Dice over the batch, mean of structures."""
+    q = logits.softmax(1)[:, 1:]
+    t = target[:, 1:]
+    over = (0, 2, 3)
+    dice = (2 * (q * t).sum(over) + 1e-5) / (q.sum(over) + t.sum(over) + 1e-5)
+    return nn.CrossEntropyLoss()(logits, target) + 1 - dice.mean()
 
 
 def main() -> None:
@@ -43,6 +45,7 @@ def main() -> None:
     asked = words.parse_args()
 
     task = tasks.load(asked.task, asked.data)
+    structures = range(1, len(task.card.classes))
     encoder = model_zoo.load(asked.model, dtype="float32", accept_license=True)
     x, masks, y = {}, {}, {}
     for name, split in task.splits.items():
@@ -55,11 +58,14 @@ def main() -> None:
         masks[name] = [mask.read() for mask in split.masks]
         size = x[name].shape[:1:-1]
         held = [
-            cv2.resize((m > 0).astype(np.float32), size, interpolation=cv2.INTER_AREA)
+            [
+                cv2.resize((m == k).astype(np.float32), size, interpolation=cv2.INTER_AREA)
+                for k in structures
+            ]
             for m in masks[name]
         ]
-        inside = torch.from_numpy(np.stack(held))
-        y[name] = torch.stack([1 - inside, inside], 1)
+        inside = torch.from_numpy(np.array(held))
+        y[name] = torch.cat([1 - inside.sum(1, keepdim=True), inside], 1)
     mean = x["train"].mean((0, 2, 3), keepdim=True)
     deviation = x["train"].std((0, 2, 3), keepdim=True, correction=0)
     x = {name: (one - mean) / deviation for name, one in x.items()}
@@ -69,7 +75,7 @@ def main() -> None:
         torch.manual_seed(1000 + seed)
         best, kept = np.inf, None
         for rate in RATES:
-            head = nn.Conv2d(x["train"].shape[1], 2, 1)
+            head = nn.Conv2d(x["train"].shape[1], 1 + len(structures), 1)
             optimizer = torch.optim.AdamW(head.parameters(), rate, weight_decay=1e-4)
             cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, EPOCHS)
             lowest, waited = np.inf, 0
@@ -96,7 +102,10 @@ def main() -> None:
         dice = []
         for one, mask in zip(logits, masks["test"], strict=True):
             called = interpolate(one[None], mask.shape, mode="bilinear")[0].argmax(0).numpy()
-            dice.append(f1_score((mask > 0).ravel(), called.ravel(), zero_division=1.0))
+            both = (mask.ravel(), called.ravel())
+            dice.append(
+                np.mean([f1_score(*(a == k for a in both), zero_division=1.0) for k in structures])
+            )
         scores.append(100 * float(np.mean(dice)))
         print(f"seed {seed}: {scores[-1]:.2f} (learning rate {chosen:g})", flush=True)
     spread = np.std(scores, ddof=1) if len(scores) > 1 else float("nan")

@@ -1,11 +1,10 @@
 #!/bin/sh
-# The study of docs and README beside this: simulated videos, trainings, measurements. Each step
-# goes on where it was stopped.
-#   sh results/video/study.sh DATA WORK videos|train|measure
-# DATA holds POCUS and CAMUS; WORK is a folder for all that is made. One processor is enough.
+# Videos and trainings of the study that README.md beside this is about. Each step goes on where it
+# was stopped.
+#   sh results/video/study.sh DATA WORK videos|train
+# DATA holds POCUS; WORK is a folder for all that is made. One processor is enough.
 set -eu
 data=$1 work=$2 step=$3
-here=$(cd "$(dirname "$0")" && pwd)
 export OMP_NUM_THREADS=1
 train() {  # NAME CONFIG SEED [SETTINGS...]
     name=$1 config=$2 seed=$3
