@@ -6,7 +6,8 @@ import json
 import os
 import re
 import shutil
-import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -467,16 +468,19 @@ def test_without_bfloat16_in_hardware_a_run_is_in_float32_and_stays_so(
     assert same(tmp_path / "back", tmp_path / "fast")
 
 
-def test_ctrl_c_while_a_checkpoint_is_written_waits_until_it_is_whole(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def interrupted(content: Any) -> str:
-        signal.raise_signal(signal.SIGINT)
-        return "digest"
-
-    monkeypatch.setattr(checkpoint, "_digest", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        checkpoint._write(tmp_path / "x.pt", {"weights": torch.arange(3)})
+def test_ctrl_c_while_a_checkpoint_is_written_waits_until_it_is_whole(tmp_path: Path) -> None:
+    """In a process of its own, because Ctrl-C goes to the main thread."""
+    code = f"""
+import signal, pathlib, torch
+from usjepa import checkpoint
+checkpoint._digest = lambda content: signal.raise_signal(signal.SIGINT) or "digest"
+try:
+    checkpoint._write(pathlib.Path({str(tmp_path / "x.pt")!r}), {{"weights": torch.arange(3)}})
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "interrupted\n"
     assert torch.load(tmp_path / "x.pt")["weights"].tolist() == [0, 1, 2]
 
 
