@@ -133,7 +133,7 @@ def echoes(scene: Scene, beam: Beam, speckle: np.ndarray | complex) -> np.ndarra
 
 
 def before_gain(beam: Beam, depth: np.ndarray) -> np.ndarray:
-    """What time-gain compensation multiplies by 1: amplitudes, as `depth` (mm)."""
+    """The amplitude that time-gain compensation brings to 1, at each `depth` in mm; same shape."""
     gain = np.float32(0.2 * beam.frequency * beam.tgc) * depth
     return np.asarray(np.exp(np.float32(-_NEPER) * gain))
 
