@@ -17,7 +17,7 @@ WRITTEN_BY_US = re.compile(
     r"results/(real|nano|regression|dense|transfer|finetune|audit)/(?!README)"
 )
 PROSE = (".md", ".j2")
-PATTERNS = [f"*{suffix}" for suffix in PROSE]
+PATTERNS = [*(f"*{suffix}" for suffix in PROSE), "usjepa/configs/*.yaml"]
 
 
 class Word(NamedTuple):
