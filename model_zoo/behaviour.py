@@ -146,6 +146,9 @@ def observe_places(encoder: Encoder, kind: Literal["tokens", "maps"]) -> Behavio
     """What an encoder gives for the places of the probe images: means of four parts of its tokens,
     or of the quarters of its maps, which may change while pooled features stay.
 
+    Returns:
+        Features float32 [2, 4 D]; of several maps side by side.
+
     Raises:
         NotImplementedError: the model has none.
     """

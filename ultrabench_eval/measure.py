@@ -207,13 +207,14 @@ def recognise(model: Model, cache: Path, out: Path) -> None:
 
 
 def _recognise(
-    model: Model, behaviour_now: behaviour.Behaviour, of: list[str], cache: Path, out: Path
+    model: Model, now: behaviour.Behaviour, of: list[str], cache: Path, out: Path
 ) -> None:
+    """`recognise` by what is observed now: of pooled features ([]), "tokens" or "maps"."""
     name = hashing.short(hashing.digest([model.fingerprint, model.numerics, *of]), 32)
     made_by = {"host": socket.gethostname(), **versions()}
     for folder, option in ((cache, "--cache"), (out, "--out")):
         path = folder / "behaviour" / f"{name}.safetensors"
-        if difference := behaviour.remember(path, behaviour_now, made_by):
+        if difference := behaviour.remember(path, now, made_by):
             raise UserError(
                 f"model '{model.name}' is not the one that {folder} remembers ({path.name}): "
                 f"{difference}; bring back what changed, or give another {option}"

@@ -90,6 +90,10 @@ def beside(cells: Cells, entries: Sequence[Entry]) -> Side:
 
     Taken are results on CAMUS by protocol camus-vjepa, of uncorrupted test images.
 
+    Args:
+        cells: the folder, for statistics of each image.
+        entries: all that is in it.
+
     Raises:
         UserError: a result, or the file of published figures, is damaged.
     """
