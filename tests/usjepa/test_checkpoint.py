@@ -469,10 +469,11 @@ def test_without_bfloat16_in_hardware_a_run_is_in_float32_and_stays_so(
 
 
 def test_ctrl_c_while_a_checkpoint_is_written_waits_until_it_is_whole(tmp_path: Path) -> None:
-    """In a process of its own, because Ctrl-C goes to the main thread."""
+    """In a process of its own, which does not ignore Ctrl-C as one in the background of a shell."""
     code = f"""
 import signal, pathlib, torch
 from usjepa import checkpoint
+signal.signal(signal.SIGINT, signal.default_int_handler)
 checkpoint._digest = lambda content: signal.raise_signal(signal.SIGINT) or "digest"
 try:
     checkpoint._write(pathlib.Path({str(tmp_path / "x.pt")!r}), {{"weights": torch.arange(3)}})
