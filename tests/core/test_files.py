@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -202,3 +203,14 @@ def test_a_folder_is_tried_for_writing_and_left_as_it_was(tmp_path: Path) -> Non
         files.check_writable(tmp_path / "file" / "below", "the results folder")
     with pytest.raises(UserError, match="cannot write"):
         files.check_writable(tmp_path / ("x" * 300), "the results folder")
+
+
+def test_processes_of_one_run_try_a_folder_at_the_same_time(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as threads:
+        tries = [
+            threads.submit(files.check_writable, tmp_path / "new" / "deep", "the results folder")
+            for _ in range(400)
+        ]
+    for one in tries:
+        one.result()
+    assert list(tmp_path.iterdir()) == []

@@ -120,26 +120,24 @@ def check_writable(folder: Path, what: str) -> None:
     Raises:
         UserError: it cannot be made, or nothing can be written there.
     """
-    made: list[Path] = []
+    there = folder
+    while not os.path.lexists(there) and there != there.parent:
+        there = there.parent
+    # Tried in a folder of its own: of several processes of one run, none may remove what another
+    # has just found or made.
+    trial = there / f".trial.{_HOST}.{secrets.token_hex(8)}.{os.getpid()}.tmp"
     try:
-        missing = [place for place in (folder, *folder.parents) if not place.exists()]
-        for place in reversed(missing):
-            place.mkdir(exist_ok=True)
-            made.append(place)
-        trial = _temporary(folder / "trial")
-        _create(trial)
-        trial.unlink()
+        trial.mkdir()
+        below = trial / folder.relative_to(there)
+        below.mkdir(parents=True, exist_ok=True)
+        _create(below / "trial")
     except OSError as error:
         raise UserError(
             f"cannot write to {what} {folder} ({error.strerror or error}); give another folder, or "
             "free space and permissions there"
         ) from error
     finally:
-        for place in reversed(made):
-            try:
-                place.rmdir()
-            except OSError:  # another process uses it by now
-                break
+        shutil.rmtree(trial, ignore_errors=True)
 
 
 def write_bytes(path: Path, data: bytes) -> None:
