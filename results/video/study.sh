@@ -1,17 +1,18 @@
 #!/bin/sh
 # Videos and trainings of the study that README.md beside this is about. Each step goes on where it
 # was stopped.
-#   sh results/video/study.sh DATA WORK videos|train
+#   sh results/video/study.sh DATA WORK videos
+#   sh results/video/study.sh DATA WORK train SEED    # 0 to 4; several at a time if you have cores
 # DATA holds POCUS; WORK is a folder for all that is made. One processor is enough.
 set -eu
 data=$1 work=$2 step=$3
 export OMP_NUM_THREADS=1
-train() {  # NAME CONFIG SEED [SETTINGS...]
-    name=$1 config=$2 seed=$3
-    shift 3
+train() {  # NAME CONFIG EPOCHS SEED [SETTINGS...]
+    name=$1 config=$2 epochs=$3 seed=$4
+    shift 4
     usjepa train --config "$config" --frames "$work/index" --unguarded --workers 0 \
-        --out "$work/runs/$name" --set "name=$name" --set "train.seed=$seed" \
-        --set train.epochs=28 --set train.warmup_epochs=2 "$@" || exit
+        --out "$work/runs/$name" --set "name=$name" --set "seed=$seed" \
+        --set "train.epochs=$epochs" --set train.warmup_epochs=2 "$@" || exit
     usjepa export "$work/runs/$name" --out "$work/exports/$name" --half
 }
 case $step in
@@ -26,12 +27,16 @@ videos)
         --out "$work/index" --clips --size 96
     ;;
 train)
-    for seed in 0 1 2 3 4; do
-        train vjepa-study-$seed vjepa_nano $seed
-        train vjepa-loc-study-$seed vjepa_loc_nano $seed
-        train videomae-study-$seed videomae_nano $seed
-    done
-    train vjepa-loc-study-half vjepa_loc_nano 0 --set localisation.weight=0.5
-    train vjepa-loc-study-three-quarters vjepa_loc_nano 0 --set localisation.weight=0.75
+    seed=$4
+    train videomae-study-$seed videomae_nano 30 $seed
+    # V-JEPA goes on from VideoMAE; both begin at the same weights and see the same clips.
+    start=model.start=usjepa-clip=$work/runs/videomae-study-$seed
+    train vjepa-study-$seed vjepa_nano 28 $seed --set $start
+    train vjepa-loc-study-$seed vjepa_loc_nano 28 $seed --set $start
+    if [ $seed = 0 ]; then
+        train vjepa-loc-study-half vjepa_loc_nano 28 0 --set $start --set localisation.weight=0.5
+        train vjepa-loc-study-three-quarters vjepa_loc_nano 28 0 --set $start \
+            --set localisation.weight=0.75
+    fi
     ;;
 esac
