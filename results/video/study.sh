@@ -2,8 +2,10 @@
 # Videos and trainings of the study that README.md beside this is about. Each step goes on where it
 # was stopped.
 #   sh results/video/study.sh DATA WORK videos
-#   sh results/video/study.sh DATA WORK train SEED    # 0 to 4; several at a time if you have cores
-# DATA holds POCUS; WORK is a folder for all that is made. One processor is enough.
+#   sh results/video/study.sh DATA WORK train SEED     # 0 to 4; several at a time if you have cores
+#   sh results/video/study.sh DATA WORK measure NAMES  # of models.py, with commas between
+# DATA holds POCUS and CAMUS, and gets the simulated videos that are measured; WORK is a folder for
+# all else that is made. One processor is enough.
 set -eu
 data=$1 work=$2 step=$3
 export OMP_NUM_THREADS=1
@@ -19,7 +21,7 @@ case $step in
 videos)
     # Seed 0 is measured, seed 1 trains; of POCUS only training videos, and none with a test image.
     for task in phantom-lv phantom-sliding; do
-        ubench data phantom --out "$work/measured" --task $task --size study --seed 0
+        ubench data phantom --out "$data" --task $task --size study --seed 0
         ubench data phantom --out "$work/trained" --task $task --size study --seed 1
     done
     usjepa index "$data/pocus" --out "$work/index" --clips --size 96
@@ -38,5 +40,22 @@ train)
         train vjepa-loc-study-three-quarters vjepa_loc_nano 28 0 --set $start \
             --set localisation.weight=0.75
     fi
+    ;;
+measure)
+    weights=
+    for name in $(echo "$4" | tr , ' '); do
+        case $name in
+        *-study-*) weights="$weights --weights $name=$work/exports/$name" ;;
+        random-clip) weights="$weights --weights random-clip=random" ;;
+        esac
+    done
+    run() {
+        ubench run --plugin results/video/models.py --model "$names" $weights --data "$data" \
+            --fractions 10,100 --seeds 2 --dtype float32 --out "$work/out" --cache "$work/cache" "$@"
+    }
+    names=$4
+    run --task phantom-sliding,pocus-clips --probe linear,attentive
+    run --task phantom-lv-ef
+    run --task phantom-lv,camus --protocol dense
     ;;
 esac
