@@ -11,8 +11,8 @@ from ultrabench_eval.core.errors import UserError
 from ultrabench_eval.report.results import comparable
 
 IDS = [
-    *("paper-071a60c7", "paper-4d266195", "paper-2b9c0520", "paper-f7d3039b", "paper-d0c786eb"),
-    *("tuned-8eb2f2ff", "tuned-5881d355", "tuned-cbc2e7a3", "tuned-fd8e4068", "tuned-5bd57991"),
+    *("paper-071a60c7", "paper-9d72e91e", "paper-2b9c0520", "paper-f7d3039b", "paper-d0c786eb"),
+    *("tuned-8eb2f2ff", "tuned-8afaf286", "tuned-cbc2e7a3", "tuned-fd8e4068", "tuned-5bd57991"),
 ]
 
 

@@ -10,7 +10,7 @@ from clouds import clouds
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import log_loss
 
-from ultrabench_eval.probes import ridge
+from ultrabench_eval.probes import logistic, ridge
 from ultrabench_eval.protocol import Protocol
 
 PROBES = ("logistic", "ridge", "knn")
@@ -44,6 +44,23 @@ def test_logistic_reaches_the_minimum_whatever_the_scale_of_the_features(factor:
     assert objective(probes.weight[0].numpy(), probes.bias[0].numpy()) == pytest.approx(
         least, rel=1e-4
     )
+
+
+@pytest.mark.parametrize("count", [150, 40, 12])
+def test_logistic_reaches_the_minimum_of_classes_that_come_apart(count: int) -> None:
+    """Few images of many unlike features, hardly penalised, and a class without any image."""
+    x, y = clouds(count)
+    x = torch.cat([x, x.square() * 1e-3, torch.ones(count, 1)], dim=1).double()
+    costs = torch.tensor([1.0, 100.0, 1e4])
+    target = torch.nn.functional.one_hot(y, 4).double()
+    weight, bias = logistic.solve(x - x.mean(0), target, 1 / (count * costs.double()))
+    assert bias.isfinite().all()
+    for cost, w, b in zip(costs.tolist(), weight, bias - weight @ x.mean(0), strict=True):
+        loss = -(x @ w.T + b).log_softmax(1)[range(count), y].sum()
+        reference = LogisticRegression(C=cost, tol=1e-10, max_iter=100_000).fit(x, y)
+        least = log_loss(y, reference.predict_proba(x), normalize=False)
+        least += (reference.coef_**2).sum() / cost / 2
+        assert float(loss + w.square().sum() / cost / 2) == pytest.approx(least, rel=1e-3)
 
 
 @pytest.mark.parametrize("count", [150, 12])
