@@ -497,8 +497,8 @@ class Bench:
         masks = test.scan_masks or (None,) * len(test)
         corrupted: Any = CorruptedClip if self.cines else CorruptedImage
         return [
-            corrupted(image, mask, name, severity, CORRUPTION_SEED)
-            for image, mask in zip(test.images, masks, strict=True)
+            corrupted(image, mask, name, severity, CORRUPTION_SEED, digest)
+            for image, mask, digest in zip(test.images, masks, test.digests, strict=True)
         ]
 
     def _obtained(self, store: Store, images: Mapping[str, Sample], digests: Sequence[str]) -> Read:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import pickle
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
+import PIL.Image
 import pytest
 from drawn import rectangle, sector, texture
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from tasks.samples.images import ImageArray
+from tasks.samples import images
+from tasks.samples.images import ImageArray, ImageFile
 from ultrabench_eval import corrupt
 from ultrabench_eval.core import hashing
 from ultrabench_eval.core.errors import UserError
@@ -191,6 +195,28 @@ def test_a_carried_image_is_the_corrupted_one(name: str) -> None:
     again = pickle.loads(pickle.dumps(image))  # as loader workers get it
     assert again.digest() == image.digest()
     assert np.array_equal(again.read(), image.read())
+
+
+def test_a_file_is_read_once_for_each_corruption_and_not_hashed_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "x.png"
+    PIL.Image.fromarray(texture((60, 80))).save(path)
+    original = ImageFile(path, "x")
+    fresh = CorruptedImage(original, None, "contrast", 2, 0)
+    expected, pixels = fresh.digest(), fresh.read(fresh.digest())
+    reads: list[Path] = []
+    read = images.read_bytes
+    known = dataclasses.replace(fresh, known=original.digest())
+    monkeypatch.setattr(images, "read_bytes", lambda at: (reads.append(at), read(at))[1])
+    assert known.digest() == expected
+    assert np.array_equal(known.read(expected), pixels)
+    assert reads == [path]
+    state = path.stat()
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
+    with pytest.raises(UserError, match=r"x\.png changed while it was being read"):
+        known.read(expected)
 
 
 def test_severity_zero_is_the_original() -> None:

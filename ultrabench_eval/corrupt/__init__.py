@@ -410,6 +410,7 @@ class CorruptedImage:
         corruption: a name of `known()`.
         severity: 0 to 3.
         seed: of the run; every image has one of its own derived from it.
+        known: the original's digest, if it was taken before; what is decoded is checked against it.
 
     Raises:
         UserError: on construction, if the corruption or the severity is not known.
@@ -420,6 +421,7 @@ class CorruptedImage:
     corruption: str
     severity: int
     seed: int
+    known: str | None = None
 
     def __post_init__(self) -> None:
         _check_severity(self.severity, find(self.corruption))
@@ -451,7 +453,10 @@ class CorruptedImage:
             raise UserError(
                 f"image {self.name} or its scan mask changed during the run; run it again"
             )
-        return self.image.digest()
+        return self._original()
+
+    def _original(self) -> str:
+        return self.known or self.image.digest()
 
     def _worse(self, frames: Sequence[np.ndarray], original: str) -> list[np.ndarray]:
         """Images of one size, each corrupted by the same draw."""
@@ -475,11 +480,11 @@ class CorruptedImage:
     def digest(self) -> str:
         """SHA-256 of all that the pixels are made from; severity 0 is the original's own."""
         if self.severity == 0:
-            return self.image.digest()
+            return self._original()
         corruption = find(self.corruption)
         masked = corruption.needs_mask and self.scan_mask is not None
         identity: dict[str, Any] = {
-            "image": self.image.digest(),
+            "image": self._original(),
             "mask": self.scan_mask.digest() if self.scan_mask is not None and masked else None,
             "corruption": corruption.name,
             "version": corruption.version if corruption.function is None else corruption.revision,
