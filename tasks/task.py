@@ -227,6 +227,14 @@ class Split:
         return tuple(image.digest() for image in self.images)
 
     @cached_property
+    def contents(self) -> tuple[str, ...]:
+        """As `digests`, but the same for all frames of a video that have masks."""
+        return tuple(
+            content(image) if is_clip(image) else digest
+            for image, digest in zip(self.images, self.digests, strict=True)
+        )
+
+    @cached_property
     def fingerprint(self) -> str:
         """SHA-256 over image content, targets and groups, in order; names of files don't count."""
         return hashing.digest(
@@ -239,9 +247,14 @@ class Split:
         )
 
     @cached_property
+    def mask_digests(self) -> tuple[str, ...]:
+        """SHA-256 of what each of the scan masks is made from; () without masks."""
+        return tuple(mask.digest() for mask in self.scan_masks or ())
+
+    @property
     def mask_fingerprint(self) -> str:
         """SHA-256 over what the scan masks are made from, in order."""
-        return hashing.digest([mask.digest() for mask in self.scan_masks or ()])
+        return hashing.digest(list(self.mask_digests))
 
 
 @dataclass(frozen=True, eq=False)
@@ -363,9 +376,13 @@ class Task:
         Of files with the same bytes only, of a video whichever frame has a mask; `ubench audit`
         finds near-duplicates.
         """
-        known = {content(image) for image in self.train.images}
+        known = set(self.train.contents)
         return {
-            name: tuple(image.name for image in split.images if content(image) in known)
+            name: tuple(
+                image.name
+                for image, content in zip(split.images, split.contents, strict=True)
+                if content in known
+            )
             for name, split in self.splits.items()
             if name != "train"
         }

@@ -495,10 +495,11 @@ class Bench:
     def _corrupted(self, name: str, severity: int) -> list[Image]:
         test = self.task.test
         masks = test.scan_masks or (None,) * len(test)
+        known = test.mask_digests or (None,) * len(test)
         corrupted: Any = CorruptedClip if self.cines else CorruptedImage
         return [
-            corrupted(image, mask, name, severity, CORRUPTION_SEED, digest)
-            for image, mask, digest in zip(test.images, masks, test.digests, strict=True)
+            corrupted(image, mask, name, severity, CORRUPTION_SEED, *digests)
+            for image, mask, *digests in zip(test.images, masks, test.digests, known, strict=True)
         ]
 
     def _obtained(self, store: Store, images: Mapping[str, Sample], digests: Sequence[str]) -> Read:

@@ -411,6 +411,7 @@ class CorruptedImage:
         severity: 0 to 3.
         seed: of the run; every image has one of its own derived from it.
         known: the original's digest, if it was taken before; what is decoded is checked against it.
+        known_mask: the same of the scan mask.
 
     Raises:
         UserError: on construction, if the corruption or the severity is not known.
@@ -422,6 +423,7 @@ class CorruptedImage:
     severity: int
     seed: int
     known: str | None = None
+    known_mask: str | None = None
 
     def __post_init__(self) -> None:
         _check_severity(self.severity, find(self.corruption))
@@ -449,7 +451,9 @@ class CorruptedImage:
         Raises:
             UserError: it is not the one that `digest` was made from.
         """
-        if digest is not None and self.digest() != digest:
+        mask = self.scan_mask if find(self.corruption).needs_mask else None
+        seen = replace(self, known_mask=mask.digest()) if mask is not None else self
+        if digest is not None and seen.digest() != digest:
             raise UserError(
                 f"image {self.name} or its scan mask changed during the run; run it again"
             )
@@ -482,10 +486,10 @@ class CorruptedImage:
         if self.severity == 0:
             return self._original()
         corruption = find(self.corruption)
-        masked = corruption.needs_mask and self.scan_mask is not None
+        mask = self.scan_mask if corruption.needs_mask else None
         identity: dict[str, Any] = {
             "image": self._original(),
-            "mask": self.scan_mask.digest() if self.scan_mask is not None and masked else None,
+            "mask": mask and (self.known_mask or mask.digest()),
             "corruption": corruption.name,
             "version": corruption.version if corruption.function is None else corruption.revision,
             "severity": self.severity,
