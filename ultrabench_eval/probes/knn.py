@@ -35,13 +35,18 @@ class _Memory:
         One more neighbour, as near as the nearest, votes for all classes alike, so that no class
         is ever impossible.
         """
-        most = min(max(neighbours), len(self.features))
+        most, labels = min(max(neighbours), len(self.features)), self.votes.argmax(1)
         parts = []
         for block in torch.split(normalize(self.scaler(x)), _BLOCK):
             cosine, place = (block @ self.features.T).topk(most, dim=1)  # [M, k], nearest first
-            weight = ((cosine - cosine[:, :1]) / TEMPERATURE).exp().unsqueeze(-1)
-            ballots = (weight * self.votes[place]).cumsum(1)  # [M, k, C]
-            counts = torch.stack([ballots[:, min(k, most) - 1] for k in neighbours])
+            weight, voted = ((cosine - cosine[:, :1]) / TEMPERATURE).exp().double(), labels[place]
+            ballots = weight.new_zeros(len(block), self.votes.shape[1])
+            heard, known = 0, {}
+            for k in sorted(neighbours):
+                end = min(k, most)
+                ballots.scatter_add_(1, voted[:, heard:end], weight[:, heard:end])
+                heard, known[k] = end, ballots.to(cosine.dtype, copy=True)
+            counts = torch.stack([known[k] for k in neighbours])
             counts += 1 / self.votes.shape[1]
             parts.append(counts / counts.sum(-1, keepdim=True))
         return torch.cat(parts, 1)
