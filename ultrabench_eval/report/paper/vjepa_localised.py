@@ -75,7 +75,7 @@ class MeasuredMasks:
 
 
 @dataclass(frozen=True)
-class Side:
+class BothTables:
     """Both tables."""
 
     published: Sequence[PublishedMasks]
@@ -85,7 +85,7 @@ class Side:
     """Results for masks of this data set by other protocols."""
 
 
-def beside(cells: Cells, entries: Sequence[Entry]) -> Side:
+def beside(cells: Cells, entries: Sequence[Entry]) -> BothTables:
     """Set a results folder beside the paper's table.
 
     Taken are results on CAMUS by protocol camus-vjepa, of uncorrupted test images.
@@ -109,7 +109,7 @@ def beside(cells: Cells, entries: Sequence[Entry]) -> Side:
     taken.sort(
         key=lambda one: (one.coordinates.task, one.coordinates.model, -one.coordinates.fraction)
     )
-    return Side(
+    return BothTables(
         published=read_rows(FILE, PublishedMasks, ("method", "train_percent")),
         ours=[_measured(cells, one) for one in taken],
         labels=Labels.of(entries),
@@ -163,7 +163,7 @@ def defects(rows: Sequence[PublishedMasks]) -> list[str]:
 # ---- as files -----------------------------------------------------------------------------------
 
 
-def pages(side: Side) -> dict[str, bytes]:
+def pages(side: BothTables) -> dict[str, bytes]:
     """against.md, against.csv and against.tex, by file name."""
     return {
         "against.md": markdown(side).encode(),
@@ -172,7 +172,7 @@ def pages(side: Side) -> dict[str, bytes]:
     }
 
 
-def summary(side: Side) -> str:
+def summary(side: BothTables) -> str:
     """What stands there, in a sentence."""
     what = {0: "no result", 1: "1 result"}.get(len(side.ours), f"{len(side.ours)} results")
     more = ""
@@ -184,7 +184,7 @@ def summary(side: Side) -> str:
     return f"{TITLE} with its defects, and {what} of this run in the same form{more}."
 
 
-def _published(side: Side) -> Table:
+def _published(side: BothTables) -> Table:
     return Table(
         ["method", "training videos, %", *METRICS.values()],
         [
@@ -200,7 +200,7 @@ def _as_printed(row: PublishedMasks, metric: str) -> str:
     return f"{getattr(row, metric):.3f} ± {getattr(row, f'{metric}_sd'):.3f}"
 
 
-def _ours(side: Side) -> Table:
+def _ours(side: BothTables) -> Table:
     rows = []
     for one in side.ours:
         at = one.cell.coordinates
@@ -216,7 +216,7 @@ def _ours(side: Side) -> Table:
     return Table(header, rows, right=range(2, len(header)))
 
 
-def markdown(side: Side) -> str:
+def markdown(side: BothTables) -> str:
     """against.md."""
     parts = [f"# Ours in the form of {TITLE}\n"]
     if any(one.cell.synthetic for one in side.ours):
@@ -233,7 +233,7 @@ def markdown(side: Side) -> str:
     return "\n".join(parts)
 
 
-def _how_to_read(side: Side) -> list[str]:
+def _how_to_read(side: BothTables) -> list[str]:
     sentences = [
         "Of each patient the images and the seeds are averaged, over structures too (left "
         "ventricle, myocardium, left atrium); Dice and Jaccard are of the same masks.",
@@ -246,7 +246,7 @@ def _how_to_read(side: Side) -> list[str]:
     return sentences
 
 
-def latex(side: Side) -> str:
+def latex(side: BothTables) -> str:
     """against.tex: both tables."""
     published = replace(
         _published(side),
@@ -267,7 +267,7 @@ def latex(side: Side) -> str:
     return "\n".join([NEEDS, published.latex(), *([ours.latex()] if side.ours else [])])
 
 
-def csv(side: Side) -> str:
+def csv(side: BothTables) -> str:
     """against.csv, long form; 0 to 1."""
     rows: list[dict[str, object]] = []
     for row in side.published:
