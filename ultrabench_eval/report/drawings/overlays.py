@@ -37,16 +37,15 @@ def overlays(evidence: Evidence, data: Path) -> dict[str, bytes]:
         data: data root, or own data of the run.
     """
     made: dict[str, bytes] = {}
-    for probing, comparisons in evidence.main.items():
-        for one in comparisons.values():
-            if one.type.predicts != "masks":
-                continue
-            try:
-                task = sources.load(one.task, data, evidence.cells.out)
-                if task.fingerprint == one.test.fingerprint:
-                    made |= _sheet(probing, one, task, evidence)
-            except UserError:  # the page says of each task without pictures why it has none
-                continue
+    for probing, one in evidence.comparisons:
+        if one.type.predicts != "masks":
+            continue
+        try:
+            task = sources.load(one.task, data, evidence.cells.out)
+            if task.fingerprint == one.test.fingerprint:
+                made |= _sheet(probing, one, task, evidence)
+        except UserError:  # the page says of each task without pictures why it has none
+            continue
     return made
 
 

@@ -17,6 +17,7 @@ import tasks as task_zoo
 from tasks.task import DOWNSCALED
 from ultrabench_eval.cells import Cell, Cells, Failure
 from ultrabench_eval.core.errors import UserError, did_you_mean
+from ultrabench_eval.core.grouping import by_key
 from ultrabench_eval.report.paper.published import Published, scores_layout
 from ultrabench_eval.report.results.comparable import SENTENCES, why_not
 from ultrabench_eval.report.results.entries import (
@@ -224,20 +225,20 @@ def sentences(
         models: of the run.
     """
     controls = Labels.of(entries).controls
-    found: dict[tuple[str, str, str], list[Pair]] = {}
-    first = min((Probing(row["probe"], row["protocol"]) for row in pairs), default=None)
-    for row in pairs:
-        if Probing(row["probe"], row["protocol"]) == first and controls.isdisjoint(
-            (row["model_a"], row["model_b"])
-        ):
-            found.setdefault((row["probe"], row["protocol"], row["task"]), []).append(row)
+    by_probing = by_key((Probing(row["probe"], row["protocol"]), row) for row in pairs)
+    probing = min(by_probing, default=None)
+    found = by_key(
+        (row["task"], row)
+        for row in (by_probing[probing] if probing else ())
+        if controls.isdisjoint((row["model_a"], row["model_b"]))
+    )
     told = []
     for model in models:
-        for (probe, protocol, task), rows in found.items():
+        for task, rows in found.items():
             # Rows are ordered by the better model, so the first is of the best other one.
             mine = [row for row in rows if model in (row["model_a"], row["model_b"])]
-            if mine:
-                where = _where(cells, entries, task, Probing(probe, protocol))
+            if probing and mine:
+                where = _where(cells, entries, task, probing)
                 told.append(_sentence(model, mine[0], where, len(rows)))
     return told
 

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Sequence
 
 import tasks as task_zoo
 from ultrabench_eval.cells import Cell
+from ultrabench_eval.core.grouping import by_key
 from ultrabench_eval.report.paper.published import Published
-from ultrabench_eval.report.results.entries import Entry, is_main, task_order
+from ultrabench_eval.report.results.entries import Entry, is_main, tasks_of
 
 PROBE = "linear"
 PROTOCOL = "paper-071a60c7"  # `PAPER.id(PROBE)`, for which the probe and torch would be loaded
@@ -70,25 +71,19 @@ def left_out(entries: Iterable[Entry], published: Published, *, main: bool) -> l
         published: what it is compared with.
         main: whether only the main condition is compared.
     """
-    groups: dict[str, list[Entry]] = {}
-    for entry in entries:
-        reason = why_not(entry, published)
-        if not reason and main and not is_main(entry):
-            reason = "another condition"
-        if reason:
-            groups.setdefault(reason, []).append(entry)
+    other = "another condition" if main else ""
+    groups = by_key(
+        (why_not(entry, published) or ("" if is_main(entry) else other), entry) for entry in entries
+    )
     return [
-        f"{reason}: {_count(groups[reason])} ({_names(groups[reason])}), left out: {sentence}"
+        f"{reason}: {_members(groups[reason])}, left out: {sentence}"
         for reason, sentence in SENTENCES.items()
         if reason in groups
     ]
 
 
-def _count(members: Sequence[Entry]) -> str:
-    return f"{len(members)} cell{'s' if len(members) > 1 else ''}"
-
-
-def _names(members: Sequence[Entry]) -> str:
-    models = sorted({entry.coordinates.model for entry in members})
-    tasks = sorted({entry.coordinates.task for entry in members}, key=task_order)
-    return f"{', '.join(models)} on {', '.join(tasks)}"
+def _members(some: Sequence[Entry]) -> str:
+    """How many, of which models on which tasks."""
+    models = sorted({entry.coordinates.model for entry in some})
+    count = f"{len(some)} cell{'s' if len(some) > 1 else ''}"
+    return f"{count} ({', '.join(models)} on {', '.join(tasks_of(some))})"

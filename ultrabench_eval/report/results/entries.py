@@ -12,6 +12,7 @@ import tasks as task_zoo
 from tasks.task import DOWNSCALED
 from ultrabench_eval import protocol, task_types
 from ultrabench_eval.cells import CLASSES, IMPORTED, Cell, Coordinates, Failure
+from ultrabench_eval.core.grouping import by_key
 from ultrabench_eval.metrics import Metric
 from ultrabench_eval.report.look import look
 from ultrabench_eval.report.tables.table import plain
@@ -133,10 +134,7 @@ def number_in(cell: Cell) -> str:
 
 def by_probing(entries: Iterable[Entry]) -> dict[Probing, list[Entry]]:
     """Entries by probe and protocol, in their order."""
-    groups: dict[Probing, list[Entry]] = {}
-    for entry in entries:
-        groups.setdefault(Probing.of(entry), []).append(entry)
-    return {probing: groups[probing] for probing in sorted(groups)}
+    return dict(sorted(by_key((Probing.of(entry), entry) for entry in entries).items()))
 
 
 def main_metric(entries: Iterable[Entry]) -> Metric:
@@ -158,6 +156,16 @@ def is_clean(entry: Entry) -> bool:
 def is_main(entry: Entry) -> bool:
     """All training images, no corruption: the condition of the leaderboard."""
     return is_clean(entry) and entry.coordinates.fraction == 100
+
+
+def cells_of(entries: Iterable[Entry]) -> list[Cell]:
+    """Those that were measured."""
+    return [entry for entry in entries if isinstance(entry, Cell)]
+
+
+def main_cells(entries: Iterable[Entry]) -> list[Cell]:
+    """Those that were measured in the main condition."""
+    return [cell for cell in cells_of(entries) if is_main(cell)]
 
 
 def is_doubted(entry: Entry | None) -> bool:
@@ -226,7 +234,7 @@ class Labels:
     @classmethod
     def of(cls, entries: Sequence[Entry]) -> Labels:
         """Those of a results folder."""
-        cells = [entry for entry in entries if isinstance(entry, Cell)]
+        cells = cells_of(entries)
         random = {c.coordinates.model for c in cells if c.random_weights}
         controls = {c.coordinates.model for c in cells if c.model.get("status") == "control"}
         synthetic = {e.coordinates.task for e in entries if e.synthetic}
@@ -309,7 +317,7 @@ def score_text(entry: Entry | None) -> str:
         return ABSENT if entry.absent else HOLE
     mean, sd = main_score(entry)
     places = entry.main_metric.places if entry else 1
-    text = number(mean, places) if np.isnan(sd) else f"{mean:.{places}f} ± {sd:.{places}f}"
+    text = plus_minus(mean, sd, places)
     return f"{text} [{NOT_VERIFIED}]" if is_doubted(entry) else text
 
 
@@ -326,6 +334,11 @@ def status(entry: Entry) -> str:
 def number(value: float, places: int = 1) -> str:
     """With so many decimals; nothing for NaN."""
     return "" if np.isnan(value) else f"{value:.{places}f}"
+
+
+def plus_minus(mean: float, sd: float, places: int = 1) -> str:
+    """A mean and its deviation; the mean alone where that is NaN."""
+    return number(mean, places) + ("" if np.isnan(sd) else f" ± {sd:.{places}f}")
 
 
 def capitalised(text: str) -> str:

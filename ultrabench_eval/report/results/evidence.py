@@ -22,6 +22,7 @@ from ultrabench_eval.report.results.entries import (
     Labels,
     Probing,
     by_probing,
+    cells_of,
     is_clean,
     is_main,
     mean_sd,
@@ -163,7 +164,7 @@ class Evidence:
     def main(self) -> dict[Probing, dict[str, Comparison]]:
         """Main conditions: for each probe and protocol, one comparison per task."""
         mains = [e for e in self.entries if is_main(e)]
-        cells = [e for e in mains if isinstance(e, Cell)]
+        cells = cells_of(mains)
         tests = {task: self._common_test(task, cells) for task in tasks_of(cells)}
         found: dict[Probing, dict[str, Comparison]] = {p: {} for p in by_probing(mains)}
         for probing, group in by_probing(cells).items():
@@ -173,12 +174,16 @@ class Evidence:
                     found[probing][task] = one
         return found
 
+    @property
+    def comparisons(self) -> list[tuple[Probing, Comparison]]:
+        """All of `main`."""
+        return [(probing, one) for probing, some in self.main.items() for one in some.values()]
+
     def letters(self) -> dict[Coordinates, str]:
         """Of each compared cell, the letters that it shares with its ties."""
         return {
-            Coordinates(model, task, probing.protocol, probing.probe): letters
-            for probing, comparisons in self.main.items()
-            for task, one in comparisons.items()
+            Coordinates(model, one.task, probing.protocol, probing.probe): letters
+            for probing, one in self.comparisons
             if len(one.models) > 1
             for model, letters in zip(one.models, one.pairs.letters, strict=True)
         }

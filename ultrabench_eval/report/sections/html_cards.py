@@ -11,11 +11,12 @@ import tasks as task_zoo
 from tasks.task import SPLITS, TaskCard
 from ultrabench_eval.cells import CLASSES, Cell
 from ultrabench_eval.core import hashing
+from ultrabench_eval.core.grouping import by_key
 from ultrabench_eval.metrics import Metric
 from ultrabench_eval.report.results.entries import (
     Labels,
     Probing,
-    is_main,
+    main_cells,
     number_in,
     score_text,
     tasks_of,
@@ -31,7 +32,7 @@ def cards(evidence: Evidence, informative: Section) -> list[dict[str, Any]]:
         evidence: of the folder.
         informative: the section on whether a task discriminates.
     """
-    mains = [e for e in evidence.entries if isinstance(e, Cell) and is_main(e)]
+    mains = main_cells(evidence.entries)
     return [
         _card_of(
             [cell for cell in mains if cell.coordinates.task == task],
@@ -78,11 +79,11 @@ def _images(cells: Sequence[Cell], split: str) -> str:
 
 
 def _controls(cells: Sequence[Cell], labels: Labels) -> dict[Probing, str]:
-    found: dict[Probing, list[str]] = {}
-    for cell in cells:
-        if cell.coordinates.model in labels.controls:
-            text = f"{cell.coordinates.model} {score_text(cell)}"
-            found.setdefault(Probing.of(cell), []).append(text)
+    found = by_key(
+        (Probing.of(cell), f"{cell.coordinates.model} {score_text(cell)}")
+        for cell in cells
+        if cell.coordinates.model in labels.controls
+    )
     return {probing: "; ".join(texts) for probing, texts in found.items()}
 
 

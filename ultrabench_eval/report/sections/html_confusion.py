@@ -23,8 +23,7 @@ def confusions(evidence: Evidence) -> list[dict[str, Any]]:
     """
     found = [
         _confusion(probing, one, evidence.labels)
-        for probing, comparisons in evidence.main.items()
-        for one in comparisons.values()
+        for probing, one in evidence.comparisons
         if one.type.predicts == "classes"
     ]
     return sorted(found, key=lambda one: task_order(one["task"]))

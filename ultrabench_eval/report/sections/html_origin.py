@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from ultrabench_eval.cells import FORMAT, Cell
+from ultrabench_eval.core.grouping import by_key
 from ultrabench_eval.metrics import Metric
-from ultrabench_eval.report.results.entries import Entry, Labels, Probing, between, number
+from ultrabench_eval.report.results.entries import Entry, Labels, Probing, between, cells_of, number
 from ultrabench_eval.report.sections import protocols
 from ultrabench_eval.report.sections.page import MODELS, model_rows, settings
 from ultrabench_eval.report.sections.significance import MEAN, Row, Section, mean_of
@@ -75,11 +76,9 @@ def agreements(section: Section | None, labels: Labels) -> Table | None:
 
 def _by_probing(section: Section) -> dict[Probing, list[Row]]:
     """Rows of means over tasks."""
-    found: dict[Probing, list[Row]] = {}
-    for probing, row in section.rows:
-        if row["task"] == mean_of(probing.type):
-            found.setdefault(probing, []).append(row)
-    return found
+    return by_key(
+        (probing, row) for probing, row in section.rows if row["task"] == mean_of(probing.type)
+    )
 
 
 def _synthetic(rows: Iterable[Row]) -> str:
@@ -95,7 +94,7 @@ def _float(value: object) -> float:
 
 def provenance(entries: Sequence[Entry], labels: Labels) -> list[Table]:
     """What the numbers were made of, to the last digit of each checksum."""
-    cells = [entry for entry in entries if isinstance(entry, Cell)]
+    cells = cells_of(entries)
     if not cells:
         return []
     return [
@@ -162,9 +161,5 @@ def _protocol(cell: Cell) -> tuple[str, ...]:
 
 def versions(cells: Iterable[Cell]) -> dict[str, str]:
     """Of each library; several only where results of several runs lie in one folder."""
-    found: dict[str, dict[str, None]] = {}
-    for cell in cells:
-        every: Mapping[str, str] = cell.versions
-        for name, version in every.items():
-            found.setdefault(name, {})[version] = None
-    return {name: " or ".join(some) for name, some in found.items()}
+    found = by_key(of for cell in cells for of in cell.versions.items())
+    return {name: " or ".join(dict.fromkeys(some)) for name, some in found.items()}

@@ -9,6 +9,7 @@ from tasks.task import SPLITS
 from ultrabench_eval import task_types
 from ultrabench_eval.cells import CLASSES, Cell, Coordinates
 from ultrabench_eval.core import hashing
+from ultrabench_eval.core.grouping import by_key
 from ultrabench_eval.report.results.degenerate import TITLE, Finding, sentences, unranked
 from ultrabench_eval.report.results.entries import (
     MOTION,
@@ -17,8 +18,9 @@ from ultrabench_eval.report.results.entries import (
     Labels,
     Probing,
     bullets,
-    is_main,
+    cells_of,
     is_unsure,
+    main_cells,
     main_score,
     mean_sd,
     number,
@@ -54,8 +56,7 @@ def markdown(
         verdict: who leads, and what that means (`verdict.verdict`).
     """
     labels = Labels.of(entries)
-    cells = [e for e in entries if isinstance(e, Cell)]
-    mains = [cell for cell in cells if is_main(cell)]
+    cells, mains = cells_of(entries), main_cells(entries)
     parts = ["# Leaderboard\n"]
     if labels.synthetic:
         parts.append(SYNTHETIC_WORDS)
@@ -79,7 +80,7 @@ def markdown(
     remarks = {f"{_about(c, one)}: {one}": None for c in mains for one in c.remarks}
     if remarks:
         parts += ["## How these are scored\n", bullets(remarks)]
-    for kind, group in _by_kind(mains).items():
+    for kind, group in by_key((Probing.of(cell).type, cell) for cell in mains).items():
         details = "Details" if kind == CLASSES else f"Details of {tasks_of_kind(kind)}"
         rows = [_detail(cell, labels) for cell in group]
         parts += Table(_detail_header(group[0]), rows, details).section()
@@ -154,14 +155,6 @@ MODELS = [
     *("wrapper", "tasks seen in pretraining", "fingerprint"),
 ]
 _TASKS = ["task", "what", "classes", "groups", "fingerprint"]
-
-
-def _by_kind(cells: Iterable[Cell]) -> dict[str, list[Cell]]:
-    """Cells by the kind of their task, and the unit of numbers."""
-    found: dict[str, list[Cell]] = {}
-    for cell in cells:
-        found.setdefault(Probing.of(cell).type, []).append(cell)
-    return found
 
 
 def _further(cell: Cell) -> tuple[tuple[str, str], ...]:

@@ -103,33 +103,20 @@ def pairs(evidence: Evidence) -> Section:
         if not some:
             section.parts.append(f"Left out: {_no_pairs(comparisons)}.\n")
             continue
+        metric, labels = some[0].metric, evidence.labels
         rows = []
         for one in some:
-            where = _where(probing, one.task, evidence.labels)
-            name = evidence.labels.task(one.task)
-            metric = one.metric
-            rows.append(
-                _pair_summary(name, one.models, one.scores, one.pairs, metric, evidence.labels)
-            )
-            pairs_of = _pair_rows(where, one.models, one.scores, one.pairs, metric.sign)
-            section.rows += [(probing, row) for row in pairs_of]
+            at, of = where(probing, one.task, labels), (one.models, one.scores, one.pairs)
+            summary = _compare(section, probing, at, *of, metric, labels)
+            rows.append([labels.task(one.task), *summary])
         found = ranking(comparisons)
         if found is not None and len(found.tasks) > 1:
-            mean = found.scores.mean(1)
+            at, mean = _over_tasks(probing, found, labels), found.scores.mean(1)
             apart = over_tasks(found, comparisons)
-            metric, where = some[0].metric, _over_tasks(probing, found, evidence.labels)
-            rows.append(
-                _pair_summary(
-                    str(where["task"]), found.models, mean, apart, metric, evidence.labels
-                )
-            )
-            pairs_of = _pair_rows(where, found.models, mean, apart, metric.sign)
-            section.rows += [(probing, row) for row in pairs_of]
-        section.parts.append(
-            Table(
-                ["task", "best model", "not significantly different", "pairs that differ"], rows
-            ).markdown()
-        )
+            summary = _compare(section, probing, at, found.models, mean, apart, metric, labels)
+            rows.append([mean_of(probing.type), *summary])
+        header = ["task", "best model", "not significantly different", "pairs that differ"]
+        section.parts.append(Table(header, rows).markdown())
     return section
 
 
@@ -151,47 +138,38 @@ def over_tasks(found: Ranking, comparisons: Mapping[str, Comparison]) -> paired.
     return compared([comparisons[task] for task in found.tasks], found.models)
 
 
-def _pair_summary(
-    task: str,
+def _compare(
+    section: Section,
+    probing: Probing,
+    at: Row,
     models: Sequence[str],
     scores: np.ndarray,
     found: paired.Pairs,
     metric: Metric,
     labels: Labels,
 ) -> list[str]:
-    best = int(np.argmax(metric.sign * scores))
-    different = found.p_holm < 1 - LEVEL
+    """Add the rows of all pairs, better models first; return what the page says of them."""
     order = np.argsort(-metric.sign * scores, kind="stable")
+    different = found.p_holm < 1 - LEVEL
+    for place, a in enumerate(order):
+        for b in order[place + 1 :]:
+            if found.compared[a, b]:
+                row: Row = {
+                    **{"model_a": models[a], "model_b": models[b]},
+                    "difference": found.difference[a, b],
+                    **{"low": found.low[a, b], "high": found.high[a, b]},
+                    **{"p": found.p[a, b], "p_holm": found.p_holm[a, b]},
+                    "told_apart": bool(different[a, b]),
+                }
+                section.rows.append((probing, at | row))
+    best, *others = order
     level = found.compared & ~different
-    ties = [labels.model(models[m]) for m in order if m != best and level[best, m]]
+    ties = [labels.model(models[m]) for m in others if level[best, m]]
     count = int(np.triu(found.compared, k=1).sum())
     return [
-        task,
         f"{labels.model(models[best])}, {number(scores[best], metric.places)}",
         ", ".join(ties) or "none",
         f"{int(different.sum()) // 2} of {count}",
-    ]
-
-
-def _pair_rows(
-    where: Row, models: Sequence[str], scores: np.ndarray, found: paired.Pairs, sign: int
-) -> list[Row]:
-    order = np.argsort(-sign * scores, kind="stable")
-    return [
-        {
-            **where,
-            "model_a": models[a],
-            "model_b": models[b],
-            "difference": found.difference[a, b],
-            "low": found.low[a, b],
-            "high": found.high[a, b],
-            "p": found.p[a, b],
-            "p_holm": found.p_holm[a, b],
-            "told_apart": bool(found.p_holm[a, b] < 1 - LEVEL),
-        }
-        for place, a in enumerate(order)
-        for b in order[place + 1 :]
-        if found.compared[a, b]
     ]
 
 
@@ -311,7 +289,7 @@ def _rank(section: Section, probing: Probing, found: Ranking, labels: Labels) ->
     for m, model in enumerate(found.models):
         for t, task in enumerate(tasks):
             row: Row = {
-                **_where(probing, task, labels),
+                **where(probing, task, labels),
                 "model": model,
                 "score": found.scores[m, t],
                 "rank": on_task[m, t],
@@ -420,7 +398,7 @@ def _informative_row(
             dict(zip(one.models, sign * one.resampled, strict=True)),
             controls,
         )
-    row: Row = _where(probing, one.task, labels) | dict.fromkeys(_GAP)
+    row: Row = where(probing, one.task, labels) | dict.fromkeys(_GAP)
     if gap:
         row |= {
             "best_model": gap.model,
@@ -472,22 +450,23 @@ def _points(evidence: Evidence) -> str:
 
 
 def _metrics(evidence: Evidence) -> list[Metric]:
-    return [one.metric for found in evidence.main.values() for one in found.values()]
+    return [one.metric for _, one in evidence.comparisons]
 
 
-def _where(probing: Probing, task: str, labels: Labels) -> Row:
+def where(probing: Probing, task: str, labels: Labels, of: Iterable[str] = ()) -> Row:
+    """The first columns of CSV files.
+
+    Args:
+        probing: of the row.
+        task: or the name of a mean.
+        labels: of the page.
+        of: the tasks of a mean.
+    """
     return {
-        "probe": probing.probe,
-        "protocol": probing.protocol,
-        "task": task,
-        "synthetic": task in labels.synthetic,
+        **{"probe": probing.probe, "protocol": probing.protocol, "task": task},
+        "synthetic": not labels.synthetic.isdisjoint((task, *of)),
     }
 
 
 def _over_tasks(probing: Probing, found: Ranking, labels: Labels) -> Row:
-    return {
-        "probe": probing.probe,
-        "protocol": probing.protocol,
-        "task": mean_of(probing.type),
-        "synthetic": bool(labels.synthetic & set(found.tasks)),
-    }
+    return where(probing, mean_of(probing.type), labels, found.tasks)

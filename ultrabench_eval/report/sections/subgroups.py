@@ -10,7 +10,7 @@ import numpy as np
 from ultrabench_eval.report.results.degenerate import FEWEST, can_rank
 from ultrabench_eval.report.results.entries import Labels, Probing, between
 from ultrabench_eval.report.results.evidence import Comparison, Evidence
-from ultrabench_eval.report.sections.significance import Row, Section
+from ultrabench_eval.report.sections.significance import Row, Section, where
 from ultrabench_eval.report.tables.table import Table
 from ultrabench_eval.stats import bootstrap
 from ultrabench_eval.test_set import TestSet
@@ -52,10 +52,9 @@ def section(evidence: Evidence) -> Section | None:
         "seeds). subgroups.csv has all, the small ones too.",
         CSV,
     )
-    for probing, comparisons in evidence.main.items():
-        for one in comparisons.values():
-            for name in one.test.subgroups:
-                _add(made, probing, one, name, evidence.labels)
+    for probing, one in evidence.comparisons:
+        for name in one.test.subgroups:
+            _add(made, probing, one, name, evidence.labels)
     if made.rows and not made.parts:
         made.parts.append("Left out: no test set has two subgroups of so many patients.\n")
     return made if made.rows else None
@@ -89,10 +88,7 @@ def _add(made: Section, probing: Probing, one: Comparison, name: str, labels: La
     for model, scores in scored.items():
         for place, group in enumerate(groups):
             row: Row = {
-                "probe": probing.probe,
-                "protocol": probing.protocol,
-                "task": one.task,
-                "synthetic": one.task in labels.synthetic,
+                **where(probing, one.task, labels),
                 "model": model,
                 "control": model in one.controls,
                 "by": name,

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from tasks.task import DOWNSCALED
 from ultrabench_eval.cells import CLASSES
+from ultrabench_eval.core.grouping import by_key
 from ultrabench_eval.metrics import Metric
 from ultrabench_eval.report.results.entries import (
     Labels,
@@ -121,8 +122,8 @@ def verdict(evidence: Evidence, sections: Mapping[str, Section]) -> list[str]:
         shown.add(probing.type)
     if others:
         told.append(f"by other probes and protocols the best mean is that of {'; '.join(others)}")
-    if not found and any(len(o.models) > 1 for c in evidence.main.values() for o in c.values()):
-        some = [one for comparisons in evidence.main.values() for one in comparisons.values()]
+    some = [one for _, one in evidence.comparisons]
+    if not found and any(len(one.models) > 1 for one in some):
         told.append(f"no two models can be compared: no test set has {enough(some)}")
     told += _controls(sections["informativeness.csv"], evidence) if found else []
     if evidence.labels.synthetic:
@@ -142,9 +143,9 @@ def _standings(
         probing: main_metric(group)
         for probing, group in by_probing(e for e in evidence.entries if is_main(e)).items()
     }
-    pairs: dict[tuple[Probing, str], list[Row]] = {}
-    for probing, row in sections["pairs.csv"].rows:
-        pairs.setdefault((probing, str(row["task"])), []).append(row)
+    pairs = by_key(
+        ((probing, str(row["task"])), row) for probing, row in sections["pairs.csv"].rows
+    )
     tasks: dict[Probing, dict[str, None]] = {}
     means = {}
     for probing, row in sections["ranks.csv"].rows:
@@ -196,12 +197,12 @@ def _controls(section: Section, evidence: Evidence) -> list[str]:
 
 def _without(kind: str, evidence: Evidence) -> str:
     """What is missing where no encoder is listed next to a control."""
-    mine = {probing: found for probing, found in evidence.main.items() if probing.type == kind}
-    models = {model for found in mine.values() for one in found.values() for model in one.models}
+    mine = [(probing, one) for probing, one in evidence.comparisons if probing.type == kind]
+    models = {model for _, one in mine for model in one.models}
     where = "" if kind == CLASSES else f" on {tasks_of_kind(kind)}"
     if models <= evidence.labels.controls:
         return f"all models{where} are controls or have random weights: add an encoder"
-    controls = next(iter(mine)).controls
+    controls = mine[0][0].controls
     return f"no control was measured beside these models{where}: add `--model ...,{controls}`"
 
 

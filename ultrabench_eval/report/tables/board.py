@@ -11,6 +11,7 @@ import numpy as np
 import tasks as task_zoo
 from ultrabench_eval import corrupt
 from ultrabench_eval.cells import Cell, Coordinates, Failure
+from ultrabench_eval.core.grouping import by_key
 from ultrabench_eval.metrics import Metric
 from ultrabench_eval.report.results.entries import (
     NOT_VERIFIED,
@@ -166,11 +167,12 @@ def boards(
         only_main: whether the main condition is all that is wanted.
     """
     labels = Labels.of(entries)
-    groups: dict[tuple[Probing, Condition], list[Entry]] = {}
-    for entry in filter(is_main, entries) if only_main else entries:
-        at = entry.coordinates
-        condition = (at.fraction, at.corruption, at.severity)
-        groups.setdefault((Probing.of(entry), condition), []).append(entry)
+    groups = by_key(
+        ((Probing.of(entry), (at.fraction, at.corruption, at.severity)), entry)
+        for entry in entries
+        if is_main(entry) or not only_main
+        for at in [entry.coordinates]
+    )
     known = _models(entries, speeds)
     ordered = sorted(groups, key=lambda key: (key[0], _order(key[1])))
     left_out = frozenset(without)
