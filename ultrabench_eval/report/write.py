@@ -45,7 +45,7 @@ from ultrabench_eval.report.sections import (
 from ultrabench_eval.report.sections.page import markdown
 from ultrabench_eval.report.sections.speeds import Speed
 from ultrabench_eval.report.tables.board import boards
-from ultrabench_eval.report.tables.frame import COLUMNS, frame
+from ultrabench_eval.report.tables.frame import COLUMNS, csv_of, frame
 from ultrabench_eval.report.tables.latex import latex
 from ultrabench_eval.report.tables.wide import Wide, wide
 
@@ -225,8 +225,7 @@ def _statistics(
 def _csv(table: pd.DataFrame) -> bytes:
     """The file's content; a text that a spreadsheet would run as a formula begins with "'"."""
     table = table.apply(lambda column: column if column.dtype.kind in "fiub" else column.map(_cell))
-    text: str = table.to_csv(index=False, float_format="%.4f", lineterminator="\n")
-    return text.encode()
+    return csv_of(table).encode()
 
 
 def _check_parquet() -> None:

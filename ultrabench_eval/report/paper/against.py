@@ -15,6 +15,7 @@ from typing import Literal
 import pandas as pd
 
 from ultrabench_eval.cells import Cell
+from ultrabench_eval.core.grouping import by_key
 from ultrabench_eval.report.drawings.figures import curves
 from ultrabench_eval.report.drawings.marks import marks
 from ultrabench_eval.report.paper.published import Published, PublishedScore
@@ -24,6 +25,7 @@ from ultrabench_eval.report.results.comparable import (
     PROTOCOL,
     closest,
     left_out,
+    other_images,
     printed_model,
     why_not,
 )
@@ -33,10 +35,12 @@ from ultrabench_eval.report.results.entries import (
     Labels,
     bullets,
     is_main,
+    main_interval,
     main_score,
     score_text,
 )
 from ultrabench_eval.report.sections import robustness
+from ultrabench_eval.report.tables.frame import csv_of
 from ultrabench_eval.report.tables.table import NEEDS, Table
 
 NOT_PUBLISHED = "not in the paper"
@@ -59,10 +63,7 @@ class Pair:
     @cached_property
     def interval(self) -> tuple[float, float] | None:
         """Of ours, in percent; None without ours."""
-        if self.ours is None:
-            return None
-        low, high = self.ours.intervals[self.ours.main]
-        return 100 * low, 100 * high
+        return main_interval(self.ours) if self.ours else None
 
     @property
     def difference(self) -> float | None:
@@ -136,11 +137,8 @@ def compare(entries: Sequence[Entry], published: Published) -> Against:
 
 def _published_models(measured: set[str], published: Published) -> list[str]:
     """In the order of the paper's rows, each by the names it was measured under, or by its own."""
-    names: list[str] = []
-    for model in published.source.models:
-        mine = sorted(name for name in measured if printed_model(name, published) == model)
-        names += mine or [model]
-    return names
+    mine = by_key((printed_model(name, published), name) for name in sorted(measured))
+    return [name for model in published.source.models for name in mine.get(model, [model])]
 
 
 def _pair(
@@ -152,33 +150,24 @@ def _pair(
 ) -> Pair:
     cell = ours.get((model, task))
     score = published.at.get((printed_model(model, published) or "", task))
-    hole = "" if score else NOT_PUBLISHED
-    if cell is None:
-        hole = holes.get((model, task), NOT_RUN)
+    missing = "" if score else NOT_PUBLISHED
+    hole = missing if cell else holes.get((model, task), NOT_RUN)
     return Pair(model, task, cell, score, hole)
 
 
 def _notes(cells: Sequence[Cell], published: Published) -> list[str]:
     """Where what was measured is not what the paper measured."""
-    notes: dict[str, None] = {}
-    for cell in cells:
-        task, sizes = cell.coordinates.task, published.sizes_of.get(cell.coordinates.task)
-        mine = tuple(cell.images[split] for split in ("train", "validation", "test"))
-        if sizes and mine != sizes.splits:
-            notes[
-                f"{task}: not the paper's images: {_three(mine)} for train, validation and test, "
-                f"the paper has {_three(sizes.splits)}"
-            ] = None
+    notes = [
+        f"{cell.coordinates.task}: not the paper's images: {counts[0]} for train, validation and "
+        f"test, the paper has {counts[1]}"
+        for cell in cells
+        if (counts := other_images(cell, published))
+    ]
     printed = {score.seeds for score in published.scores}
     if odd := {len(cell.scores[cell.main]) for cell in cells} - printed:
-        notes[f"ours are means over {_or(odd)} seeds, the published ones over {_or(printed)}"] = (
-            None
-        )
-    return list(notes)
-
-
-def _three(counts: Sequence[int]) -> str:
-    return " / ".join(map(str, counts))
+        seeds = f"{_or(odd)} seeds, the published ones over {_or(printed)}"
+        notes.append(f"ours are means over {seeds}")
+    return list(dict.fromkeys(notes))
 
 
 def _or(numbers: set[int]) -> str:
@@ -353,5 +342,4 @@ def frame(against: Against) -> pd.DataFrame:
 
 def csv(against: Against) -> str:
     """against.csv."""
-    text: str = frame(against).to_csv(index=False, float_format="%.4f", lineterminator="\n")
-    return text
+    return csv_of(frame(against))

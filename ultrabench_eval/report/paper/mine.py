@@ -19,7 +19,7 @@ from ultrabench_eval.cells import Cell, Cells, Failure
 from ultrabench_eval.core.errors import UserError, did_you_mean
 from ultrabench_eval.core.grouping import by_key
 from ultrabench_eval.report.paper.published import Published, scores_layout
-from ultrabench_eval.report.results.comparable import SENTENCES, why_not
+from ultrabench_eval.report.results.comparable import SENTENCES, other_images, why_not
 from ultrabench_eval.report.results.entries import (
     SYNTHETIC_WORDS,
     Entry,
@@ -36,7 +36,7 @@ from ultrabench_eval.report.results.entries import (
 )
 from ultrabench_eval.report.sections.page import settings
 from ultrabench_eval.report.sections.significance import mean_of
-from ultrabench_eval.report.tables.table import NEEDS, Table, TableCell
+from ultrabench_eval.report.tables.table import NEEDS, Table, TableCell, best_two
 from ultrabench_eval.report.tables.wide import SEEN
 
 
@@ -91,14 +91,11 @@ def _reason(entry: Entry, published: Published) -> str:
     if reason:
         return f"{reason}: {SENTENCES[reason]}"
     task = entry.coordinates.task
-    sizes = published.sizes_of.get(task)
-    if sizes is None or not isinstance(entry, Cell):
-        return ""
-    mine = (entry.images["train"], entry.images["validation"], entry.images["test"])
-    if mine == sizes.splits:
-        return f"{DOWNSCALED} of {printed(task)}" if is_downscaled(entry) else ""
-    ours, theirs = (" / ".join(map(str, counts)) for counts in (mine, sizes.splits))
-    return f"other images of {printed(task)}: {ours} in train / validation / test, not {theirs}"
+    if counts := other_images(entry, published):
+        ours, theirs = counts
+        return f"other images of {printed(task)}: {ours} in train / validation / test, not {theirs}"
+    known = task in published.sizes_of and is_downscaled(entry)
+    return f"{DOWNSCALED} of {printed(task)}" if known else ""
 
 
 def table(entries: Sequence[Entry], published: Published, models: Sequence[str] = ()) -> Table:
@@ -114,23 +111,21 @@ def table(entries: Sequence[Entry], published: Published, models: Sequence[str] 
     values: list[list[float | None]] = []
     for model, name in source.models.items():
         saw = model_zoo.describe(model)["saw"] or ()
-        scores = [published.at.get((model, task)) for task in source.tasks]
-        texts.append([name])
-        texts[-1] += [
-            (score.text() if score else "") + (SEEN if score and task in saw else "")
-            for task, score in zip(source.tasks, scores, strict=True)
+        known = {task: published.at.get((model, task)) for task in source.tasks}
+        shown = [
+            f"{score.text()}{SEEN if task in saw else ''}" if score else ""
+            for task, score in known.items()
         ]
-        values.append([score.macro_f1_mean if score else None for score in scores])
+        texts.append([name, *shown])
+        values.append([score.macro_f1_mean if score else None for score in known.values()])
     for row in comparable:
         texts.append([labels.model(row.model), *_texts(row, published)])
         values.append([_value(row.cells.get(task)) for task in source.tasks])
-    marked: list[list[str | TableCell]] = [[one[0], *map(TableCell, one[1:])] for one in texts]
-    for c, column in enumerate(zip(*values, strict=True), 1):
-        known = sorted({value for value in column if value is not None}, reverse=True)
-        marks = dict(zip(known, ("best", "second"), strict=False))
-        for row_of, value in zip(marked, column, strict=True):
-            if value is not None:
-                row_of[c] = TableCell(str(row_of[c]), marks.get(value, ""))
+    marks = zip(*map(best_two, zip(*values, strict=True)), strict=True)
+    marked: list[list[str | TableCell]] = [
+        [name, *map(TableCell, scores, of)]
+        for (name, *scores), of in zip(texts, marks, strict=True)
+    ]
     numbers = {reason: n for n, reason in enumerate(dict.fromkeys(r.reason for r in others), 1)}
     for row in others:
         name = f"{labels.model(row.model)} [{numbers[row.reason]}]"

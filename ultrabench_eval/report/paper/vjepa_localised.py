@@ -18,6 +18,7 @@ from ultrabench_eval.cells import Cell, Cells
 from ultrabench_eval.metrics import of_sums
 from ultrabench_eval.report.paper.published import FILES, MASKS, read_rows
 from ultrabench_eval.report.results.entries import SYNTHETIC_WORDS, Entry, Labels, bullets, is_clean
+from ultrabench_eval.report.tables.frame import csv_of
 from ultrabench_eval.report.tables.table import NEEDS, Table
 from ultrabench_eval.task_types.segmentation import Segmentation
 
@@ -289,5 +290,4 @@ def csv(side: BothTables) -> str:
     columns += [name for m in METRICS for name in (m, f"{m}_sd")]
     frame = pd.DataFrame(rows, columns=[*columns, "n_patients", "n_seeds", "synthetic"])
     frame = frame.astype(dict.fromkeys(("n_patients", "n_seeds"), "Int64"))
-    text: str = frame.to_csv(index=False, float_format="%.4f", lineterminator="\n")
-    return text
+    return csv_of(frame)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 import tasks as task_zoo
+from tasks.task import SPLITS
 from ultrabench_eval.cells import Cell
 from ultrabench_eval.core.grouping import by_key
 from ultrabench_eval.report.paper.published import Published
@@ -55,6 +56,17 @@ def why_not(entry: Entry, published: Published) -> str:
     if entry.random_weights and printed_model(at.model, published):
         return "random weights"
     return ""
+
+
+def other_images(entry: Entry, published: Published) -> tuple[str, str] | None:
+    """Numbers of images of ours and the paper's, as "80 / 10 / 10" for train, validation and test;
+    None where they are the same, or not known."""
+    sizes = published.sizes_of.get(entry.coordinates.task)
+    if sizes is None or not isinstance(entry, Cell):
+        return None
+    mine = tuple(entry.images[split] for split in SPLITS)
+    ours, theirs = (" / ".join(map(str, counts)) for counts in (mine, sizes.splits))
+    return None if mine == sizes.splits else (ours, theirs)
 
 
 def closest(reason: str, other: str | None) -> str:

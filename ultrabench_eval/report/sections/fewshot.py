@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import chain
 
 import numpy as np
 
-from ultrabench_eval.cells import CLASSES, Cell
+from ultrabench_eval.cells import CLASSES
+from ultrabench_eval.core.grouping import by_key
 from ultrabench_eval.report.results.entries import (
     SYNTHETIC_WORDS,
     Entry,
@@ -16,6 +17,7 @@ from ultrabench_eval.report.results.entries import (
     at_place,
     by_probing,
     capitalised,
+    cells_of,
     is_clean,
     main_metric,
     main_score,
@@ -29,33 +31,29 @@ from ultrabench_eval.report.tables.table import NEEDS, Table
 def fewshot(entries: Sequence[Entry]) -> dict[Probing, dict[int, list[Entry]]]:
     """Entries by percent of the training images, of probings that have more than one."""
     found: dict[Probing, dict[int, list[Entry]]] = {}
-    for probing, group in by_probing(e for e in entries if is_clean(e)).items():
-        fractions = sorted({entry.coordinates.fraction for entry in group})
-        if len(fractions) > 1:
-            found[probing] = {
-                fraction: [e for e in group if e.coordinates.fraction == fraction]
-                for fraction in fractions
-            }
+    for probing, group in by_probing(filter(is_clean, entries)).items():
+        by_fraction = by_key((entry.coordinates.fraction, entry) for entry in group)
+        if len(by_fraction) > 1:
+            found[probing] = dict(sorted(by_fraction.items()))
     return found
 
 
 def with_several(by_fraction: Mapping[int, Sequence[Entry]]) -> set[str]:
     """Models that were measured with more than one fraction; the others have no curve."""
-    times = Counter(
-        model
-        for group in by_fraction.values()
-        for model in {entry.coordinates.model for entry in group}
-    )
-    return {model for model, number in times.items() if number > 1}
+    fractions = by_key((e.coordinates.model, f) for f, group in by_fraction.items() for e in group)
+    return {model for model, some in fractions.items() if len({*some}) > 1}
+
+
+def _all(by_fraction: Mapping[int, Sequence[Entry]]) -> list[Entry]:
+    return list(chain(*by_fraction.values()))
 
 
 def page(entries: Sequence[Entry]) -> str | None:
     """The page; None if nothing was measured on a training subset."""
-    found = fewshot(entries)
+    labels, found = Labels.of(entries), fewshot(entries)
     if not found:
         return None
-    labels = Labels.of(entries)
-    metrics = [main_metric(e for group in one.values() for e in group) for one in found.values()]
+    metrics = [main_metric(_all(one)) for one in found.values()]
     kinds = {probing.type for probing in found}
     where = ", where a task has classes," if len(kinds) > 1 else ""
     share = f", keep each class's share{where}" if CLASSES in kinds else ""
@@ -86,8 +84,7 @@ def latex(entries: Sequence[Entry]) -> str:
 
 def _scores(probing: Probing, by_fraction: dict[int, list[Entry]], labels: Labels) -> Table:
     """Rows model x fraction; encoders first, none that was measured with one fraction alone."""
-    every = [entry for group in by_fraction.values() for entry in group]
-    tasks, metric = tasks_of(every), main_metric(every)
+    tasks, metric = tasks_of(_all(by_fraction)), main_metric(_all(by_fraction))
     models = sorted(with_several(by_fraction), key=lambda m: (m in labels.controls, m))
     places = {fraction: at_place(group) for fraction, group in by_fraction.items()}
     rows = [
@@ -117,7 +114,7 @@ def _scores(probing: Probing, by_fraction: dict[int, list[Entry]], labels: Label
 
 def _images(by_fraction: dict[int, list[Entry]], labels: Labels) -> str:
     """How many images each percentage is."""
-    tasks = tasks_of(entry for group in by_fraction.values() for entry in group)
+    tasks = tasks_of(_all(by_fraction))
     rows = [
         [f"{fraction} %", *(_count(group, task) for task in tasks)]
         for fraction, group in by_fraction.items()
@@ -127,17 +124,14 @@ def _images(by_fraction: dict[int, list[Entry]], labels: Labels) -> str:
 
 def _count(entries: Sequence[Entry], task: str) -> str:
     """Numbers of training images; several only where versions of a task are mixed."""
-    counts = {
-        e.images["train"] for e in entries if isinstance(e, Cell) and e.coordinates.task == task
-    }
+    counts = {c.images["train"] for c in cells_of(entries) if c.coordinates.task == task}
     return " or ".join(map(str, sorted(counts)))
 
 
 def _needed(by_fraction: dict[int, list[Entry]], labels: Labels) -> list[str]:
     """The smallest part with which an encoder is at the best control's score with all images."""
     whole = at_place(by_fraction.get(100, []))
-    every = [entry for group in by_fraction.values() for entry in group]
-    tasks, metric = tasks_of(every), main_metric(every)
+    tasks, metric = tasks_of(_all(by_fraction)), main_metric(_all(by_fraction))
     sign = metric.sign
     controls = {}
     for task in tasks:
@@ -149,13 +143,19 @@ def _needed(by_fraction: dict[int, list[Entry]], labels: Labels) -> list[str]:
     if not models or np.isnan(list(controls.values())).all():
         return []
     places = {fraction: at_place(group) for fraction, group in by_fraction.items()}
-    rows = []
-    for model in models:
-        row = [labels.model(model)]
-        for task in tasks:
-            scores = {f: sign * main_score(at.get((model, task)))[0] for f, at in places.items()}
-            row.append(_first_at(scores, controls[task]))
-        rows.append(row)
+    rows = [
+        [
+            labels.model(model),
+            *(
+                _first_at(
+                    {f: sign * main_score(at.get((model, task)))[0] for f, at in places.items()},
+                    controls[task],
+                )
+                for task in tasks
+            ),
+        ]
+        for model in models
+    ]
     reached = "score is at least" if metric.higher_is_better else f"{metric.title} is at most"
     return [
         "### Labels needed to match the best control with all images\n",
@@ -179,10 +179,5 @@ def _first_at(scores: dict[int, float], bar: float) -> str:
 
 def _warnings(by_fraction: dict[int, list[Entry]]) -> list[str]:
     """Those of the parts; of all images they stand on the leaderboard."""
-    cells = [
-        entry
-        for fraction, group in by_fraction.items()
-        for entry in group
-        if isinstance(entry, Cell) and fraction < 100
-    ]
+    cells = [cell for cell in cells_of(_all(by_fraction)) if cell.coordinates.fraction < 100]
     return warnings(cells).section(3)

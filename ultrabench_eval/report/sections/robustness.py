@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 
 import numpy as np
 
 from ultrabench_eval import corrupt, task_types
 from ultrabench_eval.cells import CLASSES, Cell, Failure
+from ultrabench_eval.core.grouping import by_key
 from ultrabench_eval.metrics import Metric, of_sums
 from ultrabench_eval.report.results.entries import (
     SYNTHETIC_WORDS,
@@ -121,17 +123,14 @@ def measured(entries: Sequence[Entry]) -> dict[Probing, Corrupted]:
     """Probes and protocols that have corrupted conditions, without retained performance."""
     found = {}
     for probing, group in by_probing(entries).items():
-        at = {(e.coordinates.corruption, e.coordinates.severity) for e in group if not is_clean(e)}
-        conditions = sorted(at, key=lambda one: (corrupt.order(one[0]), one[1]))
-        if conditions:
-            places = {
-                (name, severity): at_place(
-                    e
-                    for e in group
-                    if (e.coordinates.corruption, e.coordinates.severity) == (name, severity)
-                )
-                for name, severity in conditions
-            }
+        worse = by_key(
+            ((e.coordinates.corruption, e.coordinates.severity), e)
+            for e in group
+            if not is_clean(e)
+        )
+        if worse:
+            conditions = sorted(worse, key=lambda one: (corrupt.order(one[0]), one[1]))
+            places = {condition: at_place(worse[condition]) for condition in conditions}
             clean = at_place(e for e in group if is_main(e))
             found[probing] = Corrupted(clean, places, {}, main_metric(group))
     return found
@@ -281,26 +280,23 @@ def _summary(one: Corrupted, models: Sequence[str], labels: Labels) -> str:
 
 def _relative(one: Corrupted, models: Sequence[str], labels: Labels) -> str:
     rows = []
-    for model in models:
-        for condition, places in one.corrupted.items():
-            row = [labels.model(model), *_named(condition)]
-            for task in one.tasks:
-                both = (places.get((model, task)), one.clean.get((model, task)))
-                failed = next((entry for entry in both if isinstance(entry, Failure)), None)
-                kept = one.ratios.get((model, task, condition))
-                row.append(score_text(failed) if failed else kept.text() if kept else "")
-            rows.append(row)
+    for model, (condition, places) in product(models, one.corrupted.items()):
+        row = [labels.model(model), *_named(condition)]
+        for task in one.tasks:
+            both = (places.get((model, task)), one.clean.get((model, task)))
+            failed = next((entry for entry in both if isinstance(entry, Failure)), None)
+            kept = one.ratios.get((model, task, condition))
+            row.append(score_text(failed) if failed else kept.text() if kept else "")
+        rows.append(row)
     return Table([*_HEADER, *map(labels.task, one.tasks)], rows).markdown()
 
 
 def _scores(one: Corrupted, models: Sequence[str], labels: Labels) -> str:
     rows = []
-    for model in models:
-        clean = [score_text(one.clean.get((model, task))) for task in one.tasks]
-        rows.append([labels.model(model), "none", "0", "", *clean])
-        for condition, places in one.corrupted.items():
-            texts = [score_text(places.get((model, task))) for task in one.tasks]
-            rows.append([labels.model(model), *_named(condition), *texts])
+    every = {("none", 0): one.clean, **one.corrupted}
+    for model, (condition, places) in product(models, every.items()):
+        texts = [score_text(places.get((model, task))) for task in one.tasks]
+        rows.append([labels.model(model), *_named(condition), *texts])
     return Table([*_HEADER, *map(labels.task, one.tasks)], rows).markdown()
 
 
@@ -309,6 +305,8 @@ _HEADER = ("model", "corruption", "severity", "level")
 
 def _named(condition: Condition) -> list[str]:
     name, severity = condition
+    if not severity:
+        return [name, "0", ""]
     known = corrupt.told(name)
     level = f"{known.level(severity):g} {known.unit}" if len(known.levels) > 1 else ""
     return [name, str(severity), level]

@@ -6,7 +6,7 @@ All numbers are those of statistics.md; nothing is computed here.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from tasks.task import DOWNSCALED
@@ -16,18 +16,15 @@ from ultrabench_eval.metrics import Metric
 from ultrabench_eval.report.results.entries import (
     Labels,
     Probing,
-    by_probing,
     capitalised,
     is_downscaled,
-    is_main,
-    main_metric,
     number,
     probability,
     tasks_of,
     tasks_of_kind,
 )
 from ultrabench_eval.report.results.evidence import Evidence
-from ultrabench_eval.report.sections.significance import Row, Section, enough, mean_of
+from ultrabench_eval.report.sections.significance import Row, Section, enough, mean_of, ranking
 
 TITLE = "Verdict"
 _NAMED = 4  # models that one sentence names
@@ -106,9 +103,7 @@ def verdict(evidence: Evidence, sections: Mapping[str, Section]) -> list[str]:
         sections: of statistics.md, by the name of their CSV file.
     """
     found = _standings(evidence, sections)
-    told: list[str] = []
-    others: list[str] = []
-    shown: set[str] = set()
+    told, others, shown = [], [], set()
     for probing, by_task in found.items():
         overall = [by_task[mean_of(probing.type)]] if mean_of(probing.type) in by_task else []
         if evidence.reference:
@@ -127,10 +122,9 @@ def verdict(evidence: Evidence, sections: Mapping[str, Section]) -> list[str]:
         told.append(f"no two models can be compared: no test set has {enough(some)}")
     told += _controls(sections["informativeness.csv"], evidence) if found else []
     if evidence.labels.synthetic:
-        names = ", ".join(task for task in sorted(evidence.labels.synthetic))
+        names = ", ".join(sorted(evidence.labels.synthetic))
         told.append(f"SYNTHETIC, so without meaning for real ultrasound: {names}")
-    small = tasks_of(entry for entry in evidence.entries if is_downscaled(entry))
-    if small:
+    if small := tasks_of(entry for entry in evidence.entries if is_downscaled(entry)):
         told.append(f"of {', '.join(small)} the images are {DOWNSCALED}: see the notes on the data")
     return [f"{capitalised(sentence)}." for sentence in told]
 
@@ -139,53 +133,40 @@ def _standings(
     evidence: Evidence, sections: Mapping[str, Section]
 ) -> dict[Probing, dict[str, Standings]]:
     """By probe and protocol, then by task."""
-    metrics = {
-        probing: main_metric(group)
-        for probing, group in by_probing(e for e in evidence.entries if is_main(e)).items()
-    }
+    labels = evidence.labels
     pairs = by_key(
         ((probing, str(row["task"])), row) for probing, row in sections["pairs.csv"].rows
     )
-    tasks: dict[Probing, dict[str, None]] = {}
-    means = {}
-    for probing, row in sections["ranks.csv"].rows:
-        if row["task"] == mean_of(probing.type):
-            means[probing, str(row["model"])] = float(str(row["score"]))
-        else:
-            tasks.setdefault(probing, {})[evidence.labels.task(str(row["task"]))] = None
     found: dict[Probing, dict[str, Standings]] = {}
     for (probing, task), rows in pairs.items():
-        if task == mean_of(probing.type):
-            scores = {model: score for (of, model), score in means.items() if of == probing}
-            where = f"{probing.adverb}, by the mean of {', '.join(tasks[probing])}"
+        comparisons = evidence.main[probing]
+        order = ranking(comparisons) if task == mean_of(probing.type) else None
+        if order is not None:
+            names = ", ".join(map(labels.task, order.tasks))
+            where, metric = f"{probing.adverb}, by the mean of {names}", order.metric
+            scores = dict(zip(order.models, order.scores.mean(1).tolist(), strict=True))
         else:
-            one = evidence.main[probing][task]
+            one = comparisons[task]
+            where, metric = f"on {labels.task(task)}", one.metric
             scores = dict(zip(one.models, one.scores.tolist(), strict=True))
-            where = f"on {evidence.labels.task(task)}"
-        made = Standings(where, metrics[probing], evidence.labels, rows, scores)
-        found.setdefault(probing, {})[task] = made
+        found.setdefault(probing, {})[task] = Standings(where, metric, labels, rows, scores)
     return found
 
 
 def _controls(section: Section, evidence: Evidence) -> list[str]:
     """On which tasks no encoder is shown to be better than what has learned nothing."""
     labels, told = evidence.labels, []
-    for kind in dict.fromkeys(probing.type for probing, _ in section.rows):
-        if not any(row["best_control"] for probing, row in section.rows if probing.type == kind):
+    for kind, mine in by_key((one[0].type, one) for one in section.rows).items():
+        if not any(row["best_control"] for _, row in mine):
             told.append(_without(kind, evidence))
             continue
-        found: dict[Probing, dict[str, str]] = {}
-        for probing, row in section.rows:
-            if probing.type == kind:
-                beaten = row["tells_apart"] or not row["best_control"]
-                task = labels.task(str(row["task"]))
-                found.setdefault(probing, {}).update(
-                    {} if beaten else {task: str(row["best_control"])}
-                )
-        (first, tasks), *others = found.items()
+        (first, rows), *others = by_key(mine).items()
+        here = [f"{task} ({row['best_control']})" for task, row in _not_better(rows, labels)]
+        counts = Counter(task for _, some in others for task, _ in _not_better(some, labels))
+        elsewhere = [f"{task} ({count} of {len(others)})" for task, count in counts.items()]
         for sentence, named in (
-            (first.adverb, [f"{task} ({control})" for task, control in tasks.items()]),
-            ("by other probes and protocols", _counted([*dict(others).values()])),
+            (first.adverb, here),
+            ("by other probes and protocols", elsewhere),
         ):
             if named:
                 told.append(
@@ -193,6 +174,15 @@ def _controls(section: Section, evidence: Evidence) -> list[str]:
                     f"{', '.join(named)}"
                 )
     return told
+
+
+def _not_better(rows: Iterable[Row], labels: Labels) -> list[tuple[str, Row]]:
+    """Of a probe and protocol, the tasks where no encoder is better than the best control."""
+    return [
+        (labels.task(str(row["task"])), row)
+        for row in rows
+        if row["best_control"] and not row["tells_apart"]
+    ]
 
 
 def _without(kind: str, evidence: Evidence) -> str:
@@ -204,12 +194,6 @@ def _without(kind: str, evidence: Evidence) -> str:
         return f"all models{where} are controls or have random weights: add an encoder"
     controls = mine[0][0].controls
     return f"no control was measured beside these models{where}: add `--model ...,{controls}`"
-
-
-def _counted(found: Sequence[Mapping[str, str]]) -> list[str]:
-    """Of each task, how often it is in."""
-    counts = Counter(task for tasks in found for task in tasks)
-    return [f"{task} ({count} of {len(found)})" for task, count in counts.items()]
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -19,6 +19,12 @@ COLUMNS = [
 ]
 
 
+def csv_of(table: pd.DataFrame) -> str:
+    """As the text of a CSV file; numbers with four decimals."""
+    text: str = table.to_csv(index=False, float_format="%.4f", lineterminator="\n")
+    return text
+
+
 def frame(entries: Iterable[Entry], found: Sequence[Finding] = ()) -> pd.DataFrame:
     """Long form, one row per cell and metric; columns `COLUMNS`, scores in percent.
 

@@ -116,6 +116,13 @@ _MARKDOWN = {"": "{}", "best": "**{}**", "second": "<u>{}</u>"}
 _LATEX = {"": "{}", "best": "\\textbf{{{}}}", "second": "\\underline{{{}}}"}
 
 
+def best_two(values: Sequence[float | None]) -> list[str]:
+    """The marks of a column: its highest number and the second highest, ties included."""
+    known = sorted({value for value in values if value is not None}, reverse=True)
+    marks: dict[float | None, str] = dict(zip(known, ("best", "second"), strict=False))
+    return [marks.get(value, "") for value in values]
+
+
 def _mark(one: str | TableCell) -> str:
     return one.mark if isinstance(one, TableCell) else ""
 
