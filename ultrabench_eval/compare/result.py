@@ -25,6 +25,7 @@ from ultrabench_eval.report.results.entries import (
     capitalised,
     mean_sd,
     number,
+    plus_minus,
     probability,
 )
 from ultrabench_eval.report.results.evidence import Comparison
@@ -216,9 +217,7 @@ class Compared:
             header += ["significance group", "rank (95 %)", "first"]
         rows: list[list[str | TableCell]] = []
         for m in self.order:
-            mean, sd = mean_sd(self.scores[m][metric.name].tolist())
-            text = number(mean, metric.places)
-            text += "" if np.isnan(sd) else f" ± {sd:.{metric.places}f}"
+            text = plus_minus(*mean_sd(self.scores[m][metric.name].tolist()), metric.places)
             low, high = self.intervals[m][metric.name]
             row: list[str | TableCell] = [self.models[m], text]
             row.append(

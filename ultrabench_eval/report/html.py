@@ -49,7 +49,7 @@ from ultrabench_eval.report.tables.wide import wide
 
 _TEMPLATES = resources("ultrabench_eval.report") / "templates"
 _DECIMALS = 6
-_SYNTHETIC = SYNTHETIC_WORDS.strip("*\n").removeprefix("SYNTHETIC: ").replace("columns", "tasks")
+_SYNTHETIC = SYNTHETIC_WORDS.format("tasks marked so")
 BEST, SEEN, DOUBTED = 1, 2, 4
 """Flags of a score in the page's data."""
 Data = dict[str, Any]
@@ -261,10 +261,10 @@ def _pairs(section: Section, models: Sequence[str], tasks: Mapping[str, int]) ->
         (
             str(probing),
             [
-                -1 if row["task"] == mean_of(probing.type) else tasks[str(row["task"])],
-                *(models.index(str(row[name])) for name in ("model_a", "model_b")),
-                *(_rounded(float(str(row[name]))) for name in numbers),
-                int(bool(row["told_apart"])),
+                -1 if row["task"] == mean_of(probing.type) else tasks[row["task"]],
+                *(models.index(row[name]) for name in ("model_a", "model_b")),
+                *(_rounded(row[name]) for name in numbers),
+                int(row["told_apart"]),
             ],
         )
         for probing, row in section.rows

@@ -22,11 +22,11 @@ from ultrabench_eval.report.results.degenerate import Finding
 from ultrabench_eval.report.results.entries import (
     HOLE,
     SYNTHETIC,
-    SYNTHETIC_WORDS,
     Entry,
-    bullets,
     by_probing,
+    listed,
     main_metric,
+    synthetic_words,
 )
 from ultrabench_eval.report.results.evidence import Evidence
 from ultrabench_eval.report.results.notes import doubts
@@ -210,16 +210,11 @@ def _statistics(
         "two models, orders by 10,000 resamples of patients and seeds, the same patients for every "
         "model. docs/statistics.md says how, and how often that is right.\n",
     ]
-    if evidence.labels.synthetic:
-        parts.append(SYNTHETIC_WORDS.replace("columns marked so", "tasks marked so"))
-    if evidence.unsure:
-        parts += ["## Not verified\n", bullets(evidence.unsure)]
-    if found:
-        parts += [f"## {degenerate.TITLE}\n", bullets(degenerate.sentences(found))]
+    parts += synthetic_words(evidence.labels.synthetic, "tasks marked so")
+    parts += listed("Not verified", evidence.unsure)
+    parts += listed(degenerate.TITLE, degenerate.sentences(found))
     parts += [section.text() for section in sections]
-    if evidence.left_out:
-        parts += ["## Left out\n", bullets(evidence.left_out)]
-    return "\n".join(parts)
+    return "\n".join([*parts, *listed("Left out", evidence.left_out)])
 
 
 def _csv(table: pd.DataFrame) -> bytes:

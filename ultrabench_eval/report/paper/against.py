@@ -30,14 +30,15 @@ from ultrabench_eval.report.results.comparable import (
     why_not,
 )
 from ultrabench_eval.report.results.entries import (
-    SYNTHETIC_WORDS,
     Entry,
     Labels,
     bullets,
     is_main,
+    listed,
     main_interval,
     main_score,
     score_text,
+    synthetic_words,
 )
 from ultrabench_eval.report.sections import robustness
 from ultrabench_eval.report.tables.frame import csv_of
@@ -253,20 +254,19 @@ def _table(against: Against) -> str:
 
 def markdown(against: Against) -> str:
     """against.md."""
-    parts = [f"# Ours beside the published: {_table(against)}\n"]
-    if against.synthetic:
-        parts.append(
-            SYNTHETIC_WORDS.replace("columns marked so", "some results of this run")
-            + "\nThey are not compared.\n"
-        )
-    parts += [summary(against) + "\n", "## Macro F1 in percent, mean ± sd over seeds\n"]
-    parts.append(_lines(against).markdown())
-    parts.append(bullets(_how_to_read(against)))
-    if against.notes:
-        parts += ["## Not as in the paper\n", bullets(against.notes)]
-    if against.left_out:
-        parts += ["## Not compared\n", bullets(against.left_out)]
-    return "\n".join(parts)
+    then = "\nThey are not compared.\n"
+    return "\n".join(
+        [
+            f"# Ours beside the published: {_table(against)}\n",
+            *synthetic_words(against.synthetic, "some results of this run", then),
+            summary(against) + "\n",
+            "## Macro F1 in percent, mean ± sd over seeds\n",
+            _lines(against).markdown(),
+            bullets(_how_to_read(against)),
+            *listed("Not as in the paper", against.notes),
+            *listed("Not compared", against.left_out),
+        ]
+    )
 
 
 def _how_to_read(against: Against) -> list[str]:

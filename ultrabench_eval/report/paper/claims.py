@@ -6,16 +6,17 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ultrabench_eval.cells import Cell
 from ultrabench_eval.report.paper.published import Published
 from ultrabench_eval.report.paper.quantities import ScorePlace, Scores, Verdict
 from ultrabench_eval.report.paper.us_jepa_claims import CLAIMS, DISAGREEMENTS, Claim
 from ultrabench_eval.report.results.comparable import left_out, why_not
 from ultrabench_eval.report.results.entries import (
-    SYNTHETIC_WORDS,
     Entry,
     bullets,
+    cells_of,
+    listed,
     main_score,
+    synthetic_words,
 )
 from ultrabench_eval.report.tables.table import Table
 
@@ -51,13 +52,12 @@ def run_scores(entries: Sequence[Entry], published: Published) -> dict[ScorePlac
 
     Only of models by their plain names: another pooling is another model here.
     """
-    found = {}
-    for entry in entries:
-        at = entry.coordinates
-        if isinstance(entry, Cell) and not why_not(entry, published):
-            place = ScorePlace(at.model, at.task, at.fraction, at.corruption, at.severity)
-            found[place] = main_score(entry)[0]
-    return found
+    return {
+        ScorePlace(at.model, at.task, at.fraction, at.corruption, at.severity): main_score(cell)[0]
+        for cell in cells_of(entries)
+        for at in [cell.coordinates]
+        if not why_not(cell, published)
+    }
 
 
 def judge(claim: Claim, scores: Scores, *, printed: bool = False) -> ClaimOutcome:
@@ -106,13 +106,13 @@ def summary(tested: Sequence[Judged], published: Published, *, run: bool) -> lis
 def markdown(tested: Sequence[Judged], entries: Sequence[Entry], published: Published) -> str:
     """claims.md; without a run (no entries), by the printed table alone."""
     source = published.source
-    parts = [f"# What the paper claims: {source.title}\n"]
-    if any(entry.synthetic for entry in entries):
-        parts.append(
-            SYNTHETIC_WORDS.replace("columns marked so", "some results of this run")
-            + "\nNo claim is tested on them.\n"
-        )
-    parts.append(bullets(summary(tested, published, run=bool(entries))))
+    simulated = any(entry.synthetic for entry in entries)
+    then = "\nNo claim is tested on them.\n"
+    parts = [
+        f"# What the paper claims: {source.title}\n",
+        *synthetic_words(simulated, "some results of this run", then),
+        bullets(summary(tested, published, run=bool(entries))),
+    ]
     header = ["id", "section", "claim", f"by {source.scores_table} itself", "by this run"]
     rows = [
         [t.claim.id, t.claim.section, t.claim.text, t.tables.verdict, t.run.verdict] for t in tested
@@ -134,9 +134,8 @@ def markdown(tested: Sequence[Judged], entries: Sequence[Entry], published: Publ
         lines += [f"note: {one.claim.note}"] if one.claim.note else []
         parts.append(f"**{one.claim.id}** ({one.claim.section}) {one.claim.text}\n")
         parts.append(bullets(lines))
-    parts += ["## Where the paper disagrees with itself\n", bullets(disagreements(tested))]
-    if sentences := left_out(entries, published, main=False):
-        parts += ["## Cells that no claim is tested on\n", bullets(sentences)]
+    parts += listed("Where the paper disagrees with itself", disagreements(tested))
+    parts += listed("Cells that no claim is tested on", left_out(entries, published, main=False))
     return "\n".join(parts)
 
 

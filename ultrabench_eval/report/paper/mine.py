@@ -21,7 +21,6 @@ from ultrabench_eval.core.grouping import by_key
 from ultrabench_eval.report.paper.published import Published, scores_layout
 from ultrabench_eval.report.results.comparable import SENTENCES, other_images, why_not
 from ultrabench_eval.report.results.entries import (
-    SYNTHETIC_WORDS,
     Entry,
     Labels,
     Probing,
@@ -33,6 +32,7 @@ from ultrabench_eval.report.results.entries import (
     probability,
     score_text,
     seen,
+    synthetic_words,
 )
 from ultrabench_eval.report.sections.page import settings
 from ultrabench_eval.report.sections.significance import mean_of
@@ -277,16 +277,18 @@ def pages(
     made = table(entries, published, models)
     names = list(dict.fromkeys(row.model for row in added(entries, published, models)))
     told = sentences(cells, entries, pairs, names)
-    parts = [f"# {made.title}\n"]
-    if any(entry.synthetic for entry in entries):
-        parts.append(SYNTHETIC_WORDS.replace("columns marked so", "some results of this run"))
-    parts += [made.markdown(), bullets(made.notes), "## Sentences on significance\n"]
-    parts.append(
+    simulated = any(entry.synthetic for entry in entries)
+    parts = [
+        f"# {made.title}\n",
+        *synthetic_words(simulated, "some results of this run"),
+        made.markdown(),
+        bullets(made.notes),
+        "## Sentences on significance\n",
         bullets(told)
         if told
         else "None: no two encoders of this run were compared. Add another with `--model`, or see "
-        "statistics.md for why.\n"
-    )
+        "statistics.md for why.\n",
+    ]
     return {
         "table.md": "\n".join(parts).encode(),
         "table.csv": made.csv().encode(),

@@ -17,7 +17,14 @@ import tasks as task_zoo
 from ultrabench_eval.cells import Cell, Cells
 from ultrabench_eval.metrics import of_sums
 from ultrabench_eval.report.paper.published import FILES, MASKS, read_rows
-from ultrabench_eval.report.results.entries import SYNTHETIC_WORDS, Entry, Labels, bullets, is_clean
+from ultrabench_eval.report.results.entries import (
+    Entry,
+    Labels,
+    bullets,
+    cells_of,
+    is_clean,
+    synthetic_words,
+)
 from ultrabench_eval.report.tables.frame import csv_of
 from ultrabench_eval.report.tables.table import NEEDS, Table
 from ultrabench_eval.task_types.segmentation import Segmentation
@@ -99,12 +106,11 @@ def beside(cells: Cells, entries: Sequence[Entry]) -> BothTables:
         UserError: a result, or the file of published figures, is damaged.
     """
     every = [
-        entry
-        for entry in entries
-        if isinstance(entry, Cell)
-        and entry.type == Segmentation.name
-        and is_clean(entry)
-        and task_zoo.home(task_zoo.split_name(entry.coordinates.task)[0]) == DATASET
+        cell
+        for cell in cells_of(entries)
+        if cell.type == Segmentation.name
+        and is_clean(cell)
+        and task_zoo.home(task_zoo.split_name(cell.coordinates.task)[0]) == DATASET
     ]
     taken = [one for one in every if one.coordinates.protocol.startswith(f"{PROTOCOL}-")]
     taken.sort(
@@ -219,10 +225,9 @@ def _ours(side: BothTables) -> Table:
 
 def markdown(side: BothTables) -> str:
     """against.md."""
-    parts = [f"# Ours in the form of {TITLE}\n"]
-    if any(one.cell.synthetic for one in side.ours):
-        parts.append(SYNTHETIC_WORDS)
-    parts += [
+    parts = [
+        f"# Ours in the form of {TITLE}\n",
+        *synthetic_words(any(one.cell.synthetic for one in side.ours)),
         "Nothing here is compared: data, split and what is averaged are not the same.\n",
         "## Published: CAMUS, mean ± sd over test videos\n",
         _published(side).markdown(),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -366,7 +366,20 @@ def bullets(sentences: Iterable[str]) -> str:
     return "\n".join(f"- {plain(sentence)}" for sentence in sentences) + "\n"
 
 
-SYNTHETIC_WORDS = (
-    "**SYNTHETIC: columns marked so are simulated images. Their numbers say nothing about real "
-    "ultrasound.**\n"
-)
+def listed(title: str, sentences: Collection[str]) -> list[str]:
+    """A section of plain sentences; nothing without any."""
+    return [f"## {title}\n", bullets(sentences)] if sentences else []
+
+
+SYNTHETIC_WORDS = "{} are simulated images. Their numbers say nothing about real ultrasound."
+
+
+def synthetic_words(some: object, what: str = "columns marked so", then: str = "") -> list[str]:
+    """The warning above a page; nothing where no image is simulated.
+
+    Args:
+        some: whether any is.
+        what: is of such images.
+        then: a line below it.
+    """
+    return [f"**SYNTHETIC: {SYNTHETIC_WORDS.format(what)}**\n{then}"] if some else []

@@ -7,12 +7,10 @@ from collections.abc import Sequence
 import model_zoo
 from ultrabench_eval.cells import Cell
 from ultrabench_eval.core.errors import UserError
-from ultrabench_eval.report.results.entries import Entry, Labels, bullets, capitalised
+from ultrabench_eval.report.results.entries import Entry, Labels, bullets, capitalised, cells_of
 from ultrabench_eval.report.results.standing import tie
-from ultrabench_eval.report.tables.board import Board, BoardRow
+from ultrabench_eval.report.tables.board import NOT_KNOWN, Board, BoardRow
 from ultrabench_eval.report.tables.table import Table, TableCell
-
-NOT_KNOWN = "not known"
 
 
 def tables(boards: Sequence[Board], entries: Sequence[Entry], labels: Labels) -> list[Table]:
@@ -24,7 +22,7 @@ def tables(boards: Sequence[Board], entries: Sequence[Entry], labels: Labels) ->
         labels: how models are called.
     """
     first = {board.probing.type: board for board in reversed(boards)}
-    facts = {e.coordinates.model: e for e in entries if isinstance(e, Cell)}
+    facts = {cell.coordinates.model: cell for cell in cells_of(entries)}
     return [_table(board, facts, labels) for board in reversed(first.values()) if _rows(board)]
 
 

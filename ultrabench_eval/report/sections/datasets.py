@@ -13,10 +13,10 @@ from ultrabench_eval.core import hashing
 from ultrabench_eval.report.paper.published import Published
 from ultrabench_eval.report.results.entries import (
     SYNTHETIC,
-    SYNTHETIC_WORDS,
     Entry,
     bullets,
     main_cells,
+    synthetic_words,
     task_order,
 )
 from ultrabench_eval.report.tables.frame import csv_of
@@ -123,20 +123,16 @@ def _table(found: Sequence[Dataset], published: Published) -> Table:
 
 def _markdown(found: Sequence[Dataset], published: Published) -> str:
     made = _table(found, published)
-    parts = ["# Data sets\n", made.notes[0] + "\n"]
-    if any(one.synthetic for one in found):
-        parts.append(SYNTHETIC_WORDS.replace("columns marked so", "rows marked so"))
-    parts.append(made.markdown())
-    parts.append(
-        bullets(
-            [
-                "“As published”: the same number of images in each split; leaderboard.md says "
-                "what else differs.",
-                "–: not published, or images that are simulated or split otherwise.",
-            ]
-        )
+    simulated = any(one.synthetic for one in found)
+    notes = [
+        "“As published”: the same number of images in each split; leaderboard.md says what else "
+        "differs.",
+        "–: not published, or images that are simulated or split otherwise.",
+    ]
+    warning = synthetic_words(simulated, "rows marked so")
+    return "\n".join(
+        ["# Data sets\n", f"{made.notes[0]}\n", *warning, made.markdown(), bullets(notes)]
     )
-    return "\n".join(parts)
 
 
 def _csv(found: Sequence[Dataset]) -> str:

@@ -10,7 +10,6 @@ import numpy as np
 from ultrabench_eval.cells import CLASSES
 from ultrabench_eval.core.grouping import by_key
 from ultrabench_eval.report.results.entries import (
-    SYNTHETIC_WORDS,
     Entry,
     Labels,
     Probing,
@@ -22,6 +21,7 @@ from ultrabench_eval.report.results.entries import (
     main_metric,
     main_score,
     score_text,
+    synthetic_words,
     tasks_of,
 )
 from ultrabench_eval.report.results.notes import warnings
@@ -64,8 +64,7 @@ def page(entries: Sequence[Entry]) -> str | None:
         f"{share} and are drawn once per seed, the same for every model; the test set is "
         f"always complete. {capitalised(shown)}, mean ± sd over seeds.\n",
     ]
-    if labels.synthetic:
-        parts.append(SYNTHETIC_WORDS)
+    parts += synthetic_words(labels.synthetic)
     for probing, by_fraction in found.items():
         parts.append(f"## {probing}\n")
         parts.append(_scores(probing, by_fraction, labels).markdown())

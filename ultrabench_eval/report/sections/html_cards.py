@@ -89,14 +89,14 @@ def _controls(cells: Sequence[Cell], labels: Labels) -> dict[Probing, str]:
 
 def _verdict(row: Row, metric: Metric) -> str:
     """One row of the section in a sentence."""
-    size = float(str(row["n_eff"]))
+    size = row["n_eff"]
     # Without groups nobody knows which images belong together.
     count = f"{size:.0f}" if row["groups"] else f"at most {size:.0f}"
     worth = "" if np.isnan(size) else f" Its test set is worth {count} independent images."
     if row["best_model"] is None:
         return f"Without a control and a model above it, nothing can be said.{worth}"
     tells = "Separates encoders" if row["tells_apart"] else "Does not separate encoders"
-    gain, low, high = (float(str(row[name])) for name in ("gain", "low", "high"))
+    gain, low, high = (row[name] for name in ("gain", "low", "high"))
     p = metric.places
     points = "points" if metric.unit == "%" else metric.unit
     first, second = row["best_model"], row["best_control"]

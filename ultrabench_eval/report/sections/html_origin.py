@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
@@ -11,8 +10,8 @@ from ultrabench_eval.core.grouping import by_key
 from ultrabench_eval.metrics import Metric
 from ultrabench_eval.report.results.entries import Entry, Labels, Probing, between, cells_of, number
 from ultrabench_eval.report.sections import protocols
-from ultrabench_eval.report.sections.page import MODELS, model_rows, settings
-from ultrabench_eval.report.sections.significance import MEAN, Row, Section, mean_of
+from ultrabench_eval.report.sections.page import MODELS, model_rows, settings, weights_file
+from ultrabench_eval.report.sections.significance import MEAN, Section, mean_of
 from ultrabench_eval.report.tables.table import Table
 
 
@@ -37,19 +36,20 @@ def rankings(
             head,
             [
                 (
-                    labels.model(str(row["model"])),
-                    number(_float(row["score"]), metrics[probing].places),
-                    between(
-                        *(_float(row["rank"]), _float(row["rank_low"]), _float(row["rank_high"]))
-                    ),
-                    f"{100 * _float(row['first']):.0f} %",
-                    f"{100 * _float(row['first_by_mean_rank']):.0f} %",
+                    labels.model(row["model"]),
+                    number(row["score"], metrics[probing].places),
+                    between(row["rank"], row["rank_low"], row["rank_high"]),
+                    f"{100 * row['first']:.0f} %",
+                    f"{100 * row['first_by_mean_rank']:.0f} %",
                 )
-                for row in sorted(rows, key=lambda row: _float(row["rank"]))
+                for row in sorted(rows, key=lambda row: row["rank"])
             ],
-            f"{probing}, over the tasks that all models have{_synthetic(rows)}",
+            f"{probing}, over the tasks that all models have"
+            + (" (SYNTHETIC)" if any(row["synthetic"] for row in rows) else ""),
         )
-        for probing, rows in _by_probing(section).items()
+        for probing, rows in by_key(
+            (probing, row) for probing, row in section.rows if row["task"] == mean_of(probing.type)
+        ).items()
     }
 
 
@@ -60,33 +60,17 @@ def agreements(section: Section | None, labels: Labels) -> Table | None:
     head = ("task", "protocols", "models", "Kendall's tau (95 %)", "pairs that change order")
     rows = []
     for probing, row in section.rows:
-        tau, low, high = (_float(row[name]) for name in ("tau", "low", "high"))
         mark = " (SYNTHETIC)" if row["synthetic"] else ""
-        other = str(row["probe"]).rpartition("; ")[2]
-        a = replace(probing, protocol=str(row["protocol_a"]))
-        both = protocols.words(a, other, str(row["protocol_b"]))
-        models = int(str(row["n_models"]))
+        other = row["probe"].rpartition("; ")[2]
+        a = replace(probing, protocol=row["protocol_a"])
+        both = protocols.words(a, other, row["protocol_b"])
+        models = row["n_models"]
         changed = f"{row['n_changed']} of {models * (models - 1) // 2}"
         swapped = f": {row['changed']}" if row["changed"] else ""
         which = "all" if row["models"] == "all" else "without controls"
-        text = between(tau, low, high, 2) or "all tie"
+        text = between(row["tau"], row["low"], row["high"], 2) or "all tie"
         rows.append((f"{row['task']}{mark}", both, f"{which}, {models}", text, changed + swapped))
     return Table(head, rows, section.title, right=())
-
-
-def _by_probing(section: Section) -> dict[Probing, list[Row]]:
-    """Rows of means over tasks."""
-    return by_key(
-        (probing, row) for probing, row in section.rows if row["task"] == mean_of(probing.type)
-    )
-
-
-def _synthetic(rows: Iterable[Row]) -> str:
-    return " (SYNTHETIC)" if any(row["synthetic"] for row in rows) else ""
-
-
-def _float(value: object) -> float:
-    return math.nan if value is None else float(str(value))
 
 
 # ---- provenance ---------------------------------------------------------------------------------
@@ -139,12 +123,10 @@ def _distinct(
 
 
 def _model(cell: Cell, labels: Labels) -> tuple[str, ...]:
-    name = "random" if cell.random_weights else str(cell.model.get("weights_file") or "none")
-    part = cell.model.get("weights_entry")
     return (
         labels.model(cell.coordinates.model),
         str(cell.identity["model"]),
-        f"{name}#{part}" if part else name,
+        "random" if cell.random_weights else weights_file(cell) or "none",
         str(cell.model.get("weights_sha256") or ""),
     )
 

@@ -13,18 +13,19 @@ from ultrabench_eval.core.grouping import by_key
 from ultrabench_eval.report.results.degenerate import TITLE, Finding, sentences, unranked
 from ultrabench_eval.report.results.entries import (
     MOTION,
-    SYNTHETIC_WORDS,
     Entry,
     Labels,
     Probing,
     bullets,
     cells_of,
     is_unsure,
+    listed,
     main_cells,
     main_score,
     mean_sd,
     number,
     number_in,
+    synthetic_words,
     tasks_of_kind,
 )
 from ultrabench_eval.report.results.notes import errors, mixtures, shown, warnings
@@ -57,15 +58,9 @@ def markdown(
     """
     labels = Labels.of(entries)
     cells, mains = cells_of(entries), main_cells(entries)
-    parts = ["# Leaderboard\n"]
-    if labels.synthetic:
-        parts.append(SYNTHETIC_WORDS)
-    if unsure:
-        parts += ["## Not verified\n", bullets(unsure)]
-    if found:
-        parts += [f"## {TITLE}\n", bullets(sentences(found))]
-    if verdict:
-        parts += ["## Verdict\n", bullets(verdict)]
+    parts = ["# Leaderboard\n", *synthetic_words(labels.synthetic)]
+    parts += listed("Not verified", unsure) + listed(TITLE, sentences(found))
+    parts += listed("Verdict", verdict)
     if links:
         parts.append("\n".join(f"- {link}" for link in links) + "\n")
     tables = wide(entries, letters, unranked(found))
@@ -73,13 +68,10 @@ def markdown(
         parts += one.table.section()
     if told := how_to_read(tables, labels, mains):
         parts.append(bullets(told))
-    parts += errors(entries).section()
-    parts += warnings(mains).section()
-    if mixed := mixtures(cells):
-        parts += ["## Not comparable\n", bullets(mixed)]
-    remarks = {f"{_about(c, one)}: {one}": None for c in mains for one in c.remarks}
-    if remarks:
-        parts += ["## How these are scored\n", bullets(remarks)]
+    parts += errors(entries).section() + warnings(mains).section()
+    parts += listed("Not comparable", mixtures(cells))
+    remarks = dict.fromkeys(f"{_about(c, one)}: {one}" for c in mains for one in c.remarks)
+    parts += listed("How these are scored", remarks)
     for kind, group in by_key((Probing.of(cell).type, cell) for cell in mains).items():
         details = "Details" if kind == CLASSES else f"Details of {tasks_of_kind(kind)}"
         rows = [_detail(cell, labels) for cell in group]
@@ -97,13 +89,10 @@ def markdown(
     parts += Table(["protocol", "probe", "settings"], rows, "Protocols").section()
     parts += Table(MODELS, model_rows(cells, labels), "Models").section()
     parts += Table(_TASKS, _task_rows(cells, labels), "Tasks").section()
-    if known := model_notes(cells, labels):
-        parts += ["## Notes on the models\n", bullets(known)]
+    parts += listed("Notes on the models", model_notes(cells, labels))
     real = [cell for cell in cells if not cell.synthetic]
-    notes = {f"{c.coordinates.task}: {note}": None for c in real for note in c.notes}
-    if notes:
-        parts += ["## Notes on the data\n", bullets(notes)]
-    return "\n".join(parts)
+    notes = dict.fromkeys(f"{c.coordinates.task}: {note}" for c in real for note in c.notes)
+    return "\n".join([*parts, *listed("Notes on the data", notes)])
 
 
 def how_to_read(tables: Sequence[Wide], labels: Labels, mains: Sequence[Cell]) -> list[str]:
@@ -276,12 +265,14 @@ def _weights(cell: Cell) -> str:
     """File, the part of it and the checksum's first digits."""
     if cell.random_weights:
         return "random"
-    name, digest = cell.model.get("weights_file"), cell.model.get("weights_sha256")
-    if not name:
-        return ""
-    entry = cell.model.get("weights_entry")
-    part = f"#{entry}" if entry else ""
-    return f"{name}{part} ({hashing.short(str(digest))})"
+    name, digest = weights_file(cell), cell.model.get("weights_sha256")
+    return f"{name} ({hashing.short(str(digest))})" if name else ""
+
+
+def weights_file(cell: Cell) -> str:
+    """Its name, and the part of it after a "#"; "" where there is none."""
+    name, part = cell.model.get("weights_file") or "", cell.model.get("weights_entry")
+    return f"{name}#{part}" if name and part else str(name)
 
 
 def _task_rows(cells: Iterable[Cell], labels: Labels) -> list[list[str]]:

@@ -16,7 +16,6 @@ from ultrabench_eval.cells import CLASSES, Cell, Failure
 from ultrabench_eval.core.grouping import by_key
 from ultrabench_eval.metrics import Metric, of_sums
 from ultrabench_eval.report.results.entries import (
-    SYNTHETIC_WORDS,
     Entry,
     Labels,
     Probing,
@@ -31,6 +30,7 @@ from ultrabench_eval.report.results.entries import (
     main_score,
     score_text,
     status,
+    synthetic_words,
     tasks_of,
 )
 from ultrabench_eval.report.results.evidence import Evidence
@@ -221,8 +221,7 @@ def page(found: Mapping[Probing, Corrupted], labels: Labels) -> str:
             f"Of {' and '.join(errors)} less is better: in percent of that on clean images it is "
             "above 100 where corruption does harm.\n"
         )
-    if labels.synthetic:
-        parts.append(SYNTHETIC_WORDS)
+    parts += synthetic_words(labels.synthetic)
     named = {name for one in found.values() for name, _ in one.corrupted}
     parts.append(
         bullets(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -37,7 +38,8 @@ def mean_of(kind: str) -> str:
     return MEAN if kind == CLASSES else f"mean of {tasks_of_kind(kind)}"
 
 
-Row = dict[str, object]
+Row = dict[str, Any]
+"""Of a CSV file."""
 
 
 @dataclass
@@ -432,9 +434,9 @@ def _informative_cells(
             between(gap.gain, gap.low, gap.high, metric.places),
             "separates them" if gap.informative else "does not",
         ]
-    size = float(str(row["n_eff"]))
+    size = row["n_eff"]
     return [
-        labels.task(str(row["task"])),
+        labels.task(row["task"]),
         *named,
         str(row["images"]),
         "not known" if row["groups"] is None else str(row["groups"]),

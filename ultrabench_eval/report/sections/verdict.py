@@ -56,16 +56,16 @@ class Standings:
         if level:
             best = "highest" if self.metric.sign > 0 else "lowest"
             lead = f"{self.where}, {name} has the {best} {title}, {score}{self._unit}"
-            first = f"{self.labels.model(str(level[0]['model_b']))} ({self._behind(level[0])})"
-            names = [first, *(self.labels.model(str(row["model_b"])) for row in level[1:])]
+            first = f"{self.labels.model(level[0]['model_b'])} ({self._behind(level[0])})"
+            names = [first, *(self.labels.model(row["model_b"]) for row in level[1:])]
             verb = "are" if level[1:] else "is"
             return f"{lead}; {_listed(names)} {verb} not significantly different (5 %, Holm)"
         lead = f"{self.where}, {name} leads with {title} {score}{self._unit}"
         all_others = "all others" if mine[1:] else "the other"
-        p = probability(float(str(mine[0]["p_holm"])))
+        p = probability(mine[0]["p_holm"])
         return (
             f"{lead}, significantly better than {all_others}; next is "
-            f"{self.labels.model(str(mine[0]['model_b']))} ({self._behind(mine[0])}, p {p} after "
+            f"{self.labels.model(mine[0]['model_b'])} ({self._behind(mine[0])}, p {p} after "
             "Holm)"
         )
 
@@ -73,7 +73,7 @@ class Standings:
         """Who is better or worse than one model, the only one that all were compared with."""
         found: dict[str, list[str]] = {"better": [], "worse": [], "not significantly different": []}
         for row in self.pairs:
-            a, b = str(row["model_a"]), str(row["model_b"])
+            a, b = row["model_a"], row["model_b"]
             other, word = (a, "better") if b == reference else (b, "worse")
             place = word if row["told_apart"] else "not significantly different"
             found[place].append(self.labels.model(other))
@@ -87,8 +87,8 @@ class Standings:
     def _behind(self, row: Row) -> str:
         """How far a model is behind the leader, with an interval."""
         sign, places = self.metric.sign, self.metric.places
-        low, high = sorted(sign * float(str(row[end])) for end in ("low", "high"))
-        by = sign * float(str(row["difference"]))
+        low, high = sorted(sign * row[end] for end in ("low", "high"))
+        by = sign * row["difference"]
         points = " points" if self.metric.unit == "%" else self._unit
         return (
             f"{by:.{places}f}{points} behind, 95 % interval {low:.{places}f} to {high:.{places}f}"
@@ -134,9 +134,7 @@ def _standings(
 ) -> dict[Probing, dict[str, Standings]]:
     """By probe and protocol, then by task."""
     labels = evidence.labels
-    pairs = by_key(
-        ((probing, str(row["task"])), row) for probing, row in sections["pairs.csv"].rows
-    )
+    pairs = by_key(((probing, row["task"]), row) for probing, row in sections["pairs.csv"].rows)
     found: dict[Probing, dict[str, Standings]] = {}
     for (probing, task), rows in pairs.items():
         comparisons = evidence.main[probing]
@@ -179,7 +177,7 @@ def _controls(section: Section, evidence: Evidence) -> list[str]:
 def _not_better(rows: Iterable[Row], labels: Labels) -> list[tuple[str, Row]]:
     """Of a probe and protocol, the tasks where no encoder is better than the best control."""
     return [
-        (labels.task(str(row["task"])), row)
+        (labels.task(row["task"]), row)
         for row in rows
         if row["best_control"] and not row["tells_apart"]
     ]
