@@ -97,7 +97,8 @@ def write(
     parts = [*unsure, str(about.about(cells, entries))]
     if parquet:
         parts.append("parquet")
-        _check_parquet()
+        if importlib.util.find_spec("pyarrow") is None:
+            raise UserError("Parquet files need the package pyarrow; run: pip install pyarrow")
     key = kept.key(entries, parts, timed, pictures=pictures is not None, reference=reference)
     # With pictures always: the data root may hold others than before.
     if pictures is None and kept.holds(out, key):
@@ -106,13 +107,9 @@ def write(
     found = degenerate.find(evidence)
     letters = standing.letters(evidence)
     table = frame(entries, found)
-    sections = {one.csv: one for one in significance.sections(evidence)}
-    for optional in (
-        *(protocols.section, protocols.places, transfer.section, subgroups.section),
-        imported.section,
-    ):
-        if one := optional(evidence):
-            sections[one.csv] = one
+    more = (protocols.section, protocols.places, transfer.section, subgroups.section)
+    every = [*significance.sections(evidence), *(one(evidence) for one in more)]
+    sections = {one.csv: one for one in [*every, imported.section(evidence)] if one}
     told = verdict.verdict(evidence, sections)
     made = _files(evidence, sections, told, table, letters, found, pictures, parquet)
     kept.replace(out, made, key, kept.PageNotes(found, letters, letters.reading, tuple(told)))
@@ -221,11 +218,6 @@ def _csv(table: pd.DataFrame) -> bytes:
     """The file's content; a text that a spreadsheet would run as a formula begins with "'"."""
     table = table.apply(lambda column: column if column.dtype.kind in "fiub" else column.map(_cell))
     return csv_of(table).encode()
-
-
-def _check_parquet() -> None:
-    if importlib.util.find_spec("pyarrow") is None:
-        raise UserError("Parquet files need the package pyarrow; run: pip install pyarrow")
 
 
 def _parquet(table: pd.DataFrame) -> bytes:

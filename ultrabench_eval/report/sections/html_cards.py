@@ -115,13 +115,12 @@ def _verdict(row: Row, metric: Metric) -> str:
 def _facts(cell: Cell, groups: int | None) -> list[tuple[str, tuple[str, ...]]]:
     card = _card(cell)
     kind = cell.task["groups"]
-    facts: list[tuple[str, tuple[str, ...]]] = []
-    if card:
-        facts.append(("what", (f"{card.organ}, {card.target}",)))
-    elif cell.task["title"] != cell.coordinates.task:
-        facts.append(("what", (cell.task["title"],)))
+    what = f"{card.organ}, {card.target}" if card else cell.task["title"]
     counted = f"{kind}, {groups} in the test set" if groups is not None else kind
-    facts.append(("groups", (counted,)))
+    facts: list[tuple[str, tuple[str, ...]]] = [
+        ("what", (what,) if what != cell.coordinates.task else ()),
+        ("groups", (counted,)),
+    ]
     if cell.synthetic:
         words = "simulated images: they have no release and no licence"
         facts.append(("licence", (words,)))

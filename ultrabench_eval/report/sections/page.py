@@ -237,22 +237,21 @@ def model_rows(cells: Iterable[Cell], labels: Labels) -> list[list[str]]:
 
 def model_notes(cells: Iterable[Cell], labels: Labels) -> list[str]:
     """What is to be known of models besides their rows, a sentence each."""
-    notes: dict[str, None] = {}
+    notes = []
     for cell in cells:
+        rows, rounding, dropped, used, assumed = map(
+            cell.model.get, ("rows", "rounding", "dropped", "used", "assumed")
+        )
+        told = {
+            f"imported from a file{'' if is_unsure(cell) else f', {rows}'}": rows,
+            f"{rounding}": rounding,
+            f"not used of its weights file: {dropped}": dropped,
+            f"{used} tensors are from its weights file; assumed, because it does not say: "
+            f"{assumed}": used and assumed,
+        }
         name = labels.model(cell.coordinates.model)
-        if cell.model.get("rows"):
-            words = "" if is_unsure(cell) else f", {cell.model['rows']}"
-            notes[f"{name}: imported from a file{words}"] = None
-        if cell.model.get("rounding"):
-            notes[f"{name}: {cell.model['rounding']}"] = None
-        if cell.model.get("dropped"):
-            notes[f"{name}: not used of its weights file: {cell.model['dropped']}"] = None
-        if cell.model.get("used") and cell.model.get("assumed"):
-            notes[
-                f"{name}: {cell.model['used']} tensors are from its weights file; assumed, because "
-                f"it does not say: {cell.model['assumed']}"
-            ] = None
-    return list(notes)
+        notes += [f"{name}: {sentence}" for sentence, known in told.items() if known]
+    return list(dict.fromkeys(notes))
 
 
 def _wrapper(info: Mapping[str, Any]) -> str:
