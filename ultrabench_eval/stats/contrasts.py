@@ -44,7 +44,7 @@ class Contrast:
     high: float
 
     def times(self, factor: float) -> Contrast:
-        """In another unit; turned round by a factor below 0."""
+        """In another unit; a factor below 0 reverses it."""
         return Contrast(factor * self.value, *sorted((factor * self.low, factor * self.high)))
 
 

@@ -78,7 +78,7 @@ def _sheet(probing: Probing, one: Comparison, task: Task, evidence: Evidence) ->
 
 def _shown(one: Comparison) -> Sequence[str]:
     """The best encoders, then the best control."""
-    ranked = [one.models[m] for m in np.argsort(-one.metric.sign * one.scores, kind="stable")]
+    ranked = [one.models[m] for m in one.ordered]
     encoders = [model for model in ranked if model not in one.controls]
     controls = [model for model in ranked if model in one.controls]
     return [*encoders[: MOST - len(controls[:1])], *controls[:1]]

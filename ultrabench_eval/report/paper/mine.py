@@ -24,7 +24,9 @@ from ultrabench_eval.report.results.entries import (
     Entry,
     Labels,
     Probing,
+    applicable,
     bullets,
+    cells_of,
     is_downscaled,
     is_main,
     main_score,
@@ -167,29 +169,11 @@ def _notes(
 ) -> list[str]:
     source = published.source
     comparable = [cell for row in rows if not row.reason for cell in row.cells.values()]
-    how = {settings(cell.protocol): None for cell in comparable if isinstance(cell, Cell)}
-    seeds = {len(c.scores[c.main]) for c in comparable if isinstance(c, Cell)}
-    notes = [
-        "Linear probe on frozen features, macro F1 in percent, mean ± sd over seeds.",
-        f"Above the first rule: as printed in {source.scores_table}, not measured here.",
-    ]
-    if comparable:
-        notes.append(
-            "Below it: measured here by the paper's protocol "
-            f"({'; or '.join(how)}; {' or '.join(map(str, sorted(seeds)))} seeds), on splits as "
-            "large as the paper's."
-        )
-    else:
-        notes.append("No result of this run was measured as the paper did.")
-    if numbers:
-        reasons = "; ".join(f"[{n}] {reason}" for reason, n in numbers.items())
-        notes.append(f"Below the last rule, not comparable with the rows above: {reasons}.")
-    notes += [
-        "Bold: highest of a column, underlined: second, both without a test and without the rows "
-        "that are not comparable.",
-        f"{SEEN}: the model was trained on images of this data set, as its authors state. –: not "
-        "measured.",
-    ]
+    how = "; or ".join(dict.fromkeys(settings(cell.protocol) for cell in cells_of(comparable)))
+    seeds = " or ".join(
+        map(str, sorted({len(cell.scores[cell.main]) for cell in cells_of(comparable)}))
+    )
+    reasons = "; ".join(f"[{n}] {reason}" for reason, n in numbers.items())
     away = sorted(
         {
             printed(entry.coordinates.task)
@@ -197,9 +181,28 @@ def _notes(
             if is_main(entry) and task_zoo.split_name(entry.coordinates.task)[0] not in source.tasks
         }
     )
-    if away:
-        notes.append(f"Not in this table, because the paper has no such task: {', '.join(away)}.")
-    return notes
+    return applicable(
+        (True, "Linear probe on frozen features, macro F1 in percent, mean ± sd over seeds."),
+        (True, f"Above the first rule: as printed in {source.scores_table}, not measured here."),
+        (
+            comparable,
+            f"Below it: measured here by the paper's protocol ({how}; {seeds} seeds), on splits as "
+            "large as the paper's.",
+        ),
+        (not comparable, "No result of this run was measured as the paper did."),
+        (reasons, f"Below the last rule, not comparable with the rows above: {reasons}."),
+        (
+            True,
+            "Bold: highest of a column, underlined: second, both without a test and without the "
+            "rows that are not comparable.",
+        ),
+        (
+            True,
+            f"{SEEN}: the model was trained on images of this data set, as its authors state. –: "
+            "not measured.",
+        ),
+        (away, f"Not in this table, because the paper has no such task: {', '.join(away)}."),
+    )
 
 
 Pair = Mapping[str, Any]

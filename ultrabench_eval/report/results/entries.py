@@ -139,13 +139,11 @@ def by_probing(entries: Iterable[Entry]) -> dict[Probing, list[Entry]]:
 
 def main_metric(entries: Iterable[Entry]) -> Metric:
     """What tables of entries of one kind show."""
-    kinds = set()
-    for entry in entries:
-        if isinstance(entry, Cell):
-            return entry.main_metric
-        kinds.add(entry.type)
-    known = [task_types.get(kind).main for kind in sorted(kinds) if kind in task_types.registry]
-    return known[0] if known else Metric("score", "score")
+    every = list(entries)
+    if cells := cells_of(every):
+        return cells[0].main_metric
+    kinds = [entry.type for entry in every if entry.type in task_types.registry]
+    return task_types.get(min(kinds)).main if kinds else Metric("score", "score")
 
 
 def is_clean(entry: Entry) -> bool:
@@ -239,8 +237,7 @@ class Labels:
         controls = {c.coordinates.model for c in cells if c.model.get("status") == "control"}
         synthetic = {e.coordinates.task for e in entries if e.synthetic}
         unsure = {c.coordinates.model for c in cells if is_unsure(c)}
-        marked = random, random | controls, synthetic, unsure
-        return cls(*map(frozenset, marked))
+        return cls(*map(frozenset, (random, random | controls, synthetic, unsure)))
 
     def model(self, name: str) -> str:
         """With its marks."""
@@ -364,6 +361,11 @@ def probability(p: float) -> str:
 def bullets(sentences: Iterable[str]) -> str:
     """A list of plain sentences."""
     return "\n".join(f"- {plain(sentence)}" for sentence in sentences) + "\n"
+
+
+def applicable(*told: tuple[object, str]) -> list[str]:
+    """The sentences whose condition, which stands before each, holds."""
+    return [sentence for applies, sentence in told if applies]
 
 
 def listed(title: str, sentences: Collection[str]) -> list[str]:

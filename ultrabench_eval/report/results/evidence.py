@@ -86,6 +86,12 @@ class Comparison:
         """By the metric as tables show it (in percent, say), means over seeds, [M]."""
         return self.metric.scale * bootstrap.observe(self.statistics, self.of)
 
+    @property
+    def ordered(self) -> list[int]:
+        """Places of the models, the best first and controls last."""
+        order = np.argsort(-self.metric.sign * self.scores, kind="stable").tolist()
+        return sorted(order, key=lambda m: self.models[m] in self.controls)
+
     @cached_property
     def resampled(self) -> np.ndarray:
         """The same in resamples of test patients and seeds, paired over models, [M, R]."""

@@ -16,6 +16,7 @@ from ultrabench_eval.report.results.entries import (
     Entry,
     Labels,
     Probing,
+    applicable,
     bullets,
     cells_of,
     is_unsure,
@@ -97,38 +98,44 @@ def markdown(
 
 def how_to_read(tables: Sequence[Wide], labels: Labels, mains: Sequence[Cell]) -> list[str]:
     """What a reader must know of the tables above."""
-    told = [BOLD] if mains else []
-    listed = any(cell.model.get("seen_images") for cell in mains)
-    if any(one.letters for one in tables):
-        told.append(next(one.letters for one in tables if one.letters))
-    if any(one.seen for one in tables):
-        told.append(
-            f"{SEEN}: the model was trained on images of this task, as its authors state"
-            + (", or as --seen says of its test images (see Warnings)." if listed else ".")
-        )
-    if without := dict.fromkeys(task for one in tables for task in one.without):
-        told.append(
-            f"Not ranked and left out of the mean: {', '.join(without)} (why: see “{TITLE}” above)."
-        )
-    if any(one.table.rules for one in tables):
-        told.append(
-            "(control): trivial methods and models with random weights. They learned nothing about "
-            "ultrasound; an encoder that does not beat them shows nothing on that task."
-        )
-    elif mains:
-        told.append(
-            "Controls are missing: no control and no random network was measured, so these scores "
-            "cannot be compared with a trivial baseline. Add them with `--model ...,"
-            f"{','.join(dict.fromkeys(control for cell in mains for control in _controls(cell)))}`."
-        )
-    told += shown(mains)
+    letters = next((one.letters for one in tables if one.letters), "")
+    by_hand = any(cell.model.get("seen_images") for cell in mains)
+    or_listed = ", or as --seen says of its test images (see Warnings)" if by_hand else ""
+    without = dict.fromkeys(task for one in tables for task in one.without)
+    ruled = any(one.table.rules for one in tables)
+    controls = ",".join(dict.fromkeys(name for cell in mains for name in _controls(cell)))
     probings = {Probing.of(cell) for cell in mains if cell.type == CLASSES}
-    if probings and len(probings) == len({(one.probe, one.type) for one in probings}):
-        told.append(
+    alone = len(probings) == len({(one.probe, one.type) for one in probings})
+    return applicable(
+        (mains, BOLD),
+        (letters, letters),
+        (
+            any(one.seen for one in tables),
+            f"{SEEN}: the model was trained on images of this task, as its authors state"
+            f"{or_listed}.",
+        ),
+        (
+            without,
+            f"Not ranked and left out of the mean: {', '.join(without)} (why: see “{TITLE}” "
+            "above).",
+        ),
+        (
+            ruled,
+            "(control): trivial methods and models with random weights. They learned nothing about "
+            "ultrasound; an encoder that does not beat them shows nothing on that task.",
+        ),
+        (
+            mains and not ruled,
+            "Controls are missing: no control and no random network was measured, so these scores "
+            f"cannot be compared with a trivial baseline. Add them with `--model ...,{controls}`.",
+        ),
+        *((True, sentence) for sentence in shown(mains)),
+        (
+            probings and alone,
             "All numbers of a probe are from one protocol. An order of models that only one "
-            "protocol shows is not called a ranking: add `--protocol paper,tuned`."
-        )
-    return told
+            "protocol shows is not called a ranking: add `--protocol paper,tuned`.",
+        ),
+    )
 
 
 def _controls(cell: Cell) -> list[str]:
@@ -242,15 +249,17 @@ def model_notes(cells: Iterable[Cell], labels: Labels) -> list[str]:
         rows, rounding, dropped, used, assumed = map(
             cell.model.get, ("rows", "rounding", "dropped", "used", "assumed")
         )
-        told = {
-            f"imported from a file{'' if is_unsure(cell) else f', {rows}'}": rows,
-            f"{rounding}": rounding,
-            f"not used of its weights file: {dropped}": dropped,
-            f"{used} tensors are from its weights file; assumed, because it does not say: "
-            f"{assumed}": used and assumed,
-        }
-        name = labels.model(cell.coordinates.model)
-        notes += [f"{name}: {sentence}" for sentence, known in told.items() if known]
+        told = applicable(
+            (rows, f"imported from a file{'' if is_unsure(cell) else f', {rows}'}"),
+            (rounding, f"{rounding}"),
+            (dropped, f"not used of its weights file: {dropped}"),
+            (
+                used and assumed,
+                f"{used} tensors are from its weights file; assumed, because it does not say: "
+                f"{assumed}",
+            ),
+        )
+        notes += [f"{labels.model(cell.coordinates.model)}: {sentence}" for sentence in told]
     return list(dict.fromkeys(notes))
 
 

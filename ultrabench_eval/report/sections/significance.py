@@ -8,7 +8,7 @@ sentence.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -377,13 +377,7 @@ _INFORMATIVE = [
 
 
 _GAP = (
-    "best_model",
-    "best_control",
-    "difference",
-    "optimism",
-    "gain",
-    "low",
-    "high",
+    *("best_model", "best_control", "difference", "optimism", "gain", "low", "high"),
     "tells_apart",
 )
 
@@ -400,20 +394,11 @@ def _informative_row(
             dict(zip(one.models, sign * one.resampled, strict=True)),
             controls,
         )
-    row: Row = where(probing, one.task, labels) | dict.fromkeys(_GAP)
-    if gap:
-        row |= {
-            "best_model": gap.model,
-            "best_control": gap.control,
-            "difference": gap.difference,
-            "optimism": gap.optimism,
-            "gain": gap.gain,
-            "low": gap.low,
-            "high": gap.high,
-            "tells_apart": gap.informative,
-        }
+    found = (*astuple(gap), gap.informative) if gap else [None] * len(_GAP)
     size = one.effective
-    row |= {
+    row: Row = {
+        **where(probing, one.task, labels),
+        **dict(zip(_GAP, found, strict=True)),
         "images": size.images,
         "groups": None if one.test.groups is None else size.clusters,
         "design_effect": size.design_effect,

@@ -70,22 +70,10 @@ def _add(made: Section, probing: Probing, one: Comparison, name: str, labels: La
     }
     told = [place for place, group in enumerate(groups) if group.enough]
     metric = one.metric
-    order = sorted(
-        range(len(one.models)),
-        key=lambda m: (one.models[m] in one.controls, -metric.sign * one.scores[m], one.models[m]),
-    )
-    rows, worst = [], {}
-    for model in (one.models[m] for m in order):
-        scores = scored[model]
+    worst = {}
+    for model, scores in scored.items():
         if len(told) > 1:
             worst[model] = min(told, key=lambda place: metric.sign * scores[place].value)
-        texts = [
-            between(*scores[place], metric.places) if groups[place].enough else ""
-            for place in range(len(groups))
-        ]
-        lowest = groups[worst[model]].value if model in worst else ""
-        rows.append([labels.model(model), *texts, lowest])
-    for model, scores in scored.items():
         for place, group in enumerate(groups):
             row: Row = {
                 **where(probing, one.task, labels),
@@ -103,6 +91,11 @@ def _add(made: Section, probing: Probing, one: Comparison, name: str, labels: La
             made.rows.append((probing, row))
     if len(told) < 2:
         return  # nothing to compare
+    rows = []
+    for model in (one.models[m] for m in one.ordered):
+        shown = zip(scored[model], groups, strict=True)
+        texts = [between(*score, metric.places) if of.enough else "" for score, of in shown]
+        rows.append([labels.model(model), *texts, groups[worst[model]].value])
     worse = "lowest" if metric.sign > 0 else "highest"
     heads = [
         f"{group.value} ({group.patients}{'' if group.enough else ', too few'})" for group in groups

@@ -10,7 +10,7 @@ import numpy as np
 
 import tasks as task_zoo
 from ultrabench_eval import corrupt
-from ultrabench_eval.cells import Cell, Coordinates, Failure
+from ultrabench_eval.cells import Coordinates, Failure
 from ultrabench_eval.core.grouping import by_key
 from ultrabench_eval.metrics import Metric
 from ultrabench_eval.report.results.entries import (
@@ -20,6 +20,7 @@ from ultrabench_eval.report.results.entries import (
     Labels,
     Probing,
     at_place,
+    cells_of,
     is_doubted,
     is_main,
     main_interval,
@@ -190,17 +191,14 @@ def _models(entries: Iterable[Entry], speeds: Iterable[Speed]) -> dict[str, Know
     """What is known of each model."""
     timed = {(one.model, one.fingerprint): one for one in speeds}
     found: dict[str, KnownOfModel] = {}
-    for entry in entries:
-        if isinstance(entry, Cell):
-            model = entry.coordinates.model
-            saw = "none: random" if entry.random_weights else str(entry.model.get("saw") or "")
-            size = entry.model.get("parameters")
-            known = KnownOfModel(
-                saw or NOT_KNOWN,
-                None if size is None else int(size),
-                timed.get((model, str(entry.identity["model"]))),
-            )
-            found.setdefault(model, known)
+    for cell in cells_of(entries):
+        model, size = cell.coordinates.model, cell.model.get("parameters")
+        known = KnownOfModel(
+            "none: random" if cell.random_weights else str(cell.model.get("saw") or NOT_KNOWN),
+            None if size is None else int(size),
+            timed.get((model, str(cell.identity["model"]))),
+        )
+        found.setdefault(model, known)
     return found
 
 
