@@ -101,7 +101,7 @@ def page(
             findings=degenerate.sentences(found),
             findings_title=degenerate.TITLE,
             seeds=sorted({int(cell.identity["seeds"]) for cell in cells}),
-            how_to_read=how_to_read(wide(entries, letters, without), labels, mains),
+            how_to_read=how_to_read(wide(entries, letters, without), mains),
             mixed=mixtures(cells),
             errors=errors(entries),
         )
@@ -291,7 +291,7 @@ def _sections(
     titles = " or ".join(dict.fromkeys(metric.title for metric in metrics.values()))
     figures = html_drawings.drawings(drawn, evidence.main, titles)
     ranks = html_origin.rankings(statistics["ranks.csv"], labels, metrics)
-    changed = html_origin.agreements(statistics.get("protocols.csv"), labels)
+    changed = html_origin.agreements(statistics.get("protocols.csv"))
     noted = warnings(main_cells(evidence.entries))
     every = [
         ("warnings", "Warnings", "", [{"table": noted}] if noted.rows else []),

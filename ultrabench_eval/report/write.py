@@ -146,7 +146,7 @@ def _files(
     corrupted = robustness.corrupted(evidence)
     if corrupted:
         made["robustness.md"] = robustness.page(corrupted, evidence.labels).encode()
-        frames["robustness.csv"] = pd.DataFrame(robustness.rows(corrupted, evidence.labels))
+        frames["robustness.csv"] = pd.DataFrame(robustness.rows(corrupted))
         links.append(
             f"{_link('robustness.md')}: scores on corrupted test images, and retained performance "
             f"({_link('robustness.csv')})"

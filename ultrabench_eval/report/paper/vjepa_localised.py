@@ -8,7 +8,7 @@ Dice is of, so that a difference from ours would say nothing; what is wrong is c
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -275,14 +275,10 @@ def latex(side: BothTables) -> str:
 
 def csv(side: BothTables) -> str:
     """against.csv, long form; 0 to 1."""
-    rows: list[dict[str, object]] = []
-    for row in side.published:
-        values = {m: getattr(row, m) for m in METRICS}
-        sds = {f"{m}_sd": getattr(row, f"{m}_sd") for m in METRICS}
-        rows.append(
-            {"source": "published", "model": row.method, "task": DATASET}
-            | {"train_percent": row.train_percent, **values, **sds}
-        )
+    rows: list[dict[str, object]] = [
+        {"source": "published", "model": row.method, "task": DATASET, **asdict(row)}
+        for row in side.published
+    ]
     for one in side.ours:
         at = one.cell.coordinates
         rows.append(

@@ -22,7 +22,7 @@ from ultrabench_eval.report.results.entries import (
     tasks_of,
 )
 from ultrabench_eval.report.results.evidence import Evidence
-from ultrabench_eval.report.sections.significance import Row, Section
+from ultrabench_eval.report.sections.significance import Row, Section, independent
 
 
 def cards(evidence: Evidence, informative: Section) -> list[dict[str, Any]]:
@@ -89,10 +89,8 @@ def _controls(cells: Sequence[Cell], labels: Labels) -> dict[Probing, str]:
 
 def _verdict(row: Row, metric: Metric) -> str:
     """One row of the section in a sentence."""
-    size = row["n_eff"]
-    # Without groups nobody knows which images belong together.
-    count = f"{size:.0f}" if row["groups"] else f"at most {size:.0f}"
-    worth = "" if np.isnan(size) else f" Its test set is worth {count} independent images."
+    count = independent(row)
+    worth = f" Its test set is worth {count} independent images." if count else ""
     if row["best_model"] is None:
         return f"Without a control and a model above it, nothing can be said.{worth}"
     tells = "Separates encoders" if row["tells_apart"] else "Does not separate encoders"

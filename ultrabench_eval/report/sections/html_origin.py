@@ -8,10 +8,10 @@ from dataclasses import replace
 from ultrabench_eval.cells import FORMAT, Cell
 from ultrabench_eval.core.grouping import by_key
 from ultrabench_eval.metrics import Metric
-from ultrabench_eval.report.results.entries import Entry, Labels, Probing, between, cells_of, number
+from ultrabench_eval.report.results.entries import Entry, Labels, Probing, between, cells_of
 from ultrabench_eval.report.sections import protocols
 from ultrabench_eval.report.sections.page import MODELS, model_rows, settings, weights_file
-from ultrabench_eval.report.sections.significance import MEAN, Section, mean_of
+from ultrabench_eval.report.sections.significance import RANKS, Section, mean_of, rank_cells
 from ultrabench_eval.report.tables.table import Table
 
 
@@ -30,30 +30,24 @@ def rankings(
     section: Section, labels: Labels, metrics: Mapping[Probing, Metric]
 ) -> dict[Probing, Table]:
     """Mean ranks over tasks and how sure the first place is, by probe and protocol."""
-    head = ("model", MEAN, "mean rank (95 %)", f"first by {MEAN}", "first by mean rank")
+    means = by_key(
+        (probing, row) for probing, row in section.rows if row["task"] == mean_of(probing.type)
+    )
     return {
         probing: Table(
-            head,
+            RANKS,
             [
-                (
-                    labels.model(row["model"]),
-                    number(row["score"], metrics[probing].places),
-                    between(row["rank"], row["rank_low"], row["rank_high"]),
-                    f"{100 * row['first']:.0f} %",
-                    f"{100 * row['first_by_mean_rank']:.0f} %",
-                )
+                rank_cells(row, metrics[probing], labels)
                 for row in sorted(rows, key=lambda row: row["rank"])
             ],
             f"{probing}, over the tasks that all models have"
             + (" (SYNTHETIC)" if any(row["synthetic"] for row in rows) else ""),
         )
-        for probing, rows in by_key(
-            (probing, row) for probing, row in section.rows if row["task"] == mean_of(probing.type)
-        ).items()
+        for probing, rows in means.items()
     }
 
 
-def agreements(section: Section | None, labels: Labels) -> Table | None:
+def agreements(section: Section | None) -> Table | None:
     """Whether another protocol would have ranked the models differently."""
     if section is None or not section.rows:
         return None

@@ -67,7 +67,7 @@ def markdown(
     tables = wide(entries, letters, unranked(found))
     for one in tables:
         parts += one.table.section()
-    if told := how_to_read(tables, labels, mains):
+    if told := how_to_read(tables, mains):
         parts.append(bullets(told))
     parts += errors(entries).section() + warnings(mains).section()
     parts += listed("Not comparable", mixtures(cells))
@@ -96,7 +96,7 @@ def markdown(
     return "\n".join([*parts, *listed("Notes on the data", notes)])
 
 
-def how_to_read(tables: Sequence[Wide], labels: Labels, mains: Sequence[Cell]) -> list[str]:
+def how_to_read(tables: Sequence[Wide], mains: Sequence[Cell]) -> list[str]:
     """What a reader must know of the tables above."""
     letters = next((one.letters for one in tables if one.letters), "")
     by_hand = any(cell.model.get("seen_images") for cell in mains)

@@ -311,7 +311,7 @@ def _named(condition: Condition) -> list[str]:
     return [name, str(severity), level]
 
 
-def rows(found: Mapping[Probing, Corrupted], labels: Labels) -> list[dict[str, object]]:
+def rows(found: Mapping[Probing, Corrupted]) -> list[dict[str, object]]:
     """robustness.csv: one row per model, task and condition; failed ones without numbers. Where not
     all tasks are of classes, also what kind each is of."""
     result: list[dict[str, object]] = []

@@ -271,25 +271,10 @@ def _rank(section: Section, probing: Probing, found: Ranking, labels: Labels) ->
     first = ranks.first_share(resampled)
     mean_rank = ranks.average_ranks(better)
     mean = found.scores.mean(1)
-    tasks = found.tasks
-    header = ["model", MEAN, "mean rank (95 %)", f"first by {MEAN}", "first by mean rank"]
-    header += [f"first on {labels.task(task)}" for task in tasks]
-    rows = []
-    for m in np.lexsort((-better.mean(1), mean_rank)):
-        shares = [first.by_mean_score[m], first.by_mean_rank[m], *first.on_task[m]]
-        rows.append(
-            [
-                labels.model(found.models[m]),
-                number(mean[m], found.metric.places),
-                between(mean_rank[m], first.rank_low[m], first.rank_high[m]),
-                *(f"{100 * share:.0f} %" for share in shares),
-            ]
-        )
-    section.parts += [Table(header, rows).markdown(), _overall_test(found) + "\n"]
-
-    on_task = ranks.ranks(better)
+    on_task, at = ranks.ranks(better), _over_tasks(probing, found, labels)
+    overall = []
     for m, model in enumerate(found.models):
-        for t, task in enumerate(tasks):
+        for t, task in enumerate(found.tasks):
             row: Row = {
                 **where(probing, task, labels),
                 "model": model,
@@ -299,16 +284,38 @@ def _rank(section: Section, probing: Probing, found: Ranking, labels: Labels) ->
             }
             section.rows.append((probing, row))
         row = {
-            **_over_tasks(probing, found, labels),
+            **at,
             "model": model,
             "score": mean[m],
             "rank": mean_rank[m],
-            "rank_low": first.rank_low[m],
-            "rank_high": first.rank_high[m],
+            **{"rank_low": first.rank_low[m], "rank_high": first.rank_high[m]},
             "first": first.by_mean_score[m],
             "first_by_mean_rank": first.by_mean_rank[m],
         }
+        overall.append(row)
         section.rows.append((probing, row))
+    rows = [
+        [
+            *rank_cells(overall[m], found.metric, labels),
+            *(f"{100 * share:.0f} %" for share in first.on_task[m]),
+        ]
+        for m in np.lexsort((-better.mean(1), mean_rank))
+    ]
+    header = [*RANKS, *(f"first on {labels.task(task)}" for task in found.tasks)]
+    section.parts += [Table(header, rows).markdown(), _overall_test(found) + "\n"]
+
+
+RANKS = ("model", MEAN, "mean rank (95 %)", f"first by {MEAN}", "first by mean rank")
+
+
+def rank_cells(row: Row, metric: Metric, labels: Labels) -> list[str]:
+    """A row of a mean over tasks under the heads `RANKS`."""
+    return [
+        labels.model(row["model"]),
+        number(row["score"], metric.places),
+        between(row["rank"], row["rank_low"], row["rank_high"]),
+        *(f"{100 * row[name]:.0f} %" for name in ("first", "first_by_mean_rank")),
+    ]
 
 
 def _overall_test(found: Ranking) -> str:
@@ -419,14 +426,20 @@ def _informative_cells(
             between(gap.gain, gap.low, gap.high, metric.places),
             "separates them" if gap.informative else "does not",
         ]
-    size = row["n_eff"]
     return [
         labels.task(row["task"]),
         *named,
         str(row["images"]),
         "not known" if row["groups"] is None else str(row["groups"]),
-        "" if np.isnan(size) else f"{size:.0f}" if row["groups"] else f"at most {size:.0f}",
+        independent(row),
     ]
+
+
+def independent(row: Row) -> str:
+    """How many independent images a test set is worth; "" where nobody knows."""
+    # Without groups nobody knows which images belong together.
+    least = "" if row["groups"] else "at most "
+    return "" if np.isnan(row["n_eff"]) else f"{least}{row['n_eff']:.0f}"
 
 
 def _points(evidence: Evidence) -> str:

@@ -119,11 +119,6 @@ class Board:
         return f"mean of {len(names)} tasks" if title and not self.without & {*names} else title
 
     @property
-    def timed(self) -> bool:
-        """Whether the speed of any model is known."""
-        return any(row.speed for row in self.rows)
-
-    @property
     def synthetic(self) -> int:
         """How many of the tasks are simulated."""
         return sum(task.synthetic for task in self.tasks)
