@@ -137,9 +137,7 @@ def code(sentence: str) -> Markup:
 def _json(known: Data) -> Markup:
     """As the content of a script element, which no text in it can end."""
     text = json.dumps(known, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    for sign in "<>&\u2028\u2029":
-        text = text.replace(sign, f"\\u{ord(sign):04x}")
-    return Markup(text)
+    return Markup(text.translate({ord(one): f"\\u{ord(one):04x}" for one in "<>&\u2028\u2029"}))
 
 
 def _css(text: str) -> Markup:

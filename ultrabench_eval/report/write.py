@@ -128,10 +128,8 @@ def _files(
 ) -> dict[str, bytes]:
     """All files by name."""
     entries, sections = evidence.entries, [*by_name.values()]
-    made = {}
-    frames = {"leaderboard.csv": table}
-    made["statistics.md"] = _statistics(evidence, sections, found).encode()
-    frames |= {one.csv: one.table() for one in sections if one.rows}
+    made = {"statistics.md": _statistics(evidence, sections, found).encode()}
+    frames = {"leaderboard.csv": table} | {one.csv: one.table() for one in sections if one.rows}
     csv_links = ", ".join(_link(one.csv) for one in sections if one.rows) or "no tables"
     links = [
         f"{_link('leaderboard.html')}: one page to sort, filter, print and share, with figures, "
@@ -172,11 +170,9 @@ def _files(
         made["choose.md"] = choose.page(some).encode()
         links.append(f"{_link('choose.md')}: which encoder? Score, speed, size and licence")
     board = markdown(entries, letters, links, evidence.unsure, found, told)
-    made["leaderboard.md"] = board.encode()
-    made["leaderboard.tex"] = latex(entries, letters, found).encode()
     page = html.page(evidence, by_name, drawn, letters, found, pictures, told)
-    made["leaderboard.html"] = page.encode()
-    return made | drawn
+    made |= {"leaderboard.md": board.encode(), "leaderboard.html": page.encode()}
+    return made | drawn | {"leaderboard.tex": latex(entries, letters, found).encode()}
 
 
 def _speeds(out: Path) -> tuple[list[Speed], list[str]]:

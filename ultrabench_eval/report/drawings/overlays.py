@@ -16,6 +16,7 @@ from ultrabench_eval.cells import Cell, Coordinates
 from ultrabench_eval.core import drawing, sheets
 from ultrabench_eval.core.errors import UserError
 from ultrabench_eval.core.sheets import SheetRow, Tile
+from ultrabench_eval.report.drawings import canvas
 from ultrabench_eval.report.drawings.pictures import DPI
 from ultrabench_eval.report.results import sources
 from ultrabench_eval.report.results.entries import Probing
@@ -50,7 +51,7 @@ def overlays(evidence: Evidence, data: Path) -> dict[str, bytes]:
 
 
 def _sheet(probing: Probing, one: Comparison, task: Task, evidence: Evidence) -> dict[str, bytes]:
-    rows, headers = [], ("worst", "quarter", "median", "best")
+    rows = []
     for model in _shown(one):
         at = Coordinates(model, one.task, probing.protocol, probing.probe)
         cell = next(e for e in evidence.entries if e.coordinates == at)
@@ -64,15 +65,13 @@ def _sheet(probing: Probing, one: Comparison, task: Task, evidence: Evidence) ->
         rows.append(SheetRow(evidence.labels.model(model), tiles))
     if not rows:
         return {}
+    masks = f"Masks of {evidence.labels.task(one.task)}, {probing.words}"
     title = [
-        f"Masks of {evidence.labels.task(one.task)}, {probing.words}",
+        canvas.marked(masks, task.synthetic),
         "first seed; by the Dice of each image: its worst, at a quarter, in the middle, its best",
     ]
-    if task.synthetic:
-        title[0] = f"SYNTHETIC: {title[0]}"
-    names = one.test.classes[1:]
-    legend = [(TRUTH, "mask of the data"), *zip(COLOURS, names, strict=False)]
-    figure = sheets.sheet(title, rows, headers, legend)
+    legend = [(TRUTH, "mask of the data"), *zip(COLOURS, one.test.classes[1:], strict=False)]
+    figure = sheets.sheet(title, rows, ("worst", "quarter", "median", "best"), legend)
     return drawing.files(figure, f"figures/masks-{one.task}-{probing.probe}", DPI)
 
 

@@ -180,10 +180,12 @@ def seen(entry: Entry) -> str:
     """Whether the model was trained on images of the task, as its authors or `--seen` state:
     "yes", "no" or "not known". Nobody was trained on what is simulated here under a task's name,
     but who says so."""
-    if isinstance(entry, Cell) and entry.model.get("seen_images"):
+    if not isinstance(entry, Cell):
+        return "not known"
+    if entry.model.get("seen_images"):
         return "yes"
-    if not isinstance(entry, Cell) or entry.synthetic or entry.random_weights:
-        return "no" if isinstance(entry, Cell) else "not known"
+    if entry.synthetic or entry.random_weights:
+        return "no"
     tasks = [task_zoo.split_name(part)[0] for part in task_zoo.parts(entry.coordinates.task)]
     saw = {name.strip() for name in str(entry.model.get("saw") or "not known").split(",")}
     if {*tasks, *map(task_zoo.home, tasks)} & saw:

@@ -19,6 +19,7 @@ from ultrabench_eval.report.results.entries import (
     Entry,
     Labels,
     Probing,
+    applicable,
     at_place,
     between,
     bullets,
@@ -245,12 +246,15 @@ def page(found: Mapping[Probing, Corrupted], labels: Labels) -> str:
         what, worse = "robustness", ""
         if not one.metric.higher_is_better:
             what, worse = one.metric.title, "; above 100 is worse"
-        parts += [f"## {probing}\n", f"### Mean relative {what} over tasks, percent{worse}\n"]
-        parts.append(_summary(one, models, labels))
-        parts += [f"### Relative {what}, percent (95 % CI{worse})\n"]
-        parts.append(_relative(one, models, labels))
-        title = f"{capitalised(one.metric.in_unit)}{one.metric.direction}"
-        parts += [f"### {title}, mean ± sd over seeds\n", _scores(one, models, labels)]
+        parts += [
+            f"## {probing}\n",
+            f"### Mean relative {what} over tasks, percent{worse}\n",
+            _summary(one, models, labels),
+            f"### Relative {what}, percent (95 % CI{worse})\n",
+            _relative(one, models, labels),
+            f"### {capitalised(one.metric.in_unit)}{one.metric.direction}, mean ± sd over seeds\n",
+            _scores(one, models, labels),
+        ]
     return "\n".join(parts)
 
 
@@ -269,12 +273,13 @@ def _summary(one: Corrupted, models: Sequence[str], labels: Labels) -> str:
         ]
         for model in models
     ]
-    words = "Means over all tasks and severities; empty where one of them is missing.\n"
-    if any(corrupt.told(name).temporal for name, _ in one.corrupted):
-        words += "\nTemporal corruptions are of the tasks of videos alone.\n"
-    if labels.synthetic & set(one.tasks):
-        words += "\nSYNTHETIC tasks are part of these means.\n"
-    return Table(["model", *columns], rows).markdown() + "\n" + words
+    temporal = any(corrupt.told(name).temporal for name, _ in one.corrupted)
+    notes = applicable(
+        (True, "Means over all tasks and severities; empty where one of them is missing.\n"),
+        (temporal, "Temporal corruptions are of the tasks of videos alone.\n"),
+        (labels.synthetic & set(one.tasks), "SYNTHETIC tasks are part of these means.\n"),
+    )
+    return "\n".join([Table(["model", *columns], rows).markdown(), *notes])
 
 
 def _relative(one: Corrupted, models: Sequence[str], labels: Labels) -> str:

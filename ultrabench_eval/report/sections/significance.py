@@ -113,9 +113,9 @@ def pairs(evidence: Evidence) -> Section:
             rows.append([labels.task(one.task), *summary])
         found = ranking(comparisons)
         if found is not None and len(found.tasks) > 1:
-            at, mean = _over_tasks(probing, found, labels), found.scores.mean(1)
-            apart = over_tasks(found, comparisons)
-            summary = _compare(section, probing, at, found.models, mean, apart, metric, labels)
+            at = where(probing, mean_of(probing.type), labels, found.tasks)
+            of = (found.models, found.scores.mean(1), over_tasks(found, comparisons))
+            summary = _compare(section, probing, at, *of, metric, labels)
             rows.append([mean_of(probing.type), *summary])
         header = ["task", "best model", "not significantly different", "pairs that differ"]
         section.parts.append(Table(header, rows).markdown())
@@ -271,7 +271,8 @@ def _rank(section: Section, probing: Probing, found: Ranking, labels: Labels) ->
     first = ranks.first_share(resampled)
     mean_rank = ranks.average_ranks(better)
     mean = found.scores.mean(1)
-    on_task, at = ranks.ranks(better), _over_tasks(probing, found, labels)
+    on_task = ranks.ranks(better)
+    at = where(probing, mean_of(probing.type), labels, found.tasks)
     overall = []
     for m, model in enumerate(found.models):
         for t, task in enumerate(found.tasks):
@@ -466,7 +467,3 @@ def where(probing: Probing, task: str, labels: Labels, of: Iterable[str] = ()) -
         **{"probe": probing.probe, "protocol": probing.protocol, "task": task},
         "synthetic": not labels.synthetic.isdisjoint((task, *of)),
     }
-
-
-def _over_tasks(probing: Probing, found: Ranking, labels: Labels) -> Row:
-    return where(probing, mean_of(probing.type), labels, found.tasks)
