@@ -64,6 +64,7 @@ def _date(cells: Cells) -> str:
 def command(entries: Sequence[Entry]) -> str:
     """A command whose results these are, from the results themselves; "" without any."""
     at = [entry.coordinates for entry in entries]
+    fractions = sorted({one.fraction for one in at})
     seeds = {int(cell.identity["seeds"]) for cell in cells_of(entries)}
     words = {
         "model": _listed(one.model for one in at),
@@ -71,11 +72,9 @@ def command(entries: Sequence[Entry]) -> str:
         "probe": _listed(one.probe for one in at),
         "protocol": _listed(one.protocol.rsplit("-", 1)[0] for one in at),
         "seeds": _listed(sorted(seeds)),
-        "fractions": _listed(sorted({one.fraction for one in at})).removesuffix("100"),
+        "fractions": _listed(fractions) if fractions != [100] else "",
         "corruptions": _listed(one.corruption for one in at if one.corruption != "none"),
     }
-    if words["fractions"]:
-        words["fractions"] += "100"
     return "ubench run" + "".join(f" --{k} {v}" for k, v in words.items() if v) if at else ""
 
 
