@@ -35,6 +35,7 @@ from ultrabench_eval.report.results.entries import (
     Probing,
     cells_of,
     main_cells,
+    models_of,
     tasks_of,
     tasks_of_kind,
 )
@@ -150,7 +151,7 @@ def _missing_controls(evidence: Evidence, mains: Iterable[Cell]) -> list[str]:
     told = []
     by_kind = by_key((Probing.of(cell).type, cell) for cell in mains)
     for kind, cells in by_kind.items():
-        measured = {cell.coordinates.model for cell in cells}
+        measured = {*models_of(cells)}
         names = {name.partition("/")[0] for name in measured}
         random = bool(measured & evidence.labels.random)
         lacking = [

@@ -32,6 +32,7 @@ from ultrabench_eval.report.results.entries import (
     main_metric,
     main_score,
     mean_sd,
+    models_of,
     number,
     plus_minus,
     printed,
@@ -126,7 +127,7 @@ def eval_results(entries: Sequence[Entry], model: str) -> list[EvalResult]:
 def _cells(entries: Sequence[Entry], model: str) -> list[Cell]:
     mine = [cell for cell in main_cells(entries) if cell.coordinates.model == model]
     if not mine:
-        there = sorted({cell.coordinates.model for cell in cells_of(entries)})
+        there = models_of(cells_of(entries))
         near = did_you_mean(model, there)
         raise UserError(f"no result of model '{model}'{near} there are {', '.join(there)}")
     order = tasks_of(mine)

@@ -26,6 +26,7 @@ from ultrabench_eval.report.results.entries import (
     by_probing,
     listed,
     main_metric,
+    models_of,
     synthetic_words,
 )
 from ultrabench_eval.report.results.evidence import Evidence
@@ -90,9 +91,9 @@ def write(
     entries = cells.gather()
     timed, unsure = _speeds(cells.out)
     unsure = [*doubts(entries, cells.gone(entries)), *unsure]
-    models = {entry.coordinates.model for entry in entries}
+    models = models_of(entries)
     if reference is not None and reference not in models:
-        hint = did_you_mean(reference, sorted(models))
+        hint = did_you_mean(reference, models)
         raise UserError(f"the reference '{reference}' has no results in {cells.out}{hint}")
     parts = [*unsure, str(about.about(cells, entries))]
     if parquet:

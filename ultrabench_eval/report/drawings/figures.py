@@ -21,6 +21,7 @@ from ultrabench_eval.report.results.entries import (
     main_interval,
     main_metric,
     main_score,
+    models_of,
     tasks_of,
 )
 from ultrabench_eval.report.results.evidence import Evidence
@@ -125,7 +126,7 @@ def _fewshot(
     every = [entry for group in by_fraction.values() for entry in group]
     tasks, models = tasks_of(every), sorted(with_several(by_fraction))
     if marks:  # a published score is drawn next to ours even where ours is a single point
-        models = sorted({entry.coordinates.model for entry in every})
+        models = models_of(every)
     places = [at_place(group) for group in by_fraction.values()]
     x = list(by_fraction)
     styles = canvas.styles(models, labels)

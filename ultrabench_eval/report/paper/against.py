@@ -37,6 +37,7 @@ from ultrabench_eval.report.results.entries import (
     listed,
     main_interval,
     main_score,
+    models_of,
     score_text,
     synthetic_words,
 )
@@ -109,7 +110,7 @@ def compare(entries: Sequence[Entry], published: Published) -> Against:
     Only the linear probe by the paper's protocol, on all training images and uncorrupted test
     images, is compared; the reason is said for all that is not.
     """
-    mains = [entry for entry in entries if is_main(entry)]
+    mains = list(filter(is_main, entries))
     ours: dict[tuple[str, str], Cell] = {}
     holes: dict[tuple[str, str], str] = {}
     for entry in mains:
@@ -120,11 +121,10 @@ def compare(entries: Sequence[Entry], published: Published) -> Against:
         elif isinstance(entry, Cell):
             ours[place] = entry
     labels = Labels.of(entries)
-    measured = {entry.coordinates.model for entry in mains}
     others = sorted({model for model, _ in ours}, key=lambda m: (m in labels.controls, m))
     models = {
         model: [_pair(model, task, ours, holes, published) for task in published.source.tasks]
-        for model in dict.fromkeys([*_published_models(measured, published), *others])
+        for model in dict.fromkeys([*_published_models(models_of(mains), published), *others])
     }
     return Against(
         published=published,
@@ -136,9 +136,9 @@ def compare(entries: Sequence[Entry], published: Published) -> Against:
     )
 
 
-def _published_models(measured: set[str], published: Published) -> list[str]:
+def _published_models(measured: Sequence[str], published: Published) -> list[str]:
     """In the order of the paper's rows, each by the names it was measured under, or by its own."""
-    mine = by_key((printed_model(name, published), name) for name in sorted(measured))
+    mine = by_key((printed_model(name, published), name) for name in measured)
     return [name for model in published.source.models for name in mine.get(model, [model])]
 
 

@@ -30,6 +30,7 @@ from ultrabench_eval.report.results.entries import (
     is_downscaled,
     is_main,
     main_score,
+    models_of,
     printed,
     probability,
     score_text,
@@ -64,8 +65,8 @@ def added(entries: Sequence[Entry], published: Published, models: Sequence[str])
     Raises:
         UserError: a model is not in the run.
     """
-    mains = [entry for entry in entries if is_main(entry)]
-    measured = sorted({entry.coordinates.model for entry in mains})
+    mains = list(filter(is_main, entries))
+    measured = models_of(mains)
     for model in models:
         if model not in measured:
             raise UserError(
@@ -133,9 +134,8 @@ def table(entries: Sequence[Entry], published: Published, models: Sequence[str] 
         name = f"{labels.model(row.model)} [{numbers[row.reason]}]"
         marked.append([name, *map(TableCell, _texts(row, published))])
     above = len(source.models)
-    layout = scores_layout(published)
     return Table(
-        layout.header,
+        scores_layout(published).header,
         marked,
         title=f"{source.scores_table} of {source.title}, and models of this run",
         notes=_notes(rows_added, numbers, entries, published),

@@ -9,7 +9,7 @@ from tasks.task import SPLITS
 from ultrabench_eval.cells import Cell
 from ultrabench_eval.core.grouping import by_key
 from ultrabench_eval.report.paper.published import Published
-from ultrabench_eval.report.results.entries import Entry, is_main, tasks_of
+from ultrabench_eval.report.results.entries import Entry, is_main, models_of, tasks_of
 
 PROBE = "linear"
 PROTOCOL = "paper-071a60c7"  # `PAPER.id(PROBE)`, for which the probe and torch would be loaded
@@ -96,6 +96,5 @@ def left_out(entries: Iterable[Entry], published: Published, *, main: bool) -> l
 
 def _members(some: Sequence[Entry]) -> str:
     """How many, of which models on which tasks."""
-    models = sorted({entry.coordinates.model for entry in some})
     count = f"{len(some)} cell{'s' if len(some) > 1 else ''}"
-    return f"{count} ({', '.join(models)} on {', '.join(tasks_of(some))})"
+    return f"{count} ({', '.join(models_of(some))} on {', '.join(tasks_of(some))})"

@@ -266,6 +266,11 @@ def tasks_of(entries: Iterable[Entry]) -> list[str]:
     return sorted({e.coordinates.task for e in entries}, key=task_order)
 
 
+def models_of(entries: Iterable[Entry]) -> list[str]:
+    """Models by name."""
+    return sorted({e.coordinates.model for e in entries})
+
+
 def task_order(task: str) -> tuple[int, str]:
     """Sorts tasks."""
     known = task_zoo.BUILT_IN

@@ -169,7 +169,7 @@ class Evidence:
     @cached_property
     def main(self) -> dict[Probing, dict[str, Comparison]]:
         """Main conditions: for each probe and protocol, one comparison per task."""
-        mains = [e for e in self.entries if is_main(e)]
+        mains = list(filter(is_main, self.entries))
         cells = cells_of(mains)
         tests = {task: self._common_test(task, cells) for task in tasks_of(cells)}
         found: dict[Probing, dict[str, Comparison]] = {p: {} for p in by_probing(mains)}

@@ -11,6 +11,7 @@ from ultrabench_eval.report.results.entries import (
     Probing,
     cells_of,
     condition,
+    models_of,
     task_order,
 )
 from ultrabench_eval.report.tables.table import Table
@@ -114,10 +115,9 @@ def mixtures(cells: Sequence[Cell]) -> list[str]:
     found = []
     for task, members in sorted(by_key((c.coordinates.task, c) for c in cells).items()):
         if len({c.identity["task"] for c in members}) > 1:
-            models = sorted({c.coordinates.model for c in members})
             found.append(
-                f"the rows of task '{task}' ({', '.join(models)}) were measured on different "
-                "versions of its data; run all of them again"
+                f"the rows of task '{task}' ({', '.join(models_of(members))}) were measured on "
+                "different versions of its data; run all of them again"
             )
     for model, members in sorted(by_key((c.coordinates.model, c) for c in cells).items()):
         if len({(c.identity["model"], c.identity["dtype"]) for c in members}) > 1:

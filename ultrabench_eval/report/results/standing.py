@@ -18,6 +18,7 @@ from ultrabench_eval.report.results.entries import (
     at_place,
     by_probing,
     is_main,
+    models_of,
     tasks_of,
 )
 from ultrabench_eval.report.results.evidence import Evidence
@@ -89,7 +90,7 @@ def _is_column(
     places = at_place(entries)
     whole = {
         model
-        for model in {entry.coordinates.model for entry in entries}
+        for model in models_of(entries)
         if all(isinstance(places.get((model, task)), Cell) for task in tasks)
     }
     several = len(tasks) > 1 and len(order.models) > 1

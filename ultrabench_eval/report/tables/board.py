@@ -26,6 +26,7 @@ from ultrabench_eval.report.results.entries import (
     main_interval,
     main_metric,
     main_score,
+    models_of,
     number,
     score_text,
     seen,
@@ -209,7 +210,7 @@ def _board(
     metric = main_metric(entries)
     tasks = tasks_of(entries)
     places = at_place(entries)
-    models = sorted({entry.coordinates.model for entry in entries})
+    models = models_of(entries)
     counted = [t for t, task in enumerate(tasks) if task not in without] or [*range(len(tasks))]
     values = np.array(
         [[main_score(places.get((model, task)))[0] for task in tasks] for model in models]
