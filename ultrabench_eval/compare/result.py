@@ -22,7 +22,6 @@ from ultrabench_eval.metrics import Metric, of_sums, of_task
 from ultrabench_eval.report.results.degenerate import FEWEST, can_rank
 from ultrabench_eval.report.results.entries import (
     between,
-    capitalised,
     mean_sd,
     number,
     plus_minus,
@@ -231,7 +230,7 @@ class Compared:
                     f"{100 * self.first.by_mean_score[m]:.0f} %",
                 ]
             rows.append(row)
-        title = f"{capitalised(metric.in_unit)}{metric.direction}: {self.summary}"
+        title = f"{metric.heading}: {self.summary}"
         return Table(header, rows, title, label="scores")
 
     @property

@@ -23,7 +23,6 @@ from ultrabench_eval.report.results.entries import (
     Labels,
     Probing,
     by_probing,
-    capitalised,
     cells_of,
     is_doubted,
     is_downscaled,
@@ -150,7 +149,7 @@ def _section(entries: Sequence[Entry], model: str, letters: Mapping[Coordinates,
         metric = main_metric(cells)
         header = ["task", "mean ± sd over seeds", "95 % interval", "best control"]
         header += ["better than it", "seen in pretraining", "test images"]
-        title = f"{capitalised(metric.in_unit)}{metric.direction}: {probing}"
+        title = f"{metric.heading}: {probing}"
         parts += Table(header, rows, title).section(3)
     asked = command([e for e in entries if e.coordinates.model == model or _is_control(e)])
     parts.append(f"Measured again by `{asked}`.\n")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import model_zoo
 from ultrabench_eval.cells import Cell
 from ultrabench_eval.core.errors import UserError
-from ultrabench_eval.report.results.entries import Entry, Labels, bullets, capitalised, cells_of
+from ultrabench_eval.report.results.entries import Entry, Labels, bullets, cells_of
 from ultrabench_eval.report.results.standing import tie
 from ultrabench_eval.report.tables.board import NOT_KNOWN, Board, BoardRow
 from ultrabench_eval.report.tables.table import Table, TableCell
@@ -50,7 +50,7 @@ def _table(board: Board, facts: dict[str, Cell], labels: Labels) -> Table:
     return Table(
         (*header, "tasks seen in pretraining"),
         texts,
-        title=f"{capitalised(board.metric.in_unit)}{board.metric.direction}: {board.probing}",
+        title=f"{board.metric.heading}: {board.probing}",
         notes=[*_advice(board, rows, labels), *_without(board, rows, labels)],
         right=range(1, 5),
     )

@@ -63,14 +63,17 @@ def page(entries: Sequence[Entry]) -> str | None:
         "Answers how much of a score remains with fewer labelled images. Subsets are nested"
         f"{share} and are drawn once per seed, the same for every model; the test set is "
         f"always complete. {capitalised(shown)}, mean ± sd over seeds.\n",
+        *synthetic_words(labels.synthetic),
     ]
-    parts += synthetic_words(labels.synthetic)
     for probing, by_fraction in found.items():
-        parts.append(f"## {probing}\n")
-        parts.append(_scores(probing, by_fraction, labels).markdown())
-        parts += ["### Training images in use\n", _images(by_fraction, labels)]
-        parts += _needed(by_fraction, labels)
-        parts += _warnings(by_fraction)
+        parts += [
+            f"## {probing}\n",
+            _scores(probing, by_fraction, labels).markdown(),
+            "### Training images in use\n",
+            _images(by_fraction, labels),
+            *_needed(by_fraction, labels),
+            *_warnings(by_fraction),
+        ]
     return "\n".join(parts)
 
 
@@ -96,7 +99,7 @@ def _scores(probing: Probing, by_fraction: dict[int, list[Entry]], labels: Label
         for fraction in by_fraction
     ]
     notes = [
-        f"{capitalised(metric.in_unit)}{metric.direction}, mean ± sd over seeds, with a part of "
+        f"{metric.heading}, mean ± sd over seeds, with a part of "
         f"the training images (of each seed its own, the same for every model); {probing.words}.",
     ]
     if labels.synthetic & {*tasks}:

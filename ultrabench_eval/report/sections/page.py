@@ -57,43 +57,43 @@ def markdown(
         found: what is degenerate (`degenerate.find`).
         verdict: who leads, and what that means (`verdict.verdict`).
     """
-    labels = Labels.of(entries)
-    cells, mains = cells_of(entries), main_cells(entries)
-    parts = ["# Leaderboard\n", *synthetic_words(labels.synthetic)]
-    parts += listed("Not verified", unsure) + listed(TITLE, sentences(found))
-    parts += listed("Verdict", verdict)
-    if links:
-        parts.append("\n".join(f"- {link}" for link in links) + "\n")
+    labels, cells, mains = Labels.of(entries), cells_of(entries), main_cells(entries)
     tables = wide(entries, letters, unranked(found))
-    for one in tables:
-        parts += one.table.section()
-    if told := how_to_read(tables, mains):
-        parts.append(bullets(told))
-    parts += errors(entries).section() + warnings(mains).section()
-    parts += listed("Not comparable", mixtures(cells))
+    told = how_to_read(tables, mains)
     remarks = dict.fromkeys(f"{_about(c, one)}: {one}" for c in mains for one in c.remarks)
-    parts += listed("How these are scored", remarks)
-    for kind, group in by_key((Probing.of(cell).type, cell) for cell in mains).items():
-        details = "Details" if kind == CLASSES else f"Details of {tasks_of_kind(kind)}"
-        rows = [_detail(cell, labels) for cell in group]
-        parts += Table(_detail_header(group[0]), rows, details).section()
-    parts.append(
-        "sd: over seeds (n - 1). 95 % CI: of the mean over seeds; it covers which patients or "
-        "videos (images where a task has no groups) are in the test set, and the seeds. All "
-        "metrics and conditions are in leaderboard.csv.\n"
-    )
+    by_kind = by_key((Probing.of(cell).type, cell) for cell in mains)
     protocols = {
         (c.coordinates.protocol, str(c.protocol.get("probe", ""))): settings(c.protocol)
         for c in cells
     }
     rows = [[name, probe, text] for (name, probe), text in protocols.items()]
-    parts += Table(["protocol", "probe", "settings"], rows, "Protocols").section()
-    parts += Table(MODELS, model_rows(cells, labels), "Models").section()
-    parts += Table(_TASKS, _task_rows(cells, labels), "Tasks").section()
-    parts += listed("Notes on the models", model_notes(cells, labels))
     real = [cell for cell in cells if not cell.synthetic]
     notes = dict.fromkeys(f"{c.coordinates.task}: {note}" for c in real for note in c.notes)
-    return "\n".join([*parts, *listed("Notes on the data", notes)])
+    return "\n".join(
+        [
+            "# Leaderboard\n",
+            *synthetic_words(labels.synthetic),
+            *listed("Not verified", unsure),
+            *listed(TITLE, sentences(found)),
+            *listed("Verdict", verdict),
+            *(["\n".join(f"- {link}" for link in links) + "\n"] if links else []),
+            *(part for one in tables for part in one.table.section()),
+            *([bullets(told)] if told else []),
+            *errors(entries).section(),
+            *warnings(mains).section(),
+            *listed("Not comparable", mixtures(cells)),
+            *listed("How these are scored", remarks),
+            *(part for of in by_kind.items() for part in _details(*of, labels).section()),
+            "sd: over seeds (n - 1). 95 % CI: of the mean over seeds; it covers which patients or "
+            "videos (images where a task has no groups) are in the test set, and the seeds. All "
+            "metrics and conditions are in leaderboard.csv.\n",
+            *Table(["protocol", "probe", "settings"], rows, "Protocols").section(),
+            *Table(MODELS, model_rows(cells, labels), "Models").section(),
+            *Table(_TASKS, _task_rows(cells, labels), "Tasks").section(),
+            *listed("Notes on the models", model_notes(cells, labels)),
+            *listed("Notes on the data", notes),
+        ]
+    )
 
 
 def how_to_read(tables: Sequence[Wide], mains: Sequence[Cell]) -> list[str]:
@@ -158,14 +158,17 @@ def _further(cell: Cell) -> tuple[tuple[str, str], ...]:
     return task_types.get(cell.type).details if cell.type in task_types.registry else ()
 
 
-def _detail_header(cell: Cell) -> list[str]:
-    metric = cell.main_metric
-    title = metric.title if metric.unit == "%" else metric.on_axis
-    return [
-        *("model", "task", "probe", "protocol", title, "sd", "95 % CI"),
-        *(heading for _, heading in _further(cell)),
+def _details(kind: str, cells: Sequence[Cell], labels: Labels) -> Table:
+    """A row a result of one kind of task, and of one unit."""
+    metric = cells[0].main_metric
+    score = metric.title if metric.unit == "%" else metric.on_axis
+    header = [
+        *("model", "task", "probe", "protocol", score, "sd", "95 % CI"),
+        *(heading for _, heading in _further(cells[0])),
         *("seeds", "train", "validation", "test"),
     ]
+    title = "Details" if kind == CLASSES else f"Details of {tasks_of_kind(kind)}"
+    return Table(header, [_detail(cell, labels) for cell in cells], title)
 
 
 def _detail(cell: Cell, labels: Labels) -> list[str]:

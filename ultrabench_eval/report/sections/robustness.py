@@ -24,7 +24,6 @@ from ultrabench_eval.report.results.entries import (
     between,
     bullets,
     by_probing,
-    capitalised,
     is_clean,
     is_main,
     main_metric,
@@ -252,7 +251,7 @@ def page(found: Mapping[Probing, Corrupted], labels: Labels) -> str:
             _summary(one, models, labels),
             f"### Relative {what}, percent (95 % CI{worse})\n",
             _relative(one, models, labels),
-            f"### {capitalised(one.metric.in_unit)}{one.metric.direction}, mean ± sd over seeds\n",
+            f"### {one.metric.heading}, mean ± sd over seeds\n",
             _scores(one, models, labels),
         ]
     return "\n".join(parts)

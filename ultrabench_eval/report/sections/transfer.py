@@ -279,7 +279,7 @@ def _tables(one: Moves, labels: Labels) -> list[Table]:
     header = ["model", home, away, "lost (95 %)"]
     header += [f"{second} to {second}", "missed (95 %)", "p"]
     where = f"{one.task}{synthetic}, {one.probing.probe} probe, {one.probing.protocol}"
-    title = f"{capitalised(metric.in_unit)}{metric.direction}: {where}"
+    title = f"{metric.heading}: {where}"
     tables = [Table(header, rows, title, rules=rules)]
     if not all(np.isnan(m.ece[name][0]) for m in models for name in _ECE):
         rows = [
