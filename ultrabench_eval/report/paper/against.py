@@ -326,15 +326,17 @@ def frame(against: Against) -> pd.DataFrame:
             "status": pair.hole or "compared",
         }
         if pair.ours is not None and pair.interval is not None:
-            row["ours_mean"], row["ours_sd"] = main_score(pair.ours)
-            row["low"], row["high"] = pair.interval
+            numbers = (*main_score(pair.ours), *pair.interval)
+            row |= dict(zip(("ours_mean", "ours_sd", "low", "high"), numbers, strict=True))
             row["n_seeds"] = len(pair.ours.scores[pair.ours.main])
             row["n_test"] = pair.ours.images["test"]
         if pair.published is not None:
-            row["published_mean"] = pair.published.macro_f1_mean
-            row["published_sd"] = pair.published.macro_f1_sd
-            row["published_n_seeds"] = pair.published.seeds
-            row["published_n_test"] = sizes[pair.task].test if pair.task in sizes else None
+            row |= {
+                "published_mean": pair.published.macro_f1_mean,
+                "published_sd": pair.published.macro_f1_sd,
+                "published_n_seeds": pair.published.seeds,
+                "published_n_test": sizes[pair.task].test if pair.task in sizes else None,
+            }
         rows.append(row)
     counts = ("n_seeds", "n_test", "published_n_seeds", "published_n_test")
     return pd.DataFrame(rows, columns=COLUMNS).astype(dict.fromkeys(counts, "Int64"))

@@ -130,9 +130,10 @@ def table(entries: Sequence[Entry], published: Published, models: Sequence[str] 
         for (name, *scores), of in zip(texts, marks, strict=True)
     ]
     numbers = {reason: n for n, reason in enumerate(dict.fromkeys(r.reason for r in others), 1)}
-    for row in others:
-        name = f"{labels.model(row.model)} [{numbers[row.reason]}]"
-        marked.append([name, *map(TableCell, _texts(row, published))])
+    marked += [
+        [f"{labels.model(row.model)} [{numbers[row.reason]}]", *_texts(row, published)]
+        for row in others
+    ]
     above = len(source.models)
     return Table(
         scores_layout(published).header,

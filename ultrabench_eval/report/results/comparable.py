@@ -6,10 +6,10 @@ from collections.abc import Iterable, Sequence
 
 import tasks as task_zoo
 from tasks.task import SPLITS
-from ultrabench_eval.cells import Cell
+from ultrabench_eval.cells import Cell, Failure
 from ultrabench_eval.core.grouping import by_key
 from ultrabench_eval.report.paper.published import Published
-from ultrabench_eval.report.results.entries import Entry, is_main, models_of, tasks_of
+from ultrabench_eval.report.results.entries import Entry, applicable, is_main, models_of, tasks_of
 
 PROBE = "linear"
 PROTOCOL = "paper-071a60c7"  # `PAPER.id(PROBE)`, for which the probe and torch would be loaded
@@ -40,22 +40,19 @@ def why_not(entry: Entry, published: Published) -> str:
     Fraction and corruption are not looked at.
     """
     at = entry.coordinates
-    if at.probe != PROBE:
-        return "another probe"
-    if at.protocol != PROTOCOL:
-        return "another protocol"
     task, how = task_zoo.split_name(at.task)
-    if task not in published.source.tasks:
-        return "not published"
-    if how is not None:
-        return "other splits"
-    if entry.synthetic:
-        return "SYNTHETIC"
-    if not isinstance(entry, Cell):
-        return "error"
-    if entry.random_weights and printed_model(at.model, published):
-        return "random weights"
-    return ""
+    random = isinstance(entry, Cell) and entry.random_weights
+    first, *_ = applicable(
+        (at.probe != PROBE, "another probe"),
+        (at.protocol != PROTOCOL, "another protocol"),
+        (task not in published.source.tasks, "not published"),
+        (how is not None, "other splits"),
+        (entry.synthetic, "SYNTHETIC"),
+        (isinstance(entry, Failure), "error"),
+        (random and printed_model(at.model, published), "random weights"),
+        (True, ""),
+    )
+    return first
 
 
 def other_images(entry: Entry, published: Published) -> tuple[str, str] | None:
