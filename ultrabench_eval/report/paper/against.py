@@ -32,6 +32,7 @@ from ultrabench_eval.report.results.comparable import (
 from ultrabench_eval.report.results.entries import (
     Entry,
     Labels,
+    applicable,
     bullets,
     is_main,
     listed,
@@ -270,7 +271,9 @@ def markdown(against: Against) -> str:
 
 
 def _how_to_read(against: Against) -> list[str]:
-    sentences = [
+    theirs = {name: printed_model(name, against.published) for name in against.models}
+    pooled = any("/" in name for name, printed in theirs.items() if printed)
+    return [
         f'Lines "published" are as printed in {_table(against)}; all others were measured in this '
         f"run, with the {PROBE} probe and protocol {PROTOCOL}.",
         '"published is" says whether the published number lies inside, above or below our 95 % '
@@ -278,15 +281,15 @@ def _how_to_read(against: Against) -> list[str]:
         "is uncertain too: inside does not prove that the two are equal, and of 20 that are equal "
         "one or more may lie outside.",
         f"–: {NOT_RUN}. In brackets: why what this run has is not compared.",
+        *applicable(
+            (not all(theirs.values()), f'Models without a line "published" are {NOT_PUBLISHED}.'),
+            (
+                pooled,
+                "NAME/POOLING is NAME with a pooling that was asked for; the paper does not say "
+                "which it used.",
+            ),
+        ),
     ]
-    if not all(printed_model(name, against.published) for name in against.models):
-        sentences.append(f'Models without a line "published" are {NOT_PUBLISHED}.')
-    if any("/" in name and printed_model(name, against.published) for name in against.models):
-        sentences.append(
-            "NAME/POOLING is NAME with a pooling that was asked for; the paper does not say which "
-            "it used."
-        )
-    return sentences
 
 
 def latex(against: Against) -> str:

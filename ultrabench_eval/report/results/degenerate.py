@@ -129,18 +129,15 @@ def _test_sets(evidence: Evidence) -> list[Finding]:
 
 
 def _lacking(test: TestSet) -> list[str]:
-    if test.kind != "class":
-        return []
-    counts = zip(test.classes, _images_of(test), strict=True)
-    absent = [name for name, count in counts if not count]
-    if not absent:
-        return []
+    counts = _images_of(test) if test.kind == "class" else []
+    absent = [name for name, count in zip(test.classes, counts, strict=False) if not count]
     there = [name for name in test.classes if name not in absent]
     only = f"the test split is of one class ('{there[0]}'), with " if len(there) == 1 else ""
-    return [
+    sentence = (
         f"{only}no test image of {data_warnings.class_names(absent)}; {_NOT_RANKED}; add test "
         "images of every class, or merge or drop classes"
-    ]
+    )
+    return [sentence] if absent else []
 
 
 def _few(test: TestSet, unit: str) -> list[str]:
