@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import chain
+from itertools import chain, product
 
 import numpy as np
 
@@ -135,14 +135,13 @@ def _needed(by_fraction: dict[int, list[Entry]], labels: Labels) -> list[str]:
     whole = at_place(by_fraction.get(100, []))
     tasks, metric = tasks_of(_all(by_fraction)), main_metric(_all(by_fraction))
     sign = metric.sign
-    controls = {}
-    for task in tasks:
-        known = [
-            sign * main_score(whole.get((control, task)))[0] for control in sorted(labels.controls)
-        ]
-        controls[task] = np.nanmax(known) if not np.isnan(known).all() else np.nan
+    bars: dict[str, float] = {}  # of the tasks that any control has
+    for task, control in product(tasks, labels.controls):
+        score = sign * main_score(whole.get((control, task)))[0]
+        if not np.isnan(score):
+            bars[task] = max(score, bars.get(task, -np.inf))
     models = sorted(with_several(by_fraction) - labels.controls)
-    if not models or np.isnan(list(controls.values())).all():
+    if not models or not bars:
         return []
     places = {fraction: at_place(group) for fraction, group in by_fraction.items()}
     rows = [
@@ -151,7 +150,7 @@ def _needed(by_fraction: dict[int, list[Entry]], labels: Labels) -> list[str]:
             *(
                 _first_at(
                     {f: sign * main_score(at.get((model, task)))[0] for f, at in places.items()},
-                    controls[task],
+                    bars.get(task),
                 )
                 for task in tasks
             ),
@@ -167,9 +166,9 @@ def _needed(by_fraction: dict[int, list[Entry]], labels: Labels) -> list[str]:
     ]
 
 
-def _first_at(scores: dict[int, float], bar: float) -> str:
+def _first_at(scores: dict[int, float], bar: float | None) -> str:
     """The first part at or above the bar; nothing where a score before it is missing."""
-    if np.isnan(bar):
+    if bar is None:
         return ""
     for fraction, score in scores.items():
         if np.isnan(score):

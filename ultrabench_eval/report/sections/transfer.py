@@ -167,7 +167,6 @@ def _moved(
 ) -> Moved:
     model, metric = cell.coordinates.model, away.metric
     mine = away.models.index(model)
-    score = float(away.scores[mine])
     at_home, lost, ece = _NAN, Drop(), dict.fromkeys(_ECE, _NOWHERE)
     if home is not None and model in home.models:
         place = home.models.index(model)
@@ -207,7 +206,7 @@ def _moved(
                 float(part[0, 1]) for part in (pairs.difference, pairs.low, pairs.high, pairs.p)
             )
             missed = _worse(metric, contrasts.Contrast(*ends), p)
-    return Moved(model, at_home, score, natively, lost, missed, ece)
+    return Moved(model, at_home, float(away.scores[mine]), natively, lost, missed, ece)
 
 
 def _worse(metric: Metric, found: contrasts.Contrast, p: float = _NAN) -> Drop:
