@@ -247,11 +247,11 @@ class Compared:
             header.append(f"needed for {self.effect:g}")
         rows = []
         for n, (a, b) in enumerate(self.places if self.can_rank else ()):
-            of = self.comparison.pairs
+            found = self.comparison.pairs.row(a, b)
             row = [
                 f"{self.models[a]} - {self.models[b]}",
-                between(of.difference[a, b], of.low[a, b], of.high[a, b], places),
-                *(probability(float(p[a, b])).removeprefix("= ") for p in (of.p, of.p_holm)),
+                between(found["difference"], found["low"], found["high"], places),
+                *(probability(found[p]).removeprefix("= ") for p in ("p", "p_holm")),
             ]
             if not self.planned.variance[n]:
                 row += ["same predictions"] * (len(header) - len(row))
@@ -276,7 +276,7 @@ class Compared:
         for n, (a, b) in enumerate(self.places if self.can_rank else ()):
             values = [
                 *(self.models[a], self.models[b], self.metric.name),
-                *(float(one[a, b]) for one in (of.difference, of.low, of.high, of.p, of.p_holm)),
+                *of.row(a, b).values(),
                 bool(of.p_holm[a, b] < 1 - LEVEL),
                 *(float(self.detectable[n]), self.power),
                 *((None, None) if self.needed is None else (self.effect, float(self.needed[n]))),

@@ -158,9 +158,7 @@ def _compare(
             if found.compared[a, b]:
                 row: Row = {
                     **{"model_a": models[a], "model_b": models[b]},
-                    "difference": found.difference[a, b],
-                    **{"low": found.low[a, b], "high": found.high[a, b]},
-                    **{"p": found.p[a, b], "p_holm": found.p_holm[a, b]},
+                    **found.row(a, b),
                     "told_apart": bool(different[a, b]),
                 }
                 section.rows.append((probing, at | row))

@@ -201,11 +201,9 @@ def _moved(
             ]
             contest = Contest.of(both, away.clusters, away.of, away.task, metric.higher_is_better)
             natively = metric.scale * float(contest.scores[0])
-            pairs = paired.compare([contest])
-            *ends, p = (
-                float(part[0, 1]) for part in (pairs.difference, pairs.low, pairs.high, pairs.p)
-            )
-            missed = _worse(metric, contrasts.Contrast(*ends), p)
+            of = paired.compare([contest]).row(0, 1)
+            found = contrasts.Contrast(of["difference"], of["low"], of["high"])
+            missed = _worse(metric, found, of["p"])
     return Moved(model, at_home, float(away.scores[mine]), natively, lost, missed, ece)
 
 
