@@ -16,6 +16,7 @@ from tasks.samples.volumes import VolumeFrame
 from tasks.targets import Target
 from tasks.task import SPLITS, Item, Rule, Task, TaskCard
 from ultrabench_eval.core.errors import NotInThisCopy, UserError
+from ultrabench_eval.core.grouping import by_key
 
 FOLDS = 10
 CARD = TaskCard(
@@ -205,10 +206,11 @@ def _as_clips(copy: _Copy, whole: bool) -> _Copy:
     Raises:
         NotInThisCopy: it has no half sequences.
     """
-    sequences: dict[Path, list[_Frame]] = {}
-    for frame in copy.frames:
-        if frame.image.name.partition("#")[0].endswith(SEQUENCE):
-            sequences.setdefault(frame.image.path, []).append(frame)
+    sequences = by_key(
+        (frame.image.path, frame)
+        for frame in copy.frames
+        if frame.image.name.partition("#")[0].endswith(SEQUENCE)
+    )
     if not sequences:
         raise NotInThisCopy(
             f"there are no half sequences with masks in {copy.database}, and a clip is one of "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -18,6 +17,7 @@ from tasks.split_files import UNUSED, SplitRow
 from tasks.task import Item, Task
 from ultrabench_eval.core import hashing, parallel
 from ultrabench_eval.core.errors import UserError
+from ultrabench_eval.core.grouping import by_key
 
 
 class ImageSize(NamedTuple):
@@ -170,10 +170,9 @@ def _facts(codes: np.ndarray, classes: int) -> MaskFacts:
 
 
 def _repeated(rows: list[SplitRow], looks: list[_Look]) -> list[str]:
-    by_content: defaultdict[str, list[SplitRow]] = defaultdict(list)
-    for row, look in zip(rows, looks, strict=True):
-        if look.content:
-            by_content[look.content].append(row)
+    by_content = by_key(
+        (look.content, row) for row, look in zip(rows, looks, strict=True) if look.content
+    )
     sentences = []
     for same in by_content.values():
         splits = dict.fromkeys(row.split for row in same if row.split != UNUSED)
@@ -189,10 +188,11 @@ def _repeated(rows: list[SplitRow], looks: list[_Look]) -> list[str]:
 def _repeated_masks(rows: list[SplitRow], looks: list[_Look]) -> list[str]:
     """Masks that are not empty, of images in several splits: such images show the same, or one
     mask is another image's."""
-    by_content: defaultdict[str, list[SplitRow]] = defaultdict(list)
-    for row, look in zip(rows, looks, strict=True):
-        if look.mask is not None and look.mask.shares[0] < 1:
-            by_content[look.mask.digest].append(row)
+    by_content = by_key(
+        (look.mask.digest, row)
+        for row, look in zip(rows, looks, strict=True)
+        if look.mask is not None and look.mask.shares[0] < 1
+    )
     return [
         f"the same mask belongs to {_where(same)}; look whether one of them is another image's"
         for same in by_content.values()

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import io
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -53,10 +52,7 @@ def rows(task: Task) -> Iterator[tuple[SplitRow, Item]]:
 
 def write(table: Iterable[SplitRow], path: Path) -> None:
     """Write a split file, whole or not at all."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerows([COLUMNS, *table])
-    files.write_text(path, text.getvalue())
+    files.write_text(path, files.csv_text([COLUMNS, *table]))
 
 
 def apply(task: Task, path: Path) -> Task:

@@ -24,6 +24,7 @@ from tasks.targets import LabelMask
 from tasks.task import SPLITS, Item, Rule, Split, Task, TaskCard
 from ultrabench_eval.core import hashing
 from ultrabench_eval.core.errors import UserError
+from ultrabench_eval.core.grouping import by_key
 
 _NOTHING = np.zeros((1, 1), np.uint8)
 PUBLISHED = "ultrabench_splits"  # ROOT/ultrabench_splits: data/splits of UltraBench's repository
@@ -162,9 +163,8 @@ def in_folds(
         seed: by which groups of one size are put in order.
         together: what an item's group is called.
     """
-    groups: dict[str, list[Item]] = {}
-    for item in sorted(items, key=lambda one: one.image.name):
-        groups.setdefault(together(item), []).append(item)
+    ordered = sorted(items, key=lambda one: one.image.name)
+    groups = by_key((together(item), item) for item in ordered)
     order = sorted(groups, key=lambda g: (-len(groups[g]), hashing.seed_for(seed, f"fold/{g}")))
     in_all = Counter(item.label for item in items)
     held = [Counter[int]() for _ in range(number)]

@@ -20,6 +20,7 @@ from tasks.scan.scan_mask import CineMask, EstimatedMask
 from tasks.targets import Kind, LabelMask, Target, Targets
 from ultrabench_eval.core import hashing, names
 from ultrabench_eval.core.errors import UserError
+from ultrabench_eval.core.grouping import by_key
 from ultrabench_eval.core.licence_kind import LicenceKind
 
 SPLITS = ("train", "validation", "test")
@@ -450,10 +451,11 @@ class Task:
             )
 
     def _check_groups(self) -> None:
-        places: dict[str, list[str]] = {}
-        for name, split in self.splits.items():
-            for group in set(split.groups or ()):
-                places.setdefault(group, []).append(name)
+        places = by_key(
+            (group, name)
+            for name, split in self.splits.items()
+            for group in set(split.groups or ())
+        )
         shared = sorted(group for group, where in places.items() if len(where) > 1)
         if shared:
             raise UserError(

@@ -116,7 +116,6 @@ def leaderboard(
         ABSENT,
         at_place,
         by_probing,
-        capitalised,
         is_main,
     )
     from ultrabench_eval.report.tables.board import boards
@@ -126,7 +125,7 @@ def leaderboard(
     shown = []
     for board in boards(entries, letters, without=frozenset(without), only_main=True):
         title = (
-            f"{capitalised(board.metric.in_unit)}{board.metric.direction}: mean ± sd over seeds, "
+            f"{board.metric.heading}: mean ± sd over seeds, "
             f"letters of ties, and below it the 95 % interval\n{board.probing}"
         )
         if board.synthetic:

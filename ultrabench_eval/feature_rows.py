@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from ultrabench_eval.core.errors import UserError
+from ultrabench_eval.core.grouping import by_key
 
 
 class Features(ABC):
@@ -110,9 +111,8 @@ class Streamed(Features):
         """See `Features.rows`."""
         found = torch.empty((len(index), *self.shape[1:]), dtype=self.dtype)
         into = found.flatten(1).view(torch.uint8).numpy()
-        by_shard: dict[int, list[tuple[int, int]]] = {}
-        for target, (shard, row) in enumerate(self._places[index.cpu()].tolist()):
-            by_shard.setdefault(shard, []).append((target, row))
+        wanted = enumerate(self._places[index.cpu()].tolist())
+        by_shard = by_key((shard, (target, row)) for target, (shard, row) in wanted)
         for number, pairs in by_shard.items():
             shard = self._shards[number]
             try:

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -57,6 +57,7 @@ from ultrabench_eval.cells import (
 )
 from ultrabench_eval.core import hashing
 from ultrabench_eval.core.errors import UserError
+from ultrabench_eval.core.grouping import by_key
 from ultrabench_eval.corrupt import CorruptedClip, CorruptedImage
 from ultrabench_eval.feature_rows import Features, InMemory
 from ultrabench_eval.features import Kind, Store
@@ -169,7 +170,7 @@ def tune(
         and not bench.is_whole(setting.cells.finished(place.at, bench.identity(place)))
     ]
     bench.tunable.seed = seed
-    for (probe, protocol), members in _grouped(tuned, lambda p: (p.at.probe, p.protocol)):
+    for (probe, protocol), members in by_key(((p.at.probe, p.protocol), p) for p in tuned).items():
         fractions = sorted({place.at.fraction for place in members})
         bench.train(probe, protocol, fractions, bench.features("images"))
 
@@ -310,7 +311,7 @@ class _FailureGuard:
 
 def _measure(bench: Bench, places: Sequence[Place], guard: _FailureGuard) -> None:
     """Probes on pooled features, then those on tokens; networks that are fine-tuned last."""
-    for kind, members in _grouped(places, lambda p: p.kind):
+    for kind, members in by_key((p.kind, p) for p in places).items():
         with guard(members):
             _measure_kind(bench, kind, members, guard)
         if kind == "images" and not any(place in guard.failed for place in members):
@@ -326,7 +327,7 @@ def _measure_kind(bench: Bench, kind: Reads, places: Sequence[Place], guard: _Fa
             _recognise(bench.model, now, [kind], bench.setting.cache, bench.setting.cells.out)
     x = [part.features(kind) for part in bench.folds]
     trained: dict[tuple[str, Protocol, int], list[_Trained]] = {}
-    for (probe, protocol), members in _grouped(places, lambda p: (p.at.probe, p.protocol)):
+    for (probe, protocol), members in by_key(((p.at.probe, p.protocol), p) for p in places).items():
         with guard(members):
             fractions = sorted({place.at.fraction for place in members})
             found = [
@@ -335,7 +336,8 @@ def _measure_kind(bench: Bench, kind: Reads, places: Sequence[Place], guard: _Fa
             ]
             for fraction in fractions:
                 trained[probe, protocol, fraction] = [one[fraction] for one in found]
-    for condition, members in _grouped(filter(guard.is_open, places), lambda p: p.condition):
+    still_open = filter(guard.is_open, places)
+    for condition, members in by_key((p.condition, p) for p in still_open).items():
         with guard(members):
             test_x = [
                 own["test"] if condition[0] == "none" else part.corrupted(*condition, kind)
@@ -822,14 +824,3 @@ def _not_ours(corruption: str) -> CorruptionFacts | None:
 def _versioned(corruption: str) -> str:
     """A corruption as keys name it."""
     return "none" if corruption == "none" else corrupt.condition(corruption)
-
-
-T = TypeVar("T")
-
-
-def _grouped(places: Iterable[Place], by: Callable[[Place], T]) -> list[tuple[T, list[Place]]]:
-    """Places by what they share, in the order of the first of each."""
-    groups: dict[T, list[Place]] = {}
-    for place in places:
-        groups.setdefault(by(place), []).append(place)
-    return list(groups.items())

@@ -74,6 +74,11 @@ class Metric:
         return "" if self.higher_is_better else " (lower is better)"
 
     @property
+    def heading(self) -> str:
+        """Of a table: `in_unit` with a capital first letter, and `direction`."""
+        return self.in_unit[:1].upper() + self.in_unit[1:] + self.direction
+
+    @property
     def sign(self) -> int:
         """1, or -1 where less is better."""
         return 1 if self.higher_is_better else -1

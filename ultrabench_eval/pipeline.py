@@ -22,6 +22,7 @@ from ultrabench_eval import executors, loading, plugins, precision, remedies, se
 from ultrabench_eval.cells import Cells, Coordinates, Failure
 from ultrabench_eval.core import files, memory
 from ultrabench_eval.core.errors import UserError
+from ultrabench_eval.core.grouping import by_key
 from ultrabench_eval.executors import Engine, Job, Lost, Outcome
 from ultrabench_eval.grid import Grid
 from ultrabench_eval.loading import Model, NoData, Plan, Problems
@@ -414,10 +415,11 @@ def _fitting(
         return "controls of motion" if motion and not cines_of(label, task) else ""
 
     some = {model for model, name in pairs if not lacks(model, name)}
-    out: dict[str, list[tuple[str, str]]] = {}
-    for model, name in pairs:
-        if model in some and (why := lacks(model, name)):
-            out.setdefault(why, []).append((model, name))
+    out = by_key(
+        (why, (model, name))
+        for model, name in pairs
+        if model in some and (why := lacks(model, name))
+    )
     for why, left_out in out.items():
         models, names = (dict.fromkeys(part) for part in zip(*left_out, strict=True))
         notes.append(f"{why}, so not measured on {', '.join(names)}: {', '.join(models)}")
@@ -427,11 +429,12 @@ def _fitting(
 def _served(request: Request, task_names: list[str], grid: Grid, notes: list[str]) -> list[str]:
     """Tasks without those that only "all" names and none of the probes and protocols is for."""
     named = loading.resolve_names(request.tasks, ())
-    left_out: dict[str, list[str]] = {}
-    for name in task_names:
-        base = task_zoo.split_name(name)[0]
-        if not {name, base} & {*named} and (why := grid.lacks(predicts_of(name, ""))):
-            left_out.setdefault(why, []).append(name)
+    left_out = by_key(
+        (why, name)
+        for name in task_names
+        if not {name, task_zoo.split_name(name)[0]} & {*named}
+        and (why := grid.lacks(predicts_of(name, "")))
+    )
     notes += [f"{', '.join(names)} left out, because {why}" for why, names in left_out.items()]
     return [name for name in task_names if not any(name in names for names in left_out.values())]
 

@@ -5,8 +5,6 @@ N is the number of images, C of classes, H of seeds.
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,14 +63,14 @@ class Predictions:
             "seed": f"mean of {len(self.cell.heads)}" if self.seed is None else self.seed,
             "calibrated": "yes" if self.calibrated else "no",
         }
-        text = io.StringIO()
-        rows = csv.writer(text, lineterminator="\n")
         classes = self.cell.classes
-        rows.writerow(["image", "prediction", *(f"p_{name}" for name in classes), *made_by])
+        rows: list[list[object]] = [
+            ["image", "prediction", *(f"p_{name}" for name in classes), *made_by]
+        ]
         for name, row in zip(self.names, self.probabilities.tolist(), strict=True):
             called = classes[int(np.argmax(row))]
-            rows.writerow([name, called, *map(repr, row), *made_by.values()])
-        return text.getvalue().encode()
+            rows.append([name, called, *map(repr, row), *made_by.values()])
+        return files.csv_text(rows).encode()
 
 
 def predict(

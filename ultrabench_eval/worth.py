@@ -7,7 +7,6 @@ what stands around it.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -28,6 +27,7 @@ from ultrabench_eval import probes
 from ultrabench_eval.audit import collection
 from ultrabench_eval.audit.audit import SamePicture, together
 from ultrabench_eval.core import parallel
+from ultrabench_eval.core.grouping import by_key
 from ultrabench_eval.features import encode_batch
 from ultrabench_eval.probes.heads import ProbeData, streams
 from ultrabench_eval.protocol import TUNED
@@ -153,10 +153,8 @@ def _same_pictures(task: Task, signed: Sequence[Signature]) -> list[str]:
     """A sentence for each two parts of which images show the same."""
     entries = [entry for entry in collection.of_task(task) if entry.split in SPLITS]
     pairs = duplicates.find(Signatures.of(signed), together=together(entries))
-    by_place: dict[str, list[SamePicture]] = defaultdict(list)
-    for pair in pairs:
-        found = SamePicture(entries[pair.first], entries[pair.second], pair)
-        by_place[found.place].append(found)
+    alike = (SamePicture(entries[pair.first], entries[pair.second], pair) for pair in pairs)
+    by_place = by_key((one.place, one) for one in alike)
     return [
         f"{len(found)} pair(s) of images across {place.replace('-', ' and ')} show the same "
         f"picture (first: {found[0].first.image.name} and {found[0].second.image.name}, "

@@ -29,10 +29,10 @@ from usjepa.config import Config, Decoder
 from usjepa.localisation import Localisation
 from usjepa.masks import DrawnMasks, Masks
 from usjepa.predictor import Predictor, VideoPredictor
-from usjepa.student import Student, VideoStudent
+from usjepa.student import ImageStudent, VideoStudent
 from usjepa.teacher import FrozenTeacher
 
-AnyStudent = Student | VideoStudent
+AnyStudent = ImageStudent | VideoStudent
 Logs = dict[str, Tensor]
 Distance = Callable[..., Tensor]
 """Between tensors of one shape: their mean, or, with `reduction="none"`, each by itself."""
@@ -243,7 +243,7 @@ class SALT(JEPA):
         return list(self.teacher.widths)
 
 
-class IJEPA(JEPA):
+class EMAJEPA(JEPA):
     """The teacher is a running average of the student: I-JEPA (arXiv 2301.08243), and V-JEPA
     (arXiv 2404.08471), which is the same of clips.
 
@@ -322,7 +322,7 @@ class MAE(Objective):
         self.decoder_pred = nn.Linear(width, pixels or 3 * patch_size**2)
         self.apply(_xavier)
         nn.init.normal_(self.mask_token, std=0.02)
-        if isinstance(student, Student) and student.prefix:
+        if isinstance(student, ImageStudent) and student.prefix:
             nn.init.normal_(student.cls_token, std=0.02)
 
     def loss(self, images: Tensor, masks: DrawnMasks) -> tuple[Tensor, Logs]:
@@ -513,7 +513,7 @@ def build(config: Config, teacher: FrozenTeacher | None = None, device: str = "a
         "localisation": localisation,
     }
     if teacher is None or config.objective != "salt":
-        return IJEPA(student, model.image_size, predictor, **how)
+        return EMAJEPA(student, model.image_size, predictor, **how)
     return SALT(student, model.image_size, predictor, teacher, **how)
 
 

@@ -14,7 +14,7 @@ from model_zoo.vit import VisionTransformer
 from usjepa.config import Config, ModelSettings
 
 
-class Student(VisionTransformer):
+class ImageStudent(VisionTransformer):
     """A vision transformer that can look at lists of patches of unequal length.
 
     Args:
@@ -90,9 +90,9 @@ class VideoStudent(VideoTransformer):
         return self.forward(clips, index)
 
 
-def make(config: Config) -> Student | VideoStudent:
+def make(config: Config) -> ImageStudent | VideoStudent:
     """The untrained student of a run."""
-    return Student(config.model) if config.video is None else VideoStudent(config)
+    return ImageStudent(config.model) if config.video is None else VideoStudent(config)
 
 
 def attention_bias(real: Tensor, dtype: torch.dtype) -> Tensor:

@@ -350,7 +350,7 @@ ViTImageProcessor(
 PLUGIN, CONFIG = Path("my_model.py"), Path("my_config.py")
 
 
-class Recipe(NamedTuple):
+class HowToRun(NamedTuple):
     """How a network is run: a Python file to write, and commands."""
 
     file: Path | None
@@ -358,7 +358,7 @@ class Recipe(NamedTuple):
     commands: tuple[str, ...]
 
 
-def recipe(contents: Contents, file: Path | None = None) -> Recipe:
+def recipe(contents: Contents, file: Path | None = None) -> HowToRun:
     """How the network that is usually evaluated is run.
 
     Args:
@@ -379,10 +379,10 @@ def recipe(contents: Contents, file: Path | None = None) -> Recipe:
         code = _PLUGIN.format(**known, arguments=own, unused=unused)
         file = file or PLUGIN
         run = f"ubench run --plugin {file} --model mine --weights mine={contents.weights}"
-        return Recipe(file, code, (f"{run} --task all --data DATA --out runs/mine",))
+        return HowToRun(file, code, (f"{run} --task all --data DATA --out runs/mine",))
     run = f"ubench run --model hf/mine --weights hf/mine={contents.weights}"
     run += " --task all --data DATA --out runs/mine"
     if path.with_name("config.json").is_file():
-        return Recipe(None, "", (run,))
+        return HowToRun(None, "", (run,))
     code = _CONFIG.format(**known, arguments=arguments)
-    return Recipe(file or CONFIG, code, (f"python {file or CONFIG}", run))
+    return HowToRun(file or CONFIG, code, (f"python {file or CONFIG}", run))

@@ -7,11 +7,9 @@ the smallest to the largest.
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 import os
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -23,6 +21,7 @@ from tasks.own_data.own_sample import OwnSample
 from tasks.task import SPLITS
 from ultrabench_eval.core import files, hashing
 from ultrabench_eval.core.errors import UserError
+from ultrabench_eval.core.grouping import by_key
 
 FEW = 5
 """Patients of a class in a part; below, one of them moves a score by more than models differ."""
@@ -60,14 +59,11 @@ def draw(own: OwnData, *, seed: int, validation: float, test: float) -> Drawn:
         )
     patients = _patients(own.samples)
     told = _strata(own, patients)
-    classes: dict[str, set[str]] = defaultdict(set)
-    for stratum, patient in zip(told, patients, strict=True):
-        classes[patient].add(stratum)
+    of_patients = by_key(zip(patients, told, strict=True))
+    classes = {patient: set(some) for patient, some in of_patients.items()}
     names = own.classes if own.told == "label" else tuple(sorted(set(told)))
     _check_enough(own, names, classes)
-    strata: dict[tuple[str, ...], list[str]] = defaultdict(list)
-    for patient in sorted(classes):
-        strata[tuple(sorted(classes[patient]))].append(patient)
+    strata = by_key((tuple(sorted(classes[patient])), patient) for patient in sorted(classes))
     splits: dict[str, str] = {}
     for labels, members in strata.items():
         least = int(len(labels) == 1)
@@ -98,11 +94,9 @@ def _strata(own: OwnData, patients: Sequence[str]) -> list[str]:
     all where another has too few patients to be split."""
     if own.told == "label":
         return [sample.label for sample in own.samples]
-    values: dict[str, list[float]] = defaultdict(list)
     told = own.targets if own.masks is None else [bool(shown) for shown in own.masks.shown]
-    for patient, value in zip(patients, told, strict=True):
-        values[patient].append(float(value))  # type: ignore[arg-type]
-    means = {patient: float(np.mean(of_one)) for patient, of_one in values.items()}
+    values = by_key(zip(patients, told, strict=True))
+    means = {patient: float(np.mean(np.array(of, float))) for patient, of in values.items()}
     if own.masks is not None:
         strata = {p: "not empty" if mean > 0 else "empty masks" for p, mean in means.items()}
     else:
@@ -135,11 +129,13 @@ def _counts(
     patients: Sequence[str],
     classes: Sequence[str],
 ) -> dict[str, dict[str, tuple[int, int]]]:
-    held: dict[tuple[str, str], list[str]] = defaultdict(list)
-    for sample, stratum, patient in zip(samples, told, patients, strict=True):
-        held[stratum, sample.split].append(patient)
+    held = by_key(
+        ((stratum, sample.split), patient)
+        for sample, stratum, patient in zip(samples, told, patients, strict=True)
+    )
+    some = {(label, split): held.get((label, split), []) for label in classes for split in SPLITS}
     return {
-        label: {split: (len(held[label, split]), len(set(held[label, split]))) for split in SPLITS}
+        label: {split: (len(some[label, split]), len({*some[label, split]})) for split in SPLITS}
         for label in classes
     }
 
@@ -159,16 +155,14 @@ def write(own: OwnData, path: Path) -> None:
     def below(file: Path) -> str:
         return Path(os.path.relpath(os.path.abspath(file), folder)).as_posix()
 
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
+    rows: list[Sequence[object]] = [header]
     for one in own.samples:
         frame = "" if one.frame is None else str(one.frame)
         label = one.label if one.mask is None else below(one.mask)
         cells = [below(one.path), label, one.split, *[one.group] * grouped, *[frame] * framed]
-        writer.writerow(cells)
+        rows.append(cells)
     try:
-        files.write_text(path, text.getvalue())
+        files.write_text(path, files.csv_text(rows))
     except UnicodeEncodeError as error:
         raise UserError(
             f"a path in {path.parent} cannot be written in UTF-8; rename the file with other "

@@ -12,7 +12,6 @@ import dataclasses
 import functools
 import re
 from abc import ABC, abstractmethod
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +25,7 @@ from tasks.samples.grey_levels import RANGE, GreyLevels
 from tasks.samples.images import changed, read_bytes
 from ultrabench_eval.core import hashing, names
 from ultrabench_eval.core.errors import UserError
+from ultrabench_eval.core.grouping import by_key
 
 CINES = (
     *(".mp4", ".m4v", ".mov", ".avi", ".mpeg", ".mpg", ".mkv", ".webm", ".wmv", ".flv", ".ogv"),
@@ -155,9 +155,8 @@ class _Clip(ABC):
 
     def read(self, digest: str | None = None, positions: Sequence[int] | None = None) -> np.ndarray:
         """Frames, uint8 RGB [T, H, W, 3]; see `Clip.read`."""
-        places: defaultdict[int, list[int]] = defaultdict(list)
-        for place, one in enumerate(range(self.count) if positions is None else positions):
-            places[int(one)].append(place)
+        wanted = enumerate(range(self.count) if positions is None else positions)
+        places = by_key((int(one), place) for place, one in wanted)
         frames = np.empty((sum(map(len, places.values())), *self.size, 3), np.uint8)
         for index, pixels in self.stream(digest, places):
             frames[places[index]] = pixels

@@ -154,7 +154,7 @@ def named() -> nn.Module:
     return network.eval()
 
 
-def run_lines(how: contents.Recipe, folder: Path, weights: str) -> model_zoo.Encoder:
+def run_lines(how: contents.HowToRun, folder: Path, weights: str) -> model_zoo.Encoder:
     """Load the model as the printed lines have it."""
     assert len([line for line in how.code.splitlines() if line.strip()]) <= 15
     assert how.file is not None

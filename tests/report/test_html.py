@@ -20,11 +20,11 @@ from made_cells import SIZE, cell, failure, guesses, put, put_test, results
 import tasks as task_zoo
 from tasks.own_data.manifest import read as read_manifest
 from tasks.task import Task
-from ultrabench_eval.cells import Cells
+from ultrabench_eval.cells import Cells, Coordinates
 from ultrabench_eval.core import hashing
 from ultrabench_eval.core.errors import UserError
 from ultrabench_eval.report import html, write
-from ultrabench_eval.report.results import degenerate, kept, sources, standing
+from ultrabench_eval.report.results import about, degenerate, kept, sources, standing
 from ultrabench_eval.report.results.entries import CONTROLS, Probing
 from ultrabench_eval.report.results.evidence import Evidence
 from ultrabench_eval.report.results.standing import mean_at
@@ -145,6 +145,13 @@ def test_the_top_tells_name_date_command_version_and_data(tmp_path: Path) -> Non
     stated.write_text("nmae: real\n")
     with pytest.raises(UserError, match="unknown key 'nmae'"):
         page_of(cells)
+
+
+def test_the_command_names_the_fractions_as_they_were_asked_for() -> None:
+    at = [Coordinates("a", "aul", "paper-1", fraction=percent) for percent in (5, 10)]
+    few = [cell("a", "aul", 0.5, coordinates=one) for one in at]
+    assert "--fractions" not in about.command([cell("a", "aul", 0.5)])
+    assert about.command(few).endswith("--seeds 1 --fractions 5,10")
 
 
 def test_controls_that_were_not_measured_are_named(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from model_zoo.vit import VisionTransformer
 from ultrabench_eval.core.errors import UserError
 from usjepa import config, export, masks, objective, teacher
 from usjepa.config import Config
-from usjepa.student import Student
+from usjepa.student import ImageStudent
 from usjepa.teacher import FrozenTeacher
 
 HISTORY: dict[str, Any] = {
@@ -45,9 +45,9 @@ def settings(**more: Any) -> Config:
     return config.validate({"name": "small", "model": MODEL, **more})
 
 
-def student_of(made: Config) -> Student:
-    student = scrambled(Student(made.model))
-    assert isinstance(student, Student)
+def student_of(made: Config) -> ImageStudent:
+    student = scrambled(ImageStudent(made.model))
+    assert isinstance(student, ImageStudent)
     return student
 
 
@@ -109,7 +109,7 @@ def test_the_input_is_that_of_the_papers_models() -> None:
         assert export.input_rule(made) == model.input_rule
         assert made.region_conditioning == model.region_conditioning
         with torch.device("meta"):
-            keys = Student(made.model).state_dict().keys()
+            keys = ImageStudent(made.model).state_dict().keys()
             assert keys == VisionTransformer().state_dict().keys()
     assert export.input_rule(config.load("mae_nano")) == InputRule(224, grey=True, stretch=(2, 98))
 
@@ -269,7 +269,7 @@ def test_shapes_that_fit_are_not_enough(tmp_path: Path, more: dict[str, Any], sa
 @pytest.mark.slow
 def test_usrc_jepa_at_full_size(tmp_path: Path) -> None:
     made = config.load("usrc_jepa_vitb16")
-    student = Student(made.model)
+    student = ImageStudent(made.model)
     export.export(student, made, tmp_path, HISTORY)
     encoder = model_zoo.load("usrc-jepa", tmp_path, "cpu", "float32")
     x = torch.rand(1, 3, 224, 224)

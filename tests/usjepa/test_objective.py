@@ -15,8 +15,8 @@ from ultrabench_eval.core.errors import UserError
 from usjepa import config, masks, objective
 from usjepa.config import Blocks, Config, Decoder, PredictorSettings
 from usjepa.masks import Masks
-from usjepa.objective import IJEPA, MAE, SALT, Objective, jepa_loss, optimiser_groups, patches
-from usjepa.student import Student
+from usjepa.objective import EMAJEPA, MAE, SALT, Objective, jepa_loss, optimiser_groups, patches
+from usjepa.student import ImageStudent
 from usjepa.teacher import FrozenTeacher
 
 KINDS = ("salt", "ijepa", "mae")
@@ -251,7 +251,7 @@ def test_each_of_the_teachers_layers_is_normalised_by_itself() -> None:
 
 def test_an_averaged_teacher_sees_what_the_student_sees() -> None:
     target = made("ijepa")
-    assert isinstance(target, IJEPA)
+    assert isinstance(target, EMAJEPA)
     scrambled(target.teacher)
     mean, std = (
         torch.tensor(values).view(3, 1, 1)
@@ -294,7 +294,7 @@ def test_a_frozen_teacher_stays_bit_identical_and_out_of_reach() -> None:
 
 def test_an_averaged_teacher_moves_by_the_average_only() -> None:
     target = made("ijepa")
-    assert isinstance(target, IJEPA)
+    assert isinstance(target, EMAJEPA)
     first = snapshot(target.teacher)
     assert equal(first, snapshot(target.student))
     step(target, drawn("ijepa"))
@@ -379,7 +379,7 @@ def test_patches_hold_rows_columns_colours() -> None:
 def test_decoder_equals_one_that_puts_every_token_in_its_place(class_token: bool) -> None:
     target = mae()
     model = config.ModelSettings(32, 8, 24, 2, 2, class_token)
-    target = MAE(Student(model), 32, 8, Decoder(depth=2, width=16, heads=2))
+    target = MAE(ImageStudent(model), 32, 8, Decoder(depth=2, width=16, heads=2))
     masked = drawn("mae")
     visible, hidden = masked.context, masked.targets[:, 0]
     with torch.no_grad():
@@ -398,7 +398,7 @@ def test_decoder_equals_one_that_puts_every_token_in_its_place(class_token: bool
 
 def test_mae_starts_as_mae_does() -> None:
     target = MAE(
-        Student(config.ModelSettings(class_token=True, depth=1)), 224, 16, Decoder(depth=1)
+        ImageStudent(config.ModelSettings(class_token=True, depth=1)), 224, 16, Decoder(depth=1)
     )
     bound = (6 / (768 + 3 * 16 * 16)) ** 0.5  # of the projection, as a linear layer
     weight = target.student.patch_embed.proj.weight

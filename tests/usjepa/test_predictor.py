@@ -18,7 +18,7 @@ from model_zoo.verify import by_rule
 from usjepa.config import ModelSettings
 from usjepa.objective import jepa_loss
 from usjepa.predictor import Predictor
-from usjepa.student import Student
+from usjepa.student import ImageStudent
 
 TOLERANCE = 1e-5  # the reference allows 2e-5
 
@@ -45,7 +45,7 @@ def test_student_predictor_and_loss_are_the_official_ones(
     reference: tuple[dict[str, Any], dict[str, Tensor]],
 ) -> None:
     keys, expected = reference
-    student, predictor = Student(ModelSettings()), Predictor(14, 768, 768)
+    student, predictor = ImageStudent(ModelSettings()), Predictor(14, 768, 768)
     fill(student, keys["target_encoder_keys"])
     fill(predictor, keys["predictor_keys"])
     seed = int(expected["input_seed"])
@@ -83,7 +83,7 @@ def close(found: Tensor, wanted: Tensor) -> None:
 
 @pytest.mark.parametrize("class_token", [False, True])
 def test_padding_changes_no_visible_token(class_token: bool) -> None:
-    student = Student(ModelSettings(32, 8, 24, 3, 2, class_token))
+    student = ImageStudent(ModelSettings(32, 8, 24, 3, 2, class_token))
     scrambled(student)
     images = torch.randn(2, 3, 32, 32)
     lists = [[1, 4, 5, 9, 15], [0, 7]]
@@ -96,7 +96,7 @@ def test_padding_changes_no_visible_token(class_token: bool) -> None:
 
 
 def test_visible_tokens_know_nothing_of_hidden_pixels() -> None:
-    student = Student(MODEL)
+    student = ImageStudent(MODEL)
     scrambled(student)
     images = torch.randn(1, 3, 32, 32)
     other = images.clone()
@@ -150,7 +150,7 @@ def test_the_position_table_is_not_trained() -> None:
 
 
 def test_padding_works_in_bfloat16() -> None:
-    student, predictor = Student(MODEL), Predictor(4, 24, 10, 2, 16, 2)
+    student, predictor = ImageStudent(MODEL), Predictor(4, 24, 10, 2, 16, 2)
     images = torch.randn(2, 3, 32, 32)
     index = torch.tensor([[0, 1, 5], [2, 2, 2]])
     real = torch.tensor([[True] * 3, [True, False, False]])

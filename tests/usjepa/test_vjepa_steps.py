@@ -17,7 +17,7 @@ from usjepa import objective, schedules, train
 from usjepa.config import Config
 from usjepa.masks import Masks
 from usjepa.masks3d import ClipMasks
-from usjepa.objective import IJEPA
+from usjepa.objective import EMAJEPA
 from usjepa.predictor import VideoPredictor
 
 START = "module.backbone."
@@ -90,7 +90,7 @@ def test_six_steps_are_the_authors(shared: Path, name: str) -> None:
         expected = dict(arrays)
     config = settings(rotary)
     target = objective.build(config)
-    assert isinstance(target, IJEPA)
+    assert isinstance(target, EMAJEPA)
     if rotary:  # the reference has a second mask token, which it never uses
         target.predictor = VideoPredictor(config.grid, 192, 192, 2, 96, 3, 2, rotary=True)
         target.predictor.asking = lambda kind: target.predictor.mask_tokens[0]  # type: ignore[method-assign]
@@ -156,7 +156,7 @@ def test_six_steps_are_the_authors(shared: Path, name: str) -> None:
 
 
 @torch.no_grad()
-def first_step(target: IJEPA, images: Tensor, drawn: ClipMasks, expected: dict[str, Any]) -> None:
+def first_step(target: EMAJEPA, images: Tensor, drawn: ClipMasks, expected: dict[str, Any]) -> None:
     x = target.normalised(images)
     near(images[0, :, 0, :2, :8], expected["input_head"], 1e-6)
     near(x[0, :, 0, :2, :8], expected["normalised_head"], 1e-6)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import base64
-import csv
 import io
 import math
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from importlib.resources import files as resources
 from pathlib import Path
@@ -25,6 +23,7 @@ from ultrabench_eval.audit.clean import Rescored
 from ultrabench_eval.audit.collection import PRETRAINING, Entry
 from ultrabench_eval.core import files, hashing
 from ultrabench_eval.core.errors import UserError
+from ultrabench_eval.core.grouping import by_key
 
 SHOWN = 200  # pairs in the gallery
 _SIDE = 320  # pixels of the longer side of a picture in the gallery
@@ -146,9 +145,7 @@ def _side(entry: Entry) -> tuple[str, ...]:
 
 def _contents(audit: Audit) -> list[list[int]]:
     """Entries that show the same by a chain of pairs, in the order of their first one."""
-    members: dict[int, list[int]] = defaultdict(list)
-    for row, content in enumerate(audit.content.tolist()):
-        members[content].append(row)
+    members = by_key((content, row) for row, content in enumerate(audit.content.tolist()))
     return [rows for rows in members.values() if len(rows) > 1]
 
 
@@ -159,11 +156,7 @@ def _group_rows(audit: Audit) -> Iterable[tuple[object, ...]]:
 
 
 def _csv(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    return text.getvalue()
+    return files.csv_text([header, *rows])
 
 
 def _number(value: object) -> object:

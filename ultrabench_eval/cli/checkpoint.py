@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ultrabench_eval.core.errors import UserError
 
 if TYPE_CHECKING:
-    from model_zoo.checkpoints.contents import Contents, Recipe
+    from model_zoo.checkpoints.contents import Contents, HowToRun
 
 
 def is_meant(name: str) -> bool:
@@ -55,7 +55,7 @@ def show(path: Path, as_json: bool, out: Path | None) -> None:
         print(f"\n{how.code}", end="")
 
 
-def _lines(found: Contents, how: Recipe | None, written: bool) -> list[str]:
+def _lines(found: Contents, how: HowToRun | None, written: bool) -> list[str]:
     writer = f" written by {found.writer}" if found.writer else ""
     lines = [f"{found.path}: a checkpoint{writer}"]
     lines += [f"at the top: {', '.join(found.tops[:8])}" + ", ..." * (len(found.tops) > 8)]
@@ -79,7 +79,7 @@ def _lines(found: Contents, how: Recipe | None, written: bool) -> list[str]:
     return [*lines, *how.commands]
 
 
-def _as_data(found: Contents, how: Recipe | None) -> dict[str, object]:
+def _as_data(found: Contents, how: HowToRun | None) -> dict[str, object]:
     return {
         "file": str(found.path),
         "writer": found.writer,

@@ -103,11 +103,11 @@ def report(
         )
     if (table or add) and not (table and run):
         raise UserError("write `ubench report RUN --table us-jepa --add MODEL`: it needs all three")
-    if strip and run is None:
-        raise UserError("--strip needs a run: write `ubench report RUN --strip`")
-    if reference and run is None:
-        raise UserError("--reference needs a run: write `ubench report RUN --reference MODEL`")
-    for option, asked in (("--model-card MODEL", model_card), ("--parquet", parquet)):
+    needing = {
+        **{"--strip": strip, "--reference MODEL": reference},
+        **{"--model-card MODEL": model_card, "--parquet": parquet},
+    }
+    for option, asked in needing.items():
         if asked and run is None:
             raise UserError(f"{option.split()[0]} needs a run: write `ubench report RUN {option}`")
     from ultrabench_eval.cells import Cells

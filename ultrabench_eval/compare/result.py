@@ -22,9 +22,9 @@ from ultrabench_eval.metrics import Metric, of_sums, of_task
 from ultrabench_eval.report.results.degenerate import FEWEST, can_rank
 from ultrabench_eval.report.results.entries import (
     between,
-    capitalised,
     mean_sd,
     number,
+    plus_minus,
     probability,
 )
 from ultrabench_eval.report.results.evidence import Comparison
@@ -216,9 +216,7 @@ class Compared:
             header += ["significance group", "rank (95 %)", "first"]
         rows: list[list[str | TableCell]] = []
         for m in self.order:
-            mean, sd = mean_sd(self.scores[m][metric.name].tolist())
-            text = number(mean, metric.places)
-            text += "" if np.isnan(sd) else f" ± {sd:.{metric.places}f}"
+            text = plus_minus(*mean_sd(self.scores[m][metric.name].tolist()), metric.places)
             low, high = self.intervals[m][metric.name]
             row: list[str | TableCell] = [self.models[m], text]
             row.append(
@@ -232,7 +230,7 @@ class Compared:
                     f"{100 * self.first.by_mean_score[m]:.0f} %",
                 ]
             rows.append(row)
-        title = f"{capitalised(metric.in_unit)}{metric.direction}: {self.summary}"
+        title = f"{metric.heading}: {self.summary}"
         return Table(header, rows, title, label="scores")
 
     @property
@@ -249,11 +247,11 @@ class Compared:
             header.append(f"needed for {self.effect:g}")
         rows = []
         for n, (a, b) in enumerate(self.places if self.can_rank else ()):
-            of = self.comparison.pairs
+            found = self.comparison.pairs.row(a, b)
             row = [
                 f"{self.models[a]} - {self.models[b]}",
-                between(of.difference[a, b], of.low[a, b], of.high[a, b], places),
-                *(probability(float(p[a, b])).removeprefix("= ") for p in (of.p, of.p_holm)),
+                between(found["difference"], found["low"], found["high"], places),
+                *(probability(found[p]).removeprefix("= ") for p in ("p", "p_holm")),
             ]
             if not self.planned.variance[n]:
                 row += ["same predictions"] * (len(header) - len(row))
@@ -278,7 +276,7 @@ class Compared:
         for n, (a, b) in enumerate(self.places if self.can_rank else ()):
             values = [
                 *(self.models[a], self.models[b], self.metric.name),
-                *(float(one[a, b]) for one in (of.difference, of.low, of.high, of.p, of.p_holm)),
+                *of.row(a, b).values(),
                 bool(of.p_holm[a, b] < 1 - LEVEL),
                 *(float(self.detectable[n]), self.power),
                 *((None, None) if self.needed is None else (self.effect, float(self.needed[n]))),

@@ -14,6 +14,7 @@ import numpy as np
 
 from ultrabench_eval.compare.table import PredictionTable
 from ultrabench_eval.core.errors import UserError
+from ultrabench_eval.core.grouping import by_key
 
 _SHOWN = 3  # items that a sentence names
 
@@ -92,11 +93,7 @@ class Right:
 
     @cached_property
     def _by_end(self) -> dict[str, list[str]]:
-        found: dict[str, list[str]] = {}
-        for item in self.items:
-            for end in _ends(item)[1:]:
-                found.setdefault(end, []).append(item)
-        return found
+        return by_key((end, item) for item in self.items for end in _ends(item)[1:])
 
 
 def _ends(item: str) -> list[str]:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import csv
 import errno
 import hashlib
 import inspect
+import io
 import os
 import secrets
 import shutil
 import socket
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -149,6 +151,13 @@ def write_bytes(path: Path, data: bytes) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write `text` (UTF-8, `\\n` line ends) to `path` atomically."""
     write_bytes(path, text.encode())
+
+
+def csv_text(rows: Iterable[Iterable[object]]) -> str:
+    """Rows, the header among them, as the text of a CSV file."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from tasks.samples.images import Image
 from tasks.task import SPLITS, Task
 from ultrabench_eval.core import hashing
 from ultrabench_eval.core.errors import UserError
+from ultrabench_eval.core.grouping import by_key
 from ultrabench_eval.imports.given import Given
 
 SHOWN = 3  # images that a sentence names
@@ -247,10 +248,8 @@ def _odd(
         )
     if rows.shape[1] < 2:  # one number may well be that of another image
         return [], ""
-    same: dict[str, list[int]] = {}
-    for row in range(len(rows)):
-        content = np.ascontiguousarray(rows[row]).data.cast("B")
-        same.setdefault(hashing.digest_parts([content]), []).append(row)
+    contents = (np.ascontiguousarray(row).data.cast("B") for row in rows)
+    same = by_key((hashing.digest_parts([one]), row) for row, one in enumerate(contents))
     wrong_rows: list[int] = []
     for members in same.values():
         first, *others = members
@@ -317,11 +316,8 @@ def predictions_of(given: Given, images: Images) -> list[list[int]]:
     for seed in dict.fromkeys(seeds):
         mine = [row for row, one in enumerate(seeds) if one == seed]
         of = f" of seed {seed}" if given.seeds else ""
-        by_digest: dict[str, list[int]] = {}
-        by_name = {}
-        for row in mine:
-            by_digest.setdefault(found.digests[row], []).append(row)
-            by_name[found.names[row]] = row
+        by_digest = by_key((found.digests[row], row) for row in mine)
+        by_name = {found.names[row]: row for row in mine}
         copies = Counter(test.digests)
         doubled = [rows for digest, rows in by_digest.items() if len(rows) > copies[digest]]
         if doubled:

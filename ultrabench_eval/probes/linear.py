@@ -23,6 +23,7 @@ from torch.nn.functional import one_hot, pad
 from torch.optim.adamw import adamw
 
 from ultrabench_eval.core import hashing
+from ultrabench_eval.core.grouping import by_key
 from ultrabench_eval.probes.early_stopping import EarlyStopping
 from ultrabench_eval.probes.heads import (
     LinearProbes,
@@ -127,10 +128,7 @@ def by_stream(
 
 def _groups(streams: Sequence[Stream], threads: int) -> list[list[Stream]]:
     """Streams of equal length, in parts for the threads, the longest first."""
-    lengths: dict[tuple[int, int], list[Stream]] = {}
-    for stream in streams:
-        key = (len(stream.rows), len(stream.validation_rows))
-        lengths.setdefault(key, []).append(stream)
+    lengths = by_key(((len(one.rows), len(one.validation_rows)), one) for one in streams)
     groups = []
     for _, same in sorted(lengths.items(), reverse=True):
         size = -(-len(same) // threads)

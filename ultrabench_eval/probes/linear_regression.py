@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from torch import Tensor
 
+from ultrabench_eval.core.grouping import by_key
 from ultrabench_eval.probes import linear
 from ultrabench_eval.probes.heads import ProbeData, Stream
 from ultrabench_eval.probes.linear import Loss
@@ -39,9 +40,7 @@ def train(data: ProbeData, draws: Sequence[Stream], protocol: Protocol) -> Numbe
     Raises:
         UserError: the loss of a head was never finite.
     """
-    alike: dict[int, list[Stream]] = {}
-    for stream in draws:
-        alike.setdefault(id(stream.rows), []).append(stream)
+    alike = by_key((id(stream.rows), stream) for stream in draws)
     trained = {}
     for streams in alike.values():
         targets = target_scaler(data, streams[0])

@@ -23,6 +23,7 @@ from markupsafe import Markup
 
 import tasks as task_zoo
 from ultrabench_eval.cells import CLASSES, Cell
+from ultrabench_eval.core.grouping import by_key
 from ultrabench_eval.metrics import Metric
 from ultrabench_eval.report.drawings import html_drawings
 from ultrabench_eval.report.results import degenerate, standing
@@ -32,7 +33,9 @@ from ultrabench_eval.report.results.entries import (
     NOT_VERIFIED,
     SYNTHETIC_WORDS,
     Probing,
-    is_main,
+    cells_of,
+    main_cells,
+    models_of,
     tasks_of,
     tasks_of_kind,
 )
@@ -47,7 +50,7 @@ from ultrabench_eval.report.tables.wide import wide
 
 _TEMPLATES = resources("ultrabench_eval.report") / "templates"
 _DECIMALS = 6
-_SYNTHETIC = SYNTHETIC_WORDS.strip("*\n").removeprefix("SYNTHETIC: ").replace("columns", "tasks")
+_SYNTHETIC = SYNTHETIC_WORDS.format("tasks marked so")
 BEST, SEEN, DOUBTED = 1, 2, 4
 """Flags of a score in the page's data."""
 Data = dict[str, Any]
@@ -75,7 +78,7 @@ def page(
     """
     without, entries, labels = degenerate.unranked(found), evidence.entries, evidence.labels
     made = boards(entries, letters, evidence.speeds, without)
-    mains = [cell for cell in _cells(evidence) if is_main(cell)]
+    cells, mains = cells_of(entries), main_cells(entries)
     known = _known(evidence, made, sections)
     known["sections"] = _sections(evidence, sections, drawn, made, data)
     script = (_TEMPLATES / "leaderboard.js").read_text("utf-8")
@@ -87,7 +90,7 @@ def page(
             script=Markup(script),
             script_digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
             about=about(evidence.cells, entries),
-            versions=html_origin.versions(_cells(evidence)),
+            versions=html_origin.versions(cells),
             data=known,
             json=_json(known),
             css=_css,
@@ -98,9 +101,9 @@ def page(
             unsure=evidence.unsure,
             findings=degenerate.sentences(found),
             findings_title=degenerate.TITLE,
-            seeds=sorted({int(cell.identity["seeds"]) for cell in _cells(evidence)}),
-            how_to_read=how_to_read(wide(entries, letters, without), labels, mains),
-            mixed=mixtures(_cells(evidence)),
+            seeds=sorted({int(cell.identity["seeds"]) for cell in cells}),
+            how_to_read=how_to_read(wide(entries, letters, without), mains),
+            mixed=mixtures(cells),
             errors=errors(entries),
         )
     )
@@ -135,9 +138,7 @@ def code(sentence: str) -> Markup:
 def _json(known: Data) -> Markup:
     """As the content of a script element, which no text in it can end."""
     text = json.dumps(known, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    for sign in "<>&\u2028\u2029":
-        text = text.replace(sign, f"\\u{ord(sign):04x}")
-    return Markup(text)
+    return Markup(text.translate({ord(one): f"\\u{ord(one):04x}" for one in "<>&\u2028\u2029"}))
 
 
 def _css(text: str) -> Markup:
@@ -145,27 +146,21 @@ def _css(text: str) -> Markup:
     return Markup("".join(one if one.isalnum() else f"\\{ord(one):06x}" for one in text))
 
 
-def _cells(evidence: Evidence) -> list[Cell]:
-    return [entry for entry in evidence.entries if isinstance(entry, Cell)]
-
-
 def _missing_controls(evidence: Evidence, mains: Iterable[Cell]) -> list[str]:
     """Which of the usual controls were not measured, a sentence per kind of task."""
-    measured: dict[str, set[str]] = {}
-    controls: dict[str, list[str]] = {}
-    for cell in mains:
-        probing = Probing.of(cell)
-        measured.setdefault(probing.type, set()).add(cell.coordinates.model)
-        controls[probing.type] = probing.controls.split(",")
     told = []
-    for kind, usual in controls.items():
-        names = {name.partition("/")[0] for name in measured[kind]}
-        random = bool(measured[kind] & evidence.labels.random)
+    by_kind = by_key((Probing.of(cell).type, cell) for cell in mains)
+    for kind, cells in by_kind.items():
+        measured = {*models_of(cells)}
+        names = {name.partition("/")[0] for name in measured}
+        random = bool(measured & evidence.labels.random)
         lacking = [
-            one for one in usual if one not in names and not (random and one.startswith("random"))
+            one
+            for one in Probing.of(cells[0]).controls.split(",")
+            if one not in names and not (random and one.startswith("random"))
         ]
         where = "" if kind == CLASSES else f" on {tasks_of_kind(kind)}"
-        if lacking and set(measured[kind]) - evidence.labels.controls:
+        if lacking and measured - evidence.labels.controls:
             told.append(
                 f"Controls that were not measured{where}: {', '.join(lacking)}. This page cannot "
                 "say whether an encoder is better than these; add "
@@ -260,21 +255,19 @@ def _axis(values: Iterable[float | None], metric: Metric) -> list[float]:
 def _pairs(section: Section, models: Sequence[str], tasks: Mapping[str, int]) -> Data:
     """By probe and protocol: [task (-1 for the mean), models a and b, difference a - b, low, high,
     Holm's p, whether they differ significantly]."""
-    found: Data = {}
-    for probing, row in section.rows:
-        over_tasks = row["task"] == mean_of(probing.type)
-        numbers = [_rounded(float(str(row[name]))) for name in ("difference", "low", "high")]
-        found.setdefault(str(probing), []).append(
+    numbers = ("difference", "low", "high", "p_holm")
+    return by_key(
+        (
+            str(probing),
             [
-                -1 if over_tasks else tasks[str(row["task"])],
-                models.index(str(row["model_a"])),
-                models.index(str(row["model_b"])),
-                *numbers,
-                _rounded(float(str(row["p_holm"]))),
-                int(bool(row["told_apart"])),
-            ]
+                -1 if row["task"] == mean_of(probing.type) else tasks[row["task"]],
+                *(models.index(row[name]) for name in ("model_a", "model_b")),
+                *(_rounded(row[name]) for name in numbers),
+                int(row["told_apart"]),
+            ],
         )
-    return found
+        for probing, row in section.rows
+    )
 
 
 # ---- what is opened -----------------------------------------------------------------------------
@@ -293,13 +286,12 @@ def _sections(
     protocol alone also "probing", of one task "task". A new section is a new line here.
     """
     labels = evidence.labels
-    cells = _cells(evidence)
     metrics = {board.probing: board.metric for board in made}
     titles = " or ".join(dict.fromkeys(metric.title for metric in metrics.values()))
     figures = html_drawings.drawings(drawn, evidence.main, titles)
     ranks = html_origin.rankings(statistics["ranks.csv"], labels, metrics)
-    changed = html_origin.agreements(statistics.get("protocols.csv"), labels)
-    noted = warnings(filter(is_main, cells))
+    changed = html_origin.agreements(statistics.get("protocols.csv"))
+    noted = warnings(main_cells(evidence.entries))
     every = [
         ("warnings", "Warnings", "", [{"table": noted}] if noted.rows else []),
         (
@@ -385,7 +377,7 @@ def _part(part: Data) -> Data:
 
 
 def _origin(evidence: Evidence) -> list[Data]:
-    cells, labels = _cells(evidence), evidence.labels
+    cells, labels = cells_of(evidence.entries), evidence.labels
     told = (
         ("Notes on the models", model_notes(cells, labels)),
         ("Left out of the statistics", evidence.left_out),

@@ -23,14 +23,17 @@ from ultrabench_eval.report.results.entries import (
     Labels,
     Probing,
     by_probing,
-    capitalised,
+    cells_of,
     is_doubted,
     is_downscaled,
-    is_main,
+    main_cells,
     main_interval,
+    main_metric,
     main_score,
     mean_sd,
+    models_of,
     number,
+    plus_minus,
     printed,
     seen_told,
     status,
@@ -121,13 +124,9 @@ def eval_results(entries: Sequence[Entry], model: str) -> list[EvalResult]:
 
 
 def _cells(entries: Sequence[Entry], model: str) -> list[Cell]:
-    mine = [
-        entry
-        for entry in entries
-        if isinstance(entry, Cell) and is_main(entry) and entry.coordinates.model == model
-    ]
+    mine = [cell for cell in main_cells(entries) if cell.coordinates.model == model]
     if not mine:
-        there = sorted({entry.coordinates.model for entry in entries if isinstance(entry, Cell)})
+        there = models_of(cells_of(entries))
         near = did_you_mean(model, there)
         raise UserError(f"no result of model '{model}'{near} there are {', '.join(there)}")
     order = tasks_of(mine)
@@ -146,11 +145,11 @@ def _section(entries: Sequence[Entry], model: str, letters: Mapping[Coordinates,
     if any(cell.synthetic for cell in mine):
         parts.append("**SYNTHETIC tasks are simulated: they say nothing about real ultrasound.**\n")
     for probing, cells in by_probing(mine).items():
-        rows = [_row(cell, entries, letters) for cell in cells if isinstance(cell, Cell)]
-        metric = next(cell.main_metric for cell in cells if isinstance(cell, Cell))
+        rows = [_row(cell, entries, letters) for cell in cells_of(cells)]
+        metric = main_metric(cells)
         header = ["task", "mean ± sd over seeds", "95 % interval", "best control"]
         header += ["better than it", "seen in pretraining", "test images"]
-        title = f"{capitalised(metric.in_unit)}{metric.direction}: {probing}"
+        title = f"{metric.heading}: {probing}"
         parts += Table(header, rows, title).section(3)
     asked = command([e for e in entries if e.coordinates.model == model or _is_control(e)])
     parts.append(f"Measured again by `{asked}`.\n")
@@ -163,17 +162,15 @@ def _row(cell: Cell, entries: Sequence[Entry], letters: Mapping[Coordinates, str
     low, high = main_interval(cell)
     controls = [
         entry
-        for entry in entries
-        if isinstance(entry, Cell)
-        and _is_control(entry)
-        and is_main(entry)
+        for entry in main_cells(entries)
+        if _is_control(entry)
         and Probing.of(entry) == Probing.of(cell)
         and entry.coordinates.task == at.task
         and entry.identity["task"] == cell.identity["task"]
         and entry.coordinates.model != at.model
     ]
     best = max(controls, key=lambda one: metric.sign * main_score(one)[0], default=None)
-    text = number(mean, metric.places) + ("" if np.isnan(sd) else f" ± {sd:.{metric.places}f}")
+    text = plus_minus(mean, sd, metric.places)
     ends = "" if np.isnan(low) else f"{low:.{metric.places}f} to {high:.{metric.places}f}"
     control, better = "not measured", "not tested"
     if best is not None:

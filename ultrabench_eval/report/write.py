@@ -22,11 +22,12 @@ from ultrabench_eval.report.results.degenerate import Finding
 from ultrabench_eval.report.results.entries import (
     HOLE,
     SYNTHETIC,
-    SYNTHETIC_WORDS,
     Entry,
-    bullets,
     by_probing,
+    listed,
     main_metric,
+    models_of,
+    synthetic_words,
 )
 from ultrabench_eval.report.results.evidence import Evidence
 from ultrabench_eval.report.results.notes import doubts
@@ -45,7 +46,7 @@ from ultrabench_eval.report.sections import (
 from ultrabench_eval.report.sections.page import markdown
 from ultrabench_eval.report.sections.speeds import Speed
 from ultrabench_eval.report.tables.board import boards
-from ultrabench_eval.report.tables.frame import COLUMNS, frame
+from ultrabench_eval.report.tables.frame import COLUMNS, csv_of, frame
 from ultrabench_eval.report.tables.latex import latex
 from ultrabench_eval.report.tables.wide import Wide, wide
 
@@ -90,14 +91,15 @@ def write(
     entries = cells.gather()
     timed, unsure = _speeds(cells.out)
     unsure = [*doubts(entries, cells.gone(entries)), *unsure]
-    models = {entry.coordinates.model for entry in entries}
+    models = models_of(entries)
     if reference is not None and reference not in models:
-        hint = did_you_mean(reference, sorted(models))
+        hint = did_you_mean(reference, models)
         raise UserError(f"the reference '{reference}' has no results in {cells.out}{hint}")
     parts = [*unsure, str(about.about(cells, entries))]
     if parquet:
         parts.append("parquet")
-        _check_parquet()
+        if importlib.util.find_spec("pyarrow") is None:
+            raise UserError("Parquet files need the package pyarrow; run: pip install pyarrow")
     key = kept.key(entries, parts, timed, pictures=pictures is not None, reference=reference)
     # With pictures always: the data root may hold others than before.
     if pictures is None and kept.holds(out, key):
@@ -106,13 +108,9 @@ def write(
     found = degenerate.find(evidence)
     letters = standing.letters(evidence)
     table = frame(entries, found)
-    sections = {one.csv: one for one in significance.sections(evidence)}
-    for optional in (
-        *(protocols.section, protocols.places, transfer.section, subgroups.section),
-        imported.section,
-    ):
-        if one := optional(evidence):
-            sections[one.csv] = one
+    more = (protocols.section, protocols.places, transfer.section, subgroups.section)
+    every = [*significance.sections(evidence), *(one(evidence) for one in more)]
+    sections = {one.csv: one for one in [*every, imported.section(evidence)] if one}
     told = verdict.verdict(evidence, sections)
     made = _files(evidence, sections, told, table, letters, found, pictures, parquet)
     kept.replace(out, made, key, kept.PageNotes(found, letters, letters.reading, tuple(told)))
@@ -131,10 +129,8 @@ def _files(
 ) -> dict[str, bytes]:
     """All files by name."""
     entries, sections = evidence.entries, [*by_name.values()]
-    made = {}
-    frames = {"leaderboard.csv": table}
-    made["statistics.md"] = _statistics(evidence, sections, found).encode()
-    frames |= {one.csv: one.table() for one in sections if one.rows}
+    made = {"statistics.md": _statistics(evidence, sections, found).encode()}
+    frames = {"leaderboard.csv": table} | {one.csv: one.table() for one in sections if one.rows}
     csv_links = ", ".join(_link(one.csv) for one in sections if one.rows) or "no tables"
     links = [
         f"{_link('leaderboard.html')}: one page to sort, filter, print and share, with figures, "
@@ -149,7 +145,7 @@ def _files(
     corrupted = robustness.corrupted(evidence)
     if corrupted:
         made["robustness.md"] = robustness.page(corrupted, evidence.labels).encode()
-        frames["robustness.csv"] = pd.DataFrame(robustness.rows(corrupted, evidence.labels))
+        frames["robustness.csv"] = pd.DataFrame(robustness.rows(corrupted))
         links.append(
             f"{_link('robustness.md')}: scores on corrupted test images, and retained performance "
             f"({_link('robustness.csv')})"
@@ -175,11 +171,9 @@ def _files(
         made["choose.md"] = choose.page(some).encode()
         links.append(f"{_link('choose.md')}: which encoder? Score, speed, size and licence")
     board = markdown(entries, letters, links, evidence.unsure, found, told)
-    made["leaderboard.md"] = board.encode()
-    made["leaderboard.tex"] = latex(entries, letters, found).encode()
     page = html.page(evidence, by_name, drawn, letters, found, pictures, told)
-    made["leaderboard.html"] = page.encode()
-    return made | drawn
+    made |= {"leaderboard.md": board.encode(), "leaderboard.html": page.encode()}
+    return made | drawn | {"leaderboard.tex": latex(entries, letters, found).encode()}
 
 
 def _speeds(out: Path) -> tuple[list[Speed], list[str]]:
@@ -210,28 +204,17 @@ def _statistics(
         "two models, orders by 10,000 resamples of patients and seeds, the same patients for every "
         "model. docs/statistics.md says how, and how often that is right.\n",
     ]
-    if evidence.labels.synthetic:
-        parts.append(SYNTHETIC_WORDS.replace("columns marked so", "tasks marked so"))
-    if evidence.unsure:
-        parts += ["## Not verified\n", bullets(evidence.unsure)]
-    if found:
-        parts += [f"## {degenerate.TITLE}\n", bullets(degenerate.sentences(found))]
+    parts += synthetic_words(evidence.labels.synthetic, "tasks marked so")
+    parts += listed("Not verified", evidence.unsure)
+    parts += listed(degenerate.TITLE, degenerate.sentences(found))
     parts += [section.text() for section in sections]
-    if evidence.left_out:
-        parts += ["## Left out\n", bullets(evidence.left_out)]
-    return "\n".join(parts)
+    return "\n".join([*parts, *listed("Left out", evidence.left_out)])
 
 
 def _csv(table: pd.DataFrame) -> bytes:
     """The file's content; a text that a spreadsheet would run as a formula begins with "'"."""
     table = table.apply(lambda column: column if column.dtype.kind in "fiub" else column.map(_cell))
-    text: str = table.to_csv(index=False, float_format="%.4f", lineterminator="\n")
-    return text.encode()
-
-
-def _check_parquet() -> None:
-    if importlib.util.find_spec("pyarrow") is None:
-        raise UserError("Parquet files need the package pyarrow; run: pip install pyarrow")
+    return csv_of(table).encode()
 
 
 def _parquet(table: pd.DataFrame) -> bytes:

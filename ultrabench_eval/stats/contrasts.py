@@ -43,6 +43,10 @@ class Contrast:
     low: float
     high: float
 
+    def times(self, factor: float) -> Contrast:
+        """In another unit; a factor below 0 reverses it."""
+        return Contrast(factor * self.value, *sorted((factor * self.low, factor * self.high)))
+
 
 @dataclass(frozen=True)
 class Side:

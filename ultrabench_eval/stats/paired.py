@@ -46,6 +46,11 @@ class Pairs:
         """Which pairs were, bool [M, M]."""
         return np.asarray(~np.isnan(self.p))
 
+    def row(self, a: int, b: int) -> dict[str, float]:
+        """What is known of one pair, by the names of these fields."""
+        names = ("difference", "low", "high", "p", "p_holm")
+        return {name: float(getattr(self, name)[a, b]) for name in names}
+
 
 def compare(
     tasks: Sequence[Contest],

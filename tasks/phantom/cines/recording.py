@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +12,7 @@ from tasks.phantom import clip, picture, simulator
 from tasks.phantom.machine import Machine
 from tasks.phantom.picture import Study
 from tasks.phantom.plan import write
+from ultrabench_eval.core import files
 
 TABLE = "cines.csv"
 
@@ -53,8 +52,5 @@ def write_cine(path: Path, frames: Sequence[np.ndarray], rate: int) -> None:
 
 def write_table(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
     """Write rows that have the same columns."""
-    text = io.StringIO()
-    table = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    table.writeheader()
-    table.writerows(rows)
-    write(path, text.getvalue())
+    columns = list(rows[0])
+    write(path, files.csv_text([columns, *([row[name] for name in columns] for row in rows)]))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 from functools import partial
@@ -16,6 +14,7 @@ from tasks.phantom.anatomy import kidney
 from tasks.phantom.machine import Style, generator
 from tasks.phantom.picture import Study, grey, png
 from tasks.phantom.plan import PhantomPlan, Size, shuffled, write, write_json
+from ultrabench_eval.core import files
 
 COUNTS = {"Longitudinal": 32, "Other": 10, "Transverse": 16}
 FEWEST = 0.5  # of those, at any size: validation needs an image of each view
@@ -45,17 +44,15 @@ def plan(folder: Path, size: Size, seed: int) -> PhantomPlan:
 
     def finish(sizes: list[int]) -> None:
         for sonographer in (1, 2):
-            text = io.StringIO()
-            rows = csv.writer(text, lineterminator="\n")
-            rows.writerow(_COLUMNS)
+            rows: list[list[object]] = [[*_COLUMNS]]
             for (name, view, number), length in zip(listed, sizes, strict=True):
                 about = {"Quality": QUALITIES[number % 4], "View": view, "Comments": "n/a"}
                 for region in range(2):
                     shape = {"name": "polygon", "all_points_x": [], "all_points_y": []}
                     anatomy = {"Anatomy": ("Capsule", "Central Echo Complex")[region]}
                     texts = [json.dumps(one) for one in (about, shape, anatomy)]
-                    rows.writerow([name, length, texts[0], 2, region, *texts[1:]])
-            write(folder / f"labels/reviewed_labels_{sonographer}.csv", text.getvalue())
+                    rows.append([name, length, texts[0], 2, region, *texts[1:]])
+            write(folder / f"labels/reviewed_labels_{sonographer}.csv", files.csv_text(rows))
 
     return PhantomPlan(items, finish)
 

@@ -59,13 +59,17 @@ def styles(models: Iterable[str], labels: Labels) -> dict[str, dict[str, Any]]:
     return found
 
 
+def marked(title: str, synthetic: bool) -> str:
+    """The title of a figure, which says of simulated images that they are."""
+    return f"SYNTHETIC: {title}" if synthetic else title
+
+
 def finish(
     figure: Figure, axes: Sequence[Axes], title: str, columns: int, *, synthetic: bool, note: str
 ) -> None:
     """Title, note and one legend for all panels, below them; the figure grows by what they need."""
-    marked = f"SYNTHETIC: {title}" if synthetic else title
     width, height = figure.get_size_inches()
-    lines = drawing.wrapped(f"{marked}\n{note}", width, look().font + 0.5)
+    lines = drawing.wrapped(f"{marked(title, synthetic)}\n{note}", width, look().font + 0.5)
     figure.suptitle(drawing.plain("\n".join(lines)), fontsize=look().font + 0.5)
     known: dict[str, Any] = {}
     for ax in axes:
@@ -96,6 +100,6 @@ def _per_line(names: Iterable[str], columns: int, width: float) -> int:
     return max(1, min(4 if columns >= 3 else 2, len(lengths), fitting))
 
 
-def files(figure: Figure, name: str, dpi: int = drawing.DPI) -> dict[str, bytes]:
+def files(figure: Figure, name: str) -> dict[str, bytes]:
     """The figure as figures/<name>.svg, .png and .pdf: file name to content."""
-    return drawing.files(figure, f"figures/{name}", dpi)
+    return drawing.files(figure, f"figures/{name}")

@@ -21,6 +21,7 @@ from ultrabench_eval.report.results.entries import (
     main_interval,
     main_metric,
     main_score,
+    models_of,
     tasks_of,
 )
 from ultrabench_eval.report.results.evidence import Evidence
@@ -125,7 +126,7 @@ def _fewshot(
     every = [entry for group in by_fraction.values() for entry in group]
     tasks, models = tasks_of(every), sorted(with_several(by_fraction))
     if marks:  # a published score is drawn next to ours even where ours is a single point
-        models = sorted({entry.coordinates.model for entry in every})
+        models = models_of(every)
     places = [at_place(group) for group in by_fraction.values()]
     x = list(by_fraction)
     styles = canvas.styles(models, labels)
@@ -140,8 +141,7 @@ def _fewshot(
         ax.set_xticks([], minor=True)
         ax.set_xlabel("% of training images", fontsize=look().font)
 
-    title = f"Few-shot, {probing.words}"
-    metric = main_metric(every)
+    title, metric = f"Few-shot, {probing.words}", main_metric(every)
     note = BAND.format(metric.in_unit)
     return _task_panels(name, title, note, metric, tasks, labels, draw, marks)
 
@@ -214,7 +214,8 @@ def _task_panels(
     for place, task in enumerate(tasks):
         block, column = divmod(place, columns)
         mine = [row[column] for row in axes[block * len(rows) :][: len(rows)]]
-        mine[0].set_title(_task_title(task, labels, marks), fontsize=look().font)
+        star = " *" if marks and task in marks.other_images else ""
+        mine[0].set_title(drawing.plain(labels.task(task) + star), fontsize=look().font)
         for row, ax in zip(rows, mine, strict=True):
             draw(ax, task, row)
             if column == 0:
@@ -235,12 +236,6 @@ def _task_panels(
     flat = [ax for line in axes for ax in line]
     canvas.finish(figure, flat, title, columns, synthetic=synthetic, note=note)
     return canvas.files(figure, name)
-
-
-def _task_title(task: str, labels: Labels, marks: Marks | None) -> str:
-    """A panel's title; a star where the images are not the paper's."""
-    star = " *" if marks and task in marks.other_images else ""
-    return drawing.plain(labels.task(task) + star)
 
 
 def _names(one: Corrupted, family: str) -> list[str]:
@@ -375,9 +370,8 @@ def _ranks(name: str, probing: Probing, found: Ranking, labels: Labels) -> dict[
             color=colour,
         )
     ax.set_ylim(below - 0.75 * half, 3.2)
-    title = f"Mean ranks over {tasks} tasks, {probing.words}"
-    if labels.synthetic & set(found.tasks):
-        title = f"SYNTHETIC: {title}"
+    synthetic = bool(labels.synthetic & set(found.tasks))
+    title = canvas.marked(f"Mean ranks over {tasks} tasks, {probing.words}", synthetic)
     ax.set_title(f"{title}\nbars join models that ranks do not tell apart", fontsize=look().font)
     return canvas.files(figure, name)
 

@@ -16,14 +16,13 @@ _WORDS = {
     "protocols": "Lines of each model's {} from one protocol to the other, one panel per task",
     "ranks": "Mean ranks of the models; bars join models that do not differ significantly",
 }
-KINDS = tuple(_WORDS)
 Part = dict[str, Any]
 
 
 def drawings(
     files: Mapping[str, bytes], probings: Iterable[Probing], scores: str
 ) -> dict[str, list[Part]]:
-    """The SVG files of a run by kind (all of `KINDS`, and "" for others), in their order.
+    """The SVG files of a run by kind (all of `_WORDS`, and "" for others), in their order.
 
     Args:
         files: content by name, "figures/ranks.svg"; a figure of one of several probes and
@@ -31,7 +30,7 @@ def drawings(
         probings: all of the folder.
         scores: titles of what is drawn.
     """
-    found: dict[str, list[Part]] = {kind: [] for kind in (*KINDS, "")}
+    found: dict[str, list[Part]] = {kind: [] for kind in (*_WORDS, "")}
     # The longest first: "-linear-paper-1" is the end of "-classification-in-a-b-linear-paper-1".
     ends = {
         f"-{one.in_files}": str(one) for one in sorted(probings, key=lambda one: -len(one.in_files))
@@ -39,7 +38,7 @@ def drawings(
     for name, data in files.items():
         path = PurePosixPath(name)
         if path.suffix == ".svg":
-            kind = next((kind for kind in KINDS if path.stem.startswith(kind)), "")
+            kind = next((kind for kind in _WORDS if path.stem.startswith(kind)), "")
             shown = _WORDS.get(kind, "Figure").format(scores)
             words = f"{shown} ({path.stem}); the tables have the numbers"
             part = {"svg": data.decode(), "alt": words}

@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from tasks.task import SPLITS
-from ultrabench_eval.cells import Cell
 from ultrabench_eval.report.paper.published import Published, PublishedScore
-from ultrabench_eval.report.results.comparable import PROBE, PROTOCOL, printed_model, why_not
+from ultrabench_eval.report.results.comparable import (
+    PROBE,
+    PROTOCOL,
+    other_images,
+    printed_model,
+    why_not,
+)
 from ultrabench_eval.report.results.entries import Entry, Probing, is_main
 
 
@@ -54,7 +58,7 @@ def marks(entries: Sequence[Entry], published: Published) -> Marks | None:
     """
     at: dict[tuple[str, str], PublishedScore] = {}
     own: dict[str, set[str]] = {}  # of each task the published models that the run has
-    other_images = set()
+    others_of = set()
     for entry in entries:
         reason = why_not(entry, published)
         if not is_main(entry) or reason not in ("", "error", "random weights"):
@@ -65,10 +69,7 @@ def marks(entries: Sequence[Entry], published: Published) -> Marks | None:
         if printed and reason != "random weights" and (score := published.at.get((printed, task))):
             at[model, task] = score
             own[task].add(printed)
-        sizes = published.sizes_of.get(task)
-        if isinstance(entry, Cell) and sizes:
-            mine = tuple(entry.images[split] for split in SPLITS)
-            other_images |= {task} if mine != sizes.splits else set()
+        others_of |= {task} if other_images(entry, published) else set()
     others = {
         task: [
             score for score in published.scores if score.task == task and score.model not in known
@@ -77,4 +78,4 @@ def marks(entries: Sequence[Entry], published: Published) -> Marks | None:
     }
     if not at and not any(others.values()):
         return None
-    return Marks(published, at, others, frozenset(other_images))
+    return Marks(published, at, others, frozenset(others_of))

@@ -16,6 +16,7 @@ from ultrabench_eval.cells import Cell, Coordinates
 from ultrabench_eval.core import drawing, sheets
 from ultrabench_eval.core.errors import UserError
 from ultrabench_eval.core.sheets import SheetRow, Tile
+from ultrabench_eval.report.drawings import canvas
 from ultrabench_eval.report.drawings.pictures import DPI
 from ultrabench_eval.report.results import sources
 from ultrabench_eval.report.results.entries import Probing
@@ -37,21 +38,20 @@ def overlays(evidence: Evidence, data: Path) -> dict[str, bytes]:
         data: data root, or own data of the run.
     """
     made: dict[str, bytes] = {}
-    for probing, comparisons in evidence.main.items():
-        for one in comparisons.values():
-            if one.type.predicts != "masks":
-                continue
-            try:
-                task = sources.load(one.task, data, evidence.cells.out)
-                if task.fingerprint == one.test.fingerprint:
-                    made |= _sheet(probing, one, task, evidence)
-            except UserError:  # the page says of each task without pictures why it has none
-                continue
+    for probing, one in evidence.comparisons:
+        if one.type.predicts != "masks":
+            continue
+        try:
+            task = sources.load(one.task, data, evidence.cells.out)
+            if task.fingerprint == one.test.fingerprint:
+                made |= _sheet(probing, one, task, evidence)
+        except UserError:  # the page says of each task without pictures why it has none
+            continue
     return made
 
 
 def _sheet(probing: Probing, one: Comparison, task: Task, evidence: Evidence) -> dict[str, bytes]:
-    rows, headers = [], ("worst", "quarter", "median", "best")
+    rows = []
     for model in _shown(one):
         at = Coordinates(model, one.task, probing.protocol, probing.probe)
         cell = next(e for e in evidence.entries if e.coordinates == at)
@@ -65,21 +65,19 @@ def _sheet(probing: Probing, one: Comparison, task: Task, evidence: Evidence) ->
         rows.append(SheetRow(evidence.labels.model(model), tiles))
     if not rows:
         return {}
+    masks = f"Masks of {evidence.labels.task(one.task)}, {probing.words}"
     title = [
-        f"Masks of {evidence.labels.task(one.task)}, {probing.words}",
+        canvas.marked(masks, task.synthetic),
         "first seed; by the Dice of each image: its worst, at a quarter, in the middle, its best",
     ]
-    if task.synthetic:
-        title[0] = f"SYNTHETIC: {title[0]}"
-    names = one.test.classes[1:]
-    legend = [(TRUTH, "mask of the data"), *zip(COLOURS, names, strict=False)]
-    figure = sheets.sheet(title, rows, headers, legend)
+    legend = [(TRUTH, "mask of the data"), *zip(COLOURS, one.test.classes[1:], strict=False)]
+    figure = sheets.sheet(title, rows, ("worst", "quarter", "median", "best"), legend)
     return drawing.files(figure, f"figures/masks-{one.task}-{probing.probe}", DPI)
 
 
 def _shown(one: Comparison) -> Sequence[str]:
     """The best encoders, then the best control."""
-    ranked = [one.models[m] for m in np.argsort(-one.metric.sign * one.scores, kind="stable")]
+    ranked = [one.models[m] for m in one.ordered]
     encoders = [model for model in ranked if model not in one.controls]
     controls = [model for model in ranked if model in one.controls]
     return [*encoders[: MOST - len(controls[:1])], *controls[:1]]

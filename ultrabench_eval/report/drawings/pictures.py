@@ -22,6 +22,7 @@ from ultrabench_eval.core.errors import UserError
 from ultrabench_eval.core.sheets import SheetRow, Tile
 from ultrabench_eval.corrupt import CorruptedImage
 from ultrabench_eval.measure import CORRUPTION_SEED
+from ultrabench_eval.report.drawings import canvas
 from ultrabench_eval.report.results import sources
 
 DPI = 150  # of noisy pictures, which nothing makes small
@@ -95,7 +96,7 @@ def corrupted(task: Task, family: str) -> dict[str, bytes]:
             tiles.append(Tile(worse.read(), f"{one.level(severity):g} {one.unit}"))
         rows.append(SheetRow(one.name.replace("_", " "), tiles))
     title = [
-        _marked(f"Corrupted test images ({family}): {task.name}", [task]),
+        canvas.marked(f"Corrupted test images ({family}): {task.name}", task.synthetic),
         ", ".join(["first test image", *_name(task, image)]),
     ]
     headers = ["clean", *(f"severity {severity}" for severity in corrupt.SEVERITIES)]
@@ -107,14 +108,10 @@ def regions(tasks: Sequence[Task]) -> dict[str, bytes]:
     """The first test image of each task and the border of its ultrasound region."""
     rows = []
     for start in range(0, len(tasks), COLUMNS):
-        frames, outlined = [], []
-        for task in tasks[start : start + COLUMNS]:
-            frame, region = _region(task)
-            frames.append(frame)
-            outlined.append(region)
-        rows += [SheetRow("frame", frames), SheetRow("region", outlined)]
+        tiles = zip(*map(_region, tasks[start : start + COLUMNS]), strict=True)
+        rows += [SheetRow(name, of) for name, of in zip(("frame", "region"), tiles, strict=True)]
     title = [
-        _marked("Ultrasound regions", tasks),
+        canvas.marked("Ultrasound regions", any(task.synthetic for task in tasks)),
         "first test image of each task; corruptions and region-conditioned training keep to them",
     ]
     figure = sheets.sheet(title, rows, legend=[(OUTLINE, "border of the region")])
@@ -146,7 +143,3 @@ def _name(task: Task, image: Image) -> list[str]:
 def _first(task: Task) -> tuple[Image, ScanMask | None]:
     masks = task.test.scan_masks
     return still(task.test.images[0]), masks[0] if masks else None
-
-
-def _marked(title: str, tasks: Iterable[Task]) -> str:
-    return f"SYNTHETIC: {title}" if any(task.synthetic for task in tasks) else title

@@ -15,6 +15,7 @@ from typing import Literal
 import pandas as pd
 
 from ultrabench_eval.cells import Cell
+from ultrabench_eval.core.grouping import by_key
 from ultrabench_eval.report.drawings.figures import curves
 from ultrabench_eval.report.drawings.marks import marks
 from ultrabench_eval.report.paper.published import Published, PublishedScore
@@ -24,19 +25,25 @@ from ultrabench_eval.report.results.comparable import (
     PROTOCOL,
     closest,
     left_out,
+    other_images,
     printed_model,
     why_not,
 )
 from ultrabench_eval.report.results.entries import (
-    SYNTHETIC_WORDS,
     Entry,
     Labels,
+    applicable,
     bullets,
     is_main,
+    listed,
+    main_interval,
     main_score,
+    models_of,
     score_text,
+    synthetic_words,
 )
 from ultrabench_eval.report.sections import robustness
+from ultrabench_eval.report.tables.frame import csv_of
 from ultrabench_eval.report.tables.table import NEEDS, Table
 
 NOT_PUBLISHED = "not in the paper"
@@ -59,10 +66,7 @@ class Pair:
     @cached_property
     def interval(self) -> tuple[float, float] | None:
         """Of ours, in percent; None without ours."""
-        if self.ours is None:
-            return None
-        low, high = self.ours.intervals[self.ours.main]
-        return 100 * low, 100 * high
+        return main_interval(self.ours) if self.ours else None
 
     @property
     def difference(self) -> float | None:
@@ -107,7 +111,7 @@ def compare(entries: Sequence[Entry], published: Published) -> Against:
     Only the linear probe by the paper's protocol, on all training images and uncorrupted test
     images, is compared; the reason is said for all that is not.
     """
-    mains = [entry for entry in entries if is_main(entry)]
+    mains = list(filter(is_main, entries))
     ours: dict[tuple[str, str], Cell] = {}
     holes: dict[tuple[str, str], str] = {}
     for entry in mains:
@@ -118,11 +122,10 @@ def compare(entries: Sequence[Entry], published: Published) -> Against:
         elif isinstance(entry, Cell):
             ours[place] = entry
     labels = Labels.of(entries)
-    measured = {entry.coordinates.model for entry in mains}
     others = sorted({model for model, _ in ours}, key=lambda m: (m in labels.controls, m))
     models = {
         model: [_pair(model, task, ours, holes, published) for task in published.source.tasks]
-        for model in dict.fromkeys([*_published_models(measured, published), *others])
+        for model in dict.fromkeys([*_published_models(models_of(mains), published), *others])
     }
     return Against(
         published=published,
@@ -134,13 +137,10 @@ def compare(entries: Sequence[Entry], published: Published) -> Against:
     )
 
 
-def _published_models(measured: set[str], published: Published) -> list[str]:
+def _published_models(measured: Sequence[str], published: Published) -> list[str]:
     """In the order of the paper's rows, each by the names it was measured under, or by its own."""
-    names: list[str] = []
-    for model in published.source.models:
-        mine = sorted(name for name in measured if printed_model(name, published) == model)
-        names += mine or [model]
-    return names
+    mine = by_key((printed_model(name, published), name) for name in measured)
+    return [name for model in published.source.models for name in mine.get(model, [model])]
 
 
 def _pair(
@@ -152,33 +152,24 @@ def _pair(
 ) -> Pair:
     cell = ours.get((model, task))
     score = published.at.get((printed_model(model, published) or "", task))
-    hole = "" if score else NOT_PUBLISHED
-    if cell is None:
-        hole = holes.get((model, task), NOT_RUN)
+    missing = "" if score else NOT_PUBLISHED
+    hole = missing if cell else holes.get((model, task), NOT_RUN)
     return Pair(model, task, cell, score, hole)
 
 
 def _notes(cells: Sequence[Cell], published: Published) -> list[str]:
     """Where what was measured is not what the paper measured."""
-    notes: dict[str, None] = {}
-    for cell in cells:
-        task, sizes = cell.coordinates.task, published.sizes_of.get(cell.coordinates.task)
-        mine = tuple(cell.images[split] for split in ("train", "validation", "test"))
-        if sizes and mine != sizes.splits:
-            notes[
-                f"{task}: not the paper's images: {_three(mine)} for train, validation and test, "
-                f"the paper has {_three(sizes.splits)}"
-            ] = None
+    notes = [
+        f"{cell.coordinates.task}: not the paper's images: {counts[0]} for train, validation and "
+        f"test, the paper has {counts[1]}"
+        for cell in cells
+        if (counts := other_images(cell, published))
+    ]
     printed = {score.seeds for score in published.scores}
     if odd := {len(cell.scores[cell.main]) for cell in cells} - printed:
-        notes[f"ours are means over {_or(odd)} seeds, the published ones over {_or(printed)}"] = (
-            None
-        )
-    return list(notes)
-
-
-def _three(counts: Sequence[int]) -> str:
-    return " / ".join(map(str, counts))
+        seeds = f"{_or(odd)} seeds, the published ones over {_or(printed)}"
+        notes.append(f"ours are means over {seeds}")
+    return list(dict.fromkeys(notes))
 
 
 def _or(numbers: set[int]) -> str:
@@ -264,24 +255,25 @@ def _table(against: Against) -> str:
 
 def markdown(against: Against) -> str:
     """against.md."""
-    parts = [f"# Ours beside the published: {_table(against)}\n"]
-    if against.synthetic:
-        parts.append(
-            SYNTHETIC_WORDS.replace("columns marked so", "some results of this run")
-            + "\nThey are not compared.\n"
-        )
-    parts += [summary(against) + "\n", "## Macro F1 in percent, mean ± sd over seeds\n"]
-    parts.append(_lines(against).markdown())
-    parts.append(bullets(_how_to_read(against)))
-    if against.notes:
-        parts += ["## Not as in the paper\n", bullets(against.notes)]
-    if against.left_out:
-        parts += ["## Not compared\n", bullets(against.left_out)]
-    return "\n".join(parts)
+    then = "\nThey are not compared.\n"
+    return "\n".join(
+        [
+            f"# Ours beside the published: {_table(against)}\n",
+            *synthetic_words(against.synthetic, "some results of this run", then),
+            summary(against) + "\n",
+            "## Macro F1 in percent, mean ± sd over seeds\n",
+            _lines(against).markdown(),
+            bullets(_how_to_read(against)),
+            *listed("Not as in the paper", against.notes),
+            *listed("Not compared", against.left_out),
+        ]
+    )
 
 
 def _how_to_read(against: Against) -> list[str]:
-    sentences = [
+    theirs = {name: printed_model(name, against.published) for name in against.models}
+    pooled = any("/" in name for name, printed in theirs.items() if printed)
+    return [
         f'Lines "published" are as printed in {_table(against)}; all others were measured in this '
         f"run, with the {PROBE} probe and protocol {PROTOCOL}.",
         '"published is" says whether the published number lies inside, above or below our 95 % '
@@ -289,15 +281,15 @@ def _how_to_read(against: Against) -> list[str]:
         "is uncertain too: inside does not prove that the two are equal, and of 20 that are equal "
         "one or more may lie outside.",
         f"–: {NOT_RUN}. In brackets: why what this run has is not compared.",
+        *applicable(
+            (not all(theirs.values()), f'Models without a line "published" are {NOT_PUBLISHED}.'),
+            (
+                pooled,
+                "NAME/POOLING is NAME with a pooling that was asked for; the paper does not say "
+                "which it used.",
+            ),
+        ),
     ]
-    if not all(printed_model(name, against.published) for name in against.models):
-        sentences.append(f'Models without a line "published" are {NOT_PUBLISHED}.')
-    if any("/" in name and printed_model(name, against.published) for name in against.models):
-        sentences.append(
-            "NAME/POOLING is NAME with a pooling that was asked for; the paper does not say which "
-            "it used."
-        )
-    return sentences
 
 
 def latex(against: Against) -> str:
@@ -337,15 +329,17 @@ def frame(against: Against) -> pd.DataFrame:
             "status": pair.hole or "compared",
         }
         if pair.ours is not None and pair.interval is not None:
-            row["ours_mean"], row["ours_sd"] = main_score(pair.ours)
-            row["low"], row["high"] = pair.interval
+            numbers = (*main_score(pair.ours), *pair.interval)
+            row |= dict(zip(("ours_mean", "ours_sd", "low", "high"), numbers, strict=True))
             row["n_seeds"] = len(pair.ours.scores[pair.ours.main])
             row["n_test"] = pair.ours.images["test"]
         if pair.published is not None:
-            row["published_mean"] = pair.published.macro_f1_mean
-            row["published_sd"] = pair.published.macro_f1_sd
-            row["published_n_seeds"] = pair.published.seeds
-            row["published_n_test"] = sizes[pair.task].test if pair.task in sizes else None
+            row |= {
+                "published_mean": pair.published.macro_f1_mean,
+                "published_sd": pair.published.macro_f1_sd,
+                "published_n_seeds": pair.published.seeds,
+                "published_n_test": sizes[pair.task].test if pair.task in sizes else None,
+            }
         rows.append(row)
     counts = ("n_seeds", "n_test", "published_n_seeds", "published_n_test")
     return pd.DataFrame(rows, columns=COLUMNS).astype(dict.fromkeys(counts, "Int64"))
@@ -353,5 +347,4 @@ def frame(against: Against) -> pd.DataFrame:
 
 def csv(against: Against) -> str:
     """against.csv."""
-    text: str = frame(against).to_csv(index=False, float_format="%.4f", lineterminator="\n")
-    return text
+    return csv_of(frame(against))

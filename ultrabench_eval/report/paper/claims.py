@@ -6,16 +6,18 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ultrabench_eval.cells import Cell
 from ultrabench_eval.report.paper.published import Published
 from ultrabench_eval.report.paper.quantities import ScorePlace, Scores, Verdict
 from ultrabench_eval.report.paper.us_jepa_claims import CLAIMS, DISAGREEMENTS, Claim
 from ultrabench_eval.report.results.comparable import left_out, why_not
 from ultrabench_eval.report.results.entries import (
-    SYNTHETIC_WORDS,
     Entry,
+    applicable,
     bullets,
+    cells_of,
+    listed,
     main_score,
+    synthetic_words,
 )
 from ultrabench_eval.report.tables.table import Table
 
@@ -51,13 +53,12 @@ def run_scores(entries: Sequence[Entry], published: Published) -> dict[ScorePlac
 
     Only of models by their plain names: another pooling is another model here.
     """
-    found = {}
-    for entry in entries:
-        at = entry.coordinates
-        if isinstance(entry, Cell) and not why_not(entry, published):
-            place = ScorePlace(at.model, at.task, at.fraction, at.corruption, at.severity)
-            found[place] = main_score(entry)[0]
-    return found
+    return {
+        ScorePlace(at.model, at.task, at.fraction, at.corruption, at.severity): main_score(cell)[0]
+        for cell in cells_of(entries)
+        for at in [cell.coordinates]
+        if not why_not(cell, published)
+    }
 
 
 def judge(claim: Claim, scores: Scores, *, printed: bool = False) -> ClaimOutcome:
@@ -105,38 +106,36 @@ def summary(tested: Sequence[Judged], published: Published, *, run: bool) -> lis
 
 def markdown(tested: Sequence[Judged], entries: Sequence[Entry], published: Published) -> str:
     """claims.md; without a run (no entries), by the printed table alone."""
-    source = published.source
-    parts = [f"# What the paper claims: {source.title}\n"]
-    if any(entry.synthetic for entry in entries):
-        parts.append(
-            SYNTHETIC_WORDS.replace("columns marked so", "some results of this run")
-            + "\nNo claim is tested on them.\n"
-        )
-    parts.append(bullets(summary(tested, published, run=bool(entries))))
+    source, simulated = published.source, any(entry.synthetic for entry in entries)
     header = ["id", "section", "claim", f"by {source.scores_table} itself", "by this run"]
     rows = [
         [t.claim.id, t.claim.section, t.claim.text, t.tables.verdict, t.run.verdict] for t in tested
     ]
     columns = len(header) - (not entries)
-    parts.append(Table(header[:columns], [row[:columns] for row in rows]).markdown())
-    parts.append(
+    then = "\nNo claim is tested on them.\n"
+    parts = [
+        f"# What the paper claims: {source.title}\n",
+        *synthetic_words(simulated, "some results of this run", then),
+        bullets(summary(tested, published, run=bool(entries))),
+        Table(header[:columns], [row[:columns] for row in rows]).markdown(),
         "By the linear probe and the paper's protocol, macro F1 in percent, means over seeds. "
         "A number of a run agrees with a stated one within 3 points, or as the claim says; one of "
         f"{source.scores_table} within rounding. A claim is not measured as soon as a score it "
         "needs is missing and could decide it. That a claim holds of means does not make it "
-        "significant: see statistics.md.\n"
-    )
-    parts.append("## The numbers\n")
+        "significant: see statistics.md.\n",
+        "## The numbers\n",
+    ]
     for one in tested:
-        lines = [f"by {source.scores_table} itself: {one.tables}"]
-        lines += [f"by this run: {one.run}"] if entries else []
-        lines += [f"tested as: {one.claim.how}"] if one.claim.how else []
-        lines += [f"note: {one.claim.note}"] if one.claim.note else []
+        lines = applicable(
+            (True, f"by {source.scores_table} itself: {one.tables}"),
+            (entries, f"by this run: {one.run}"),
+            (one.claim.how, f"tested as: {one.claim.how}"),
+            (one.claim.note, f"note: {one.claim.note}"),
+        )
         parts.append(f"**{one.claim.id}** ({one.claim.section}) {one.claim.text}\n")
         parts.append(bullets(lines))
-    parts += ["## Where the paper disagrees with itself\n", bullets(disagreements(tested))]
-    if sentences := left_out(entries, published, main=False):
-        parts += ["## Cells that no claim is tested on\n", bullets(sentences)]
+    parts += listed("Where the paper disagrees with itself", disagreements(tested))
+    parts += listed("Cells that no claim is tested on", left_out(entries, published, main=False))
     return "\n".join(parts)
 
 

@@ -17,25 +17,29 @@ import tasks as task_zoo
 from tasks.task import DOWNSCALED
 from ultrabench_eval.cells import Cell, Cells, Failure
 from ultrabench_eval.core.errors import UserError, did_you_mean
+from ultrabench_eval.core.grouping import by_key
 from ultrabench_eval.report.paper.published import Published, scores_layout
-from ultrabench_eval.report.results.comparable import SENTENCES, why_not
+from ultrabench_eval.report.results.comparable import SENTENCES, other_images, why_not
 from ultrabench_eval.report.results.entries import (
-    SYNTHETIC_WORDS,
     Entry,
     Labels,
     Probing,
+    applicable,
     bullets,
+    cells_of,
     is_downscaled,
     is_main,
     main_score,
+    models_of,
     printed,
     probability,
     score_text,
     seen,
+    synthetic_words,
 )
 from ultrabench_eval.report.sections.page import settings
 from ultrabench_eval.report.sections.significance import mean_of
-from ultrabench_eval.report.tables.table import NEEDS, Table, TableCell
+from ultrabench_eval.report.tables.table import NEEDS, Table, TableCell, best_two
 from ultrabench_eval.report.tables.wide import SEEN
 
 
@@ -61,8 +65,8 @@ def added(entries: Sequence[Entry], published: Published, models: Sequence[str])
     Raises:
         UserError: a model is not in the run.
     """
-    mains = [entry for entry in entries if is_main(entry)]
-    measured = sorted({entry.coordinates.model for entry in mains})
+    mains = list(filter(is_main, entries))
+    measured = models_of(mains)
     for model in models:
         if model not in measured:
             raise UserError(
@@ -90,14 +94,11 @@ def _reason(entry: Entry, published: Published) -> str:
     if reason:
         return f"{reason}: {SENTENCES[reason]}"
     task = entry.coordinates.task
-    sizes = published.sizes_of.get(task)
-    if sizes is None or not isinstance(entry, Cell):
-        return ""
-    mine = (entry.images["train"], entry.images["validation"], entry.images["test"])
-    if mine == sizes.splits:
-        return f"{DOWNSCALED} of {printed(task)}" if is_downscaled(entry) else ""
-    ours, theirs = (" / ".join(map(str, counts)) for counts in (mine, sizes.splits))
-    return f"other images of {printed(task)}: {ours} in train / validation / test, not {theirs}"
+    if counts := other_images(entry, published):
+        ours, theirs = counts
+        return f"other images of {printed(task)}: {ours} in train / validation / test, not {theirs}"
+    known = task in published.sizes_of and is_downscaled(entry)
+    return f"{DOWNSCALED} of {printed(task)}" if known else ""
 
 
 def table(entries: Sequence[Entry], published: Published, models: Sequence[str] = ()) -> Table:
@@ -113,31 +114,29 @@ def table(entries: Sequence[Entry], published: Published, models: Sequence[str] 
     values: list[list[float | None]] = []
     for model, name in source.models.items():
         saw = model_zoo.describe(model)["saw"] or ()
-        scores = [published.at.get((model, task)) for task in source.tasks]
-        texts.append([name])
-        texts[-1] += [
-            (score.text() if score else "") + (SEEN if score and task in saw else "")
-            for task, score in zip(source.tasks, scores, strict=True)
+        known = {task: published.at.get((model, task)) for task in source.tasks}
+        shown = [
+            f"{score.text()}{SEEN if task in saw else ''}" if score else ""
+            for task, score in known.items()
         ]
-        values.append([score.macro_f1_mean if score else None for score in scores])
+        texts.append([name, *shown])
+        values.append([score.macro_f1_mean if score else None for score in known.values()])
     for row in comparable:
         texts.append([labels.model(row.model), *_texts(row, published)])
         values.append([_value(row.cells.get(task)) for task in source.tasks])
-    marked: list[list[str | TableCell]] = [[one[0], *map(TableCell, one[1:])] for one in texts]
-    for c, column in enumerate(zip(*values, strict=True), 1):
-        known = sorted({value for value in column if value is not None}, reverse=True)
-        marks = dict(zip(known, ("best", "second"), strict=False))
-        for row_of, value in zip(marked, column, strict=True):
-            if value is not None:
-                row_of[c] = TableCell(str(row_of[c]), marks.get(value, ""))
+    marks = zip(*map(best_two, zip(*values, strict=True)), strict=True)
+    marked: list[list[str | TableCell]] = [
+        [name, *map(TableCell, scores, of)]
+        for (name, *scores), of in zip(texts, marks, strict=True)
+    ]
     numbers = {reason: n for n, reason in enumerate(dict.fromkeys(r.reason for r in others), 1)}
-    for row in others:
-        name = f"{labels.model(row.model)} [{numbers[row.reason]}]"
-        marked.append([name, *map(TableCell, _texts(row, published))])
+    marked += [
+        [f"{labels.model(row.model)} [{numbers[row.reason]}]", *_texts(row, published)]
+        for row in others
+    ]
     above = len(source.models)
-    layout = scores_layout(published)
     return Table(
-        layout.header,
+        scores_layout(published).header,
         marked,
         title=f"{source.scores_table} of {source.title}, and models of this run",
         notes=_notes(rows_added, numbers, entries, published),
@@ -171,29 +170,11 @@ def _notes(
 ) -> list[str]:
     source = published.source
     comparable = [cell for row in rows if not row.reason for cell in row.cells.values()]
-    how = {settings(cell.protocol): None for cell in comparable if isinstance(cell, Cell)}
-    seeds = {len(c.scores[c.main]) for c in comparable if isinstance(c, Cell)}
-    notes = [
-        "Linear probe on frozen features, macro F1 in percent, mean ± sd over seeds.",
-        f"Above the first rule: as printed in {source.scores_table}, not measured here.",
-    ]
-    if comparable:
-        notes.append(
-            "Below it: measured here by the paper's protocol "
-            f"({'; or '.join(how)}; {' or '.join(map(str, sorted(seeds)))} seeds), on splits as "
-            "large as the paper's."
-        )
-    else:
-        notes.append("No result of this run was measured as the paper did.")
-    if numbers:
-        reasons = "; ".join(f"[{n}] {reason}" for reason, n in numbers.items())
-        notes.append(f"Below the last rule, not comparable with the rows above: {reasons}.")
-    notes += [
-        "Bold: highest of a column, underlined: second, both without a test and without the rows "
-        "that are not comparable.",
-        f"{SEEN}: the model was trained on images of this data set, as its authors state. –: not "
-        "measured.",
-    ]
+    how = "; or ".join(dict.fromkeys(settings(cell.protocol) for cell in cells_of(comparable)))
+    seeds = " or ".join(
+        map(str, sorted({len(cell.scores[cell.main]) for cell in cells_of(comparable)}))
+    )
+    reasons = "; ".join(f"[{n}] {reason}" for reason, n in numbers.items())
     away = sorted(
         {
             printed(entry.coordinates.task)
@@ -201,9 +182,28 @@ def _notes(
             if is_main(entry) and task_zoo.split_name(entry.coordinates.task)[0] not in source.tasks
         }
     )
-    if away:
-        notes.append(f"Not in this table, because the paper has no such task: {', '.join(away)}.")
-    return notes
+    return applicable(
+        (True, "Linear probe on frozen features, macro F1 in percent, mean ± sd over seeds."),
+        (True, f"Above the first rule: as printed in {source.scores_table}, not measured here."),
+        (
+            comparable,
+            f"Below it: measured here by the paper's protocol ({how}; {seeds} seeds), on splits as "
+            "large as the paper's.",
+        ),
+        (not comparable, "No result of this run was measured as the paper did."),
+        (reasons, f"Below the last rule, not comparable with the rows above: {reasons}."),
+        (
+            True,
+            "Bold: highest of a column, underlined: second, both without a test and without the "
+            "rows that are not comparable.",
+        ),
+        (
+            True,
+            f"{SEEN}: the model was trained on images of this data set, as its authors state. –: "
+            "not measured.",
+        ),
+        (away, f"Not in this table, because the paper has no such task: {', '.join(away)}."),
+    )
 
 
 Pair = Mapping[str, Any]
@@ -224,20 +224,20 @@ def sentences(
         models: of the run.
     """
     controls = Labels.of(entries).controls
-    found: dict[tuple[str, str, str], list[Pair]] = {}
-    first = min((Probing(row["probe"], row["protocol"]) for row in pairs), default=None)
-    for row in pairs:
-        if Probing(row["probe"], row["protocol"]) == first and controls.isdisjoint(
-            (row["model_a"], row["model_b"])
-        ):
-            found.setdefault((row["probe"], row["protocol"], row["task"]), []).append(row)
+    by_probing = by_key((Probing(row["probe"], row["protocol"]), row) for row in pairs)
+    probing = min(by_probing, default=None)
+    found = by_key(
+        (row["task"], row)
+        for row in (by_probing[probing] if probing else ())
+        if controls.isdisjoint((row["model_a"], row["model_b"]))
+    )
     told = []
     for model in models:
-        for (probe, protocol, task), rows in found.items():
+        for task, rows in found.items():
             # Rows are ordered by the better model, so the first is of the best other one.
             mine = [row for row in rows if model in (row["model_a"], row["model_b"])]
-            if mine:
-                where = _where(cells, entries, task, Probing(probe, protocol))
+            if probing and mine:
+                where = _where(cells, entries, task, probing)
                 told.append(_sentence(model, mine[0], where, len(rows)))
     return told
 
@@ -281,16 +281,18 @@ def pages(
     made = table(entries, published, models)
     names = list(dict.fromkeys(row.model for row in added(entries, published, models)))
     told = sentences(cells, entries, pairs, names)
-    parts = [f"# {made.title}\n"]
-    if any(entry.synthetic for entry in entries):
-        parts.append(SYNTHETIC_WORDS.replace("columns marked so", "some results of this run"))
-    parts += [made.markdown(), bullets(made.notes), "## Sentences on significance\n"]
-    parts.append(
+    simulated = any(entry.synthetic for entry in entries)
+    parts = [
+        f"# {made.title}\n",
+        *synthetic_words(simulated, "some results of this run"),
+        made.markdown(),
+        bullets(made.notes),
+        "## Sentences on significance\n",
         bullets(told)
         if told
         else "None: no two encoders of this run were compared. Add another with `--model`, or see "
-        "statistics.md for why.\n"
-    )
+        "statistics.md for why.\n",
+    ]
     return {
         "table.md": "\n".join(parts).encode(),
         "table.csv": made.csv().encode(),

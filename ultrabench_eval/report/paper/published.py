@@ -6,18 +6,18 @@ The files lie in ultrabench_eval/published.
 from __future__ import annotations
 
 import csv
+import inspect
 import io
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TypeVar
+
+from pydantic import TypeAdapter, ValidationError
 
 from ultrabench_eval.core.errors import UserError, did_you_mean, not_found
-from ultrabench_eval.report.tables.table import NEEDS, Table, TableCell
-
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
+from ultrabench_eval.report.tables.table import NEEDS, Table, TableCell, best_two
 
 FILES = Path(__file__).resolve().parents[2] / "published"
 
@@ -158,28 +158,18 @@ def load(name: str = US_JEPA.name, folder: Path | None = None) -> Published:
     """
     source = find(name)
     folder = folder or FILES
-    scores = read_scores(folder / source.scores_file)
+    scores = read_rows(folder / source.scores_file, PublishedScore, ("model", "task"))
     for score in scores:
         if score.model not in source.models or score.task not in source.tasks:
             raise UserError(
                 f"{folder / source.scores_file} has {score.model} on {score.task}, which is not "
                 f"in {source.scores_table} of {source.title}; remove the row"
             )
-    return Published(source, scores, read_sizes(folder / source.sizes_file))
+    sizes = read_rows(folder / source.sizes_file, PublishedSizes, ("task",))
+    return Published(source, scores, sizes)
 
 
-def read_scores(path: Path) -> list[PublishedScore]:
-    """Scores from a CSV file of the columns model,task,macro_f1_mean,macro_f1_sd,seeds."""
-    return read_rows(path, PublishedScore, ("model", "task"))
-
-
-def read_sizes(path: Path) -> list[PublishedSizes]:
-    """Sizes from a CSV file of the columns task,organ,...,test."""
-    return read_rows(path, PublishedSizes, ("task",))
-
-
-_CONVERT: dict[str, Callable[[str], Any]] = {"str": str, "int": int, "float": float}
-T = TypeVar("T", bound="DataclassInstance")
+T = TypeVar("T")
 
 
 def read_rows(path: Path, kind: type[T], key: Sequence[str]) -> list[T]:
@@ -193,7 +183,7 @@ def read_rows(path: Path, kind: type[T], key: Sequence[str]) -> list[T]:
     Raises:
         UserError: the file is missing, or not as it should be.
     """
-    columns = {field.name: _CONVERT[str(field.type)] for field in fields(kind)}
+    adapter, columns = TypeAdapter(kind), inspect.get_annotations(kind)
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
@@ -204,10 +194,11 @@ def read_rows(path: Path, kind: type[T], key: Sequence[str]) -> list[T]:
     rows: dict[tuple[object, ...], T] = {}
     for line in lines:
         try:
-            row = kind(**{name: convert(line[name]) for name, convert in columns.items()})
-        except (ValueError, TypeError) as error:
+            row = adapter.validate_python(line)
+        except ValidationError as error:
+            where, what = error.errors()[0]["loc"][0], error.errors()[0]["msg"]
             raise UserError(
-                f"{path} line {lines.line_num} is not valid ({error}); correct the line"
+                f"{path} line {lines.line_num} is not valid ({where}: {what}); correct the line"
             ) from error
         at = tuple(getattr(row, name) for name in key)
         if at in rows:
@@ -239,12 +230,9 @@ def scores_layout(published: Published) -> Table:
 
 def _column(scores: Sequence[PublishedScore | None]) -> list[TableCell]:
     """A column; the highest number and the second highest are marked, ties included."""
-    known = sorted({score.macro_f1_mean for score in scores if score}, reverse=True)
-    marks = dict(zip(known, ("best", "second"), strict=False))
-    return [
-        TableCell(one.text(), marks.get(one.macro_f1_mean, "")) if one else TableCell("")
-        for one in scores
-    ]
+    marks = best_two([one.macro_f1_mean if one else None for one in scores])
+    texts = [one.text() if one else "" for one in scores]
+    return list(map(TableCell, texts, marks))
 
 
 _SIZES_HEADER = ["Dataset", "Organ", "Task Description", "Classes", "Total", "Train", "Val", "Test"]

@@ -100,14 +100,13 @@ class Bound:
         value = self.quantity.of(scores)
         if value is None:
             return "not measured"
-        if self.sign == "stated":
-            allowed = ROUNDING if printed else self.within
-            so = abs(value - self.bound) <= allowed + _EPSILON
-        elif self.sign == ">":
-            so = value > self.bound + _EPSILON
-        else:
-            so = value < self.bound - _EPSILON
-        return "holds" if so else "fails"
+        above, allowed = value - self.bound, ROUNDING if printed else self.within
+        so = {
+            "stated": abs(above) <= allowed + _EPSILON,
+            ">": above > _EPSILON,
+            "<": above < -_EPSILON,
+        }
+        return "holds" if so[self.sign] else "fails"
 
     def numbers(self, scores: Scores, *, printed: bool = False) -> str:
         """Its value beside the bound; "" if there is none."""

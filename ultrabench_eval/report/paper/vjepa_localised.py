@@ -8,7 +8,7 @@ Dice is of, so that a difference from ours would say nothing; what is wrong is c
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -17,7 +17,15 @@ import tasks as task_zoo
 from ultrabench_eval.cells import Cell, Cells
 from ultrabench_eval.metrics import of_sums
 from ultrabench_eval.report.paper.published import FILES, MASKS, read_rows
-from ultrabench_eval.report.results.entries import SYNTHETIC_WORDS, Entry, Labels, bullets, is_clean
+from ultrabench_eval.report.results.entries import (
+    Entry,
+    Labels,
+    bullets,
+    cells_of,
+    is_clean,
+    synthetic_words,
+)
+from ultrabench_eval.report.tables.frame import csv_of
 from ultrabench_eval.report.tables.table import NEEDS, Table
 from ultrabench_eval.task_types.segmentation import Segmentation
 
@@ -75,7 +83,7 @@ class MeasuredMasks:
 
 
 @dataclass(frozen=True)
-class Side:
+class BothTables:
     """Both tables."""
 
     published: Sequence[PublishedMasks]
@@ -85,7 +93,7 @@ class Side:
     """Results for masks of this data set by other protocols."""
 
 
-def beside(cells: Cells, entries: Sequence[Entry]) -> Side:
+def beside(cells: Cells, entries: Sequence[Entry]) -> BothTables:
     """Set a results folder beside the paper's table.
 
     Taken are results on CAMUS by protocol camus-vjepa, of uncorrupted test images.
@@ -98,18 +106,17 @@ def beside(cells: Cells, entries: Sequence[Entry]) -> Side:
         UserError: a result, or the file of published figures, is damaged.
     """
     every = [
-        entry
-        for entry in entries
-        if isinstance(entry, Cell)
-        and entry.type == Segmentation.name
-        and is_clean(entry)
-        and task_zoo.home(task_zoo.split_name(entry.coordinates.task)[0]) == DATASET
+        cell
+        for cell in cells_of(entries)
+        if cell.type == Segmentation.name
+        and is_clean(cell)
+        and task_zoo.home(task_zoo.split_name(cell.coordinates.task)[0]) == DATASET
     ]
     taken = [one for one in every if one.coordinates.protocol.startswith(f"{PROTOCOL}-")]
     taken.sort(
         key=lambda one: (one.coordinates.task, one.coordinates.model, -one.coordinates.fraction)
     )
-    return Side(
+    return BothTables(
         published=read_rows(FILE, PublishedMasks, ("method", "train_percent")),
         ours=[_measured(cells, one) for one in taken],
         labels=Labels.of(entries),
@@ -163,7 +170,7 @@ def defects(rows: Sequence[PublishedMasks]) -> list[str]:
 # ---- as files -----------------------------------------------------------------------------------
 
 
-def pages(side: Side) -> dict[str, bytes]:
+def pages(side: BothTables) -> dict[str, bytes]:
     """against.md, against.csv and against.tex, by file name."""
     return {
         "against.md": markdown(side).encode(),
@@ -172,7 +179,7 @@ def pages(side: Side) -> dict[str, bytes]:
     }
 
 
-def summary(side: Side) -> str:
+def summary(side: BothTables) -> str:
     """What stands there, in a sentence."""
     what = {0: "no result", 1: "1 result"}.get(len(side.ours), f"{len(side.ours)} results")
     more = ""
@@ -184,7 +191,7 @@ def summary(side: Side) -> str:
     return f"{TITLE} with its defects, and {what} of this run in the same form{more}."
 
 
-def _published(side: Side) -> Table:
+def _published(side: BothTables) -> Table:
     return Table(
         ["method", "training videos, %", *METRICS.values()],
         [
@@ -200,7 +207,7 @@ def _as_printed(row: PublishedMasks, metric: str) -> str:
     return f"{getattr(row, metric):.3f} ± {getattr(row, f'{metric}_sd'):.3f}"
 
 
-def _ours(side: Side) -> Table:
+def _ours(side: BothTables) -> Table:
     rows = []
     for one in side.ours:
         at = one.cell.coordinates
@@ -216,12 +223,11 @@ def _ours(side: Side) -> Table:
     return Table(header, rows, right=range(2, len(header)))
 
 
-def markdown(side: Side) -> str:
+def markdown(side: BothTables) -> str:
     """against.md."""
-    parts = [f"# Ours in the form of {TITLE}\n"]
-    if any(one.cell.synthetic for one in side.ours):
-        parts.append(SYNTHETIC_WORDS)
-    parts += [
+    parts = [
+        f"# Ours in the form of {TITLE}\n",
+        *synthetic_words(any(one.cell.synthetic for one in side.ours)),
         "Nothing here is compared: data, split and what is averaged are not the same.\n",
         "## Published: CAMUS, mean ± sd over test videos\n",
         _published(side).markdown(),
@@ -233,7 +239,7 @@ def markdown(side: Side) -> str:
     return "\n".join(parts)
 
 
-def _how_to_read(side: Side) -> list[str]:
+def _how_to_read(side: BothTables) -> list[str]:
     sentences = [
         "Of each patient the images and the seeds are averaged, over structures too (left "
         "ventricle, myocardium, left atrium); Dice and Jaccard are of the same masks.",
@@ -246,7 +252,7 @@ def _how_to_read(side: Side) -> list[str]:
     return sentences
 
 
-def latex(side: Side) -> str:
+def latex(side: BothTables) -> str:
     """against.tex: both tables."""
     published = replace(
         _published(side),
@@ -267,16 +273,12 @@ def latex(side: Side) -> str:
     return "\n".join([NEEDS, published.latex(), *([ours.latex()] if side.ours else [])])
 
 
-def csv(side: Side) -> str:
+def csv(side: BothTables) -> str:
     """against.csv, long form; 0 to 1."""
-    rows: list[dict[str, object]] = []
-    for row in side.published:
-        values = {m: getattr(row, m) for m in METRICS}
-        sds = {f"{m}_sd": getattr(row, f"{m}_sd") for m in METRICS}
-        rows.append(
-            {"source": "published", "model": row.method, "task": DATASET}
-            | {"train_percent": row.train_percent, **values, **sds}
-        )
+    rows: list[dict[str, object]] = [
+        {"source": "published", "model": row.method, "task": DATASET, **asdict(row)}
+        for row in side.published
+    ]
     for one in side.ours:
         at = one.cell.coordinates
         rows.append(
@@ -289,5 +291,4 @@ def csv(side: Side) -> str:
     columns += [name for m in METRICS for name in (m, f"{m}_sd")]
     frame = pd.DataFrame(rows, columns=[*columns, "n_patients", "n_seeds", "synthetic"])
     frame = frame.astype(dict.fromkeys(("n_patients", "n_seeds"), "Int64"))
-    text: str = frame.to_csv(index=False, float_format="%.4f", lineterminator="\n")
-    return text
+    return csv_of(frame)

@@ -11,10 +11,10 @@ from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 
 from tasks.task import DOWNSCALED
-from ultrabench_eval.cells import Cell, Cells
+from ultrabench_eval.cells import Cells
 from ultrabench_eval.core import yaml_file
 from ultrabench_eval.core.errors import UserError
-from ultrabench_eval.report.results.entries import Entry, is_downscaled, tasks_of
+from ultrabench_eval.report.results.entries import Entry, cells_of, is_downscaled, tasks_of
 
 FILE = "about.yaml"
 _OLDEST = 315_532_800  # seconds: 1980; archives give their files dates before that
@@ -64,18 +64,17 @@ def _date(cells: Cells) -> str:
 def command(entries: Sequence[Entry]) -> str:
     """A command whose results these are, from the results themselves; "" without any."""
     at = [entry.coordinates for entry in entries]
-    seeds = {int(e.identity["seeds"]) for e in entries if isinstance(e, Cell)}
+    fractions = sorted({one.fraction for one in at})
+    seeds = {int(cell.identity["seeds"]) for cell in cells_of(entries)}
     words = {
         "model": _listed(one.model for one in at),
         "task": _listed(tasks_of(entries)),
         "probe": _listed(one.probe for one in at),
         "protocol": _listed(one.protocol.rsplit("-", 1)[0] for one in at),
         "seeds": _listed(sorted(seeds)),
-        "fractions": _listed(sorted({one.fraction for one in at})).removesuffix("100"),
+        "fractions": _listed(fractions) if fractions != [100] else "",
         "corruptions": _listed(one.corruption for one in at if one.corruption != "none"),
     }
-    if words["fractions"]:
-        words["fractions"] += "100"
     return "ubench run" + "".join(f" --{k} {v}" for k, v in words.items() if v) if at else ""
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 import tasks as task_zoo
-from ultrabench_eval.cells import Cell
+from tasks.task import SPLITS
+from ultrabench_eval.cells import Cell, Failure
+from ultrabench_eval.core.grouping import by_key
 from ultrabench_eval.report.paper.published import Published
-from ultrabench_eval.report.results.entries import Entry, is_main, task_order
+from ultrabench_eval.report.results.entries import Entry, applicable, is_main, models_of, tasks_of
 
 PROBE = "linear"
 PROTOCOL = "paper-071a60c7"  # `PAPER.id(PROBE)`, for which the probe and torch would be loaded
@@ -38,22 +40,30 @@ def why_not(entry: Entry, published: Published) -> str:
     Fraction and corruption are not looked at.
     """
     at = entry.coordinates
-    if at.probe != PROBE:
-        return "another probe"
-    if at.protocol != PROTOCOL:
-        return "another protocol"
     task, how = task_zoo.split_name(at.task)
-    if task not in published.source.tasks:
-        return "not published"
-    if how is not None:
-        return "other splits"
-    if entry.synthetic:
-        return "SYNTHETIC"
-    if not isinstance(entry, Cell):
-        return "error"
-    if entry.random_weights and printed_model(at.model, published):
-        return "random weights"
-    return ""
+    random = isinstance(entry, Cell) and entry.random_weights
+    first, *_ = applicable(
+        (at.probe != PROBE, "another probe"),
+        (at.protocol != PROTOCOL, "another protocol"),
+        (task not in published.source.tasks, "not published"),
+        (how is not None, "other splits"),
+        (entry.synthetic, "SYNTHETIC"),
+        (isinstance(entry, Failure), "error"),
+        (random and printed_model(at.model, published), "random weights"),
+        (True, ""),
+    )
+    return first
+
+
+def other_images(entry: Entry, published: Published) -> tuple[str, str] | None:
+    """Numbers of images of ours and the paper's, as "80 / 10 / 10" for train, validation and test;
+    None where they are the same, or not known."""
+    sizes = published.sizes_of.get(entry.coordinates.task)
+    if sizes is None or not isinstance(entry, Cell):
+        return None
+    mine = tuple(entry.images[split] for split in SPLITS)
+    ours, theirs = (" / ".join(map(str, counts)) for counts in (mine, sizes.splits))
+    return None if mine == sizes.splits else (ours, theirs)
 
 
 def closest(reason: str, other: str | None) -> str:
@@ -70,25 +80,18 @@ def left_out(entries: Iterable[Entry], published: Published, *, main: bool) -> l
         published: what it is compared with.
         main: whether only the main condition is compared.
     """
-    groups: dict[str, list[Entry]] = {}
-    for entry in entries:
-        reason = why_not(entry, published)
-        if not reason and main and not is_main(entry):
-            reason = "another condition"
-        if reason:
-            groups.setdefault(reason, []).append(entry)
+    other = "another condition" if main else ""
+    groups = by_key(
+        (why_not(entry, published) or ("" if is_main(entry) else other), entry) for entry in entries
+    )
     return [
-        f"{reason}: {_count(groups[reason])} ({_names(groups[reason])}), left out: {sentence}"
+        f"{reason}: {_members(groups[reason])}, left out: {sentence}"
         for reason, sentence in SENTENCES.items()
         if reason in groups
     ]
 
 
-def _count(members: Sequence[Entry]) -> str:
-    return f"{len(members)} cell{'s' if len(members) > 1 else ''}"
-
-
-def _names(members: Sequence[Entry]) -> str:
-    models = sorted({entry.coordinates.model for entry in members})
-    tasks = sorted({entry.coordinates.task for entry in members}, key=task_order)
-    return f"{', '.join(models)} on {', '.join(tasks)}"
+def _members(some: Sequence[Entry]) -> str:
+    """How many, of which models on which tasks."""
+    count = f"{len(some)} cell{'s' if len(some) > 1 else ''}"
+    return f"{count} ({', '.join(models_of(some))} on {', '.join(tasks_of(some))})"

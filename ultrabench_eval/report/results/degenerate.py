@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 
 from ultrabench_eval import data_warnings
-from ultrabench_eval.cells import Cell
-from ultrabench_eval.report.results.entries import Entry, Probing, is_main, task_order
+from ultrabench_eval.core.grouping import by_key
+from ultrabench_eval.report.results.entries import Entry, Probing, is_main, main_cells, task_order
 from ultrabench_eval.report.results.evidence import Comparison, Evidence
 from ultrabench_eval.test_set import TestSet
 
@@ -75,11 +76,8 @@ def sentences(found: Iterable[Finding]) -> list[str]:
 
 def grouped(found: Iterable[Finding]) -> list[str]:
     """The sentences, those of one kind as one that names the tasks (and models) it is about."""
-    kinds: dict[str, list[Finding]] = {}
-    for one in found:
-        kinds.setdefault(one.brief or one.sentence, []).append(one)
     told = []
-    for brief, alike in kinds.items():
+    for brief, alike in by_key((one.brief or one.sentence, one) for one in found).items():
         several = len({one.task for one in alike}) > 1
         told += [f"{brief}: {_places(alike)}"] if several else sentences(alike)
     return told
@@ -87,13 +85,9 @@ def grouped(found: Iterable[Finding]) -> list[str]:
 
 def _places(found: Sequence[Finding]) -> str:
     """Tasks, each with the models if only some are meant."""
-    places: dict[str, dict[str, None]] = {}
-    for one in found:
-        some = () if one.brief == _TIES else one.models
-        places.setdefault(one.task, {}).update(dict.fromkeys(some))
-    return ", ".join(
-        f"{task} ({', '.join(models)})" if models else task for task, models in places.items()
-    )
+    places = by_key((one.task, () if one.brief == _TIES else one.models) for one in found)
+    named = {task: ", ".join(dict.fromkeys(chain(*some))) for task, some in places.items()}
+    return ", ".join(f"{task} ({models})" if models else task for task, models in named.items())
 
 
 def unranked(found: Iterable[Finding]) -> frozenset[str]:
@@ -126,7 +120,7 @@ def _images_of(test: TestSet) -> list[int]:
 
 
 def _test_sets(evidence: Evidence) -> list[Finding]:
-    tests = {task: one.test for found in evidence.main.values() for task, one in found.items()}
+    tests = {one.task: one.test for _, one in evidence.comparisons}
     return [
         Finding(task, f"task '{task}': {sentence}", excludes=True, brief=_TOO_FEW)
         for task, test in tests.items()
@@ -135,18 +129,15 @@ def _test_sets(evidence: Evidence) -> list[Finding]:
 
 
 def _lacking(test: TestSet) -> list[str]:
-    if test.kind != "class":
-        return []
-    counts = zip(test.classes, _images_of(test), strict=True)
-    absent = [name for name, count in counts if not count]
-    if not absent:
-        return []
+    counts = _images_of(test) if test.kind == "class" else []
+    absent = [name for name, count in zip(test.classes, counts, strict=False) if not count]
     there = [name for name in test.classes if name not in absent]
     only = f"the test split is of one class ('{there[0]}'), with " if len(there) == 1 else ""
-    return [
+    sentence = (
         f"{only}no test image of {data_warnings.class_names(absent)}; {_NOT_RANKED}; add test "
         "images of every class, or merge or drop classes"
-    ]
+    )
+    return [sentence] if absent else []
 
 
 def _few(test: TestSet, unit: str) -> list[str]:
@@ -176,17 +167,13 @@ def _unit(evidence: Evidence, task: str, test: TestSet) -> str:
     """What is counted: "patient", "video", ..."""
     if test.groups is None:
         return "image"
-    kinds = {e.task["groups"] for e in _mains(evidence) if e.coordinates.task == task}
+    kinds = {e.task["groups"] for e in main_cells(evidence.entries) if e.coordinates.task == task}
     known = kinds & {"patient", "video"}
     return known.pop() if len(known) == 1 else "patient (group)"
 
 
 def _plural(unit: str) -> str:
     return "patients (groups)" if unit == "patient (group)" else f"{unit}s"
-
-
-def _mains(evidence: Evidence) -> list[Cell]:
-    return [e for e in evidence.entries if isinstance(e, Cell) and is_main(e)]
 
 
 # ---- images -------------------------------------------------------------------------------------
@@ -196,7 +183,7 @@ def _images(evidence: Evidence) -> list[Finding]:
     """What was known of the images when they were measured: repeated ones, empty classes, ..."""
     found = {
         (cell.coordinates.task, sentence): None
-        for cell in _mains(evidence)
+        for cell in main_cells(evidence.entries)
         for sentence in data_warnings.among([*cell.warnings, *cell.notes])
     }
     return [Finding(task, f"task '{task}': {sentence}") for task, sentence in found]
@@ -208,42 +195,39 @@ def _images(evidence: Evidence) -> list[Finding]:
 def _constant(evidence: Evidence) -> list[Finding]:
     return [
         finding
-        for probing, comparisons in evidence.main.items()
-        for one in comparisons.values()
+        for probing, one in evidence.comparisons
         if one.type.predicts == "classes" and len(np.unique(one.test.targets)) > 1
         for finding in _constant_on(probing, one)
     ]
 
 
 def _constant_on(probing: Probing, one: Comparison) -> list[Finding]:
-    alike: dict[tuple[tuple[str, ...], str], list[str]] = {}
-    for model, codes in zip(one.models, one.answers, strict=True):
-        constant = [int(seed[0]) for seed in codes if (seed == seed[0]).all()]
-        if constant:
-            classes = tuple(one.test.classes[code] for code in sorted(set(constant)))
-            how_many = f"{len(constant)} of {len(codes)}"
-            alike.setdefault((classes, how_many), []).append(model)
+    alike = by_key(
+        ((tuple(sorted({*constant})), f"{len(constant)} of {len(codes)}"), model)
+        for model, codes in zip(one.models, one.answers, strict=True)
+        if (constant := [int(seed[0]) for seed in codes if (seed == seed[0]).all()])
+    )
     return [
         Finding(
             one.task,
             f"task '{one.task}' ({probing}): the probe of {', '.join(models)} gives one answer "
-            f"for all test images ({data_warnings.class_names(classes)}"
-            f"{', one or the other by seed' if classes[1:] else ''}) with {how_many} seeds, "
+            f"for all test images "
+            f"({data_warnings.class_names([one.test.classes[code] for code in codes])}"
+            f"{', one or the other by seed' if codes[1:] else ''}) with {how_many} seeds, "
             "so the score is that of a constant; look at the features and the training labels, "
             "or try `--protocol tuned`",
             tuple(models),
             probing,
             brief=_CONSTANT,
         )
-        for (classes, how_many), models in alike.items()
+        for (codes, how_many), models in alike.items()
     ]
 
 
 def _tied(evidence: Evidence) -> list[Finding]:
     return [
         Finding(one.task, _tie(probing, one), one.models, probing, brief=_TIES)
-        for probing, comparisons in evidence.main.items()
-        for one in comparisons.values()
+        for probing, one in evidence.comparisons
         if len(one.models) > 1 and can_rank(one.test) and _all_level(one)
     ]
 

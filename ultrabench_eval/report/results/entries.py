@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,7 @@ import tasks as task_zoo
 from tasks.task import DOWNSCALED
 from ultrabench_eval import protocol, task_types
 from ultrabench_eval.cells import CLASSES, IMPORTED, Cell, Coordinates, Failure
+from ultrabench_eval.core.grouping import by_key
 from ultrabench_eval.metrics import Metric
 from ultrabench_eval.report.look import look
 from ultrabench_eval.report.tables.table import plain
@@ -133,21 +134,16 @@ def number_in(cell: Cell) -> str:
 
 def by_probing(entries: Iterable[Entry]) -> dict[Probing, list[Entry]]:
     """Entries by probe and protocol, in their order."""
-    groups: dict[Probing, list[Entry]] = {}
-    for entry in entries:
-        groups.setdefault(Probing.of(entry), []).append(entry)
-    return {probing: groups[probing] for probing in sorted(groups)}
+    return dict(sorted(by_key((Probing.of(entry), entry) for entry in entries).items()))
 
 
 def main_metric(entries: Iterable[Entry]) -> Metric:
     """What tables of entries of one kind show."""
-    kinds = set()
-    for entry in entries:
-        if isinstance(entry, Cell):
-            return entry.main_metric
-        kinds.add(entry.type)
-    known = [task_types.get(kind).main for kind in sorted(kinds) if kind in task_types.registry]
-    return known[0] if known else Metric("score", "score")
+    every = list(entries)
+    if cells := cells_of(every):
+        return cells[0].main_metric
+    kinds = [entry.type for entry in every if entry.type in task_types.registry]
+    return task_types.get(min(kinds)).main if kinds else Metric("score", "score")
 
 
 def is_clean(entry: Entry) -> bool:
@@ -158,6 +154,16 @@ def is_clean(entry: Entry) -> bool:
 def is_main(entry: Entry) -> bool:
     """All training images, no corruption: the condition of the leaderboard."""
     return is_clean(entry) and entry.coordinates.fraction == 100
+
+
+def cells_of(entries: Iterable[Entry]) -> list[Cell]:
+    """Those that were measured."""
+    return [entry for entry in entries if isinstance(entry, Cell)]
+
+
+def main_cells(entries: Iterable[Entry]) -> list[Cell]:
+    """Those that were measured in the main condition."""
+    return [cell for cell in cells_of(entries) if is_main(cell)]
 
 
 def is_doubted(entry: Entry | None) -> bool:
@@ -174,10 +180,12 @@ def seen(entry: Entry) -> str:
     """Whether the model was trained on images of the task, as its authors or `--seen` state:
     "yes", "no" or "not known". Nobody was trained on what is simulated here under a task's name,
     but who says so."""
-    if isinstance(entry, Cell) and entry.model.get("seen_images"):
+    if not isinstance(entry, Cell):
+        return "not known"
+    if entry.model.get("seen_images"):
         return "yes"
-    if not isinstance(entry, Cell) or entry.synthetic or entry.random_weights:
-        return "no" if isinstance(entry, Cell) else "not known"
+    if entry.synthetic or entry.random_weights:
+        return "no"
     tasks = [task_zoo.split_name(part)[0] for part in task_zoo.parts(entry.coordinates.task)]
     saw = {name.strip() for name in str(entry.model.get("saw") or "not known").split(",")}
     if {*tasks, *map(task_zoo.home, tasks)} & saw:
@@ -226,13 +234,12 @@ class Labels:
     @classmethod
     def of(cls, entries: Sequence[Entry]) -> Labels:
         """Those of a results folder."""
-        cells = [entry for entry in entries if isinstance(entry, Cell)]
+        cells = cells_of(entries)
         random = {c.coordinates.model for c in cells if c.random_weights}
         controls = {c.coordinates.model for c in cells if c.model.get("status") == "control"}
         synthetic = {e.coordinates.task for e in entries if e.synthetic}
         unsure = {c.coordinates.model for c in cells if is_unsure(c)}
-        marked = random, random | controls, synthetic, unsure
-        return cls(*map(frozenset, marked))
+        return cls(*map(frozenset, (random, random | controls, synthetic, unsure)))
 
     def model(self, name: str) -> str:
         """With its marks."""
@@ -257,6 +264,11 @@ def printed(name: str) -> str:
 def tasks_of(entries: Iterable[Entry]) -> list[str]:
     """Tasks in the paper's order, others after them by name."""
     return sorted({e.coordinates.task for e in entries}, key=task_order)
+
+
+def models_of(entries: Iterable[Entry]) -> list[str]:
+    """Models by name."""
+    return sorted({e.coordinates.model for e in entries})
 
 
 def task_order(task: str) -> tuple[int, str]:
@@ -309,7 +321,7 @@ def score_text(entry: Entry | None) -> str:
         return ABSENT if entry.absent else HOLE
     mean, sd = main_score(entry)
     places = entry.main_metric.places if entry else 1
-    text = number(mean, places) if np.isnan(sd) else f"{mean:.{places}f} ± {sd:.{places}f}"
+    text = plus_minus(mean, sd, places)
     return f"{text} [{NOT_VERIFIED}]" if is_doubted(entry) else text
 
 
@@ -326,6 +338,11 @@ def status(entry: Entry) -> str:
 def number(value: float, places: int = 1) -> str:
     """With so many decimals; nothing for NaN."""
     return "" if np.isnan(value) else f"{value:.{places}f}"
+
+
+def plus_minus(mean: float, sd: float, places: int = 1) -> str:
+    """A mean and its deviation; the mean alone where that is NaN."""
+    return number(mean, places) + ("" if np.isnan(sd) else f" ± {sd:.{places}f}")
 
 
 def capitalised(text: str) -> str:
@@ -353,7 +370,25 @@ def bullets(sentences: Iterable[str]) -> str:
     return "\n".join(f"- {plain(sentence)}" for sentence in sentences) + "\n"
 
 
-SYNTHETIC_WORDS = (
-    "**SYNTHETIC: columns marked so are simulated images. Their numbers say nothing about real "
-    "ultrasound.**\n"
-)
+def applicable(*told: tuple[object, str]) -> list[str]:
+    """The sentences whose condition, which stands before each, holds."""
+    return [sentence for applies, sentence in told if applies]
+
+
+def listed(title: str, sentences: Collection[str]) -> list[str]:
+    """A section of plain sentences; nothing without any."""
+    return [f"## {title}\n", bullets(sentences)] if sentences else []
+
+
+SYNTHETIC_WORDS = "{} are simulated images. Their numbers say nothing about real ultrasound."
+
+
+def synthetic_words(some: object, what: str = "columns marked so", then: str = "") -> list[str]:
+    """The warning above a page; nothing where no image is simulated.
+
+    Args:
+        some: whether any is.
+        what: is of such images.
+        then: a line below it.
+    """
+    return [f"**SYNTHETIC: {SYNTHETIC_WORDS.format(what)}**\n{then}"] if some else []

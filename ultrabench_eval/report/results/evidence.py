@@ -22,6 +22,7 @@ from ultrabench_eval.report.results.entries import (
     Labels,
     Probing,
     by_probing,
+    cells_of,
     is_clean,
     is_main,
     mean_sd,
@@ -84,6 +85,12 @@ class Comparison:
     def scores(self) -> np.ndarray:
         """By the metric as tables show it (in percent, say), means over seeds, [M]."""
         return self.metric.scale * bootstrap.observe(self.statistics, self.of)
+
+    @property
+    def ordered(self) -> list[int]:
+        """Places of the models, the best first and controls last."""
+        order = np.argsort(-self.metric.sign * self.scores, kind="stable").tolist()
+        return sorted(order, key=lambda m: self.models[m] in self.controls)
 
     @cached_property
     def resampled(self) -> np.ndarray:
@@ -162,8 +169,8 @@ class Evidence:
     @cached_property
     def main(self) -> dict[Probing, dict[str, Comparison]]:
         """Main conditions: for each probe and protocol, one comparison per task."""
-        mains = [e for e in self.entries if is_main(e)]
-        cells = [e for e in mains if isinstance(e, Cell)]
+        mains = list(filter(is_main, self.entries))
+        cells = cells_of(mains)
         tests = {task: self._common_test(task, cells) for task in tasks_of(cells)}
         found: dict[Probing, dict[str, Comparison]] = {p: {} for p in by_probing(mains)}
         for probing, group in by_probing(cells).items():
@@ -173,12 +180,16 @@ class Evidence:
                     found[probing][task] = one
         return found
 
+    @property
+    def comparisons(self) -> list[tuple[Probing, Comparison]]:
+        """All of `main`."""
+        return [(probing, one) for probing, some in self.main.items() for one in some.values()]
+
     def letters(self) -> dict[Coordinates, str]:
         """Of each compared cell, the letters that it shares with its ties."""
         return {
-            Coordinates(model, task, probing.protocol, probing.probe): letters
-            for probing, comparisons in self.main.items()
-            for task, one in comparisons.items()
+            Coordinates(model, one.task, probing.protocol, probing.probe): letters
+            for probing, one in self.comparisons
             if len(one.models) > 1
             for model, letters in zip(one.models, one.pairs.letters, strict=True)
         }

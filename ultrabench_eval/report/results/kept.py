@@ -43,7 +43,12 @@ _SOURCES = (
         "corrupt/__init__.py",
         "data_warnings.py",
     ),
-    *("core/hashing.py", "core/drawing.py", "../tasks/*.py"),  # the cards of the tasks
+    *(
+        "core/hashing.py",
+        "core/grouping.py",
+        "core/drawing.py",
+        "../tasks/*.py",
+    ),  # the cards of the tasks
 )
 _LIBRARIES = ("numpy", "scipy", "pandas", "tabulate", "matplotlib", "jinja2", "pillow")
 

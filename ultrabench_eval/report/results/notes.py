@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from itertools import groupby
+from collections.abc import Iterable, Sequence
 
 from ultrabench_eval.cells import FRAMES_POOLED, STILL_REPEATED, Cell, Failure
-from ultrabench_eval.report.results.entries import Entry, Probing, condition, task_order
+from ultrabench_eval.core.grouping import by_key
+from ultrabench_eval.report.results.entries import (
+    Entry,
+    Probing,
+    cells_of,
+    condition,
+    models_of,
+    task_order,
+)
 from ultrabench_eval.report.tables.table import Table
 from ultrabench_eval.sealed import AGAIN
 
@@ -21,12 +28,15 @@ _SHOWN = {
 def errors(entries: Iterable[Entry]) -> Table:
     """A row a (model, task, reason): a broken image fails all conditions alike, and data that are
     not there are missed by all models."""
-    failed: dict[tuple[str, str, str], list[str]] = {}
-    for entry in entries:
-        if isinstance(entry, Failure):
-            at, reason = entry.coordinates, " ".join(entry.reason.split())
-            model = "all" if entry.absent else at.model
-            failed.setdefault((model, at.task, reason), []).append(condition(at))
+    failed = by_key(
+        (
+            ("all" if entry.absent else at.model, at.task, " ".join(entry.reason.split())),
+            condition(at),
+        )
+        for entry in entries
+        if isinstance(entry, Failure)
+        for at in [entry.coordinates]
+    )
     rows = [
         [model, task, where[0] if len(where) == 1 else f"{len(where)} conditions", reason]
         for (model, task, reason), where in failed.items()
@@ -36,18 +46,17 @@ def errors(entries: Iterable[Entry]) -> Table:
 
 def warnings(cells: Iterable[Cell]) -> Table:
     """A row a (task, sentence, conditions) with the models that share it."""
-    found: dict[tuple[str, str, str], dict[Probing, list[int]]] = {}
-    for cell in cells:
-        at = cell.coordinates
-        for warning in cell.warnings:
-            fractions = found.setdefault((at.task, warning, at.model), {})
-            fractions.setdefault(Probing.of(cell), []).append(at.fraction)
-    models: dict[tuple[str, str, str], list[str]] = {}
-    for (task, warning, model), where in found.items():
-        words = "; ".join(
-            f"{probing}: {', '.join(map(str, fractions))} %" for probing, fractions in where.items()
-        )
-        models.setdefault((task, warning, words), []).append(model)
+    found = by_key(
+        ((at.task, warning, at.model), (Probing.of(cell), str(at.fraction)))
+        for cell in cells
+        for at in [cell.coordinates]
+        for warning in cell.warnings
+    )
+    models = by_key(
+        ((task, warning, "; ".join(f"{p}: {', '.join(f)} %" for p, f in where.items())), model)
+        for (task, warning, model), fractions in found.items()
+        for where in [by_key(fractions)]
+    )
     ordered = sorted(models.items(), key=lambda item: (task_order(item[0][0]), item[0][1:]))
     rows = [[task, warning, ", ".join(named), where] for (task, warning, where), named in ordered]
     return Table(("task", "what", "models", "where"), rows, "Warnings", right=())
@@ -60,12 +69,12 @@ def doubts(entries: Iterable[Entry], gone: Sequence[str] = ()) -> list[str]:
         entries: of a results folder.
         gone: places of results that are no longer there (`Cells.gone`).
     """
-    found: dict[str, list[str]] = {}
-    for entry in entries:
-        if isinstance(entry, Cell) and entry.doubt:
-            at = entry.coordinates
-            words = f"{at.model} on {at.task} ({condition(at)})"
-            found.setdefault(entry.doubt, []).append(words)
+    found = by_key(
+        (cell.doubt, f"{at.model} on {at.task} ({condition(at)})")
+        for cell in cells_of(entries)
+        for at in [cell.coordinates]
+        if cell.doubt
+    )
     sentences = [
         f"{_counted(named)} not verified ({doubt}): {_first(named)}; {AGAIN}"
         for doubt, named in sorted(found.items())
@@ -87,13 +96,14 @@ def _first(named: Sequence[str]) -> str:
 
 def shown(cells: Iterable[Cell]) -> list[str]:
     """Which models were not shown what they take: a sentence for each way and set of models."""
-    models: dict[tuple[str, str], dict[str, None]] = {}
-    for cell in cells:
-        if how := str(cell.model.get("shown") or ""):
-            models.setdefault((how, cell.coordinates.task), {})[cell.coordinates.model] = None
-    tasks: dict[tuple[str, tuple[str, ...]], list[str]] = {}
-    for (how, task), named in models.items():
-        tasks.setdefault((how, tuple(named)), []).append(task)
+    models = by_key(
+        ((how, cell.coordinates.task), cell.coordinates.model)
+        for cell in cells
+        if (how := str(cell.model.get("shown") or ""))
+    )
+    tasks = by_key(
+        ((how, tuple(dict.fromkeys(named))), task) for (how, task), named in models.items()
+    )
     return [
         f"{how} ({_SHOWN.get(how, how)}), on {', '.join(some)}: {', '.join(named)}."
         for (how, named), some in tasks.items()
@@ -103,20 +113,19 @@ def shown(cells: Iterable[Cell]) -> list[str]:
 def mixtures(cells: Sequence[Cell]) -> list[str]:
     """What is in one table but was not measured alike."""
     found = []
-    for task, members in _grouped(cells, lambda c: c.coordinates.task):
+    for task, members in sorted(by_key((c.coordinates.task, c) for c in cells).items()):
         if len({c.identity["task"] for c in members}) > 1:
-            models = sorted({c.coordinates.model for c in members})
             found.append(
-                f"the rows of task '{task}' ({', '.join(models)}) were measured on different "
-                "versions of its data; run all of them again"
+                f"the rows of task '{task}' ({', '.join(models_of(members))}) were measured on "
+                "different versions of its data; run all of them again"
             )
-    for model, members in _grouped(cells, lambda c: c.coordinates.model):
+    for model, members in sorted(by_key((c.coordinates.model, c) for c in cells).items()):
         if len({(c.identity["model"], c.identity["dtype"]) for c in members}) > 1:
             found.append(
                 f"the columns of model '{model}' were measured with different weights, wrappers "
                 "or dtypes; run all of its tasks again"
             )
-    for name, members in _grouped(cells, lambda c: c.coordinates.corruption):
+    for name, members in sorted(by_key((c.coordinates.corruption, c) for c in cells).items()):
         if len({c.identity.get("corruption") for c in members}) > 1:
             found.append(
                 f"test images with {name} were made by different versions of that corruption; run "
@@ -125,7 +134,3 @@ def mixtures(cells: Sequence[Cell]) -> list[str]:
     if len({c.identity["seeds"] for c in cells}) > 1:
         found.append("cells differ in their number of seeds (see Details)")
     return found
-
-
-def _grouped(cells: Iterable[Cell], by: Callable[[Cell], str]) -> list[tuple[str, list[Cell]]]:
-    return [(key, list(members)) for key, members in groupby(sorted(cells, key=by), key=by)]

@@ -18,6 +18,7 @@ from ultrabench_eval.report.results.entries import (
     at_place,
     by_probing,
     is_main,
+    models_of,
     tasks_of,
 )
 from ultrabench_eval.report.results.evidence import Evidence
@@ -41,12 +42,7 @@ def letters(evidence: Evidence) -> Letters:
 
     The mean over tasks has them at `mean_at`; test sets that cannot rank have none.
     """
-    without = {
-        task
-        for comparisons in evidence.main.values()
-        for task, one in comparisons.items()
-        if not can_rank(one.test)
-    }
+    without = {one.task for _, one in evidence.comparisons if not can_rank(one.test)}
     found = Letters((at, text) for at, text in evidence.letters().items() if at.task not in without)
     found.reading = _reading(evidence)
     groups = by_probing(entry for entry in evidence.entries if is_main(entry))
@@ -61,7 +57,7 @@ def letters(evidence: Evidence) -> Letters:
 
 
 def _reading(evidence: Evidence) -> str:
-    models = max((len(o.models) for c in evidence.main.values() for o in c.values()), default=0)
+    models = max((len(one.models) for _, one in evidence.comparisons), default=0)
     if evidence.reference:
         who = f"Letter r: not significantly different from {evidence.reference} on that task"
         pairs = "the comparisons of encoders with it, which alone were made"
@@ -94,7 +90,7 @@ def _is_column(
     places = at_place(entries)
     whole = {
         model
-        for model in {entry.coordinates.model for entry in entries}
+        for model in models_of(entries)
         if all(isinstance(places.get((model, task)), Cell) for task in tasks)
     }
     several = len(tasks) > 1 and len(order.models) > 1

@@ -7,12 +7,10 @@ from collections.abc import Sequence
 import model_zoo
 from ultrabench_eval.cells import Cell
 from ultrabench_eval.core.errors import UserError
-from ultrabench_eval.report.results.entries import Entry, Labels, bullets, capitalised
+from ultrabench_eval.report.results.entries import Entry, Labels, applicable, bullets, cells_of
 from ultrabench_eval.report.results.standing import tie
-from ultrabench_eval.report.tables.board import Board, BoardRow
+from ultrabench_eval.report.tables.board import NOT_KNOWN, Board, BoardRow
 from ultrabench_eval.report.tables.table import Table, TableCell
-
-NOT_KNOWN = "not known"
 
 
 def tables(boards: Sequence[Board], entries: Sequence[Entry], labels: Labels) -> list[Table]:
@@ -24,7 +22,7 @@ def tables(boards: Sequence[Board], entries: Sequence[Entry], labels: Labels) ->
         labels: how models are called.
     """
     first = {board.probing.type: board for board in reversed(boards)}
-    facts = {e.coordinates.model: e for e in entries if isinstance(e, Cell)}
+    facts = {cell.coordinates.model: cell for cell in cells_of(entries)}
     return [_table(board, facts, labels) for board in reversed(first.values()) if _rows(board)]
 
 
@@ -52,7 +50,7 @@ def _table(board: Board, facts: dict[str, Cell], labels: Labels) -> Table:
     return Table(
         (*header, "tasks seen in pretraining"),
         texts,
-        title=f"{capitalised(board.metric.in_unit)}{board.metric.direction}: {board.probing}",
+        title=f"{board.metric.heading}: {board.probing}",
         notes=[*_advice(board, rows, labels), *_without(board, rows, labels)],
         right=range(1, 5),
     )
@@ -79,26 +77,27 @@ def _advice(board: Board, rows: Sequence[BoardRow], labels: Labels) -> list[str]
     else:
         others = ", ".join(labels.model(row.model) for row in level[1:])
         told = [f"Not significantly different from {name}, the {first}: {others}."]
-    if len(level) > 1:
-        if sized := [row for row in level if row.parameters is not None]:
-            smallest = min(sized, key=lambda row: row.parameters or 0)
-            told.append(
-                f"The smallest of them is {labels.model(smallest.model)} "
-                f"({smallest.parameters:,} parameters)."
-            )
-        if timed := [row for row in level if row.speed]:
-            fastest = max(timed, key=lambda row: row.speed.images_per_second if row.speed else 0)
-            assert fastest.speed is not None
-            told.append(
-                f"The fastest of them is {labels.model(fastest.model)} ({fastest.speed.text} "
-                f"images/s; {fastest.speed.where})."
-            )
-    if not any(row.speed for row in rows):
-        told.append("Speeds were not measured: `ubench speed RUN` measures them.")
-    told.append(
-        "Licences are as the cards state them (`ubench models NAME`); this is not legal advice."
+    several = level if len(level) > 1 else []
+    if sized := [(one.parameters, one.model) for one in several if one.parameters is not None]:
+        size, smallest = min(sized, key=lambda one: one[0])
+        told.append(f"The smallest of them is {labels.model(smallest)} ({size:,} parameters).")
+    if timed := [(one.speed, one.model) for one in several if one.speed]:
+        speed, fastest = max(timed, key=lambda one: one[0].images_per_second)
+        told.append(
+            f"The fastest of them is {labels.model(fastest)} ({speed.text} images/s; "
+            f"{speed.where})."
+        )
+    return told + applicable(
+        (
+            not any(row.speed for row in rows),
+            "Speeds were not measured: `ubench speed RUN` measures them.",
+        ),
+        (
+            True,
+            "Licences are as the cards state them (`ubench models NAME`); this is not legal "
+            "advice.",
+        ),
     )
-    return told
 
 
 def _without(board: Board, rows: Sequence[BoardRow], labels: Labels) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,17 +9,17 @@ import pandas as pd
 
 import tasks as task_zoo
 from tasks.task import SPLITS
-from ultrabench_eval.cells import Cell
 from ultrabench_eval.core import hashing
 from ultrabench_eval.report.paper.published import Published
 from ultrabench_eval.report.results.entries import (
     SYNTHETIC,
-    SYNTHETIC_WORDS,
     Entry,
     bullets,
-    is_main,
+    main_cells,
+    synthetic_words,
     task_order,
 )
+from ultrabench_eval.report.tables.frame import csv_of
 from ultrabench_eval.report.tables.table import NEEDS, Table
 
 
@@ -33,9 +32,9 @@ class Dataset:
     organ: str
     target: str
     classes: int
-    images: tuple[int, int, int]
+    images: tuple[int, ...]
     """Of train, validation and test."""
-    published: tuple[int, int, int] | None
+    published: tuple[int, ...] | None
     """The same as printed; None if the task, or this way to split it, was not published."""
     groups: str
     fingerprint: str
@@ -52,9 +51,7 @@ class Dataset:
 def datasets(entries: Sequence[Entry], published: Published) -> list[Dataset]:
     """The tasks of all cells that were trained on all images; versions of one task apart."""
     found: dict[tuple[str, str], Dataset] = {}
-    for entry in entries:
-        if not isinstance(entry, Cell) or not is_main(entry):
-            continue
+    for entry in main_cells(entries):
         name, fingerprint = entry.coordinates.task, str(entry.identity["task"])
         sizes = None if entry.synthetic else published.sizes_of.get(name)
         organ, target = _known(name)
@@ -64,7 +61,7 @@ def datasets(entries: Sequence[Entry], published: Published) -> list[Dataset]:
             organ=organ,
             target=target,
             classes=len(entry.classes),
-            images=_three([entry.images[split] for split in SPLITS]),
+            images=tuple(entry.images[split] for split in SPLITS),
             published=sizes.splits if sizes else None,
             groups=str(entry.task["groups"]),
             fingerprint=hashing.short(fingerprint),
@@ -73,18 +70,11 @@ def datasets(entries: Sequence[Entry], published: Published) -> list[Dataset]:
     return [found[at] for at in sorted(found, key=lambda at: (*task_order(at[0]), at[1]))]
 
 
-def _three(counts: Sequence[int]) -> tuple[int, int, int]:
-    train, validation, test = counts
-    return train, validation, test
-
-
 def _known(name: str) -> tuple[str, str]:
     """Organ and target of a task, by its card; empty for a manifest."""
     base, _ = task_zoo.split_name(name)
-    if base not in task_zoo.registry:
-        return "", ""
-    card = task_zoo.card(base)
-    return card.organ, card.target
+    card = task_zoo.card(base) if base in task_zoo.registry else None
+    return (card.organ, card.target) if card else ("", "")
 
 
 # ---- as files -----------------------------------------------------------------------------------
@@ -109,20 +99,17 @@ def pages(entries: Sequence[Entry], published: Published) -> dict[str, bytes]:
 
 def _row(one: Dataset) -> list[str]:
     name = f"{one.task} (SYNTHETIC)" if one.synthetic else one.task
-    theirs = ["–"] * 4
-    if one.published:
-        theirs = [str(sum(one.published)), *map(str, one.published)]
-    ours = [one.classes, sum(one.images), *one.images]
-    return [name, one.organ, one.target, *map(str, ours), one.groups, *theirs, one.difference]
+    theirs = map(str, (sum(one.published), *one.published)) if one.published else ["–"] * 4
+    ours = map(str, (one.classes, sum(one.images), *one.images))
+    return [name, one.organ, one.target, *ours, one.groups, *theirs, one.difference]
 
 
 def _table(found: Sequence[Dataset], published: Published) -> Table:
     source = published.source
-    caption = (
+    notes = [
         "Data sets of this run: organ, task, classes, and images of each split; next to them the "
         f"images of {source.sizes_table} of {source.title}. A group is never in two splits."
-    )
-    notes = [caption]
+    ]
     if any(one.synthetic for one in found):
         notes.append("SYNTHETIC rows are simulated images.")
     return Table(
@@ -136,38 +123,30 @@ def _table(found: Sequence[Dataset], published: Published) -> Table:
 
 def _markdown(found: Sequence[Dataset], published: Published) -> str:
     made = _table(found, published)
-    parts = ["# Data sets\n", made.notes[0] + "\n"]
-    if any(one.synthetic for one in found):
-        parts.append(SYNTHETIC_WORDS.replace("columns marked so", "rows marked so"))
-    parts.append(made.markdown())
-    parts.append(
-        bullets(
-            [
-                "“As published”: the same number of images in each split; leaderboard.md says "
-                "what else differs.",
-                "–: not published, or images that are simulated or split otherwise.",
-            ]
-        )
+    simulated = any(one.synthetic for one in found)
+    notes = [
+        "“As published”: the same number of images in each split; leaderboard.md says what else "
+        "differs.",
+        "–: not published, or images that are simulated or split otherwise.",
+    ]
+    warning = synthetic_words(simulated, "rows marked so")
+    return "\n".join(
+        ["# Data sets\n", f"{made.notes[0]}\n", *warning, made.markdown(), bullets(notes)]
     )
-    return "\n".join(parts)
 
 
 def _csv(found: Sequence[Dataset]) -> str:
-    rows: list[dict[str, object]] = []
-    for one in found:
-        theirs = one.published or (None, None, None)
-        row: dict[str, object] = {
+    printed = [f"published_{split}" for split in SPLITS]
+    rows = [
+        {
             **{"task": one.task, "organ": one.organ, "target": one.target},
             **{"classes": one.classes, "total": sum(one.images)},
             **dict(zip(SPLITS, one.images, strict=True)),
             "groups": one.groups,
-            **{f"published_{split}": n for split, n in zip(SPLITS, theirs, strict=True)},
+            **dict(zip(printed, one.published or (None, None, None), strict=True)),
             **{"difference": one.difference, "fingerprint": one.fingerprint},
             "status": SYNTHETIC if one.synthetic else "ok",
         }
-        rows.append(row)
-    frame = pd.DataFrame(rows)
-    counts = {f"published_{split}": "Int64" for split in SPLITS}
-    out = io.StringIO()
-    frame.astype(counts).to_csv(out, index=False, lineterminator="\n")
-    return out.getvalue()
+        for one in found
+    ]
+    return csv_of(pd.DataFrame(rows).astype(dict.fromkeys(printed, "Int64")))

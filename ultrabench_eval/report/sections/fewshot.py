@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import chain, product
 
 import numpy as np
 
-from ultrabench_eval.cells import CLASSES, Cell
+from ultrabench_eval.cells import CLASSES
+from ultrabench_eval.core.grouping import by_key
 from ultrabench_eval.report.results.entries import (
-    SYNTHETIC_WORDS,
     Entry,
     Labels,
     Probing,
     at_place,
     by_probing,
     capitalised,
+    cells_of,
     is_clean,
     main_metric,
     main_score,
     score_text,
+    synthetic_words,
     tasks_of,
 )
 from ultrabench_eval.report.results.notes import warnings
@@ -29,33 +31,29 @@ from ultrabench_eval.report.tables.table import NEEDS, Table
 def fewshot(entries: Sequence[Entry]) -> dict[Probing, dict[int, list[Entry]]]:
     """Entries by percent of the training images, of probings that have more than one."""
     found: dict[Probing, dict[int, list[Entry]]] = {}
-    for probing, group in by_probing(e for e in entries if is_clean(e)).items():
-        fractions = sorted({entry.coordinates.fraction for entry in group})
-        if len(fractions) > 1:
-            found[probing] = {
-                fraction: [e for e in group if e.coordinates.fraction == fraction]
-                for fraction in fractions
-            }
+    for probing, group in by_probing(filter(is_clean, entries)).items():
+        by_fraction = by_key((entry.coordinates.fraction, entry) for entry in group)
+        if len(by_fraction) > 1:
+            found[probing] = dict(sorted(by_fraction.items()))
     return found
 
 
 def with_several(by_fraction: Mapping[int, Sequence[Entry]]) -> set[str]:
     """Models that were measured with more than one fraction; the others have no curve."""
-    times = Counter(
-        model
-        for group in by_fraction.values()
-        for model in {entry.coordinates.model for entry in group}
-    )
-    return {model for model, number in times.items() if number > 1}
+    fractions = by_key((e.coordinates.model, f) for f, group in by_fraction.items() for e in group)
+    return {model for model, some in fractions.items() if len({*some}) > 1}
+
+
+def _all(by_fraction: Mapping[int, Sequence[Entry]]) -> list[Entry]:
+    return list(chain(*by_fraction.values()))
 
 
 def page(entries: Sequence[Entry]) -> str | None:
     """The page; None if nothing was measured on a training subset."""
-    found = fewshot(entries)
+    labels, found = Labels.of(entries), fewshot(entries)
     if not found:
         return None
-    labels = Labels.of(entries)
-    metrics = [main_metric(e for group in one.values() for e in group) for one in found.values()]
+    metrics = [main_metric(_all(one)) for one in found.values()]
     kinds = {probing.type for probing in found}
     where = ", where a task has classes," if len(kinds) > 1 else ""
     share = f", keep each class's share{where}" if CLASSES in kinds else ""
@@ -65,15 +63,17 @@ def page(entries: Sequence[Entry]) -> str | None:
         "Answers how much of a score remains with fewer labelled images. Subsets are nested"
         f"{share} and are drawn once per seed, the same for every model; the test set is "
         f"always complete. {capitalised(shown)}, mean ± sd over seeds.\n",
+        *synthetic_words(labels.synthetic),
     ]
-    if labels.synthetic:
-        parts.append(SYNTHETIC_WORDS)
     for probing, by_fraction in found.items():
-        parts.append(f"## {probing}\n")
-        parts.append(_scores(probing, by_fraction, labels).markdown())
-        parts += ["### Training images in use\n", _images(by_fraction, labels)]
-        parts += _needed(by_fraction, labels)
-        parts += _warnings(by_fraction)
+        parts += [
+            f"## {probing}\n",
+            _scores(probing, by_fraction, labels).markdown(),
+            "### Training images in use\n",
+            _images(by_fraction, labels),
+            *_needed(by_fraction, labels),
+            *_warnings(by_fraction),
+        ]
     return "\n".join(parts)
 
 
@@ -86,8 +86,7 @@ def latex(entries: Sequence[Entry]) -> str:
 
 def _scores(probing: Probing, by_fraction: dict[int, list[Entry]], labels: Labels) -> Table:
     """Rows model x fraction; encoders first, none that was measured with one fraction alone."""
-    every = [entry for group in by_fraction.values() for entry in group]
-    tasks, metric = tasks_of(every), main_metric(every)
+    tasks, metric = tasks_of(_all(by_fraction)), main_metric(_all(by_fraction))
     models = sorted(with_several(by_fraction), key=lambda m: (m in labels.controls, m))
     places = {fraction: at_place(group) for fraction, group in by_fraction.items()}
     rows = [
@@ -100,7 +99,7 @@ def _scores(probing: Probing, by_fraction: dict[int, list[Entry]], labels: Label
         for fraction in by_fraction
     ]
     notes = [
-        f"{capitalised(metric.in_unit)}{metric.direction}, mean ± sd over seeds, with a part of "
+        f"{metric.heading}, mean ± sd over seeds, with a part of "
         f"the training images (of each seed its own, the same for every model); {probing.words}.",
     ]
     if labels.synthetic & {*tasks}:
@@ -117,7 +116,7 @@ def _scores(probing: Probing, by_fraction: dict[int, list[Entry]], labels: Label
 
 def _images(by_fraction: dict[int, list[Entry]], labels: Labels) -> str:
     """How many images each percentage is."""
-    tasks = tasks_of(entry for group in by_fraction.values() for entry in group)
+    tasks = tasks_of(_all(by_fraction))
     rows = [
         [f"{fraction} %", *(_count(group, task) for task in tasks)]
         for fraction, group in by_fraction.items()
@@ -127,35 +126,37 @@ def _images(by_fraction: dict[int, list[Entry]], labels: Labels) -> str:
 
 def _count(entries: Sequence[Entry], task: str) -> str:
     """Numbers of training images; several only where versions of a task are mixed."""
-    counts = {
-        e.images["train"] for e in entries if isinstance(e, Cell) and e.coordinates.task == task
-    }
+    counts = {c.images["train"] for c in cells_of(entries) if c.coordinates.task == task}
     return " or ".join(map(str, sorted(counts)))
 
 
 def _needed(by_fraction: dict[int, list[Entry]], labels: Labels) -> list[str]:
     """The smallest part with which an encoder is at the best control's score with all images."""
     whole = at_place(by_fraction.get(100, []))
-    every = [entry for group in by_fraction.values() for entry in group]
-    tasks, metric = tasks_of(every), main_metric(every)
+    tasks, metric = tasks_of(_all(by_fraction)), main_metric(_all(by_fraction))
     sign = metric.sign
-    controls = {}
-    for task in tasks:
-        known = [
-            sign * main_score(whole.get((control, task)))[0] for control in sorted(labels.controls)
-        ]
-        controls[task] = np.nanmax(known) if not np.isnan(known).all() else np.nan
+    bars: dict[str, float] = {}  # of the tasks that any control has
+    for task, control in product(tasks, labels.controls):
+        score = sign * main_score(whole.get((control, task)))[0]
+        if not np.isnan(score):
+            bars[task] = max(score, bars.get(task, -np.inf))
     models = sorted(with_several(by_fraction) - labels.controls)
-    if not models or np.isnan(list(controls.values())).all():
+    if not models or not bars:
         return []
     places = {fraction: at_place(group) for fraction, group in by_fraction.items()}
-    rows = []
-    for model in models:
-        row = [labels.model(model)]
-        for task in tasks:
-            scores = {f: sign * main_score(at.get((model, task)))[0] for f, at in places.items()}
-            row.append(_first_at(scores, controls[task]))
-        rows.append(row)
+    rows = [
+        [
+            labels.model(model),
+            *(
+                _first_at(
+                    {f: sign * main_score(at.get((model, task)))[0] for f, at in places.items()},
+                    bars.get(task),
+                )
+                for task in tasks
+            ),
+        ]
+        for model in models
+    ]
     reached = "score is at least" if metric.higher_is_better else f"{metric.title} is at most"
     return [
         "### Labels needed to match the best control with all images\n",
@@ -165,9 +166,9 @@ def _needed(by_fraction: dict[int, list[Entry]], labels: Labels) -> list[str]:
     ]
 
 
-def _first_at(scores: dict[int, float], bar: float) -> str:
+def _first_at(scores: dict[int, float], bar: float | None) -> str:
     """The first part at or above the bar; nothing where a score before it is missing."""
-    if np.isnan(bar):
+    if bar is None:
         return ""
     for fraction, score in scores.items():
         if np.isnan(score):
@@ -179,10 +180,5 @@ def _first_at(scores: dict[int, float], bar: float) -> str:
 
 def _warnings(by_fraction: dict[int, list[Entry]]) -> list[str]:
     """Those of the parts; of all images they stand on the leaderboard."""
-    cells = [
-        entry
-        for fraction, group in by_fraction.items()
-        for entry in group
-        if isinstance(entry, Cell) and fraction < 100
-    ]
+    cells = [cell for cell in cells_of(_all(by_fraction)) if cell.coordinates.fraction < 100]
     return warnings(cells).section(3)

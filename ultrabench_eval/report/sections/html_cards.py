@@ -11,17 +11,18 @@ import tasks as task_zoo
 from tasks.task import SPLITS, TaskCard
 from ultrabench_eval.cells import CLASSES, Cell
 from ultrabench_eval.core import hashing
+from ultrabench_eval.core.grouping import by_key
 from ultrabench_eval.metrics import Metric
 from ultrabench_eval.report.results.entries import (
     Labels,
     Probing,
-    is_main,
+    main_cells,
     number_in,
     score_text,
     tasks_of,
 )
 from ultrabench_eval.report.results.evidence import Evidence
-from ultrabench_eval.report.sections.significance import Row, Section
+from ultrabench_eval.report.sections.significance import Row, Section, independent
 
 
 def cards(evidence: Evidence, informative: Section) -> list[dict[str, Any]]:
@@ -31,7 +32,7 @@ def cards(evidence: Evidence, informative: Section) -> list[dict[str, Any]]:
         evidence: of the folder.
         informative: the section on whether a task discriminates.
     """
-    mains = [e for e in evidence.entries if isinstance(e, Cell) and is_main(e)]
+    mains = main_cells(evidence.entries)
     return [
         _card_of(
             [cell for cell in mains if cell.coordinates.task == task],
@@ -78,24 +79,22 @@ def _images(cells: Sequence[Cell], split: str) -> str:
 
 
 def _controls(cells: Sequence[Cell], labels: Labels) -> dict[Probing, str]:
-    found: dict[Probing, list[str]] = {}
-    for cell in cells:
-        if cell.coordinates.model in labels.controls:
-            text = f"{cell.coordinates.model} {score_text(cell)}"
-            found.setdefault(Probing.of(cell), []).append(text)
+    found = by_key(
+        (Probing.of(cell), f"{cell.coordinates.model} {score_text(cell)}")
+        for cell in cells
+        if cell.coordinates.model in labels.controls
+    )
     return {probing: "; ".join(texts) for probing, texts in found.items()}
 
 
 def _verdict(row: Row, metric: Metric) -> str:
     """One row of the section in a sentence."""
-    size = float(str(row["n_eff"]))
-    # Without groups nobody knows which images belong together.
-    count = f"{size:.0f}" if row["groups"] else f"at most {size:.0f}"
-    worth = "" if np.isnan(size) else f" Its test set is worth {count} independent images."
+    count = independent(row)
+    worth = f" Its test set is worth {count} independent images." if count else ""
     if row["best_model"] is None:
         return f"Without a control and a model above it, nothing can be said.{worth}"
     tells = "Separates encoders" if row["tells_apart"] else "Does not separate encoders"
-    gain, low, high = (float(str(row[name])) for name in ("gain", "low", "high"))
+    gain, low, high = (row[name] for name in ("gain", "low", "high"))
     p = metric.places
     points = "points" if metric.unit == "%" else metric.unit
     first, second = row["best_model"], row["best_control"]
@@ -114,13 +113,12 @@ def _verdict(row: Row, metric: Metric) -> str:
 def _facts(cell: Cell, groups: int | None) -> list[tuple[str, tuple[str, ...]]]:
     card = _card(cell)
     kind = cell.task["groups"]
-    facts: list[tuple[str, tuple[str, ...]]] = []
-    if card:
-        facts.append(("what", (f"{card.organ}, {card.target}",)))
-    elif cell.task["title"] != cell.coordinates.task:
-        facts.append(("what", (cell.task["title"],)))
+    what = f"{card.organ}, {card.target}" if card else cell.task["title"]
     counted = f"{kind}, {groups} in the test set" if groups is not None else kind
-    facts.append(("groups", (counted,)))
+    facts: list[tuple[str, tuple[str, ...]]] = [
+        ("what", (what,) if what != cell.coordinates.task else ()),
+        ("groups", (counted,)),
+    ]
     if cell.synthetic:
         words = "simulated images: they have no release and no licence"
         facts.append(("licence", (words,)))

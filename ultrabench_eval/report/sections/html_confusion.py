@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ultrabench_eval.report.results.entries import Labels, Probing, task_order
+from ultrabench_eval.report.results.entries import Probing, task_order
 from ultrabench_eval.report.results.evidence import Comparison, Evidence
 from ultrabench_eval.task_types import classification
 
@@ -22,28 +22,23 @@ def confusions(evidence: Evidence) -> list[dict[str, Any]]:
         evidence: of the folder.
     """
     found = [
-        _confusion(probing, one, evidence.labels)
-        for probing, comparisons in evidence.main.items()
-        for one in comparisons.values()
+        _confusion(probing, one)
+        for probing, one in evidence.comparisons
         if one.type.predicts == "classes"
     ]
     return sorted(found, key=lambda one: task_order(one["task"]))
 
 
-def _confusion(probing: Probing, one: Comparison, labels: Labels) -> dict[str, Any]:
+def _confusion(probing: Probing, one: Comparison) -> dict[str, Any]:
     """Models from the best to the worst, controls last."""
     truth, count = one.test.targets, len(one.test.classes)
-    order = sorted(
-        range(len(one.models)),
-        key=lambda m: (one.models[m] in labels.controls, -one.metric.sign * one.scores[m]),
-    )
     images = np.bincount(truth, minlength=count).tolist()
     return {
         "task": one.task,
         "probing": str(probing),
         "confusion": {
             "classes": [list(pair) for pair in zip(one.test.classes, images, strict=True)],
-            "models": [[one.models[m], shares(one.answers[m], truth, count)] for m in order],
+            "models": [[one.models[m], shares(one.answers[m], truth, count)] for m in one.ordered],
         },
     }
 

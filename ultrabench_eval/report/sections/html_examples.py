@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,9 @@ import PIL.Image
 
 from tasks.samples.clips import still
 from ultrabench_eval.core.errors import UserError
+from ultrabench_eval.core.grouping import by_key
 from ultrabench_eval.report.results import sources
-from ultrabench_eval.report.results.entries import Labels, Probing, task_order
+from ultrabench_eval.report.results.entries import Probing, task_order
 from ultrabench_eval.report.results.evidence import Comparison, Evidence
 
 SHOWN = 4  # images of each kind
@@ -42,17 +44,14 @@ def examples(evidence: Evidence, data: Path | None) -> list[dict[str, Any]]:
         data: data root to take pictures from; None: names alone.
     """
     for probing, comparisons in evidence.main.items():
-        found = [
-            _examples(probing, one, evidence.labels, data, evidence.cells.out)
-            for one in comparisons.values()
-        ]
-        if any(found):
-            return sorted(filter(None, found), key=lambda one: task_order(one["task"]))
+        every = (_examples(probing, one, evidence, data) for one in comparisons.values())
+        if found := list(filter(None, every)):
+            return sorted(found, key=lambda one: task_order(one["task"]))
     return []
 
 
 def _examples(
-    probing: Probing, one: Comparison, labels: Labels, data: Path | None, run: Path
+    probing: Probing, one: Comparison, evidence: Evidence, data: Path | None
 ) -> dict[str, Any] | None:
     """Of a task that two models have; None if there are no two.
 
@@ -60,7 +59,7 @@ def _examples(
     """
     if one.type.predicts != "classes":
         return None
-    encoders = [m for m, model in enumerate(one.models) if model not in labels.controls]
+    encoders = [m for m, model in enumerate(one.models) if model not in one.controls]
     asked = encoders if len(encoders) > 1 else list(range(len(one.models)))
     if len(asked) < 2:
         return None
@@ -68,7 +67,7 @@ def _examples(
     models = [one.models[m] for m in asked]
     chosen, counts = choose(votes, one.test.targets)
     wanted = [n for rows in chosen.values() for n in rows]
-    pictures, why = _pictures(one, data, run, wanted) if data else ({}, "")
+    pictures, why = _pictures(one, data, evidence.cells.out, wanted) if data else ({}, "")
     return {
         "task": one.task,
         "images": {
@@ -125,13 +124,9 @@ def _spread(votes: np.ndarray) -> tuple[int, int]:
 
 def _in_turn(rows: np.ndarray, truth: np.ndarray) -> list[int]:
     """The first image of each class, then the second of each, and so on."""
-    seen: dict[int, int] = {}
-    keys = []
-    for n in rows.tolist():
-        code = int(truth[n])
-        keys.append((seen.get(code, 0), code, n))
-        seen[code] = seen.get(code, 0) + 1
-    return [n for *_, n in sorted(keys)]
+    by_class = by_key((int(truth[n]), n) for n in rows.tolist())
+    turns = zip_longest(*(members for _, members in sorted(by_class.items())))
+    return [n for turn in turns for n in turn if n is not None]
 
 
 def _example(

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from ultrabench_eval.cells import FORMAT, Cell
+from ultrabench_eval.core.grouping import by_key
 from ultrabench_eval.metrics import Metric
-from ultrabench_eval.report.results.entries import Entry, Labels, Probing, between, number
+from ultrabench_eval.report.results.entries import Entry, Labels, Probing, between, cells_of
 from ultrabench_eval.report.sections import protocols
-from ultrabench_eval.report.sections.page import MODELS, model_rows, settings
-from ultrabench_eval.report.sections.significance import MEAN, Row, Section, mean_of
+from ultrabench_eval.report.sections.page import MODELS, model_rows, settings, weights_file
+from ultrabench_eval.report.sections.significance import RANKS, Section, mean_of, rank_cells
 from ultrabench_eval.report.tables.table import Table
 
 
@@ -30,64 +30,41 @@ def rankings(
     section: Section, labels: Labels, metrics: Mapping[Probing, Metric]
 ) -> dict[Probing, Table]:
     """Mean ranks over tasks and how sure the first place is, by probe and protocol."""
-    head = ("model", MEAN, "mean rank (95 %)", f"first by {MEAN}", "first by mean rank")
+    means = by_key(
+        (probing, row) for probing, row in section.rows if row["task"] == mean_of(probing.type)
+    )
     return {
         probing: Table(
-            head,
+            RANKS,
             [
-                (
-                    labels.model(str(row["model"])),
-                    number(_float(row["score"]), metrics[probing].places),
-                    between(
-                        *(_float(row["rank"]), _float(row["rank_low"]), _float(row["rank_high"]))
-                    ),
-                    f"{100 * _float(row['first']):.0f} %",
-                    f"{100 * _float(row['first_by_mean_rank']):.0f} %",
-                )
-                for row in sorted(rows, key=lambda row: _float(row["rank"]))
+                rank_cells(row, metrics[probing], labels)
+                for row in sorted(rows, key=lambda row: row["rank"])
             ],
-            f"{probing}, over the tasks that all models have{_synthetic(rows)}",
+            f"{probing}, over the tasks that all models have"
+            + (" (SYNTHETIC)" if any(row["synthetic"] for row in rows) else ""),
         )
-        for probing, rows in _by_probing(section).items()
+        for probing, rows in means.items()
     }
 
 
-def agreements(section: Section | None, labels: Labels) -> Table | None:
+def agreements(section: Section | None) -> Table | None:
     """Whether another protocol would have ranked the models differently."""
     if section is None or not section.rows:
         return None
     head = ("task", "protocols", "models", "Kendall's tau (95 %)", "pairs that change order")
     rows = []
     for probing, row in section.rows:
-        tau, low, high = (_float(row[name]) for name in ("tau", "low", "high"))
         mark = " (SYNTHETIC)" if row["synthetic"] else ""
-        other = str(row["probe"]).rpartition("; ")[2]
-        a = replace(probing, protocol=str(row["protocol_a"]))
-        both = protocols.words(a, other, str(row["protocol_b"]))
-        models = int(str(row["n_models"]))
+        other = row["probe"].rpartition("; ")[2]
+        a = replace(probing, protocol=row["protocol_a"])
+        both = protocols.words(a, other, row["protocol_b"])
+        models = row["n_models"]
         changed = f"{row['n_changed']} of {models * (models - 1) // 2}"
         swapped = f": {row['changed']}" if row["changed"] else ""
         which = "all" if row["models"] == "all" else "without controls"
-        text = between(tau, low, high, 2) or "all tie"
+        text = between(row["tau"], row["low"], row["high"], 2) or "all tie"
         rows.append((f"{row['task']}{mark}", both, f"{which}, {models}", text, changed + swapped))
     return Table(head, rows, section.title, right=())
-
-
-def _by_probing(section: Section) -> dict[Probing, list[Row]]:
-    """Rows of means over tasks."""
-    found: dict[Probing, list[Row]] = {}
-    for probing, row in section.rows:
-        if row["task"] == mean_of(probing.type):
-            found.setdefault(probing, []).append(row)
-    return found
-
-
-def _synthetic(rows: Iterable[Row]) -> str:
-    return " (SYNTHETIC)" if any(row["synthetic"] for row in rows) else ""
-
-
-def _float(value: object) -> float:
-    return math.nan if value is None else float(str(value))
 
 
 # ---- provenance ---------------------------------------------------------------------------------
@@ -95,7 +72,7 @@ def _float(value: object) -> float:
 
 def provenance(entries: Sequence[Entry], labels: Labels) -> list[Table]:
     """What the numbers were made of, to the last digit of each checksum."""
-    cells = [entry for entry in entries if isinstance(entry, Cell)]
+    cells = cells_of(entries)
     if not cells:
         return []
     return [
@@ -140,12 +117,10 @@ def _distinct(
 
 
 def _model(cell: Cell, labels: Labels) -> tuple[str, ...]:
-    name = "random" if cell.random_weights else str(cell.model.get("weights_file") or "none")
-    part = cell.model.get("weights_entry")
     return (
         labels.model(cell.coordinates.model),
         str(cell.identity["model"]),
-        f"{name}#{part}" if part else name,
+        "random" if cell.random_weights else weights_file(cell) or "none",
         str(cell.model.get("weights_sha256") or ""),
     )
 
@@ -162,9 +137,5 @@ def _protocol(cell: Cell) -> tuple[str, ...]:
 
 def versions(cells: Iterable[Cell]) -> dict[str, str]:
     """Of each library; several only where results of several runs lie in one folder."""
-    found: dict[str, dict[str, None]] = {}
-    for cell in cells:
-        every: Mapping[str, str] = cell.versions
-        for name, version in every.items():
-            found.setdefault(name, {})[version] = None
-    return {name: " or ".join(some) for name, some in found.items()}
+    found = by_key(of for cell in cells for of in cell.versions.items())
+    return {name: " or ".join(dict.fromkeys(some)) for name, some in found.items()}

@@ -74,30 +74,26 @@ def _compare(
     pairs, metric = every.pairs, mine.metric
     shown = []
     for place, (other, name) in enumerate(keys[1:], 1):
+        found = pairs.row(0, place)
         row: Row = {
             "task": mine.task,
             "synthetic": mine.task in labels.synthetic,
             "imported": model,
             "model": name,
             **{"probe": other.probe, "protocol": other.protocol},
-            "difference": pairs.difference[0, place],
-            **{"low": pairs.low[0, place], "high": pairs.high[0, place]},
-            **{"p": pairs.p[0, place], "p_holm": pairs.p_holm[0, place]},
-            "told_apart": bool(pairs.p_holm[0, place] < 1 - LEVEL),
+            **found,
+            "told_apart": found["p_holm"] < 1 - LEVEL,
         }
         section.rows.append((probing, row))
-        of = (pairs.difference[0, place], pairs.low[0, place], pairs.high[0, place])
+        of = (found["difference"], found["low"], found["high"])
         shown.append(
             [
                 *(labels.model(name), str(Probing(other.probe, other.protocol))),
                 *(number(every.scores[place], metric.places), between(*of, metric.places)),
-                probability(float(pairs.p_holm[0, place])).removeprefix("= "),
+                probability(found["p_holm"]).removeprefix("= "),
             ]
         )
-    heading = (
-        f"{labels.model(model)} on {labels.task(mine.task)}: "
-        f"{number(every.scores[0], metric.places)}"
-    )
-    section.parts.append(f"### {heading}\n")
+    score = number(every.scores[0], metric.places)
+    section.parts.append(f"### {labels.model(model)} on {labels.task(mine.task)}: {score}\n")
     head = ["beside", "probed by", capitalised(metric.in_unit), "difference (95 %)", "p"]
     section.parts.append(Table(head, shown).markdown())

@@ -9,20 +9,24 @@ from tasks.task import SPLITS
 from ultrabench_eval import task_types
 from ultrabench_eval.cells import CLASSES, Cell, Coordinates
 from ultrabench_eval.core import hashing
+from ultrabench_eval.core.grouping import by_key
 from ultrabench_eval.report.results.degenerate import TITLE, Finding, sentences, unranked
 from ultrabench_eval.report.results.entries import (
     MOTION,
-    SYNTHETIC_WORDS,
     Entry,
     Labels,
     Probing,
+    applicable,
     bullets,
-    is_main,
+    cells_of,
     is_unsure,
+    listed,
+    main_cells,
     main_score,
     mean_sd,
     number,
     number_in,
+    synthetic_words,
     tasks_of_kind,
 )
 from ultrabench_eval.report.results.notes import errors, mixtures, shown, warnings
@@ -53,92 +57,85 @@ def markdown(
         found: what is degenerate (`degenerate.find`).
         verdict: who leads, and what that means (`verdict.verdict`).
     """
-    labels = Labels.of(entries)
-    cells = [e for e in entries if isinstance(e, Cell)]
-    mains = [cell for cell in cells if is_main(cell)]
-    parts = ["# Leaderboard\n"]
-    if labels.synthetic:
-        parts.append(SYNTHETIC_WORDS)
-    if unsure:
-        parts += ["## Not verified\n", bullets(unsure)]
-    if found:
-        parts += [f"## {TITLE}\n", bullets(sentences(found))]
-    if verdict:
-        parts += ["## Verdict\n", bullets(verdict)]
-    if links:
-        parts.append("\n".join(f"- {link}" for link in links) + "\n")
+    labels, cells, mains = Labels.of(entries), cells_of(entries), main_cells(entries)
     tables = wide(entries, letters, unranked(found))
-    for one in tables:
-        parts += one.table.section()
-    if told := how_to_read(tables, labels, mains):
-        parts.append(bullets(told))
-    parts += errors(entries).section()
-    parts += warnings(mains).section()
-    if mixed := mixtures(cells):
-        parts += ["## Not comparable\n", bullets(mixed)]
-    remarks = {f"{_about(c, one)}: {one}": None for c in mains for one in c.remarks}
-    if remarks:
-        parts += ["## How these are scored\n", bullets(remarks)]
-    for kind, group in _by_kind(mains).items():
-        details = "Details" if kind == CLASSES else f"Details of {tasks_of_kind(kind)}"
-        rows = [_detail(cell, labels) for cell in group]
-        parts += Table(_detail_header(group[0]), rows, details).section()
-    parts.append(
-        "sd: over seeds (n - 1). 95 % CI: of the mean over seeds; it covers which patients or "
-        "videos (images where a task has no groups) are in the test set, and the seeds. All "
-        "metrics and conditions are in leaderboard.csv.\n"
-    )
+    told = how_to_read(tables, mains)
+    remarks = dict.fromkeys(f"{_about(c, one)}: {one}" for c in mains for one in c.remarks)
+    by_kind = by_key((Probing.of(cell).type, cell) for cell in mains)
     protocols = {
         (c.coordinates.protocol, str(c.protocol.get("probe", ""))): settings(c.protocol)
         for c in cells
     }
     rows = [[name, probe, text] for (name, probe), text in protocols.items()]
-    parts += Table(["protocol", "probe", "settings"], rows, "Protocols").section()
-    parts += Table(MODELS, model_rows(cells, labels), "Models").section()
-    parts += Table(_TASKS, _task_rows(cells, labels), "Tasks").section()
-    if known := model_notes(cells, labels):
-        parts += ["## Notes on the models\n", bullets(known)]
     real = [cell for cell in cells if not cell.synthetic]
-    notes = {f"{c.coordinates.task}: {note}": None for c in real for note in c.notes}
-    if notes:
-        parts += ["## Notes on the data\n", bullets(notes)]
-    return "\n".join(parts)
+    notes = dict.fromkeys(f"{c.coordinates.task}: {note}" for c in real for note in c.notes)
+    return "\n".join(
+        [
+            "# Leaderboard\n",
+            *synthetic_words(labels.synthetic),
+            *listed("Not verified", unsure),
+            *listed(TITLE, sentences(found)),
+            *listed("Verdict", verdict),
+            *(["\n".join(f"- {link}" for link in links) + "\n"] if links else []),
+            *(part for one in tables for part in one.table.section()),
+            *([bullets(told)] if told else []),
+            *errors(entries).section(),
+            *warnings(mains).section(),
+            *listed("Not comparable", mixtures(cells)),
+            *listed("How these are scored", remarks),
+            *(part for of in by_kind.items() for part in _details(*of, labels).section()),
+            "sd: over seeds (n - 1). 95 % CI: of the mean over seeds; it covers which patients or "
+            "videos (images where a task has no groups) are in the test set, and the seeds. All "
+            "metrics and conditions are in leaderboard.csv.\n",
+            *Table(["protocol", "probe", "settings"], rows, "Protocols").section(),
+            *Table(MODELS, model_rows(cells, labels), "Models").section(),
+            *Table(_TASKS, _task_rows(cells, labels), "Tasks").section(),
+            *listed("Notes on the models", model_notes(cells, labels)),
+            *listed("Notes on the data", notes),
+        ]
+    )
 
 
-def how_to_read(tables: Sequence[Wide], labels: Labels, mains: Sequence[Cell]) -> list[str]:
+def how_to_read(tables: Sequence[Wide], mains: Sequence[Cell]) -> list[str]:
     """What a reader must know of the tables above."""
-    told = [BOLD] if mains else []
-    listed = any(cell.model.get("seen_images") for cell in mains)
-    if any(one.letters for one in tables):
-        told.append(next(one.letters for one in tables if one.letters))
-    if any(one.seen for one in tables):
-        told.append(
-            f"{SEEN}: the model was trained on images of this task, as its authors state"
-            + (", or as --seen says of its test images (see Warnings)." if listed else ".")
-        )
-    if without := dict.fromkeys(task for one in tables for task in one.without):
-        told.append(
-            f"Not ranked and left out of the mean: {', '.join(without)} (why: see “{TITLE}” above)."
-        )
-    if any(one.table.rules for one in tables):
-        told.append(
-            "(control): trivial methods and models with random weights. They learned nothing about "
-            "ultrasound; an encoder that does not beat them shows nothing on that task."
-        )
-    elif mains:
-        told.append(
-            "Controls are missing: no control and no random network was measured, so these scores "
-            "cannot be compared with a trivial baseline. Add them with `--model ...,"
-            f"{','.join(dict.fromkeys(control for cell in mains for control in _controls(cell)))}`."
-        )
-    told += shown(mains)
+    letters = next((one.letters for one in tables if one.letters), "")
+    by_hand = any(cell.model.get("seen_images") for cell in mains)
+    or_listed = ", or as --seen says of its test images (see Warnings)" if by_hand else ""
+    without = dict.fromkeys(task for one in tables for task in one.without)
+    ruled = any(one.table.rules for one in tables)
+    controls = ",".join(dict.fromkeys(name for cell in mains for name in _controls(cell)))
     probings = {Probing.of(cell) for cell in mains if cell.type == CLASSES}
-    if probings and len(probings) == len({(one.probe, one.type) for one in probings}):
-        told.append(
+    alone = len(probings) == len({(one.probe, one.type) for one in probings})
+    return applicable(
+        (mains, BOLD),
+        (letters, letters),
+        (
+            any(one.seen for one in tables),
+            f"{SEEN}: the model was trained on images of this task, as its authors state"
+            f"{or_listed}.",
+        ),
+        (
+            without,
+            f"Not ranked and left out of the mean: {', '.join(without)} (why: see “{TITLE}” "
+            "above).",
+        ),
+        (
+            ruled,
+            "(control): trivial methods and models with random weights. They learned nothing about "
+            "ultrasound; an encoder that does not beat them shows nothing on that task.",
+        ),
+        (
+            mains and not ruled,
+            "Controls are missing: no control and no random network was measured, so these scores "
+            f"cannot be compared with a trivial baseline. Add them with `--model ...,{controls}`.",
+        ),
+        *((True, sentence) for sentence in shown(mains)),
+        (
+            probings and alone,
             "All numbers of a probe are from one protocol. An order of models that only one "
-            "protocol shows is not called a ranking: add `--protocol paper,tuned`."
-        )
-    return told
+            "protocol shows is not called a ranking: add `--protocol paper,tuned`.",
+        ),
+    )
 
 
 def _controls(cell: Cell) -> list[str]:
@@ -156,27 +153,22 @@ MODELS = [
 _TASKS = ["task", "what", "classes", "groups", "fingerprint"]
 
 
-def _by_kind(cells: Iterable[Cell]) -> dict[str, list[Cell]]:
-    """Cells by the kind of their task, and the unit of numbers."""
-    found: dict[str, list[Cell]] = {}
-    for cell in cells:
-        found.setdefault(Probing.of(cell).type, []).append(cell)
-    return found
-
-
 def _further(cell: Cell) -> tuple[tuple[str, str], ...]:
     """Further metrics of the table of details, and their headings."""
     return task_types.get(cell.type).details if cell.type in task_types.registry else ()
 
 
-def _detail_header(cell: Cell) -> list[str]:
-    metric = cell.main_metric
-    title = metric.title if metric.unit == "%" else metric.on_axis
-    return [
-        *("model", "task", "probe", "protocol", title, "sd", "95 % CI"),
-        *(heading for _, heading in _further(cell)),
+def _details(kind: str, cells: Sequence[Cell], labels: Labels) -> Table:
+    """A row a result of one kind of task, and of one unit."""
+    metric = cells[0].main_metric
+    score = metric.title if metric.unit == "%" else metric.on_axis
+    header = [
+        *("model", "task", "probe", "protocol", score, "sd", "95 % CI"),
+        *(heading for _, heading in _further(cells[0])),
         *("seeds", "train", "validation", "test"),
     ]
+    title = "Details" if kind == CLASSES else f"Details of {tasks_of_kind(kind)}"
+    return Table(header, [_detail(cell, labels) for cell in cells], title)
 
 
 def _detail(cell: Cell, labels: Labels) -> list[str]:
@@ -255,22 +247,23 @@ def model_rows(cells: Iterable[Cell], labels: Labels) -> list[list[str]]:
 
 def model_notes(cells: Iterable[Cell], labels: Labels) -> list[str]:
     """What is to be known of models besides their rows, a sentence each."""
-    notes: dict[str, None] = {}
+    notes = []
     for cell in cells:
-        name = labels.model(cell.coordinates.model)
-        if cell.model.get("rows"):
-            words = "" if is_unsure(cell) else f", {cell.model['rows']}"
-            notes[f"{name}: imported from a file{words}"] = None
-        if cell.model.get("rounding"):
-            notes[f"{name}: {cell.model['rounding']}"] = None
-        if cell.model.get("dropped"):
-            notes[f"{name}: not used of its weights file: {cell.model['dropped']}"] = None
-        if cell.model.get("used") and cell.model.get("assumed"):
-            notes[
-                f"{name}: {cell.model['used']} tensors are from its weights file; assumed, because "
-                f"it does not say: {cell.model['assumed']}"
-            ] = None
-    return list(notes)
+        rows, rounding, dropped, used, assumed = map(
+            cell.model.get, ("rows", "rounding", "dropped", "used", "assumed")
+        )
+        told = applicable(
+            (rows, f"imported from a file{'' if is_unsure(cell) else f', {rows}'}"),
+            (rounding, f"{rounding}"),
+            (dropped, f"not used of its weights file: {dropped}"),
+            (
+                used and assumed,
+                f"{used} tensors are from its weights file; assumed, because it does not say: "
+                f"{assumed}",
+            ),
+        )
+        notes += [f"{labels.model(cell.coordinates.model)}: {sentence}" for sentence in told]
+    return list(dict.fromkeys(notes))
 
 
 def _wrapper(info: Mapping[str, Any]) -> str:
@@ -283,12 +276,14 @@ def _weights(cell: Cell) -> str:
     """File, the part of it and the checksum's first digits."""
     if cell.random_weights:
         return "random"
-    name, digest = cell.model.get("weights_file"), cell.model.get("weights_sha256")
-    if not name:
-        return ""
-    entry = cell.model.get("weights_entry")
-    part = f"#{entry}" if entry else ""
-    return f"{name}{part} ({hashing.short(str(digest))})"
+    name, digest = weights_file(cell), cell.model.get("weights_sha256")
+    return f"{name} ({hashing.short(str(digest))})" if name else ""
+
+
+def weights_file(cell: Cell) -> str:
+    """Its name, and the part of it after a "#"; "" where there is none."""
+    name, part = cell.model.get("weights_file") or "", cell.model.get("weights_entry")
+    return f"{name}#{part}" if name and part else str(name)
 
 
 def _task_rows(cells: Iterable[Cell], labels: Labels) -> list[list[str]]:

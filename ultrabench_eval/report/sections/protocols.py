@@ -6,7 +6,7 @@ on frozen ones. M is the number of models, R of resamples.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -149,9 +149,7 @@ def changes(
         kind: of the tasks, `Probing.type`.
     """
     found = []
-    for task in first:
-        if task not in second:
-            continue
+    for task in [task for task in first if task in second]:
         a, b = first[task], second[task]
         models = [model for model in a.models if model in b.models]
         if len(models) < 2:
@@ -179,13 +177,13 @@ def changes(
 
 def _mean(name: str, whole: Sequence[Change], models: Sequence[str]) -> Change:
     aligned = [one.only(models) for one in whole]
-    scores, resampled = (
-        (np.mean([one[0] for one in both], axis=0), np.mean([one[1] for one in both], axis=0))
-        for both in ([c.scores for c in aligned], [c.resampled for c in aligned])
+    (a, b), (resampled_a, resampled_b) = (
+        np.mean(some, axis=0)
+        for some in ([one.scores for one in aligned], [one.resampled for one in aligned])
     )
-    size = len(models)
-    apart = np.zeros((size, size), bool)
-    return Change(name, tuple(models), scores, resampled, whole[0].metric, apart)
+    apart = np.zeros((len(models), len(models)), bool)
+    resampled = resampled_a, resampled_b
+    return Change(name, tuple(models), (a, b), resampled, whole[0].metric, apart)
 
 
 def _scores(found: Sequence[Change], both: tuple[Probing, Probing], labels: Labels) -> str:
@@ -203,11 +201,8 @@ def _scores(found: Sequence[Change], both: tuple[Probing, Probing], labels: Labe
     for model in models:
         row = [labels.model(model)]
         for change in found:
-            known = model in change.models
-            place = change.models.index(model) if known else 0
-            row += [
-                number(scores[place], metric.places) if known else "" for scores in change.scores
-            ]
+            known = dict(zip(change.models, zip(*change.scores, strict=True), strict=True))
+            row += [number(score, metric.places) for score in known.get(model, (np.nan, np.nan))]
         rows.append(row)
     return Table(header, rows).markdown()
 
@@ -225,11 +220,7 @@ def _taus(
         cells = []
         for which, one in subsets.items():
             agreement = one.agreement
-            cells.append(
-                "all tie"
-                if np.isnan(agreement.tau)
-                else f"{agreement.tau:.2f} ({agreement.low:.2f} to {agreement.high:.2f})"
-            )
+            cells.append(between(agreement.tau, agreement.low, agreement.high, 2) or "all tie")
             row: Row = {
                 "probe": "; ".join(dict.fromkeys(probing.probe for probing in both)),
                 "protocol_a": both[0].protocol,
@@ -263,9 +254,8 @@ def _taus(
                 "; ".join(shown),
             ]
         )
-    first, _ = short(both)
     header = ["task", "tau of all models (95 %)", "tau without controls (95 %)"]
-    header += ["pairs that change order", f"order by {first}, reversed by the other"]
+    header += ["pairs that change order", f"order by {short(both)[0]}, reversed by the other"]
     return Table(header, rows).markdown()
 
 
@@ -292,12 +282,10 @@ def places(evidence: Evidence) -> Section | None:
     for a, b in both:
         rows = []
         for task, first in evidence.main[a].items():
-            if task not in evidence.main[b]:
-                continue
-            second = evidence.main[b][task]
-            for one in _turned(first, second):
-                rows.append(_place_text(one, first.metric, evidence.labels))
-                made.rows.append((a, _place_row(one, (a, b), evidence.labels)))
+            if second := evidence.main[b].get(task):
+                for text, row in _turned((a, b), first, second, evidence.labels):
+                    rows.append(text)
+                    made.rows.append((a, row))
         if rows:
             name, other = short((a, b))
             header = ["task", "models", f"ahead by {name}", f"ahead by {other}", "change (95 %)"]
@@ -309,48 +297,40 @@ def places(evidence: Evidence) -> Section | None:
     return made if both else None
 
 
-@dataclass(frozen=True)
-class _Turned:
-    """Two models on one task that stand the other way round under another protocol."""
-
-    task: str
-    models: tuple[str, str]
-    """The first is the better one under the first protocol."""
-    ahead: tuple[float, float]
-    """How much better the first is under either protocol, as tables show it."""
-    change: contrasts.Contrast
-    """The first of these minus the second."""
-    apart: tuple[bool, bool]
-    """Whether each protocol by itself tells the two apart."""
-
-    @property
-    def sure(self) -> bool:
-        """Whether the change is more than chance explains."""
-        return self.change.low > 0 or self.change.high < 0
-
-
-def _turned(first: Comparison, second: Comparison) -> list[_Turned]:
+def _turned(
+    both: tuple[Probing, Probing], first: Comparison, second: Comparison, labels: Labels
+) -> Iterator[tuple[list[str], Row]]:
+    """Two models on one task that stand the other way round, the better one by the first protocol
+    first: a row of the page and one of the CSV file."""
     models = [model for model in first.models if model in second.models]
     one, other = _sides(first, models), _sides(second, models)
-    unit = first.metric.sign * first.metric.scale
-    found = []
+    digits, unit = first.metric.places, first.metric.sign * first.metric.scale
     for x, y in combinations(models, 2):
         ahead = [unit * float(s[x].scores.mean() - s[y].scores.mean()) for s in (one, other)]
         if ahead[0] * ahead[1] >= 0:
             continue
         a, b = (x, y) if ahead[0] > 0 else (y, x)
-        change = contrasts.interaction((one[a], one[b]), (other[a], other[b]))
-        low, high = sorted((unit * change.low, unit * change.high))
-        found.append(
-            _Turned(
-                first.task,
-                (a, b),
-                (abs(ahead[0]), -abs(ahead[1])),
-                contrasts.Contrast(unit * change.value, low, high),
-                (_apart(first, a, b), _apart(second, a, b)),
-            )
-        )
-    return found
+        ahead = [abs(ahead[0]), -abs(ahead[1])]
+        change = contrasts.interaction((one[a], one[b]), (other[a], other[b])).times(unit)
+        sure = change.low > 0 or change.high < 0
+        apart = [_apart(by, a, b) for by in (first, second)]
+        text = [
+            *(labels.task(first.task), f"{labels.model(a)} and {labels.model(b)}"),
+            *(
+                f"{by:+.{digits}f}{'*' if far else ''}"
+                for by, far in zip(ahead, apart, strict=True)
+            ),
+            between(change.value, change.low, change.high, digits) + ("*" if sure else ""),
+        ]
+        row: Row = {
+            **{"task": first.task, "synthetic": first.task in labels.synthetic},
+            **{"probe_a": both[0].probe, "protocol_a": both[0].protocol},
+            **{"probe_b": both[1].probe, "protocol_b": both[1].protocol},
+            **{"model_1": a, "model_2": b, "ahead_a": ahead[0], "ahead_b": ahead[1]},
+            **{"change": change.value, "low": change.low, "high": change.high},
+            **{"sure": sure, "apart_a": apart[0], "apart_b": apart[1]},
+        }
+        yield text, row
 
 
 def _sides(one: Comparison, models: Sequence[str]) -> dict[str, contrasts.Side]:
@@ -366,36 +346,3 @@ def _sides(one: Comparison, models: Sequence[str]) -> dict[str, contrasts.Side]:
 
 def _apart(one: Comparison, a: str, b: str) -> bool:
     return bool(one.pairs.p_holm[one.models.index(a), one.models.index(b)] < 1 - LEVEL)
-
-
-def _place_text(one: _Turned, metric: Metric, labels: Labels) -> list[str]:
-    digits = metric.places
-    marks = ["*" if apart else "" for apart in one.apart]
-    change = between(one.change.value, one.change.low, one.change.high, digits)
-    return [
-        labels.task(one.task),
-        " and ".join(map(labels.model, one.models)),
-        *(f"{ahead:+.{digits}f}{mark}" for ahead, mark in zip(one.ahead, marks, strict=True)),
-        change + ("*" if one.sure else ""),
-    ]
-
-
-def _place_row(one: _Turned, both: tuple[Probing, Probing], labels: Labels) -> Row:
-    return {
-        "task": one.task,
-        "synthetic": one.task in labels.synthetic,
-        "probe_a": both[0].probe,
-        "protocol_a": both[0].protocol,
-        "probe_b": both[1].probe,
-        "protocol_b": both[1].protocol,
-        "model_1": one.models[0],
-        "model_2": one.models[1],
-        "ahead_a": one.ahead[0],
-        "ahead_b": one.ahead[1],
-        "change": one.change.value,
-        "low": one.change.low,
-        "high": one.change.high,
-        "sure": one.sure,
-        "apart_a": one.apart[0],
-        "apart_b": one.apart[1],
-    }

@@ -7,28 +7,30 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 
 import numpy as np
 
 from ultrabench_eval import corrupt, task_types
 from ultrabench_eval.cells import CLASSES, Cell, Failure
+from ultrabench_eval.core.grouping import by_key
 from ultrabench_eval.metrics import Metric, of_sums
 from ultrabench_eval.report.results.entries import (
-    SYNTHETIC_WORDS,
     Entry,
     Labels,
     Probing,
+    applicable,
     at_place,
     between,
     bullets,
     by_probing,
-    capitalised,
     is_clean,
     is_main,
     main_metric,
     main_score,
     score_text,
     status,
+    synthetic_words,
     tasks_of,
 )
 from ultrabench_eval.report.results.evidence import Evidence
@@ -121,17 +123,14 @@ def measured(entries: Sequence[Entry]) -> dict[Probing, Corrupted]:
     """Probes and protocols that have corrupted conditions, without retained performance."""
     found = {}
     for probing, group in by_probing(entries).items():
-        at = {(e.coordinates.corruption, e.coordinates.severity) for e in group if not is_clean(e)}
-        conditions = sorted(at, key=lambda one: (corrupt.order(one[0]), one[1]))
-        if conditions:
-            places = {
-                (name, severity): at_place(
-                    e
-                    for e in group
-                    if (e.coordinates.corruption, e.coordinates.severity) == (name, severity)
-                )
-                for name, severity in conditions
-            }
+        worse = by_key(
+            ((e.coordinates.corruption, e.coordinates.severity), e)
+            for e in group
+            if not is_clean(e)
+        )
+        if worse:
+            conditions = sorted(worse, key=lambda one: (corrupt.order(one[0]), one[1]))
+            places = {condition: at_place(worse[condition]) for condition in conditions}
             clean = at_place(e for e in group if is_main(e))
             found[probing] = Corrupted(clean, places, {}, main_metric(group))
     return found
@@ -222,8 +221,7 @@ def page(found: Mapping[Probing, Corrupted], labels: Labels) -> str:
             f"Of {' and '.join(errors)} less is better: in percent of that on clean images it is "
             "above 100 where corruption does harm.\n"
         )
-    if labels.synthetic:
-        parts.append(SYNTHETIC_WORDS)
+    parts += synthetic_words(labels.synthetic)
     named = {name for one in found.values() for name, _ in one.corrupted}
     parts.append(
         bullets(
@@ -247,12 +245,15 @@ def page(found: Mapping[Probing, Corrupted], labels: Labels) -> str:
         what, worse = "robustness", ""
         if not one.metric.higher_is_better:
             what, worse = one.metric.title, "; above 100 is worse"
-        parts += [f"## {probing}\n", f"### Mean relative {what} over tasks, percent{worse}\n"]
-        parts.append(_summary(one, models, labels))
-        parts += [f"### Relative {what}, percent (95 % CI{worse})\n"]
-        parts.append(_relative(one, models, labels))
-        title = f"{capitalised(one.metric.in_unit)}{one.metric.direction}"
-        parts += [f"### {title}, mean ± sd over seeds\n", _scores(one, models, labels)]
+        parts += [
+            f"## {probing}\n",
+            f"### Mean relative {what} over tasks, percent{worse}\n",
+            _summary(one, models, labels),
+            f"### Relative {what}, percent (95 % CI{worse})\n",
+            _relative(one, models, labels),
+            f"### {one.metric.heading}, mean ± sd over seeds\n",
+            _scores(one, models, labels),
+        ]
     return "\n".join(parts)
 
 
@@ -271,36 +272,34 @@ def _summary(one: Corrupted, models: Sequence[str], labels: Labels) -> str:
         ]
         for model in models
     ]
-    words = "Means over all tasks and severities; empty where one of them is missing.\n"
-    if any(corrupt.told(name).temporal for name, _ in one.corrupted):
-        words += "\nTemporal corruptions are of the tasks of videos alone.\n"
-    if labels.synthetic & set(one.tasks):
-        words += "\nSYNTHETIC tasks are part of these means.\n"
-    return Table(["model", *columns], rows).markdown() + "\n" + words
+    temporal = any(corrupt.told(name).temporal for name, _ in one.corrupted)
+    notes = applicable(
+        (True, "Means over all tasks and severities; empty where one of them is missing.\n"),
+        (temporal, "Temporal corruptions are of the tasks of videos alone.\n"),
+        (labels.synthetic & set(one.tasks), "SYNTHETIC tasks are part of these means.\n"),
+    )
+    return "\n".join([Table(["model", *columns], rows).markdown(), *notes])
 
 
 def _relative(one: Corrupted, models: Sequence[str], labels: Labels) -> str:
     rows = []
-    for model in models:
-        for condition, places in one.corrupted.items():
-            row = [labels.model(model), *_named(condition)]
-            for task in one.tasks:
-                both = (places.get((model, task)), one.clean.get((model, task)))
-                failed = next((entry for entry in both if isinstance(entry, Failure)), None)
-                kept = one.ratios.get((model, task, condition))
-                row.append(score_text(failed) if failed else kept.text() if kept else "")
-            rows.append(row)
+    for model, (condition, places) in product(models, one.corrupted.items()):
+        row = [labels.model(model), *_named(condition)]
+        for task in one.tasks:
+            both = (places.get((model, task)), one.clean.get((model, task)))
+            failed = next((entry for entry in both if isinstance(entry, Failure)), None)
+            kept = one.ratios.get((model, task, condition))
+            row.append(score_text(failed) if failed else kept.text() if kept else "")
+        rows.append(row)
     return Table([*_HEADER, *map(labels.task, one.tasks)], rows).markdown()
 
 
 def _scores(one: Corrupted, models: Sequence[str], labels: Labels) -> str:
     rows = []
-    for model in models:
-        clean = [score_text(one.clean.get((model, task))) for task in one.tasks]
-        rows.append([labels.model(model), "none", "0", "", *clean])
-        for condition, places in one.corrupted.items():
-            texts = [score_text(places.get((model, task))) for task in one.tasks]
-            rows.append([labels.model(model), *_named(condition), *texts])
+    every = {("none", 0): one.clean, **one.corrupted}
+    for model, (condition, places) in product(models, every.items()):
+        texts = [score_text(places.get((model, task))) for task in one.tasks]
+        rows.append([labels.model(model), *_named(condition), *texts])
     return Table([*_HEADER, *map(labels.task, one.tasks)], rows).markdown()
 
 
@@ -309,12 +308,14 @@ _HEADER = ("model", "corruption", "severity", "level")
 
 def _named(condition: Condition) -> list[str]:
     name, severity = condition
+    if not severity:
+        return [name, "0", ""]
     known = corrupt.told(name)
     level = f"{known.level(severity):g} {known.unit}" if len(known.levels) > 1 else ""
     return [name, str(severity), level]
 
 
-def rows(found: Mapping[Probing, Corrupted], labels: Labels) -> list[dict[str, object]]:
+def rows(found: Mapping[Probing, Corrupted]) -> list[dict[str, object]]:
     """robustness.csv: one row per model, task and condition; failed ones without numbers. Where not
     all tasks are of classes, also what kind each is of."""
     result: list[dict[str, object]] = []

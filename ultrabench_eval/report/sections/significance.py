@@ -8,7 +8,8 @@ sentence.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -37,7 +38,8 @@ def mean_of(kind: str) -> str:
     return MEAN if kind == CLASSES else f"mean of {tasks_of_kind(kind)}"
 
 
-Row = dict[str, object]
+Row = dict[str, Any]
+"""Of a CSV file."""
 
 
 @dataclass
@@ -103,33 +105,20 @@ def pairs(evidence: Evidence) -> Section:
         if not some:
             section.parts.append(f"Left out: {_no_pairs(comparisons)}.\n")
             continue
+        metric, labels = some[0].metric, evidence.labels
         rows = []
         for one in some:
-            where = _where(probing, one.task, evidence.labels)
-            name = evidence.labels.task(one.task)
-            metric = one.metric
-            rows.append(
-                _pair_summary(name, one.models, one.scores, one.pairs, metric, evidence.labels)
-            )
-            pairs_of = _pair_rows(where, one.models, one.scores, one.pairs, metric.sign)
-            section.rows += [(probing, row) for row in pairs_of]
+            at, of = where(probing, one.task, labels), (one.models, one.scores, one.pairs)
+            summary = _compare(section, probing, at, *of, metric, labels)
+            rows.append([labels.task(one.task), *summary])
         found = ranking(comparisons)
         if found is not None and len(found.tasks) > 1:
-            mean = found.scores.mean(1)
-            apart = over_tasks(found, comparisons)
-            metric, where = some[0].metric, _over_tasks(probing, found, evidence.labels)
-            rows.append(
-                _pair_summary(
-                    str(where["task"]), found.models, mean, apart, metric, evidence.labels
-                )
-            )
-            pairs_of = _pair_rows(where, found.models, mean, apart, metric.sign)
-            section.rows += [(probing, row) for row in pairs_of]
-        section.parts.append(
-            Table(
-                ["task", "best model", "not significantly different", "pairs that differ"], rows
-            ).markdown()
-        )
+            at = where(probing, mean_of(probing.type), labels, found.tasks)
+            of = (found.models, found.scores.mean(1), over_tasks(found, comparisons))
+            summary = _compare(section, probing, at, *of, metric, labels)
+            rows.append([mean_of(probing.type), *summary])
+        header = ["task", "best model", "not significantly different", "pairs that differ"]
+        section.parts.append(Table(header, rows).markdown())
     return section
 
 
@@ -151,47 +140,36 @@ def over_tasks(found: Ranking, comparisons: Mapping[str, Comparison]) -> paired.
     return compared([comparisons[task] for task in found.tasks], found.models)
 
 
-def _pair_summary(
-    task: str,
+def _compare(
+    section: Section,
+    probing: Probing,
+    at: Row,
     models: Sequence[str],
     scores: np.ndarray,
     found: paired.Pairs,
     metric: Metric,
     labels: Labels,
 ) -> list[str]:
-    best = int(np.argmax(metric.sign * scores))
-    different = found.p_holm < 1 - LEVEL
+    """Add the rows of all pairs, better models first; return what the page says of them."""
     order = np.argsort(-metric.sign * scores, kind="stable")
+    different = found.p_holm < 1 - LEVEL
+    for place, a in enumerate(order):
+        for b in order[place + 1 :]:
+            if found.compared[a, b]:
+                row: Row = {
+                    **{"model_a": models[a], "model_b": models[b]},
+                    **found.row(a, b),
+                    "told_apart": bool(different[a, b]),
+                }
+                section.rows.append((probing, at | row))
+    best, *others = order
     level = found.compared & ~different
-    ties = [labels.model(models[m]) for m in order if m != best and level[best, m]]
+    ties = [labels.model(models[m]) for m in others if level[best, m]]
     count = int(np.triu(found.compared, k=1).sum())
     return [
-        task,
         f"{labels.model(models[best])}, {number(scores[best], metric.places)}",
         ", ".join(ties) or "none",
         f"{int(different.sum()) // 2} of {count}",
-    ]
-
-
-def _pair_rows(
-    where: Row, models: Sequence[str], scores: np.ndarray, found: paired.Pairs, sign: int
-) -> list[Row]:
-    order = np.argsort(-sign * scores, kind="stable")
-    return [
-        {
-            **where,
-            "model_a": models[a],
-            "model_b": models[b],
-            "difference": found.difference[a, b],
-            "low": found.low[a, b],
-            "high": found.high[a, b],
-            "p": found.p[a, b],
-            "p_holm": found.p_holm[a, b],
-            "told_apart": bool(found.p_holm[a, b] < 1 - LEVEL),
-        }
-        for place, a in enumerate(order)
-        for b in order[place + 1 :]
-        if found.compared[a, b]
     ]
 
 
@@ -291,27 +269,13 @@ def _rank(section: Section, probing: Probing, found: Ranking, labels: Labels) ->
     first = ranks.first_share(resampled)
     mean_rank = ranks.average_ranks(better)
     mean = found.scores.mean(1)
-    tasks = found.tasks
-    header = ["model", MEAN, "mean rank (95 %)", f"first by {MEAN}", "first by mean rank"]
-    header += [f"first on {labels.task(task)}" for task in tasks]
-    rows = []
-    for m in np.lexsort((-better.mean(1), mean_rank)):
-        shares = [first.by_mean_score[m], first.by_mean_rank[m], *first.on_task[m]]
-        rows.append(
-            [
-                labels.model(found.models[m]),
-                number(mean[m], found.metric.places),
-                between(mean_rank[m], first.rank_low[m], first.rank_high[m]),
-                *(f"{100 * share:.0f} %" for share in shares),
-            ]
-        )
-    section.parts += [Table(header, rows).markdown(), _overall_test(found) + "\n"]
-
     on_task = ranks.ranks(better)
+    at = where(probing, mean_of(probing.type), labels, found.tasks)
+    overall = []
     for m, model in enumerate(found.models):
-        for t, task in enumerate(tasks):
+        for t, task in enumerate(found.tasks):
             row: Row = {
-                **_where(probing, task, labels),
+                **where(probing, task, labels),
                 "model": model,
                 "score": found.scores[m, t],
                 "rank": on_task[m, t],
@@ -319,16 +283,38 @@ def _rank(section: Section, probing: Probing, found: Ranking, labels: Labels) ->
             }
             section.rows.append((probing, row))
         row = {
-            **_over_tasks(probing, found, labels),
+            **at,
             "model": model,
             "score": mean[m],
             "rank": mean_rank[m],
-            "rank_low": first.rank_low[m],
-            "rank_high": first.rank_high[m],
+            **{"rank_low": first.rank_low[m], "rank_high": first.rank_high[m]},
             "first": first.by_mean_score[m],
             "first_by_mean_rank": first.by_mean_rank[m],
         }
+        overall.append(row)
         section.rows.append((probing, row))
+    rows = [
+        [
+            *rank_cells(overall[m], found.metric, labels),
+            *(f"{100 * share:.0f} %" for share in first.on_task[m]),
+        ]
+        for m in np.lexsort((-better.mean(1), mean_rank))
+    ]
+    header = [*RANKS, *(f"first on {labels.task(task)}" for task in found.tasks)]
+    section.parts += [Table(header, rows).markdown(), _overall_test(found) + "\n"]
+
+
+RANKS = ("model", MEAN, "mean rank (95 %)", f"first by {MEAN}", "first by mean rank")
+
+
+def rank_cells(row: Row, metric: Metric, labels: Labels) -> list[str]:
+    """A row of a mean over tasks under the heads `RANKS`."""
+    return [
+        labels.model(row["model"]),
+        number(row["score"], metric.places),
+        between(row["rank"], row["rank_low"], row["rank_high"]),
+        *(f"{100 * row[name]:.0f} %" for name in ("first", "first_by_mean_rank")),
+    ]
 
 
 def _overall_test(found: Ranking) -> str:
@@ -397,13 +383,7 @@ _INFORMATIVE = [
 
 
 _GAP = (
-    "best_model",
-    "best_control",
-    "difference",
-    "optimism",
-    "gain",
-    "low",
-    "high",
+    *("best_model", "best_control", "difference", "optimism", "gain", "low", "high"),
     "tells_apart",
 )
 
@@ -420,20 +400,11 @@ def _informative_row(
             dict(zip(one.models, sign * one.resampled, strict=True)),
             controls,
         )
-    row: Row = _where(probing, one.task, labels) | dict.fromkeys(_GAP)
-    if gap:
-        row |= {
-            "best_model": gap.model,
-            "best_control": gap.control,
-            "difference": gap.difference,
-            "optimism": gap.optimism,
-            "gain": gap.gain,
-            "low": gap.low,
-            "high": gap.high,
-            "tells_apart": gap.informative,
-        }
+    found = (*astuple(gap), gap.informative) if gap else [None] * len(_GAP)
     size = one.effective
-    row |= {
+    row: Row = {
+        **where(probing, one.task, labels),
+        **dict(zip(_GAP, found, strict=True)),
         "images": size.images,
         "groups": None if one.test.groups is None else size.clusters,
         "design_effect": size.design_effect,
@@ -454,14 +425,20 @@ def _informative_cells(
             between(gap.gain, gap.low, gap.high, metric.places),
             "separates them" if gap.informative else "does not",
         ]
-    size = float(str(row["n_eff"]))
     return [
-        labels.task(str(row["task"])),
+        labels.task(row["task"]),
         *named,
         str(row["images"]),
         "not known" if row["groups"] is None else str(row["groups"]),
-        "" if np.isnan(size) else f"{size:.0f}" if row["groups"] else f"at most {size:.0f}",
+        independent(row),
     ]
+
+
+def independent(row: Row) -> str:
+    """How many independent images a test set is worth; "" where nobody knows."""
+    # Without groups nobody knows which images belong together.
+    least = "" if row["groups"] else "at most "
+    return "" if np.isnan(row["n_eff"]) else f"{least}{row['n_eff']:.0f}"
 
 
 def _points(evidence: Evidence) -> str:
@@ -472,22 +449,19 @@ def _points(evidence: Evidence) -> str:
 
 
 def _metrics(evidence: Evidence) -> list[Metric]:
-    return [one.metric for found in evidence.main.values() for one in found.values()]
+    return [one.metric for _, one in evidence.comparisons]
 
 
-def _where(probing: Probing, task: str, labels: Labels) -> Row:
+def where(probing: Probing, task: str, labels: Labels, of: Iterable[str] = ()) -> Row:
+    """The first columns of CSV files.
+
+    Args:
+        probing: of the row.
+        task: or the name of a mean.
+        labels: of the page.
+        of: the tasks of a mean.
+    """
     return {
-        "probe": probing.probe,
-        "protocol": probing.protocol,
-        "task": task,
-        "synthetic": task in labels.synthetic,
-    }
-
-
-def _over_tasks(probing: Probing, found: Ranking, labels: Labels) -> Row:
-    return {
-        "probe": probing.probe,
-        "protocol": probing.protocol,
-        "task": mean_of(probing.type),
-        "synthetic": bool(labels.synthetic & set(found.tasks)),
+        **{"probe": probing.probe, "protocol": probing.protocol, "task": task},
+        "synthetic": not labels.synthetic.isdisjoint((task, *of)),
     }

@@ -10,7 +10,7 @@ import numpy as np
 from ultrabench_eval.report.results.degenerate import FEWEST, can_rank
 from ultrabench_eval.report.results.entries import Labels, Probing, between
 from ultrabench_eval.report.results.evidence import Comparison, Evidence
-from ultrabench_eval.report.sections.significance import Row, Section
+from ultrabench_eval.report.sections.significance import Row, Section, where
 from ultrabench_eval.report.tables.table import Table
 from ultrabench_eval.stats import bootstrap
 from ultrabench_eval.test_set import TestSet
@@ -52,10 +52,9 @@ def section(evidence: Evidence) -> Section | None:
         "seeds). subgroups.csv has all, the small ones too.",
         CSV,
     )
-    for probing, comparisons in evidence.main.items():
-        for one in comparisons.values():
-            for name in one.test.subgroups:
-                _add(made, probing, one, name, evidence.labels)
+    for probing, one in evidence.comparisons:
+        for name in one.test.subgroups:
+            _add(made, probing, one, name, evidence.labels)
     if made.rows and not made.parts:
         made.parts.append("Left out: no test set has two subgroups of so many patients.\n")
     return made if made.rows else None
@@ -71,28 +70,13 @@ def _add(made: Section, probing: Probing, one: Comparison, name: str, labels: La
     }
     told = [place for place, group in enumerate(groups) if group.enough]
     metric = one.metric
-    order = sorted(
-        range(len(one.models)),
-        key=lambda m: (one.models[m] in one.controls, -metric.sign * one.scores[m], one.models[m]),
-    )
-    rows, worst = [], {}
-    for model in (one.models[m] for m in order):
-        scores = scored[model]
+    worst = {}
+    for model, scores in scored.items():
         if len(told) > 1:
             worst[model] = min(told, key=lambda place: metric.sign * scores[place].value)
-        texts = [
-            between(*scores[place], metric.places) if groups[place].enough else ""
-            for place in range(len(groups))
-        ]
-        lowest = groups[worst[model]].value if model in worst else ""
-        rows.append([labels.model(model), *texts, lowest])
-    for model, scores in scored.items():
         for place, group in enumerate(groups):
             row: Row = {
-                "probe": probing.probe,
-                "protocol": probing.protocol,
-                "task": one.task,
-                "synthetic": one.task in labels.synthetic,
+                **where(probing, one.task, labels),
                 "model": model,
                 "control": model in one.controls,
                 "by": name,
@@ -107,6 +91,11 @@ def _add(made: Section, probing: Probing, one: Comparison, name: str, labels: La
             made.rows.append((probing, row))
     if len(told) < 2:
         return  # nothing to compare
+    rows = []
+    for model in (one.models[m] for m in one.ordered):
+        shown = zip(scored[model], groups, strict=True)
+        texts = [between(*score, metric.places) if of.enough else "" for score, of in shown]
+        rows.append([labels.model(model), *texts, groups[worst[model]].value])
     worse = "lowest" if metric.sign > 0 else "highest"
     heads = [
         f"{group.value} ({group.patients}{'' if group.enough else ', too few'})" for group in groups

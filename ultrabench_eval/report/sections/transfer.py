@@ -9,19 +9,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 
 from ultrabench_eval.cells import TRANSFER, Cell
+from ultrabench_eval.core.grouping import by_key
 from ultrabench_eval.metrics import Metric
 from ultrabench_eval.report.results.entries import (
     Labels,
     Probing,
     between,
     capitalised,
-    is_main,
+    cells_of,
+    main_cells,
     mean_sd,
     number,
     probability,
@@ -39,6 +41,7 @@ CSV = "transfer.csv"
 _NAMELESS = re.compile(r"image \d+")
 _NAN = float("nan")
 _ECE = ("ece", "ece_calibrated")
+_NOWHERE = (_NAN, _NAN, _NAN)
 
 
 class Drop(NamedTuple):
@@ -66,7 +69,7 @@ class Moved:
     missed: Drop
     """How much worse A to B is than B to B, paired by test patients."""
     ece: dict[str, tuple[float, float, float]]
-    """ECE at home, away, and the sd over seeds of their difference, in percent; of classes only."""
+    """ECE at home, away, and the sd over seeds of their difference, in percent, by `_ECE`."""
 
 
 @dataclass(frozen=True)
@@ -114,21 +117,22 @@ def section(evidence: Evidence) -> Section | None:
 
 
 def _all(evidence: Evidence) -> Iterator[Moves]:
-    cells: dict[tuple[Probing, str], list[Cell]] = {}
-    for entry in evidence.entries:
-        if isinstance(entry, Cell) and is_main(entry) and TRANSFER[0] in entry.task:
-            cells.setdefault((Probing.of(entry), entry.coordinates.task), []).append(entry)
+    cells = by_key(
+        ((Probing.of(cell), cell.coordinates.task), cell)
+        for cell in main_cells(evidence.entries)
+        if TRANSFER[0] in cell.task
+    )
     for (probing, task), mine in cells.items():
         away = evidence.main.get(probing, {}).get(task)
         if away is None:
             continue
-        why: list[str] = []
         trained, tested = (mine[0].task[key] for key in TRANSFER)
-        home = _comparison(evidence, probing, trained)
-        native = _comparison(evidence, probing, tested)
-        for name, one in ((trained, home), (tested, native)):
-            if one is None:
-                why.append(f"{name} alone was not measured: `ubench run --transfer` does that")
+        home, native = (_comparison(evidence, probing, one) for one in (trained, tested))
+        why = [
+            f"{name} alone was not measured: `ubench run --transfer` does that"
+            for name, one in ((trained, home), (tested, native))
+            if one is None
+        ]
         models = [
             _moved(evidence, cell, away, home, native, why)
             for cell in mine
@@ -148,11 +152,9 @@ def _all(evidence: Evidence) -> Iterator[Moves]:
 
 def _comparison(evidence: Evidence, probing: Probing, task: str) -> Comparison | None:
     """The models on a task with the same probe and protocol."""
-    for other, comparisons in evidence.main.items():
-        same = (other.probe, other.protocol) == (probing.probe, probing.protocol)
-        if same and task in comparisons:
-            return comparisons[task]
-    return None
+    wanted = (probing.probe, probing.protocol, task)
+    every = (one for at, one in evidence.comparisons if (at.probe, at.protocol, one.task) == wanted)
+    return next(every, None)
 
 
 def _moved(
@@ -165,8 +167,7 @@ def _moved(
 ) -> Moved:
     model, metric = cell.coordinates.model, away.metric
     mine = away.models.index(model)
-    score = float(away.scores[mine])
-    at_home, lost, ece = _NAN, Drop(), {}
+    at_home, lost, ece = _NAN, Drop(), dict.fromkeys(_ECE, _NOWHERE)
     if home is not None and model in home.models:
         place = home.models.index(model)
         at_home = float(home.scores[place])
@@ -181,9 +182,8 @@ def _moved(
                 Side.of(home.statistics[place], home.clusters, away.of),
                 Side.of(away.statistics[mine], away.clusters, away.of),
             )
-            lost = _worse(metric, found.value, found.low, found.high)
+            lost = _worse(metric, found)
             ece = {name: _calibration(cell_at_home, cell, name) for name in _ECE}
-            ece = {name: values for name, values in ece.items() if not np.isnan(values[0])}
     natively, missed = _NAN, Drop()
     if native is not None and model in native.models:
         place = native.models.index(model)
@@ -201,29 +201,22 @@ def _moved(
             ]
             contest = Contest.of(both, away.clusters, away.of, away.task, metric.higher_is_better)
             natively = metric.scale * float(contest.scores[0])
-            pairs = paired.compare([contest])
-            missed = _worse(
-                metric, *(float(part[0, 1]) for part in (pairs.difference, pairs.low, pairs.high))
-            )._replace(p=float(pairs.p[0, 1]))
-    return Moved(model, at_home, score, natively, lost, missed, ece)
+            of = paired.compare([contest]).row(0, 1)
+            found = contrasts.Contrast(of["difference"], of["low"], of["high"])
+            missed = _worse(metric, found, of["p"])
+    return Moved(model, at_home, float(away.scores[mine]), natively, lost, missed, ece)
 
 
-def _worse(metric: Metric, value: float, low: float, high: float) -> Drop:
+def _worse(metric: Metric, found: contrasts.Contrast, p: float = _NAN) -> Drop:
     """A difference in a metric's own unit as tables show it, above 0 where the second is worse."""
-    low, high = sorted((metric.sign * low, metric.sign * high))
-    return Drop(metric.scale * metric.sign * value, metric.scale * low, metric.scale * high)
+    shown = found.times(metric.scale * metric.sign)
+    return Drop(shown.value, shown.low, shown.high, p)
 
 
 def _cell(evidence: Evidence, cell: Cell, task: str) -> Cell | None:
     """The cell of another task that is else of the same coordinates."""
-    at = cell.coordinates
-    wanted = (at.model, task, at.protocol, at.probe)
-    for entry in evidence.entries:
-        it = entry.coordinates
-        same = (it.model, it.task, it.protocol, it.probe) == wanted
-        if same and isinstance(entry, Cell) and is_main(entry):
-            return entry
-    return None
+    wanted = replace(cell.coordinates, task=task)
+    return next((one for one in cells_of(evidence.entries) if one.coordinates == wanted), None)
 
 
 def _probes(cell: Cell) -> object:
@@ -232,12 +225,12 @@ def _probes(cell: Cell) -> object:
 
 
 def _calibration(home: Cell, away: Cell, name: str) -> tuple[float, float, float]:
-    """A calibration error on both sets, and the sd over seeds of the difference."""
-    scores = [one.scores.get(name) for one in (home, away)]
-    if None in scores:
-        return _NAN, _NAN, _NAN
+    """A calibration error on both sets, and the sd over seeds of the difference; NaN where it was
+    not measured."""
+    if None in home.scores.get(name, [None]) or name not in away.scores:
+        return _NOWHERE
     scale = next(metric.scale for metric in METRICS if metric.name == name)
-    both = [scale * np.array([_NAN if x is None else x for x in one or ()]) for one in scores]
+    both = [scale * np.array(one.scores[name], float) for one in (home, away)]
     return float(both[0].mean()), float(both[1].mean()), mean_sd(list(both[1] - both[0]))[1]
 
 
@@ -279,29 +272,17 @@ def _tables(one: Moves, labels: Labels) -> list[Table]:
     ]
     above = sum(m.model not in one.controls for m in models)
     rules = [above] if 0 < above < len(models) else []
-    arrow = "to"
-    header = ["model", f"{first} {arrow} {first}", f"{first} {arrow} {second}", "lost (95 %)"]
-    header += [f"{second} {arrow} {second}", "missed (95 %)", "p"]
+    home, away = f"{first} to {first}", f"{first} to {second}"
+    header = ["model", home, away, "lost (95 %)"]
+    header += [f"{second} to {second}", "missed (95 %)", "p"]
     where = f"{one.task}{synthetic}, {one.probing.probe} probe, {one.probing.protocol}"
-    tables = [
-        Table(
-            header, rows, f"{capitalised(metric.in_unit)}{metric.direction}: {where}", rules=rules
-        )
-    ]
-    if any(m.ece for m in models):
+    title = f"{metric.heading}: {where}"
+    tables = [Table(header, rows, title, rules=rules)]
+    if not all(np.isnan(m.ece[name][0]) for m in models for name in _ECE):
         rows = [
-            [
-                labels.model(m.model),
-                *(
-                    text
-                    for name in _ECE
-                    for home, away, sd in [m.ece.get(name, (_NAN, _NAN, _NAN))]
-                    for text in (number(home), number(away), _changed(home, away, sd))
-                ),
-            ]
+            [labels.model(m.model), *(text for name in _ECE for text in _changed(*m.ece[name]))]
             for m in models
         ]
-        home, away = f"{first} {arrow} {first}", f"{first} {arrow} {second}"
         header = ["model", f"ECE, {home}", away, "change ± sd"]
         header += [f"calibrated on {first}: {home}", away, "change ± sd"]
         tables.append(Table(header, rows, f"Calibration error (%) ↓: {where}", rules=rules))
@@ -314,10 +295,9 @@ def _text(one: Drop, places: int) -> str:
     return between(value, low, high, places)
 
 
-def _changed(home: float, away: float, sd: float) -> str:
-    if np.isnan(home):
-        return ""
-    return f"{away - home:+.1f}" + ("" if np.isnan(sd) else f" ± {sd:.1f}")
+def _changed(home: float, away: float, sd: float) -> tuple[str, str, str]:
+    change = "" if np.isnan(home) else f"{away - home:+.1f}"
+    return number(home), number(away), change + ("" if np.isnan(sd) else f" ± {sd:.1f}")
 
 
 def _row(one: Moves, m: Moved, labels: Labels) -> Row:
@@ -343,6 +323,6 @@ def _row(one: Moves, m: Moved, labels: Labels) -> Row:
         "missed_p": m.missed.p,
     }
     for name in _ECE:
-        home, away, sd = m.ece.get(name, (_NAN, _NAN, _NAN))
+        home, away, sd = m.ece[name]
         row |= {f"{name}_home": home, f"{name}_away": away, f"{name}_change_sd": sd}
     return row

@@ -6,27 +6,25 @@ All numbers are those of statistics.md; nothing is computed here.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from tasks.task import DOWNSCALED
 from ultrabench_eval.cells import CLASSES
+from ultrabench_eval.core.grouping import by_key
 from ultrabench_eval.metrics import Metric
 from ultrabench_eval.report.results.entries import (
     Labels,
     Probing,
-    by_probing,
     capitalised,
     is_downscaled,
-    is_main,
-    main_metric,
     number,
     probability,
     tasks_of,
     tasks_of_kind,
 )
 from ultrabench_eval.report.results.evidence import Evidence
-from ultrabench_eval.report.sections.significance import Row, Section, enough, mean_of
+from ultrabench_eval.report.sections.significance import Row, Section, enough, mean_of, ranking
 
 TITLE = "Verdict"
 _NAMED = 4  # models that one sentence names
@@ -58,16 +56,16 @@ class Standings:
         if level:
             best = "highest" if self.metric.sign > 0 else "lowest"
             lead = f"{self.where}, {name} has the {best} {title}, {score}{self._unit}"
-            first = f"{self.labels.model(str(level[0]['model_b']))} ({self._behind(level[0])})"
-            names = [first, *(self.labels.model(str(row["model_b"])) for row in level[1:])]
+            first = f"{self.labels.model(level[0]['model_b'])} ({self._behind(level[0])})"
+            names = [first, *(self.labels.model(row["model_b"]) for row in level[1:])]
             verb = "are" if level[1:] else "is"
             return f"{lead}; {_listed(names)} {verb} not significantly different (5 %, Holm)"
         lead = f"{self.where}, {name} leads with {title} {score}{self._unit}"
         all_others = "all others" if mine[1:] else "the other"
-        p = probability(float(str(mine[0]["p_holm"])))
+        p = probability(mine[0]["p_holm"])
         return (
             f"{lead}, significantly better than {all_others}; next is "
-            f"{self.labels.model(str(mine[0]['model_b']))} ({self._behind(mine[0])}, p {p} after "
+            f"{self.labels.model(mine[0]['model_b'])} ({self._behind(mine[0])}, p {p} after "
             "Holm)"
         )
 
@@ -75,7 +73,7 @@ class Standings:
         """Who is better or worse than one model, the only one that all were compared with."""
         found: dict[str, list[str]] = {"better": [], "worse": [], "not significantly different": []}
         for row in self.pairs:
-            a, b = str(row["model_a"]), str(row["model_b"])
+            a, b = row["model_a"], row["model_b"]
             other, word = (a, "better") if b == reference else (b, "worse")
             place = word if row["told_apart"] else "not significantly different"
             found[place].append(self.labels.model(other))
@@ -89,8 +87,8 @@ class Standings:
     def _behind(self, row: Row) -> str:
         """How far a model is behind the leader, with an interval."""
         sign, places = self.metric.sign, self.metric.places
-        low, high = sorted(sign * float(str(row[end])) for end in ("low", "high"))
-        by = sign * float(str(row["difference"]))
+        low, high = sorted(sign * row[end] for end in ("low", "high"))
+        by = sign * row["difference"]
         points = " points" if self.metric.unit == "%" else self._unit
         return (
             f"{by:.{places}f}{points} behind, 95 % interval {low:.{places}f} to {high:.{places}f}"
@@ -105,9 +103,7 @@ def verdict(evidence: Evidence, sections: Mapping[str, Section]) -> list[str]:
         sections: of statistics.md, by the name of their CSV file.
     """
     found = _standings(evidence, sections)
-    told: list[str] = []
-    others: list[str] = []
-    shown: set[str] = set()
+    told, others, shown = [], [], set()
     for probing, by_task in found.items():
         overall = [by_task[mean_of(probing.type)]] if mean_of(probing.type) in by_task else []
         if evidence.reference:
@@ -121,15 +117,14 @@ def verdict(evidence: Evidence, sections: Mapping[str, Section]) -> list[str]:
         shown.add(probing.type)
     if others:
         told.append(f"by other probes and protocols the best mean is that of {'; '.join(others)}")
-    if not found and any(len(o.models) > 1 for c in evidence.main.values() for o in c.values()):
-        some = [one for comparisons in evidence.main.values() for one in comparisons.values()]
+    some = [one for _, one in evidence.comparisons]
+    if not found and any(len(one.models) > 1 for one in some):
         told.append(f"no two models can be compared: no test set has {enough(some)}")
     told += _controls(sections["informativeness.csv"], evidence) if found else []
     if evidence.labels.synthetic:
-        names = ", ".join(task for task in sorted(evidence.labels.synthetic))
+        names = ", ".join(sorted(evidence.labels.synthetic))
         told.append(f"SYNTHETIC, so without meaning for real ultrasound: {names}")
-    small = tasks_of(entry for entry in evidence.entries if is_downscaled(entry))
-    if small:
+    if small := tasks_of(entry for entry in evidence.entries if is_downscaled(entry)):
         told.append(f"of {', '.join(small)} the images are {DOWNSCALED}: see the notes on the data")
     return [f"{capitalised(sentence)}." for sentence in told]
 
@@ -138,53 +133,38 @@ def _standings(
     evidence: Evidence, sections: Mapping[str, Section]
 ) -> dict[Probing, dict[str, Standings]]:
     """By probe and protocol, then by task."""
-    metrics = {
-        probing: main_metric(group)
-        for probing, group in by_probing(e for e in evidence.entries if is_main(e)).items()
-    }
-    pairs: dict[tuple[Probing, str], list[Row]] = {}
-    for probing, row in sections["pairs.csv"].rows:
-        pairs.setdefault((probing, str(row["task"])), []).append(row)
-    tasks: dict[Probing, dict[str, None]] = {}
-    means = {}
-    for probing, row in sections["ranks.csv"].rows:
-        if row["task"] == mean_of(probing.type):
-            means[probing, str(row["model"])] = float(str(row["score"]))
-        else:
-            tasks.setdefault(probing, {})[evidence.labels.task(str(row["task"]))] = None
+    labels = evidence.labels
+    pairs = by_key(((probing, row["task"]), row) for probing, row in sections["pairs.csv"].rows)
     found: dict[Probing, dict[str, Standings]] = {}
     for (probing, task), rows in pairs.items():
-        if task == mean_of(probing.type):
-            scores = {model: score for (of, model), score in means.items() if of == probing}
-            where = f"{probing.adverb}, by the mean of {', '.join(tasks[probing])}"
+        comparisons = evidence.main[probing]
+        order = ranking(comparisons) if task == mean_of(probing.type) else None
+        if order is not None:
+            names = ", ".join(map(labels.task, order.tasks))
+            where, metric = f"{probing.adverb}, by the mean of {names}", order.metric
+            scores = dict(zip(order.models, order.scores.mean(1).tolist(), strict=True))
         else:
-            one = evidence.main[probing][task]
+            one = comparisons[task]
+            where, metric = f"on {labels.task(task)}", one.metric
             scores = dict(zip(one.models, one.scores.tolist(), strict=True))
-            where = f"on {evidence.labels.task(task)}"
-        made = Standings(where, metrics[probing], evidence.labels, rows, scores)
-        found.setdefault(probing, {})[task] = made
+        found.setdefault(probing, {})[task] = Standings(where, metric, labels, rows, scores)
     return found
 
 
 def _controls(section: Section, evidence: Evidence) -> list[str]:
     """On which tasks no encoder is shown to be better than what has learned nothing."""
     labels, told = evidence.labels, []
-    for kind in dict.fromkeys(probing.type for probing, _ in section.rows):
-        if not any(row["best_control"] for probing, row in section.rows if probing.type == kind):
+    for kind, mine in by_key((one[0].type, one) for one in section.rows).items():
+        if not any(row["best_control"] for _, row in mine):
             told.append(_without(kind, evidence))
             continue
-        found: dict[Probing, dict[str, str]] = {}
-        for probing, row in section.rows:
-            if probing.type == kind:
-                beaten = row["tells_apart"] or not row["best_control"]
-                task = labels.task(str(row["task"]))
-                found.setdefault(probing, {}).update(
-                    {} if beaten else {task: str(row["best_control"])}
-                )
-        (first, tasks), *others = found.items()
+        (first, rows), *others = by_key(mine).items()
+        here = [f"{task} ({row['best_control']})" for task, row in _not_better(rows, labels)]
+        counts = Counter(task for _, some in others for task, _ in _not_better(some, labels))
+        elsewhere = [f"{task} ({count} of {len(others)})" for task, count in counts.items()]
         for sentence, named in (
-            (first.adverb, [f"{task} ({control})" for task, control in tasks.items()]),
-            ("by other probes and protocols", _counted([*dict(others).values()])),
+            (first.adverb, here),
+            ("by other probes and protocols", elsewhere),
         ):
             if named:
                 told.append(
@@ -194,21 +174,24 @@ def _controls(section: Section, evidence: Evidence) -> list[str]:
     return told
 
 
+def _not_better(rows: Iterable[Row], labels: Labels) -> list[tuple[str, Row]]:
+    """Of a probe and protocol, the tasks where no encoder is better than the best control."""
+    return [
+        (labels.task(row["task"]), row)
+        for row in rows
+        if row["best_control"] and not row["tells_apart"]
+    ]
+
+
 def _without(kind: str, evidence: Evidence) -> str:
     """What is missing where no encoder is listed next to a control."""
-    mine = {probing: found for probing, found in evidence.main.items() if probing.type == kind}
-    models = {model for found in mine.values() for one in found.values() for model in one.models}
+    mine = [(probing, one) for probing, one in evidence.comparisons if probing.type == kind]
+    models = {model for _, one in mine for model in one.models}
     where = "" if kind == CLASSES else f" on {tasks_of_kind(kind)}"
     if models <= evidence.labels.controls:
         return f"all models{where} are controls or have random weights: add an encoder"
-    controls = next(iter(mine)).controls
+    controls = mine[0][0].controls
     return f"no control was measured beside these models{where}: add `--model ...,{controls}`"
-
-
-def _counted(found: Sequence[Mapping[str, str]]) -> list[str]:
-    """Of each task, how often it is in."""
-    counts = Counter(task for tasks in found for task in tasks)
-    return [f"{task} ({count} of {len(found)})" for task, count in counts.items()]
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 
 import tasks as task_zoo
 from ultrabench_eval import corrupt
-from ultrabench_eval.cells import Cell, Coordinates, Failure
+from ultrabench_eval.cells import Coordinates, Failure
+from ultrabench_eval.core.grouping import by_key
 from ultrabench_eval.metrics import Metric
 from ultrabench_eval.report.results.entries import (
     NOT_VERIFIED,
@@ -19,11 +20,13 @@ from ultrabench_eval.report.results.entries import (
     Labels,
     Probing,
     at_place,
+    cells_of,
     is_doubted,
     is_main,
     main_interval,
     main_metric,
     main_score,
+    models_of,
     number,
     score_text,
     seen,
@@ -117,11 +120,6 @@ class Board:
         return f"mean of {len(names)} tasks" if title and not self.without & {*names} else title
 
     @property
-    def timed(self) -> bool:
-        """Whether the speed of any model is known."""
-        return any(row.speed for row in self.rows)
-
-    @property
     def synthetic(self) -> int:
         """How many of the tasks are simulated."""
         return sum(task.synthetic for task in self.tasks)
@@ -166,11 +164,12 @@ def boards(
         only_main: whether the main condition is all that is wanted.
     """
     labels = Labels.of(entries)
-    groups: dict[tuple[Probing, Condition], list[Entry]] = {}
-    for entry in filter(is_main, entries) if only_main else entries:
-        at = entry.coordinates
-        condition = (at.fraction, at.corruption, at.severity)
-        groups.setdefault((Probing.of(entry), condition), []).append(entry)
+    groups = by_key(
+        ((Probing.of(entry), (at.fraction, at.corruption, at.severity)), entry)
+        for entry in entries
+        if is_main(entry) or not only_main
+        for at in [entry.coordinates]
+    )
     known = _models(entries, speeds)
     ordered = sorted(groups, key=lambda key: (key[0], _order(key[1])))
     left_out = frozenset(without)
@@ -188,17 +187,14 @@ def _models(entries: Iterable[Entry], speeds: Iterable[Speed]) -> dict[str, Know
     """What is known of each model."""
     timed = {(one.model, one.fingerprint): one for one in speeds}
     found: dict[str, KnownOfModel] = {}
-    for entry in entries:
-        if isinstance(entry, Cell):
-            model = entry.coordinates.model
-            saw = "none: random" if entry.random_weights else str(entry.model.get("saw") or "")
-            size = entry.model.get("parameters")
-            known = KnownOfModel(
-                saw or NOT_KNOWN,
-                None if size is None else int(size),
-                timed.get((model, str(entry.identity["model"]))),
-            )
-            found.setdefault(model, known)
+    for cell in cells_of(entries):
+        model, size = cell.coordinates.model, cell.model.get("parameters")
+        known = KnownOfModel(
+            "none: random" if cell.random_weights else str(cell.model.get("saw") or NOT_KNOWN),
+            None if size is None else int(size),
+            timed.get((model, str(cell.identity["model"]))),
+        )
+        found.setdefault(model, known)
     return found
 
 
@@ -211,34 +207,19 @@ def _board(
     known: Mapping[str, KnownOfModel],
     without: frozenset[str],
 ) -> Board:
-    metric = main_metric(entries)
-    tasks = tasks_of(entries)
+    metric, tasks, models = main_metric(entries), tasks_of(entries), models_of(entries)
     places = at_place(entries)
-    models = sorted({entry.coordinates.model for entry in entries})
     counted = [t for t, task in enumerate(tasks) if task not in without] or [*range(len(tasks))]
     values = np.array(
         [[main_score(places.get((model, task)))[0] for task in tasks] for model in models]
     )  # [M, T], NaN for a hole
-    doubted = np.array(
-        [[is_doubted(places.get((model, task))) for task in tasks] for model in models]
-    )
     means = values[:, counted].mean(1)  # NaN if there is any hole: a mean is never taken over them
-    columns = [*tasks, *([OVER_TASKS] if mean_title(tasks, without) else [])]
-    values = np.column_stack([values, means])[:, : len(columns)]
-    doubted = np.column_stack([doubted, doubted[:, counted].any(1)])[:, : len(columns)]
-    shared = {
-        name: {m: letters.get(_at(m, name, probing, condition), "") for m in models}
-        for name in columns
-    }
-    leaders = [
-        best(
-            dict(zip(models, values[:, c].tolist(), strict=True)),
-            shared[name],
-            {model for m, model in enumerate(models) if doubted[m, c]},
-            metric.sign,
-        )
-        for c, name in enumerate(columns)
-    ]
+    columns = {task: [_score(places.get((model, task))) for model in models] for task in tasks}
+    if mean_title(tasks, without):
+        columns[OVER_TASKS] = [
+            _mean(mean, metric, [places.get((model, tasks[t])) for t in counted])
+            for model, mean in zip(models, means.tolist(), strict=True)
+        ]
     order = sorted(
         range(len(models)),
         key=lambda m: (
@@ -246,23 +227,30 @@ def _board(
             *(-metric.sign * np.nan_to_num(means[m]), models[m]),
         ),
     )
-    rows = []
-    for m in order:
-        model = models[m]
-        facts = known.get(model, KnownOfModel())
-        scores = []
-        for c, name in enumerate(columns):
-            leads, tie = model == leaders[c], shared[name][model]
-            if name == OVER_TASKS:
-                mean = number(float(means[m]), metric.places)
-                of = [places.get((model, tasks[t])) for t in counted]
-                scores.append(_mean(float(means[m]), mean, bool(doubted[m, c]), leads, tie, of))
-            else:
-                entry = places.get((model, name))
-                scores.append(_score(entry, float(values[m, c]), leads, tie))
-        rows.append(BoardRow(model, marks(model, labels), tuple(scores), *facts))
+    shown = []
+    for name, scores in columns.items():
+        tied = {one: letters.get(_at(one, name, probing, condition), "") for one in models}
+        shown.append(_compared(dict(zip(models, scores, strict=True)), tied, metric))
+    rows = tuple(
+        BoardRow(model, marks(model, labels), tuple(scores[model] for scores in shown), *facts)
+        for model in [models[m] for m in order]
+        for facts in [known.get(model, KnownOfModel())]
+    )
     heads = tuple(ColumnHead(task, task in labels.synthetic) for task in tasks)
-    return Board(probing, condition, metric, heads, tuple(rows), without)
+    return Board(probing, condition, metric, heads, rows, without)
+
+
+def _compared(
+    scores: Mapping[str, BoardScore], letters: Mapping[str, str], metric: Metric
+) -> dict[str, BoardScore]:
+    """A column with the letters of ties and what is best."""
+    values = {m: np.nan if one.value is None else one.value for m, one in scores.items()}
+    doubted = {model for model, one in scores.items() if NOT_VERIFIED in one.text}
+    leader = best(values, letters, doubted, metric.sign)
+    return {
+        model: replace(one, best=model == leader, letters=letters[model] if one.text else "")
+        for model, one in scores.items()
+    }
 
 
 def _at(model: str, task: str, probing: Probing, condition: Condition) -> Coordinates:
@@ -280,32 +268,26 @@ def marks(model: str, labels: Labels) -> tuple[str, ...]:
     return tuple(word for word, models in every if model in models)
 
 
-def _score(entry: Entry | None, value: float, leads: bool, letters: str) -> BoardScore:
+def _score(entry: Entry | None) -> BoardScore:
+    value, sd = main_score(entry)
     return BoardScore(
         score_text(entry),
-        _value(value),
-        leads,
-        letters,
-        entry is not None and seen(entry) == "yes",
-        " ".join(entry.reason.split()) if isinstance(entry, Failure) else "",
-        main_score(entry)[1],
-        main_interval(entry),
+        None if np.isnan(value) else float(value),
+        best=False,
+        seen=entry is not None and seen(entry) == "yes",
+        why=" ".join(entry.reason.split()) if isinstance(entry, Failure) else "",
+        sd=sd,
+        interval=main_interval(entry),
     )
 
 
-def _mean(
-    value: float, text: str, doubted: bool, leads: bool, letters: str, of: Sequence[Entry | None]
-) -> BoardScore:
+def _mean(value: float, metric: Metric, of: Sequence[Entry | None]) -> BoardScore:
     """The mean over tasks, and its interval; blank with a hole."""
     if np.isnan(value):
         return BoardScore("", None, best=False)
-    mark = f" [{NOT_VERIFIED}]" if doubted else ""
+    mark = f" [{NOT_VERIFIED}]" if any(map(is_doubted, of)) else ""
     scores = np.array([main_score(one)[0] for one in of])
     low, high = np.array([main_interval(one) for one in of]).T
     sources = [task_zoo.home(task_zoo.split_name(one.coordinates.task)[0]) for one in of if one]
     interval = of_mean(scores, low, high, sources)
-    return BoardScore(text + mark, value, leads, letters, interval=interval)
-
-
-def _value(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)
+    return BoardScore(number(value, metric.places) + mark, value, best=False, interval=interval)

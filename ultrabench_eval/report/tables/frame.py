@@ -19,6 +19,12 @@ COLUMNS = [
 ]
 
 
+def csv_of(table: pd.DataFrame) -> str:
+    """As the text of a CSV file; numbers with four decimals."""
+    text: str = table.to_csv(index=False, float_format="%.4f", lineterminator="\n")
+    return text
+
+
 def frame(entries: Iterable[Entry], found: Sequence[Finding] = ()) -> pd.DataFrame:
     """Long form, one row per cell and metric; columns `COLUMNS`, scores in percent.
 
@@ -37,10 +43,10 @@ def frame(entries: Iterable[Entry], found: Sequence[Finding] = ()) -> pd.DataFra
             **asdict(entry.coordinates),
             "seen": seen_told(entry),
             "warnings": warnings_of(entry, found),
+            "status": status(entry),
         }
         if isinstance(entry, Failure):
-            metric = main_metric([entry]).name
-            rows.append({**where, "metric": metric, "status": status(entry)})
+            rows.append({**where, "metric": main_metric([entry]).name})
             continue
         for metric, values in entry.scores.items():
             scale = entry.metrics[metric].scale
@@ -54,7 +60,6 @@ def frame(entries: Iterable[Entry], found: Sequence[Finding] = ()) -> pd.DataFra
                     **{"low": low * scale, "high": high * scale},
                     "n_seeds": len(values),
                     "n_test": entry.images["test"],
-                    "status": status(entry),
                 }
             )
         if entry.coordinates.corruption == "none" and entry.heads:
@@ -65,7 +70,6 @@ def frame(entries: Iterable[Entry], found: Sequence[Finding] = ()) -> pd.DataFra
                     "metric": "validation_loss",
                     **{"mean": mean, "sd": sd},
                     "n_seeds": len(entry.heads),
-                    "status": status(entry),
                 }
             )
     table = pd.DataFrame(rows, columns=COLUMNS)

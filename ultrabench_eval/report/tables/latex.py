@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from ultrabench_eval.cells import Coordinates
 from ultrabench_eval.report.results.degenerate import TITLE, Finding, sentences, unranked
-from ultrabench_eval.report.results.entries import NOT_VERIFIED, Entry, capitalised
+from ultrabench_eval.report.results.entries import NOT_VERIFIED, Entry, applicable, capitalised
 from ultrabench_eval.report.tables.table import NEEDS
 from ultrabench_eval.report.tables.wide import SEEN, Wide, wide
 
@@ -33,20 +33,18 @@ def latex(
 def _table(table: Wide) -> str:
     unit = f" ({table.metric.unit})" if table.metric.unit else ""
     title = f"{capitalised(table.metric.title)}{unit}{table.metric.direction}"
-    notes = [f"{title}, mean ± sd over seeds; {table.condition}."]
-    if table.letters:
-        notes.append(table.letters)
-    if table.without:
-        without = ", ".join(table.without)
-        notes.append(
-            f"Not ranked and not in the mean: {without} (too few test patients of a class)."
-        )
-    if table.table.rules:
-        notes.append("Below the rule: controls, which are trivial methods and random weights.")
-    if table.seen:
-        notes.append(f"{SEEN}: the model was trained on images of this data set.")
-    if table.synthetic:
-        notes.append("SYNTHETIC columns are simulated images.")
-    if any(NOT_VERIFIED in str(place) for row in table.table.rows for place in row):
-        notes.append("Numbers marked as not verified are not what was measured last.")
+    without = f"{', '.join(table.without)} (too few test patients of a class)"
+    doubted = any(NOT_VERIFIED in str(place) for row in table.table.rows for place in row)
+    notes = applicable(
+        (True, f"{title}, mean ± sd over seeds; {table.condition}."),
+        (table.letters, table.letters),
+        (table.without, f"Not ranked and not in the mean: {without}."),
+        (
+            table.table.rules,
+            "Below the rule: controls, which are trivial methods and random weights.",
+        ),
+        (table.seen, f"{SEEN}: the model was trained on images of this data set."),
+        (table.synthetic, "SYNTHETIC columns are simulated images."),
+        (doubted, "Numbers marked as not verified are not what was measured last."),
+    )
     return replace(table.table, title="", notes=notes).latex()

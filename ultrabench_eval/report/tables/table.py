@@ -5,13 +5,13 @@ In LaTeX it has booktabs rules and is made smaller as a whole where it is wider 
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from tabulate import tabulate
+
+from ultrabench_eval.core import files
 
 NEEDS = "% Needs \\usepackage{booktabs,graphicx}."
 # Columns that fit into one of a page's two.
@@ -63,9 +63,7 @@ class Table:
 
     def csv(self) -> str:
         """Header and texts."""
-        out = io.StringIO()
-        csv.writer(out, lineterminator="\n").writerows([self.header, *self.texts])
-        return out.getvalue()
+        return files.csv_text([self.header, *self.texts])
 
     @property
     def texts(self) -> list[list[str]]:
@@ -114,6 +112,13 @@ class Table:
 
 _MARKDOWN = {"": "{}", "best": "**{}**", "second": "<u>{}</u>"}
 _LATEX = {"": "{}", "best": "\\textbf{{{}}}", "second": "\\underline{{{}}}"}
+
+
+def best_two(values: Sequence[float | None]) -> list[str]:
+    """The marks of a column: its highest number and the second highest, ties included."""
+    known = sorted({value for value in values if value is not None}, reverse=True)
+    marks: dict[float | None, str] = dict(zip(known, ("best", "second"), strict=False))
+    return [marks.get(value, "") for value in values]
 
 
 def _mark(one: str | TableCell) -> str:

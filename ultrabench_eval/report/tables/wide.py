@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from ultrabench_eval.cells import Coordinates
 from ultrabench_eval.metrics import Metric
-from ultrabench_eval.report.results.entries import Entry, Labels, capitalised
+from ultrabench_eval.report.results.entries import Entry, Labels
 from ultrabench_eval.report.results.standing import Letters, mean_title
 from ultrabench_eval.report.tables.board import Board, BoardScore, boards
 from ultrabench_eval.report.tables.table import Table, TableCell
@@ -69,8 +69,7 @@ def _wide(board: Board, labels: Labels, reading: str) -> Wide:
     table = Table(
         ["model", *map(labels.task, tasks), *([title] if title else [])],
         rows,
-        f"{capitalised(board.metric.in_unit)}{board.metric.direction}, mean ± sd over seeds: "
-        f"{board.probing}",
+        f"{board.metric.heading}, mean ± sd over seeds: {board.probing}",
         label=board.probing.in_files,
         rules=[above] if above < len(rows) else [],
     )
