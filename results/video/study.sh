@@ -51,11 +51,12 @@ measure)
     done
     run() {
         ubench run --plugin results/video/models.py --model "$names" $weights --data "$data" \
-            --fractions 10,100 --seeds 2 --dtype float32 --out "$work/out" --cache "$work/cache" "$@"
+            --seeds 2 --dtype float32 --out "$work/out" --cache "$work/cache" "$@"
     }
     names=$4
-    run --task phantom-sliding,pocus-clips --probe linear,attentive
-    run --task phantom-lv-ef
-    run --task phantom-lv,camus --protocol dense
+    run --task phantom-sliding --probe linear,attentive --fractions 10,100
+    run --task pocus-clips --probe linear,attentive  # five folds, too small for a tenth
+    run --task phantom-lv-ef --fractions 10,100
+    run --task phantom-lv,camus --protocol dense --fractions 10,100
     ;;
 esac
