@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 OTHERS = {"tests/test_house_words.py", "CHANGELOG.md"}
 # Pages whose words are in our code.
 WRITTEN_BY_US = re.compile(
-    r"results/(real|nano|regression|dense|transfer|finetune|audit)/(?!README)"
+    r"results/(real|nano|regression|dense|transfer|finetune|video|audit)/(?!README)"
 )
 PROSE = (".md", ".j2")
 PATTERNS = [*(f"*{suffix}" for suffix in PROSE), "usjepa/configs/*.yaml"]
