@@ -56,10 +56,11 @@ def main() -> None:
         if pairs:
             rows.append((key, *compare(pairs, tests)))
     for key, a, b, low, high, n, groups in rows:
-        task, probe, _, fraction, corruption, severity = key
+        task, probe, protocol, fraction, corruption, severity = key
+        probe = f"{probe}, {protocol.rpartition('-')[0]}"
         shown = f"{corruption} {severity}" if corruption != "none" else ""
         print(
-            f"{task:16} {probe:16} {fraction:>4} % {shown:11} {a:6.1f} {b:6.1f} "
+            f"{task:16} {probe:29} {fraction:>4} % {shown:11} {a:6.1f} {b:6.1f} "
             f"{a - b:+6.1f} ({low:+.1f} to {high:+.1f})  {n} seeds, {groups} patients"
         )
 

@@ -55,7 +55,9 @@ measure)
     }
     names=$4
     run --task phantom-sliding --probe linear,attentive --fractions 10,100
+    run --task phantom-sliding --probe linear,logistic --protocol tuned --fractions 10,100
     run --task pocus-clips --probe linear,attentive  # five folds, too small for a tenth
+    run --task pocus-clips --probe linear,logistic --protocol tuned
     run --task phantom-lv-ef --fractions 10,100
     run --task phantom-lv,camus --protocol dense --fractions 10,100
     ;;
