@@ -381,8 +381,8 @@ class Task:
         return {
             name: tuple(
                 image.name
-                for image, content in zip(split.images, split.contents, strict=True)
-                if content in known
+                for image, shown in zip(split.images, split.contents, strict=True)
+                if shown in known
             )
             for name, split in self.splits.items()
             if name != "train"

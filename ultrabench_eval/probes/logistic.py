@@ -122,7 +122,7 @@ def minimise(objective: Objective, start: Tensor, penalties: Tensor, inverse: Te
     Args:
         objective: the functions.
         start: where to begin, [S, P].
-        penalties: what tells the functions apart, [S].
+        penalties: that of each function, [S].
         inverse: roughly the inverse of each one's second derivatives, [S, P].
     """
     found, left = start.clone(), torch.arange(len(start), device=start.device)
@@ -135,7 +135,9 @@ def minimise(objective: Objective, start: Tensor, penalties: Tensor, inverse: Te
         direction = -_inverse_hessian(slope, inverse, steps, changes)
         descent = (direction * slope).sum(1)
         found[left] = at
-        moving = before[0] - value > TOLERANCE * value if len(before) == _MEMORY else value == value
+        moving = torch.ones_like(left, dtype=torch.bool)
+        if len(before) == _MEMORY:
+            moving = before[0] - value > TOLERANCE * value
         if not moving.any():
             break
         if not moving.all():
