@@ -3,7 +3,8 @@
 # was stopped.
 #   sh results/video/study.sh DATA WORK videos
 #   sh results/video/study.sh DATA WORK train SEED     # 0 to 4; several at a time if you have cores
-#   sh results/video/study.sh DATA WORK measure NAMES  # of models.py, with commas between
+#   sh results/video/study.sh DATA WORK long           # the two networks of the package
+#   sh results/video/study.sh DATA WORK measure NAMES  # of models.py or the zoo, commas between
 # DATA holds POCUS and CAMUS, and gets the simulated videos that are measured; WORK is a folder for
 # all else that is made. One processor is enough.
 set -eu
@@ -41,6 +42,14 @@ train)
             --set localisation.weight=0.75
     fi
     ;;
+long)
+    cd "$work"
+    work=.
+    train videomae-nano videomae_nano 100 0 --set train.warmup_epochs=5
+    start=model.start=usjepa-clip=runs/videomae-nano
+    train vjepa-nano vjepa_nano 150 0 --set train.warmup_epochs=8 --set $start
+    train vjepa-loc-nano vjepa_loc_nano 150 0 --set train.warmup_epochs=8 --set $start
+    ;;
 measure)
     weights=
     for name in $(echo "$4" | tr , ' '); do
@@ -60,5 +69,8 @@ measure)
     run --task pocus-clips --probe linear,logistic --protocol tuned
     run --task phantom-lv-ef --fractions 10,100
     run --task phantom-lv,camus --protocol dense --fractions 10,100
+    case $names in
+    *-nano*) run --task camus --protocol camus-vjepa --seeds 1 ;;
+    esac
     ;;
 esac
