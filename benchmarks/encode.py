@@ -23,27 +23,30 @@ import model_zoo
 import tasks
 from model_zoo import Encoder
 from tasks.samples.images import Image
+from ultrabench_eval.core import memory
 from ultrabench_eval.features import Store, encode_batch
 
-MODELS = {"usf-mae": "random", "random-vit-tiny": None}  # a ViT-B/16 and a ViT-Tiny/16
+WEIGHTS = {"usf-mae": "random"}  # a ViT-B/16
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", required=True, help="data root, or the folder of one task")
     parser.add_argument("--task", default="busbra")
+    parser.add_argument("--model", default="efficientnet-lite0,random-vit-tiny,usf-mae")
     parser.add_argument("--images", type=int, default=192)
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--dtype", default="float32,bfloat16")
     options = parser.parse_args()
+    memory.keep_freed()  # as a run does
     task = tasks.load(options.task, options.data)
     split = task.train
     images = dict(zip(split.digests, split.images, strict=True))
     images = dict(list(images.items())[: options.images])
     rows = []
     for dtype in options.dtype.split(","):
-        for name, weights in MODELS.items():
-            encoder = model_zoo.load(name, weights, dtype=dtype)
+        for name in options.model.split(","):
+            encoder = model_zoo.load(name, WEIGHTS.get(name), dtype=dtype)
             turns = [turn(encoder, images) for _ in range(options.turns)]
             ratio = statistics.median(bare / harness for harness, bare in turns)
             harness, bare = (len(images) / statistics.median(t) for t in zip(*turns, strict=True))

@@ -3,6 +3,7 @@
     python benchmarks/same_bytes.py OLD NEW --out DIR --quick        # after every step
     python benchmarks/same_bytes.py OLD NEW --out DIR                # everything
     python benchmarks/same_bytes.py OLD NEW --out DIR --only wide,real
+    python benchmarks/same_bytes.py OLD NEW --out DIR --ways one,reported
 
 OLD and NEW are checkouts. Both run in the environment of this Python, on one thread, in float32,
 and only by `ubench ...`, so that modules may move between them. What a checkout without changes
@@ -410,16 +411,19 @@ def main() -> int:
     parser.add_argument("--out", type=Path, required=True, help="folder for all that is made")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="real releases")
     parser.add_argument("--only", help=f"parts, comma-separated, of {', '.join(PARTS)}")
+    parser.add_argument("--ways", help=f"these alone, comma-separated, of {', '.join(WAYS)}")
     parser.add_argument("--quick", action="store_true", help="only the parts for every step")
     options = parser.parse_args()
     names = [name for name, part in PARTS.items() if part.quick or not options.quick]
     names = options.only.split(",") if options.only else names
-    if unknown := set(names) - set(PARTS):
-        parser.error(f"unknown parts: {', '.join(unknown)}; there are {', '.join(PARTS)}")
+    ways = options.ways.split(",") if options.ways else [*WAYS]
+    for given, known in ((names, PARTS), (ways, WAYS)):
+        if unknown := set(given) - set(known):
+            parser.error(f"unknown: {', '.join(unknown)}; there are {', '.join(known)}")
     old, new = _sides(options)
     table: list[tuple[object, ...]] = []
     found: list[tuple[object, ...]] = []
-    for name, way in ((one, way) for one in names for way in PARTS[one].ways):
+    for name, way in ((one, way) for one in names for way in PARTS[one].ways if way in ways):
         base, made = Making(old, name, WAYS[way].of_old or way, old), Making(new, name, way, old)
         base.make()
         made.make()
