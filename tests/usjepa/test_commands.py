@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -176,16 +177,35 @@ def test_an_interrupted_training_says_how_to_resume(frames: Frames, tmp_path: Pa
 
 @pytest.mark.slow
 def test_a_second_process_is_refused(frames: Frames, tmp_path: Path) -> None:
-    file = written(tmp_path, epochs=12)
+    # Far more epochs than either has time for: whichever comes first still trains at the end.
+    file = written(tmp_path, epochs=100_000)
     out = tmp_path / "out"
     words = ("train", "--config", file, "--frames", frames.path, "--out", out, "--workers", 0)
-    first, second = start(*words, SLURM_PROCID="0"), start(*words, SLURM_PROCID="1")
-    ends = [process.communicate(timeout=300)[1] for process in (first, second)]
-    assert sorted((first.returncode, second.returncode)) == [0, 2]
-    (refused,) = (end for end in ends if "another process trains in" in end)
-    assert refused.count("\n") == 1
-    steps = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    both = [start(*words, SLURM_PROCID=number) for number in "01"]
+    log = out / "log.jsonl"
+    try:
+        wait_for(lambda: any(process.poll() is not None for process in both))
+        second, first = sorted(both, key=lambda process: process.poll() is None)
+        told = second.communicate(timeout=60)[1]
+        assert second.returncode == 2, told
+        assert "another process trains in" in told
+        assert told.count("\n") == 1
+        wait_for(lambda: log.exists() and log.read_text().count("\n") > 5)
+        first.send_signal(signal.SIGINT)
+        assert first.wait(timeout=60) == 130
+    finally:
+        for process in both:
+            process.kill()
+            process.communicate()
+    steps = [json.loads(line) for line in log.read_text().splitlines()]
     assert len({(line["kind"], line["step"]) for line in steps}) == len(steps)
+
+
+def wait_for(happened: Callable[[], bool], seconds: float = 300) -> None:
+    until = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < until, f"not within {seconds:g} s"
+        time.sleep(0.05)
 
 
 # ---- batches -------------------------------------------------------------------------------------
