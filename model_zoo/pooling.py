@@ -35,6 +35,13 @@ def cls_mean(tokens: Tensor, prefix: int) -> Tensor:
     return torch.cat([cls(tokens, prefix), mean(tokens, prefix)], dim=1)
 
 
+def mean_and_deviation(tokens: Tensor, prefix: int) -> Tensor:
+    """Mean and deviation over the patch tokens side by side, float32 [B, 2 D]."""
+    variance, mean = torch.var_mean(tokens[:, prefix:].float(), dim=1, correction=0)
+    # A little added, so that the root has a gradient where all patches are alike.
+    return torch.cat([mean, (variance + 1e-6).sqrt()], dim=1)
+
+
 POOLINGS = {"cls": cls, "mean": mean, "cls+mean": cls_mean}
 
 

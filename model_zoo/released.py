@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -39,6 +40,10 @@ class ReleasedEncoder(Encoder):
         """The network, untrained."""
         raise NotImplementedError
 
+    def decoded(self, content: dict[str, Any]) -> dict[str, Any]:
+        """What a file holds, as the network's numbers; as it is, unless a format packs them."""
+        return content
+
     def build(self, weights: Path | str | None) -> nn.Module:
         """The network, filled from a checkpoint; untrained only if that was asked for."""
         if weights == RANDOM:
@@ -50,7 +55,7 @@ class ReleasedEncoder(Encoder):
                 f"(where: {self.card.weights_from}) and {hub.by_hand(self.name)}"
             )
         self.weights_file = source.path
-        content = checkpoints.read(source.path)
+        content = self.decoded(checkpoints.read(source.path))
         with _WithoutDraws():
             network = self.make()
         self.filled = layouts.fill(
@@ -72,7 +77,8 @@ class ViTEncoder(ReleasedEncoder):
     The network has `unnormed(x, each=...)`, the tokens before the final norm, `norm` and `prefix`.
     Poolings are of tokens after that norm, but `mean_prenorm`, and `last4`: the means over the
     patch tokens after each of the last four blocks, before the norm, side by side [B, 4 D], as
-    I-JEPA's linear evaluation takes them.
+    I-JEPA's linear evaluation takes them. "all+std", where it is offered, has those after every
+    block, each with the deviations over the patches beside it [B, 2 D x blocks].
     """
 
     poolings: ClassVar[tuple[str, ...]] = ("mean", "cls", "cls+mean", "mean_prenorm", "last4")
@@ -80,18 +86,21 @@ class ViTEncoder(ReleasedEncoder):
 
     def _forward(self, x: Tensor) -> Tensor:
         if self.pooling == "last4":
-            return self._last_four(x)
+            return self._of_blocks(x, pooling.mean, 4)
+        if self.pooling == "all+std":
+            return self._of_blocks(x, pooling.mean_and_deviation)
         tokens: Tensor = self.network.unnormed(x)  # type: ignore[operator]
         if self.pooling == "mean_prenorm":
             return pooling.mean(tokens, self._prefix)
         return pooling.pool(self.pooling, self._normed(tokens), self._prefix)
 
-    def _last_four(self, x: Tensor) -> Tensor:
-        means: list[Tensor] = []
+    def _of_blocks(self, x: Tensor, pool: Callable[[Tensor, int], Tensor], last: int = 0) -> Tensor:
+        """Pooled tokens after each of the `last` blocks, or of all, side by side."""
+        pooled: list[Tensor] = []
         self.network.unnormed(  # type: ignore[operator]
-            x, each=lambda tokens: means.append(pooling.mean(tokens, self._prefix))
+            x, each=lambda tokens: pooled.append(pool(tokens, self._prefix))
         )
-        return torch.cat(means[-4:], dim=1)
+        return torch.cat(pooled[-last:], dim=1)
 
     def _tokens(self, x: Tensor) -> Tensor:
         return self._normed(self.network.unnormed(x))[:, self._prefix :]  # type: ignore[operator]

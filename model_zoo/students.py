@@ -6,8 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import relu
 
+from model_zoo import pooling
 from model_zoo.cards import Card
 from model_zoo.checkpoints import exports
 from model_zoo.checkpoints import files as checkpoints
@@ -17,20 +20,27 @@ from model_zoo.encoder import RANDOM
 from model_zoo.released import ViTEncoder
 from model_zoo.transforms import InputRule
 from model_zoo.video_vit import VideoTransformer
-from model_zoo.vit import VisionTransformer
+from model_zoo.vit import ConvolutionalStem, VisionTransformer
 from model_zoo.vjepa import ClipViTEncoder
 from ultrabench_eval.core.errors import UserError
 
-_WITHOUT_CLASS_TOKEN = ("mean", "mean_prenorm", "last4")
+_PROJECTION = 512  # of an untrained network
+_WITHOUT_CLASS_TOKEN = ("mean", "mean_prenorm", "last4", "all+std")
 
 
 class Student(ViTEncoder):
     """Any network that `usjepa` exports: features [B, D], tokens [B, N, D].
 
     Sizes, input rule and card are those of the file. Of a file, "cls" is for networks with a class
-    token; `weights="random"` is a network of the nano size, with one where the pooling wants it.
+    token; `weights="random"` is a network of the nano size, with what the pooling wants.
+    "projected" is "all+std" through the linear layer that the training ended with
+    (`usjepa.projection`), for files that have one.
+
+    With a convolutional stem there are two maps: that of the stem's last convolution but one, at
+    half the side of a patch, and the patch tokens after each of the last four blocks side by side.
     """
 
+    poolings = (*ViTEncoder.poolings, "all+std", "projected")
     sizes: EncoderSizes | ClipSizes = EncoderSizes()
     shipped: ClassVar[str | None] = None
     """Name of the export in `exports.SHIPPED` that is meant without `weights`."""
@@ -60,6 +70,8 @@ class Student(ViTEncoder):
                 cls.clip_rule, cls.tubelet = clip.rule, clip.tubelet
             if not export.sizes.class_token:
                 cls.poolings = _WITHOUT_CLASS_TOKEN
+            if export.header.projection:
+                cls.poolings = (*cls.poolings, "projected")
             cls.card = cls._card(export, checked=False)
         if first := cls.chosen:
             cls.poolings = (first, *(name for name in cls.poolings if name != first))
@@ -68,19 +80,51 @@ class Student(ViTEncoder):
     def _card(cls, export: Export, *, checked: bool = True) -> Card:
         """The export's card, with the width of the pooling that the bare name stands for."""
         card = export.card(checked)
+        if cls.chosen == "projected" and export.header.projection:
+            return replace(card, dim=export.header.projection)
         if cls.chosen != "last4":
             return card
         return replace(card, dim=export.sizes.width * min(4, export.sizes.depth))
 
     def make(self) -> nn.Module:
         """The network, untrained."""
-        return VisionTransformer(*self.sizes)
+        sizes: Any = self.sizes
+        return VisionTransformer(*sizes)
+
+    def decoded(self, content: dict[str, Any]) -> dict[str, Any]:
+        """Weights that were stored in 8 bits as numbers."""
+        return exports.decoded(content)
+
+    def _forward(self, x: Tensor) -> Tensor:
+        if self.pooling != "projected":
+            return super()._forward(x)
+        pooled = self._of_blocks(x, pooling.mean_and_deviation)
+        projection: nn.Linear = self.network.projection  # type: ignore[assignment]
+        projected: Tensor = projection(pooled.to(projection.weight.dtype))
+        return projected
+
+    def _maps(self, x: Tensor) -> list[Tensor]:
+        stem = self.network.patch_embed
+        if not isinstance(stem, ConvolutionalStem):
+            return super()._maps(x)
+        tokens: list[Tensor] = []
+        fine: list[Tensor] = []
+        watched = stem.convolutions[-2].register_forward_hook(
+            lambda layer, given, found: fine.append(relu(found))
+        )
+        try:
+            self.network.unnormed(x, each=lambda x: tokens.append(x[:, self._prefix :]))  # type: ignore[operator]
+        finally:
+            watched.remove()
+        return [fine[0], self._grid(torch.cat(tokens[-4:], dim=2), x)]
 
     def build(self, weights: Path | str | None) -> nn.Module:
         """The network as the file describes it, and filled from that."""
         if weights == RANDOM:
             if "cls" in self.pooling and isinstance(self.sizes, EncoderSizes):
                 self.sizes = self.sizes._replace(class_token=True)
+            if self.pooling == "projected" and isinstance(self.sizes, EncoderSizes):
+                self.sizes = self.sizes._replace(projection=self.sizes.projection or _PROJECTION)
             return self.make()
         shipped = exports.SHIPPED / f"{self.shipped}.safetensors"
         if weights is None and self.shipped and shipped.is_file():
@@ -104,6 +148,11 @@ class Student(ViTEncoder):
             raise UserError(
                 f"{path} was trained as '{head.name}', not as '{self.name}'; open it as model "
                 f"'{kind}': --weights {kind}={path}"
+            )
+        if self.pooling == "projected" and not head.projection:
+            raise UserError(
+                f"the network in {path} has no projection; train with a section `projection`, or "
+                f"use another pooling of model '{self.name}', such as 'all+std'"
             )
         if "cls" in self.pooling and not head.class_token:
             raise UserError(

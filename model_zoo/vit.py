@@ -7,10 +7,13 @@ position table (sine-cosine unless weights say otherwise).
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import gelu, scaled_dot_product_attention
+from torch.nn.functional import gelu, relu, scaled_dot_product_attention
+
+from model_zoo.checkpoints.exports import Stem
 
 EPS = 1e-6  # 1e-5, torch's default, shifts tokens by 4e-5
 
@@ -111,6 +114,33 @@ class PatchEmbed(nn.Module):
         return patches
 
 
+class ConvolutionalStem(nn.Module):
+    """Patch tokens by convolutions of 3 x 3 and stride 2, with ReLU, and a linear map (arXiv
+    2106.14881, without its normalisation).
+
+    Args:
+        patch_size: a power of 2; each convolution halves the sides.
+        width: D; the convolutions have ..., D / 4, D / 2 and D channels.
+    """
+
+    def __init__(self, patch_size: int, width: int) -> None:
+        super().__init__()
+        steps = patch_size.bit_length() - 1
+        widths = [3, *(max(1, width >> left) for left in reversed(range(steps)))]
+        self.convolutions = nn.ModuleList(
+            nn.Conv2d(before, after, 3, stride=2, padding=1) for before, after in pairwise(widths)
+        )
+        self.proj = nn.Conv2d(widths[-1], width, kernel_size=1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """[B, 3, S, S] -> [B, N, D]."""
+        x = images.contiguous(memory_format=torch.channels_last)  # faster on a CPU
+        for convolution in self.convolutions:
+            x = relu(convolution(x))
+        patches: Tensor = self.proj(x).flatten(2).transpose(1, 2)
+        return patches
+
+
 class VisionTransformer(nn.Module):
     """A plain ViT that gives its tokens after the final norm.
 
@@ -121,6 +151,9 @@ class VisionTransformer(nn.Module):
         depth: number of blocks.
         heads: attention heads.
         class_token: whether a class token stands before the patches.
+        stem: "patches" are cut and projected; "convolutions": `ConvolutionalStem`.
+        projection: width of a linear layer for pooled tokens [B, 2 D depth], which is not part of
+            `forward`; 0: none.
     """
 
     def __init__(
@@ -131,6 +164,8 @@ class VisionTransformer(nn.Module):
         depth: int = 12,
         heads: int = 12,
         class_token: bool = False,
+        stem: Stem = "patches",
+        projection: int = 0,
     ) -> None:
         super().__init__()
         grid = image_size // patch_size
@@ -141,9 +176,13 @@ class VisionTransformer(nn.Module):
             table = torch.cat([torch.zeros(1, width), table])
         # Stored and loaded rather than recomputed: released tables need not be ours.
         self.pos_embed = nn.Parameter(table[None], requires_grad=False)
-        self.patch_embed = PatchEmbed(patch_size, width)
+        embed = PatchEmbed if stem == "patches" else ConvolutionalStem
+        self.patch_embed = embed(patch_size, width)
         self.blocks = nn.ModuleList(Block(width, heads) for _ in range(depth))
         self.norm = nn.LayerNorm(width, eps=EPS)
+        self.projection: nn.Linear | None = None
+        if projection:
+            self.projection = nn.Linear(2 * width * depth, projection)
         self.apply(initialise)
 
     def forward(self, images: Tensor, keep: Tensor | None = None) -> Tensor:
@@ -192,9 +231,18 @@ def sine_cosine_table(grid: int, width: int) -> Tensor:
     return torch.cat([column, row], dim=1).float()
 
 
+def overlaps(module: nn.Module) -> bool:
+    """Whether it is a convolution of a stem; one that cuts an image into patches is a linear layer
+    of each."""
+    return isinstance(module, nn.Conv2d) and module.stride != module.kernel_size
+
+
 def initialise(module: nn.Module) -> None:
     """Truncated normal of spread 0.02 and zero biases, as I-JEPA starts."""
     if isinstance(module, nn.Linear | nn.Conv2d):
-        nn.init.trunc_normal_(module.weight, std=0.02)
+        if overlaps(module):  # else a stem's image would fade, layer by layer
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+        else:
+            nn.init.trunc_normal_(module.weight, std=0.02)
         if module.bias is not None:
             nn.init.zeros_(module.bias)

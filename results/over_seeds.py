@@ -37,7 +37,7 @@ def main() -> None:
     words.add_argument("b", help="what it is compared with")
     words.add_argument("--single", action="store_true", help="B is one model")
     asked = words.parse_args()
-    results, tests = _read(asked.archive)
+    results, tests = read(asked.archive)
     rows = []
     for key in sorted({key[1:] for key in results}):
         seeds = sorted(
@@ -70,14 +70,10 @@ def compare(
 ) -> tuple[float, float, float, float, int, int]:
     """Means of A and B, ends of the interval of A - B, number of seeds, number of patients."""
     test = tests[pairs[0][0]["identity"]["task"]]
-    patients = test["groups"] or test["names"]
-    _, of = np.unique(patients, return_inverse=True)
-    count = int(of.max()) + 1
-    rng = np.random.default_rng(0)
-    drawn = rng.multinomial(count, np.full(count, 1 / count), size=RESAMPLES)
-    weights = np.vstack([np.ones(count, int), drawn])[:, of].astype(float)  # [R + 1, N]
+    weights = resampled(test)
+    count = len(set(test["groups"] or test["names"]))
     scores = np.array(
-        [[_score(result, test, weights) for result in pair] for pair in pairs]
+        [[score(result, test, weights) for result in pair] for pair in pairs]
     )  # [S, 2, R + 1]
     differences = scores[:, 0] - scores[:, 1]
     by_seed = differences[:, 0]
@@ -95,7 +91,17 @@ def compare(
     return float(means[0]), float(means[1]), middle - half, middle + half, n, count
 
 
-def _score(result: dict[str, Any], test: dict[str, Any], weights: np.ndarray) -> np.ndarray:
+def resampled(test: dict[str, Any]) -> np.ndarray:
+    """How often each image counts, in the test set itself and in resamples of whole patients:
+    [R + 1, N]."""
+    _, of = np.unique(test["groups"] or test["names"], return_inverse=True)
+    count = int(of.max()) + 1
+    rng = np.random.default_rng(0)
+    drawn = rng.multinomial(count, np.full(count, 1 / count), size=RESAMPLES)
+    return np.vstack([np.ones(count, int), drawn])[:, of].astype(float)
+
+
+def score(result: dict[str, Any], test: dict[str, Any], weights: np.ndarray) -> np.ndarray:
     """The score in percent (MAE as it is), mean over probes, for each row of weights: [R]."""
     stored = result["arrays"]
     kind, main_score = result.get("type", "classification"), result.get("main", "macro_f1")
@@ -140,7 +146,7 @@ def student(freedom: float) -> float:
     return float(at[1 + int(np.searchsorted(reached, 0.475))])
 
 
-def _read(archive: Path) -> tuple[dict[tuple[Any, ...], dict[str, Any]], dict[str, dict[str, Any]]]:
+def read(archive: Path) -> tuple[dict[tuple[Any, ...], dict[str, Any]], dict[str, dict[str, Any]]]:
     """Results by model and what `KEY` names, test sets by fingerprint."""
     results, tests, arrays = {}, {}, {}
     for name, data in _files(archive):

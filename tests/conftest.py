@@ -19,6 +19,7 @@ import numpy as np
 import PIL.Image
 import pytest
 import typer.testing
+from hypothesis import settings
 
 from tasks import phantom
 from tasks.phantom.plan import SIZES, Size
@@ -33,6 +34,10 @@ if TYPE_CHECKING:
 Drawn = list[tuple[list[str], list[SheetRow]]]
 
 FORMATS = drawing.SUFFIXES
+# No test is timed: on a busy machine any example may take a second.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
+
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 

@@ -151,6 +151,9 @@ COMMANDS: dict[str, Run | Parse] = {
     ),
     "ubench run --model pixels,frame-differences --task phantom-lv,phantom-sliding "
     "--out runs/simulated": SIMULATED,
+    "ubench run --model vjepa-nano,vjepa-loc-nano --task phantom-lv --out runs/ventricles": Parse(
+        "simulates videos; tests/tasks/test_phantom_cines.py runs the like"
+    ),
     "ubench data phantom --out PHANTOM --task phantom-lv,phantom-sliding --size study": Run(
         {"--size": "tiny", "--task": "phantom-sliding"}
     ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import minimize
 from sklearn import metrics as sk
@@ -91,7 +91,6 @@ def rough_predictions(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
 
 
 @given(rough_predictions())
-@settings(deadline=None)
 def test_temperature_never_costs_on_the_images_it_is_fitted_on(
     case: tuple[np.ndarray, np.ndarray],
 ) -> None:
@@ -105,7 +104,6 @@ def test_temperature_never_costs_on_the_images_it_is_fitted_on(
 
 
 @given(rough_predictions(), st.floats(calibration.COLDEST, calibration.HOTTEST))
-@settings(deadline=None)
 def test_apply_keeps_the_predicted_class_and_sums_to_one(
     case: tuple[np.ndarray, np.ndarray], t: float
 ) -> None:

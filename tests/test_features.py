@@ -64,7 +64,11 @@ def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("small_shards")
-def test_features_are_encode_of_each_image(tmp_path: Path, images: dict[str, Image]) -> None:
+@pytest.mark.parametrize("cores", [1, 64], ids=["images are read before", "and meanwhile"])
+def test_features_are_encode_of_each_image(
+    tmp_path: Path, images: dict[str, Image], monkeypatch: pytest.MonkeyPatch, cores: int
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: cores)
     encoder, store = Grid(name="grid"), Store(tmp_path / "f")
     store.fill(encoder, images)
     stored = store.read(list(images)).whole()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
@@ -27,7 +27,6 @@ def predictions(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, int]:
 
 
 @given(predictions())
-@settings(deadline=None)
 @pytest.mark.filterwarnings("ignore:y_pred contains classes")
 @pytest.mark.filterwarnings("ignore:A single label was found")
 def test_counts_give_what_scikit_learn_gives(case: tuple[np.ndarray, np.ndarray, int]) -> None:
@@ -99,7 +98,6 @@ def tied_probabilities(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
 
 
 @given(tied_probabilities())
-@settings(deadline=None)
 def test_areas_equal_scikit_learns_with_ties(case: tuple[np.ndarray, np.ndarray]) -> None:
     probabilities, labels = case
     truth = np.eye(probabilities.shape[-1])[labels]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 from sklearn import metrics as reference
@@ -73,7 +73,6 @@ def scored(truth: Numbers, predicted: np.ndarray, validation: Numbers | None = N
 
 
 @given(st.lists(st.tuples(NUMBERS, NUMBERS), min_size=2, max_size=40))
-@settings(deadline=None)
 def test_scores_are_those_of_scikit_learn_and_scipy(pairs: list[tuple[float, float]]) -> None:
     y, p = np.array(pairs, np.float64).T
     found = {name: v.item() for name, v in scored(numbers(y), p[None]).scores.items()}
@@ -253,7 +252,6 @@ def test_the_interval_of_mae_is_that_of_a_mean() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), min_size=3, max_size=25))
-@settings(deadline=None)
 def test_influence_on_spearman_is_what_more_of_a_sample_changes(pairs) -> None:
     x, y = np.array(pairs, np.float64).T
     if not np.ptp(x) or not np.ptp(y):

@@ -355,6 +355,7 @@ class Cells:
         A cell that is damaged becomes a failure that says so. One that is whole but was not
         written here last, or by a version without digests, comes with a `doubt`.
         """
+        self._ledger.mark()
         found: dict[Coordinates, Cell | Failure] = {}
         folder = self.out / "cells"
         paths = [p for p in folder.glob("*/*/*.json") if not p.name.startswith(".")]
@@ -367,6 +368,10 @@ class Cells:
                 name = entry.coordinates.corruption
                 corrupt.describe([Corruption(name, **facts.model_dump())])
         return [found[at] for at in sorted(found)]
+
+    def as_gathered(self) -> bool:
+        """Whether nothing was written to the folder since `gather` last began."""
+        return self._ledger.as_marked()
 
     def gone(self, entries: Iterable[Cell | Failure]) -> list[str]:
         """Places of cells that were written here and are no longer there, sorted."""

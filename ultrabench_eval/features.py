@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -93,6 +94,8 @@ class Store:
 
     folder: Path
     kind: Kind = "pooled"
+    _known: set[str] = field(default_factory=set, init=False)
+    """Names of the shards that were taken in."""
     _places: dict[str, tuple[Path, int]] = field(default_factory=dict, init=False)
     _made_by: dict[Path, dict[str, str]] = field(default_factory=dict, init=False)
     _earlier: dict[Path, list[str]] = field(default_factory=dict, init=False)
@@ -264,20 +267,29 @@ class Store:
         self._add(path, metadata)
 
     def _look(self) -> None:
-        """Take in the shards that are on disk and not yet known."""
-        for path in sorted(self.folder.glob("*.safetensors")):
-            if path not in self._made_by and path not in self._earlier:
-                try:
-                    with _reading(path) as shard:
-                        metadata = shard.metadata()
-                        if "key" in metadata:
-                            self._add(path, metadata)
-                        else:
-                            self._earlier[path] = list(map(str, json.loads(metadata["digests"])))
-                except Damaged:
-                    self._discard(path)
+        """Take in the shards that are on disk and not yet known.
+
+        By bare names, because a folder of a million images has thousands of them and is looked at
+        before each is made.
+        """
+        names = os.listdir(self.folder) if self.folder.is_dir() else []
+        for name in sorted(set(names) - self._known):
+            path = self.folder / name
+            if path.suffix != ".safetensors":
+                continue
+            try:
+                with _reading(path) as shard:
+                    metadata = shard.metadata()
+                    if "key" in metadata:
+                        self._add(path, metadata)
+                    else:
+                        self._known.add(name)
+                        self._earlier[path] = list(map(str, json.loads(metadata["digests"])))
+            except Damaged:
+                self._discard(path)
 
     def _add(self, path: Path, metadata: dict[str, str]) -> None:
+        self._known.add(path.name)
         self._made_by[path] = dict(json.loads(metadata["made_by"]))
         for row, digest in enumerate(json.loads(metadata["digests"])):
             self._places.setdefault(str(digest), (path, row))
@@ -285,6 +297,7 @@ class Store:
     def _discard(self, path: Path) -> None:
         """Remove a shard that is not what was written: its images are encoded again."""
         path.unlink(missing_ok=True)
+        self._known.discard(path.name)
         self._made_by.pop(path, None)
         self._earlier.pop(path, None)
         self._verified_files.pop(path, None)
@@ -457,7 +470,8 @@ def device_name(device: torch.device) -> str:
 def _prepared(
     encoder: Encoder, images: dict[str, Sample]
 ) -> Iterator[tuple[str, EncoderInputs | UserError]]:
-    """Decode and resize in threads, a few batches ahead of the encoder, in order."""
+    """Decode and resize in threads, in order: a few batches ahead of the encoder; or, where it has
+    all cores, a batch at a time before it, because each of its threads waits for the slowest."""
 
     def work(named: tuple[str, Sample]) -> EncoderInputs | UserError:
         try:  # what is decoded must be what was hashed
@@ -466,6 +480,10 @@ def _prepared(
             return error
 
     most = max(map(shown.parts, images.values()), default=1)
+    if encoder.device.type == "cpu" and torch.get_num_threads() >= (os.cpu_count() or 1):
+        for chunk in _batched(images.items(), max(1, encoder.batch_size // most)):
+            yield from [(d, found) for (d, _), found in parallel.ordered(work, chunk, len(chunk))]
+        return
     ahead = max(3 * encoder.batch_size // most, (1 if most > 1 else 2) * parallel.THREADS)
     for (digest, _), prepared in parallel.ordered(work, images.items(), ahead):
         yield digest, prepared

@@ -27,6 +27,7 @@ class Ledger:
     path: Path
     _known: dict[str, dict[str, Any]] = field(default_factory=dict, init=False)
     _read_to: int = field(default=0, init=False)
+    _marked: int = field(default=-1, init=False)
 
     def write(self, place: str, digest: str, at: dict[str, Any]) -> None:
         """Note that a file was written; nothing if its last line says so.
@@ -59,12 +60,23 @@ class Ledger:
         """All that was written to."""
         return list(self._lines())
 
+    def mark(self) -> None:
+        """Remember how far it goes now."""
+        self._marked = self._size()
+
+    def as_marked(self) -> bool:
+        """Whether nothing was added since."""
+        return self._size() == self._marked
+
+    def _size(self) -> int:
+        try:
+            return self.path.stat().st_size
+        except OSError:
+            return 0
+
     def _lines(self) -> dict[str, dict[str, Any]]:
         """The last line of each place; only what was added since the last look is read."""
-        try:
-            size = self.path.stat().st_size
-        except OSError:
-            size = 0
+        size = self._size()
         if size < self._read_to:
             self._known, self._read_to = {}, 0
         if size > self._read_to:

@@ -16,14 +16,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 import model_zoo
 import tasks as task_zoo
 from model_zoo import Encoder
 from tasks.task import Task
-from ultrabench_eval import licences, loading, remedies, shown
+from ultrabench_eval import devices, licences, loading, remedies, shown
 from ultrabench_eval.core import parallel
 from ultrabench_eval.core.errors import UserError
+from ultrabench_eval.devices import Fleet, Work
 from ultrabench_eval.licences import Terms
 from ultrabench_eval.loading import Model
 from ultrabench_eval.pipeline import Ready, Report, Step, as_request, prepare
@@ -66,6 +68,8 @@ class Forecast:
     """Those that are not open."""
     missing: list[Missing]
     notes: list[str] = field(default_factory=list)
+    fleet: Fleet | None = None
+    """On the devices that were asked for."""
 
     def total(self, what: str) -> int:
         """Sum of a field over all shares, such as "cells" or "to_do"."""
@@ -95,6 +99,12 @@ class Forecast:
             "licences": [one._asdict() for one in self.licences],
             "missing": [vars(one) for one in self.missing],
             "notes": self.notes,
+            "devices": self.fleet
+            and {
+                **self.fleet._asdict(),
+                "models": [one._asdict() for one in self.fleet.models],
+                "assumed": devices.ASSUMED,
+            },
         }
 
 
@@ -103,6 +113,7 @@ def forecast(
     tasks: str | Path | Sequence[str | Path] = "all",
     *,
     timing: bool = True,
+    on: str | None = None,
     report: Report = lambda step: None,
     **options: Any,
 ) -> Forecast:
@@ -116,6 +127,7 @@ def forecast(
         models: see `run`.
         tasks: see `run`.
         timing: encode a few images with every model that has some to encode.
+        on: devices such as "8xH100", whose time and memory are estimated as well; needs `timing`.
         report: see `run`.
         options: see `run`.
 
@@ -123,27 +135,37 @@ def forecast(
         UserError: words that are not valid, unknown names.
     """
     request = as_request(models, tasks, options)
+    if on:
+        devices.parse(on)
     ready = prepare(request, report)
     setting = ready.setting
     shares: list[UnitForecast] = []
     speeds: dict[str, EncoderTime] = {}
+    works: dict[str, Work] = {}
+    batches: dict[str, int] = {}
     notes: list[str] = []
     for name, model in ready.planned.models.items():
         counted = Workload(model, setting)
         units = [unit for unit in ready.units if unit.model == name]
-        mine = [counted.share(unit, ready.planned.tasks[unit.task]) for unit in units]
-        shares += mine
+        shares += [counted.share(unit, ready.planned.tasks[unit.task]) for unit in units]
         if isinstance(model, str):
             continue
+        batches[name] = model.batch_size
         if timing and counted.works:
             report(Step("plan", name))
             try:
-                speeds[name] = _speed(model.encoder(), counted.sample())
+                inputs, reading = _read(model.encoder(), counted.sample())
+                speeds[name] = _speed(model.encoder(), inputs, reading)
+                if on:
+                    works[name] = devices.counted(model.encoder(), inputs, reading)
             except Exception as error:  # a model may be anyone's code
                 notes.append(f"{name} could not be timed: {loading.reason(error)}")
-            else:
-                _add_seconds(mine, speeds[name], model.batch_size)
         model.release()
+    half = request.dtype != "float32"
+    fleet = devices.fleet(on, shares, works, half) if on else None
+    for share in shares:
+        if share.model in speeds:
+            _add_seconds(share, speeds[share.model], batches[share.model])
     return Forecast(
         shares,
         str(setting.cells.out),
@@ -153,29 +175,34 @@ def forecast(
         _licences(ready),
         _missing(ready),
         [*ready.notes, *notes],
+        fleet,
     )
 
 
 # ---- time ---------------------------------------------------------------------------------------
 
 
-def _speed(encoder: Encoder, samples: Sequence[Sample]) -> EncoderTime:
+def _read(encoder: Encoder, samples: Sequence[Sample]) -> tuple[Tensor, float]:
+    """Inputs [B, ...], and the seconds that reading one takes in one thread."""
     start = time.perf_counter()
     prepared = [x for sample in samples for x in shown.inputs(encoder, sample).tensors]
-    reading = (time.perf_counter() - start) / min(parallel.THREADS, os.cpu_count() or 1)
-    inputs = torch.stack(prepared[: max(len(samples), encoder.batch_size)])
+    reading = (time.perf_counter() - start) / len(prepared)
+    return torch.stack(prepared[: max(len(samples), encoder.batch_size)]), reading
+
+
+def _speed(encoder: Encoder, inputs: Tensor, reading: float) -> EncoderTime:
     encoder.encode_prepared(inputs[:1]).cpu()  # what is done once only
     start = time.perf_counter()
     encoder.encode_prepared(inputs).cpu()
-    return EncoderTime(reading / len(prepared), (time.perf_counter() - start) / len(inputs))
+    encoding = (time.perf_counter() - start) / len(inputs)
+    return EncoderTime(reading / min(parallel.THREADS, os.cpu_count() or 1), encoding)
 
 
-def _add_seconds(shares: Sequence[UnitForecast], speed: EncoderTime, batch_size: int) -> None:
-    for share in shares:
-        if share.images:
-            rows = share.batches * batch_size
-            share.encode_seconds = share.inputs * speed.reading + rows * speed.encoding
-        share.probe_seconds += share.passes * speed.encoding
+def _add_seconds(share: UnitForecast, speed: EncoderTime, batch_size: int) -> None:
+    if share.images:
+        rows = share.batches * batch_size
+        share.encode_seconds = share.inputs * speed.reading + rows * speed.encoding
+    share.probe_seconds += share.passes * speed.encoding
 
 
 # ---- licences, and what is missing --------------------------------------------------------------

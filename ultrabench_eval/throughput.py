@@ -19,7 +19,7 @@ from torch import Tensor
 
 from model_zoo import Encoder
 from ultrabench_eval import features, loading, plugins
-from ultrabench_eval.cells import IMPORTED, Cell
+from ultrabench_eval.cells import IMPORTED, Cell, Cells
 from ultrabench_eval.core import files, memory
 from ultrabench_eval.core.errors import UserError
 from ultrabench_eval.loading import Model
@@ -68,7 +68,8 @@ def measure(
     folder = Path(run)
     if rounds < 1:
         raise UserError(f"--rounds must be at least 1, not {rounds}")
-    cells = [entry for entry in regenerate.gather(folder, timed=False) if isinstance(entry, Cell)]
+    known = Cells(folder)
+    cells = [entry for entry in regenerate.read(known, timed=False) if isinstance(entry, Cell)]
     for file in plugin_files:
         plugins.load_file(Path(file))
     chosen = {name: str(path) for name, path in (weights or {}).items()}
@@ -99,7 +100,7 @@ def measure(
     if not found:
         raise UserError("\n".join(problems) or f"no model of {folder} has a network to time")
     files.write_bytes(folder / speeds.FILE, speeds.table(found))
-    regenerate.regenerate(folder, folder)
+    regenerate.regenerate(known, folder)
     return Measured(found, plain, problems)
 
 

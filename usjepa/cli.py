@@ -149,12 +149,17 @@ def export(
     half: Annotated[
         bool, typer.Option("--half", help="Weights as float16: half the size.")
     ] = False,
+    int8: Annotated[
+        bool, typer.Option("--int8", help="Matrices in 8 bits: a quarter of the size.")
+    ] = False,
 ) -> None:
     """Write the encoder of least validation loss so far, for `ubench run --model usjepa`."""
     from usjepa.train import write_export
 
     files.check_writable(out, "the folder of the export (--out)")
-    print(write_export(run, out, half))
+    if half and int8:
+        raise UserError("--half and --int8 are two ways to store weights; give one")
+    print(write_export(run, out, "int8" if int8 else "float16" if half else "float32"))
 
 
 @app.command()

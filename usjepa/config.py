@@ -84,6 +84,9 @@ class ModelSettings:
     first_weights: Literal["normal", "xavier"] = "normal"
     """Of linear layers: truncated normal of spread 0.02, as the I-JEPA code, or uniform by Xavier,
     as MAE, which is larger in narrow networks. `mae` and `videomae` always have the second."""
+    stem: Literal["patches", "convolutions"] = "patches"
+    """"convolutions": `model_zoo.vit.ConvolutionalStem`; hidden patches then show a little at the
+    borders of their neighbours."""
     start: str | None = None
     """A trained model of the zoo whose network the student begins as, `NAME` or `NAME=WEIGHTS`;
     null: the first weights above."""
@@ -94,6 +97,10 @@ class ModelSettings:
         if self.image_size % self.patch_size:
             raise ValueError(
                 f"image_size {self.image_size} is not a multiple of patch_size {self.patch_size}"
+            )
+        if self.stem == "convolutions" and (self.patch_size < 4 or self.patch_size.bit_count() > 1):
+            raise ValueError(
+                f"patch_size {self.patch_size} is not 4, 8, 16 ..., as stem: convolutions needs"
             )
         return self
 
@@ -135,10 +142,26 @@ class PredictorSettings:
     context_weight: _NotNegative = 0.0
     """Weight of the same loss at the visible patches (arXiv 2603.14482: tokens that are only looked
     at, never asked for, do not keep what is local). 0: none, as the paper."""
+    context_by: Literal["predictor", "linear"] = "predictor"
+    """What predicts at the visible patches: the predictor, or a linear map of the student's tokens,
+    so that the student itself must hold what is asked for."""
+    hidden_weight: _NotNegative = 1.0
+    """Weight of the loss at the hidden patches. 0: there is no predictor, and with a linear map at
+    the visible ones this is plain distillation."""
 
     @validates(mode="after")
     def _fits(self) -> Self:
         _check_width(self.width, self.heads)
+        if self.context_by == "linear" and not self.context_weight:
+            raise ValueError(
+                "context_by: linear asks nothing of the visible patches while context_weight is 0; "
+                "set context_weight: 1, or leave it out"
+            )
+        if not self.hidden_weight and self.context_by != "linear":
+            raise ValueError(
+                "hidden_weight 0 leaves nothing to learn; set context_weight: 1 and "
+                "context_by: linear for plain distillation"
+            )
         return self
 
 
@@ -281,6 +304,19 @@ class LocalisationSettings:
 
 
 @dataclass(frozen=True, config=_STRICT)
+class ProjectionSettings:
+    """The linear layer that training ends with, for the pooling "projected"; see
+    `usjepa.projection`."""
+
+    width: _Size = 512
+    """Of its output."""
+    whitening: _Share = 0.5
+    """0: directions of the pooled tokens keep their deviations; 1: all get the same one."""
+    frames: _Count = 10_000
+    """That it is fitted on, at most; drawn at random."""
+
+
+@dataclass(frozen=True, config=_STRICT)
 class Augment:
     """Random changes of a training image. Table 5 names them; their strengths are not stated, and
     these are ours: weaker than the mildest corruption of the tests (appendix E.2)."""
@@ -392,6 +428,8 @@ class Config:
     """For clips; null: stills."""
     localisation: LocalisationSettings | None = None
     """An auxiliary loss that any JEPA objective can carry; null: none."""
+    projection: ProjectionSettings | None = None
+    """Of stills; null: none."""
     data: DataSettings = DataSettings()
     train: Train = Train()
 
@@ -439,12 +477,36 @@ class Config:
                 f"localisation needs a predictor, which objective {objective} does not have; leave "
                 "the section out"
             )
+        if self.localisation is not None and not self.predictor.hidden_weight:
+            raise ValueError(
+                "localisation needs a predictor, which predictor.hidden_weight 0 leaves out; leave "
+                "out one of the two"
+            )
+        if not self.predictor.hidden_weight and objective != "salt":
+            raise ValueError(
+                f"predictor.hidden_weight 0 is plain distillation, which wants a frozen teacher; "
+                f"objective {objective} has none, take objective salt"
+            )
+        if self.model.stem == "convolutions" and self.video is not None:
+            raise ValueError("model.stem convolutions is for stills; leave it out for clips")
+        if self.projection is not None:
+            self._check_projection(self.projection.width)
         if self.train.freeze_blocks > self.model.depth:
             raise ValueError(
                 f"train.freeze_blocks {self.train.freeze_blocks} is more than model.depth "
                 f"{self.model.depth}"
             )
         return self
+
+    def _check_projection(self, width: int) -> None:
+        if self.video is not None:
+            raise ValueError("projection is for stills; leave the section out for clips")
+        pooled = 2 * self.model.width * self.model.depth
+        if width > pooled:
+            raise ValueError(
+                f"projection.width {width} is more than the {pooled} numbers of the pooled tokens; "
+                "make it smaller"
+            )
 
     @property
     def grid(self) -> tuple[int, int, int]:
@@ -494,7 +556,11 @@ class Config:
 _LATER = {
     "video": None,
     "localisation": None,
+    "projection": None,
     "model.start": None,
+    "model.stem": "patches",
+    "predictor.context_by": "predictor",
+    "predictor.hidden_weight": 1.0,
     "train.clip_rule": "all",
     "train.freeze_blocks": 0,
 }

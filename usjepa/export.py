@@ -8,13 +8,14 @@ from collections.abc import Mapping
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
 import tasks
+from model_zoo.checkpoints import exports
 from model_zoo.checkpoints.exports import FILE, FORMAT, ClipHeader, Header, read_card, sign_card
 from model_zoo.clip_rule import ClipRule
 from model_zoo.transforms import InputRule
@@ -22,13 +23,20 @@ from ultrabench_eval.core import files, hashing
 from ultrabench_eval.core.errors import UserError
 from usjepa.config import Config
 
-__all__ = ["export", "input_rule", "read_card"]
+__all__ = ["Stored", "export", "input_rule", "read_card"]
+
+Stored = Literal["float32", "float16", "int8"]
+"""How weights are stored."""
 
 _LIBRARIES = ("ultrabench-eval", "torch", "numpy", "pillow")
 
 
 def export(
-    student: nn.Module, config: Config, out: Path, history: Mapping[str, Any], half: bool = False
+    student: nn.Module,
+    config: Config,
+    out: Path,
+    history: Mapping[str, Any],
+    stored: Stored = "float32",
 ) -> Path:
     """Write `OUT/encoder.safetensors` and its card, `OUT/encoder.json`.
 
@@ -44,8 +52,9 @@ def export(
             sets were searched for, or None), `epoch` and `step` (how many were done) and
             `validation_loss` (or None). `frames` may name in `saw` the tasks whose images are among
             them; else they are the sets that are called as a task is. More is kept as it is.
-        half: weights are rounded to float16, for half the size; they are computed with in float32
-            again, but features differ a little.
+        stored: "float16": weights are rounded, for half the size. "int8": matrices and kernels are
+            packed (`exports.packed`), for a quarter, and the rest is float16. They are computed
+            with in float32 again, but features differ a little.
 
     Returns:
         The safetensors file.
@@ -55,9 +64,12 @@ def export(
         ValueError: something is missing in `history`.
     """
     history = _checked(history)
-    dtype = torch.float16 if half else torch.float32
+    dtype = torch.float16 if stored == "float16" else torch.float32
     tensors = _tensors(student, config.name, dtype)
-    header = _header(config, hashing.digest_tensors(tensors))
+    if stored == "int8":
+        tensors = exports.packed(tensors)
+    projection = getattr(student, "projection", None)
+    header = _header(config, hashing.digest_tensors(tensors), projection)
     data = save(tensors, header.metadata())
     card = {
         "format": FORMAT,
@@ -65,7 +77,7 @@ def export(
         "objective": config.objective,
         "region_conditioning": config.region_conditioning,
         "model": config.plain()["model"],
-        "stored_as": str(dtype).removeprefix("torch."),
+        "stored_as": stored,
         "parameters": sum(parameter.numel() for parameter in student.parameters()),
         "input": asdict(header.input),
         **history,
@@ -100,7 +112,7 @@ def input_rule(config: Config) -> InputRule:
     return rule if config.video is None else replace(rule, interpolation="bilinear")
 
 
-def _header(config: Config, tensors: str) -> Header:
+def _header(config: Config, tensors: str, projection: nn.Linear | None) -> Header:
     model = config.model
     return Header(
         name=config.name,
@@ -115,6 +127,8 @@ def _header(config: Config, tensors: str) -> Header:
         tensors=tensors,
         clip=_clip_header(config),
         localisation=None if config.localises is None else config.localises.weight,
+        stem=None if model.stem == "patches" else model.stem,
+        projection=None if projection is None else projection.out_features,
     )
 
 

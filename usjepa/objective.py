@@ -20,7 +20,7 @@ from torch.nn.functional import l1_loss, layer_norm, smooth_l1_loss
 import model_zoo
 from model_zoo import video_vit
 from model_zoo.transforms import InputRule
-from model_zoo.vit import EPS, Block, initialise, sine_cosine_table
+from model_zoo.vit import EPS, Block, initialise, overlaps, sine_cosine_table
 from ultrabench_eval.core.errors import UserError
 from ultrabench_eval.core.hashing import seed_for
 from usjepa import student as students
@@ -98,10 +98,13 @@ class JEPA(Objective):
     Args:
         student: sees the context.
         image_size: side of the input in pixels.
-        predictor: maps what it saw to the teacher's width.
+        predictor: maps what it saw to the teacher's width; None where `hidden_weight` is 0.
         normalise_targets: layer norm, without scale and shift, over the channels of each of the
             teacher's layers.
         context_weight: of the same loss at the visible patches, beside that at the hidden ones.
+        hidden_weight: of the loss at the hidden ones.
+        context_map: from the student's tokens to the visible patches' targets; None: the predictor
+            gives those.
         distance: of predictions and targets; L1 for clips, as V-JEPA and SALT have it.
         localisation: the head of the auxiliary loss; None for none.
     """
@@ -110,9 +113,11 @@ class JEPA(Objective):
         self,
         student: AnyStudent,
         image_size: int,
-        predictor: Predictor | VideoPredictor,
+        predictor: Predictor | VideoPredictor | None,
         normalise_targets: bool,
         context_weight: float = 0.0,
+        hidden_weight: float = 1.0,
+        context_map: nn.Module | None = None,
         distance: Distance = smooth_l1_loss,
         localisation: Localisation | None = None,
     ) -> None:
@@ -120,6 +125,8 @@ class JEPA(Objective):
         self.predictor = predictor
         self.normalise_targets = normalise_targets
         self.context_weight = context_weight
+        self.hidden_weight = hidden_weight
+        self.context_map = context_map
         self.distance = distance
         self.localisation = localisation
 
@@ -156,17 +163,24 @@ class JEPA(Objective):
         with torch.no_grad():
             wanted = _taken(tokens, masks.targets)
         context = self.student.visible(x, masks.context, masks.context_real)
+        if self.predictor is None:
+            return self._of_visible(context, tokens, masks)
         asked = (context, masks.context, masks.targets, masks.context_real, masks.targets_real)
         parts = {}
         if self.context_weight:
-            predicted, seen = self.predictor.everywhere(*asked, kind=kind)
+            if self.context_map is None:
+                predicted, seen = self.predictor.everywhere(*asked, kind=kind)
+            else:
+                predicted = self.predictor(*asked, kind=kind)
+                seen = self.context_map(context)[:, None]
             hidden = jepa_loss(predicted.float(), wanted, masks.targets_real, self.distance)
             visible = self._at_context(seen.float(), tokens, masks)
-            loss = hidden + self.context_weight * visible
+            loss = self.hidden_weight * hidden + self.context_weight * visible
             parts = {"hidden_loss": hidden.detach(), "visible_loss": visible.detach()}
         else:
             predicted = self.predictor(*asked, kind=kind)
-            loss = jepa_loss(predicted.float(), wanted, masks.targets_real, self.distance)
+            hidden = jepa_loss(predicted.float(), wanted, masks.targets_real, self.distance)
+            loss = self.hidden_weight * hidden
         if self.localisation is not None:
             assert masks.pairs is not None
             if self.localisation.settings.tokens == "predicted":
@@ -195,9 +209,21 @@ class JEPA(Objective):
             tokens = torch.cat([layer_norm(one, one.shape[-1:]) for one in layers], dim=-1)
         return tokens
 
+    def _of_visible(self, context: Tensor, tokens: Tensor, masks: Masks) -> tuple[Tensor, Logs]:
+        """The loss of plain distillation, at the visible patches alone."""
+        assert self.context_map is not None
+        seen = self.context_map(context)[:, None].float()
+        loss, real = self._at_context(seen, tokens, masks), masks.context_real
+        with torch.no_grad():
+            spreads = {
+                "target_spread": _spread(_taken(tokens, masks.context[:, None]), _one(real)),
+                "prediction_spread": _spread(seen, _one(real)),
+            }
+        return loss, {"loss": loss.detach(), **spreads}
+
     def _at_context(self, predicted: Tensor, tokens: Tensor, masks: Masks) -> Tensor:
         """The loss at the visible patches, which [B, T, C, D] predicts T times."""
-        count = masks.targets.shape[1]
+        count = predicted.shape[1]
         index = masks.context[:, None].expand(-1, count, -1)
         real = masks.context_real
         if real is not None:
@@ -222,7 +248,7 @@ class SALT(JEPA):
         self,
         student: AnyStudent,
         image_size: int,
-        predictor: Predictor | VideoPredictor,
+        predictor: Predictor | VideoPredictor | None,
         teacher: FrozenTeacher,
         normalise_targets: bool = True,
         context_weight: float = 0.0,
@@ -256,7 +282,7 @@ class EMAJEPA(JEPA):
         self,
         student: AnyStudent,
         image_size: int,
-        predictor: Predictor | VideoPredictor,
+        predictor: Predictor | VideoPredictor | None,
         normalise_targets: bool = True,
         context_weight: float = 0.0,
         **more: Any,
@@ -503,18 +529,23 @@ def build(config: Config, teacher: FrozenTeacher | None = None, device: str = "a
         if model.first_weights == "xavier":
             student.apply(_xavier)
             predictor.apply(_xavier)
-        # Last, so that nothing else starts differently with it.
+        # Last, so that nothing else starts differently with them.
         localisation = _localisation(config, target_width)
+        linear = sizes.context_weight and sizes.context_by == "linear"
+        context_map = nn.Linear(model.width, target_width) if linear else None
     _begin(student, config)
     how: dict[str, Any] = {
         "normalise_targets": config.teacher.layer_norm,
         "context_weight": sizes.context_weight,
+        "hidden_weight": sizes.hidden_weight,
+        "context_map": context_map,
         "distance": smooth_l1_loss if video is None else l1_loss,
         "localisation": localisation,
     }
+    kept = predictor if sizes.hidden_weight else None
     if teacher is None or config.objective != "salt":
-        return EMAJEPA(student, model.image_size, predictor, **how)
-    return SALT(student, model.image_size, predictor, teacher, **how)
+        return EMAJEPA(student, model.image_size, kept, **how)
+    return SALT(student, model.image_size, kept, teacher, **how)
 
 
 def _reconstructing(student: AnyStudent, config: Config) -> MAE:
@@ -550,7 +581,10 @@ def _begin(student: AnyStudent, config: Config) -> None:
         name, _, weights = config.model.start.partition("=")
         start = model_zoo.load(name, weights or None, "cpu", "float32")
         try:
-            student.load_state_dict(start.network.state_dict())
+            state = start.network.state_dict()
+            student.load_state_dict(
+                {key: state[key] for key in state if not key.startswith("projection.")}
+            )
         except RuntimeError as error:
             reason = " ".join(str(error).split())[:160]
             raise UserError(
@@ -571,6 +605,11 @@ def _own_generator(seed: int) -> Iterator[None]:
         yield
 
 
+def _one(real: Tensor | None) -> Tensor | None:
+    """[B, C] -> [B, 1, C]."""
+    return None if real is None else real[:, None]
+
+
 def _spread(x: Tensor, real: Tensor | None) -> Tensor:
     """Deviation over all patches, averaged over channels: [B, T, K, D] -> scalar."""
     rows = x.flatten(0, 2) if real is None else x[real]
@@ -580,5 +619,5 @@ def _spread(x: Tensor, real: Tensor | None) -> Tensor:
 def _xavier(module: nn.Module) -> None:
     """As MAE starts: uniform by Xavier, the patch projection as the linear layer that it is."""
     initialise(module)
-    if isinstance(module, nn.Linear | nn.Conv2d | nn.Conv3d):
+    if isinstance(module, nn.Linear | nn.Conv2d | nn.Conv3d) and not overlaps(module):
         nn.init.xavier_uniform_(module.weight.flatten(1))

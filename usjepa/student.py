@@ -29,6 +29,7 @@ class ImageStudent(VisionTransformer):
             model.depth,
             model.heads,
             model.class_token,
+            model.stem,
         )
 
     def visible(self, images: Tensor, index: Tensor, real: Tensor | None = None) -> Tensor:

@@ -33,7 +33,16 @@ from model_zoo.encoder import Encoder
 from ultrabench_eval.core import files, processor
 from ultrabench_eval.core.errors import UserError
 from ultrabench_eval.core.hashing import seed_for
-from usjepa import checkpoint, distributed, export, loader, monitor, objective, schedules
+from usjepa import (
+    checkpoint,
+    distributed,
+    export,
+    loader,
+    monitor,
+    objective,
+    projection,
+    schedules,
+)
 from usjepa import config as configs
 from usjepa import student as students
 from usjepa.checkpoint import Best, Identity, Reached
@@ -234,6 +243,9 @@ class _Run:
             if ends or time.monotonic() - saved > 60 * self.execution.checkpoint_minutes:
                 self._save()
                 saved = time.monotonic()
+        if self.config.projection is not None:
+            self._project()
+            self._save()  # which holds it too
         if self.world.first:
             assert self.kept is not None  # a run has at least one epoch
             _export(self.kept, self.out)
@@ -479,6 +491,19 @@ class _Run:
             "about": self._history({"epoch": epoch, "step": self.step, "validation_loss": loss}),
         }
 
+    def _project(self) -> None:
+        """Fit the best encoder's projection, unless it has one already."""
+        kept = self.kept
+        if not self.world.first or kept is None or "projection.weight" in kept["encoder"]:
+            return
+        network = students.make(self.config)
+        assert isinstance(network, students.ImageStudent)
+        network.load_state_dict(kept["encoder"])
+        layer = projection.fitted(network.to(self.world.device), self.config, self.frames)
+        layers = {f"projection.{name}": value for name, value in layer.state_dict().items()}
+        self.kept = {**kept, "encoder": {**kept["encoder"], **layers}}
+        checkpoint.save_best(self.out, self.kept)
+
     def _history(self, state: Mapping[str, Any]) -> dict[str, Any]:
         frames = {
             "sets": dict(zip(self.frames.sets, self.frames.counts.tolist(), strict=True)),
@@ -521,22 +546,24 @@ def update(
     return norms
 
 
-def write_export(run_folder: Path, out: Path, half: bool = False) -> Path:
+def write_export(run_folder: Path, out: Path, stored: export.Stored = "float32") -> Path:
     """Export the best encoder of a run, finished or not, with its card.
 
     Args:
         run_folder: OUT of the run.
         out: folder of the export.
-        half: see `usjepa.export.export`.
+        stored: see `usjepa.export.export`.
 
     Raises:
         UserError: the run has no such encoder yet, or its files are damaged or of two runs.
     """
-    return _export(checkpoint.best(run_folder), out, half)
+    return _export(checkpoint.best(run_folder), out, stored)
 
 
-def _export(kept: Best, out: Path, half: bool = False) -> Path:
+def _export(kept: Best, out: Path, stored: export.Stored = "float32") -> Path:
     config = configs.validate(kept["config"])
     student = students.make(config)
+    if "projection.weight" in kept["encoder"]:
+        student.projection = projection.empty(config)
     student.load_state_dict(kept["encoder"])
-    return export.export(student, config, out, kept["about"], half)
+    return export.export(student, config, out, kept["about"], stored)

@@ -15,12 +15,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from math import prod
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
+import torch
 from pydantic import ConfigDict, Field, TypeAdapter
 from pydantic.dataclasses import dataclass
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
+from torch import Tensor
 
 from model_zoo.cards import NOT_STATED, Card, Status
 from model_zoo.clip_rule import ClipRule
@@ -31,6 +33,7 @@ from ultrabench_eval.core.errors import UserError, not_found
 FORMAT = 2
 """Raised whenever an older reader would misread an export."""
 FILE = "encoder.safetensors"
+_SCALE = ".scale"  # of a name, for what the rows of an int8 tensor are multiplied by
 KEY = "usjepa"  # of the one entry in the header: the order of several would be arbitrary
 SHIPPED = Path(__file__).parents[1] / "data"
 """Exports that are part of the package, each under its model's name."""
@@ -53,7 +56,12 @@ OUR_TERMS = (
     "research only, as the data sets it was trained on: POCUS is in part CC BY-NC, MMOTU and DDTI "
     "state no terms, BUS-BRA and AUL ask to be cited"
 )
+OUR_TERMS_OF_CLIPS = "research only, as POCUS, which it was trained on: in part CC BY-NC"
 _Count = Annotated[int, Field(ge=1)]
+
+
+Stem = Literal["patches", "convolutions"]
+"""How an image becomes patch tokens; see `model_zoo.vit`."""
 
 
 class EncoderSizes(NamedTuple):
@@ -65,11 +73,14 @@ class EncoderSizes(NamedTuple):
     depth: int = 8
     heads: int = 3
     class_token: bool = False
+    stem: Stem = "patches"
+    projection: int = 0
 
     def __str__(self) -> str:
         text = f"ViT {self.width} wide, {self.depth} deep, {self.heads} heads, "
         text += f"patch {self.patch_size} of {self.image_size}"
-        return text + (", class token" if self.class_token else "")
+        text += ", class token" if self.class_token else ""
+        return text + (", convolutional stem" if self.stem == "convolutions" else "")
 
     @property
     def nano(self) -> bool:
@@ -137,11 +148,15 @@ class Header:
     """Of a network of clips."""
     localisation: float | None = None
     """Weight of the JEPA loss beside the localisation loss, if that was trained with."""
+    stem: Literal["convolutions"] | None = None
+    """None: patches are cut and projected."""
+    projection: _Count | None = None
+    """Width of the linear layer for pooled tokens (`usjepa.projection`), if there is one."""
 
     def metadata(self) -> dict[str, str]:
         """The entry in the header of a safetensors file; the same bytes for the same header."""
         told = asdict(self)
-        for name in ("clip", "localisation"):  # which earlier files have not
+        for name in ("clip", "localisation", "stem", "projection"):  # which earlier files have not
             if told[name] is None:
                 del told[name]
         sealed = hashing.seal({"format": FORMAT, **told})
@@ -197,6 +212,7 @@ class Export(NamedTuple):
             self._check_tensors()
         head, told = self.header, self._told(checked)
         shipped = self.path.parent == SHIPPED
+        ours = OUR_TERMS if head.clip is None else OUR_TERMS_OF_CLIPS
         region = "USrc: " if head.region_conditioning else ""
         return Card(
             title=f"{head.name}, {self.sizes.width} x {self.sizes.depth}",
@@ -204,7 +220,7 @@ class Export(NamedTuple):
             + PAPERS.get(head.objective, NOT_STATED)
             + (LOCALISED if head.localisation is not None else ""),
             code_licence="Apache-2.0",
-            weights_licence=OUR_TERMS if shipped else THEIR_TERMS,
+            weights_licence=ours if shipped else THEIR_TERMS,
             licence_kind="non-commercial" if shipped else "unknown",
             weights_from="part of this package" if shipped else TRAINED,
             parameters=self.parameters,
@@ -261,7 +277,37 @@ def look(path: Path) -> Export | None:
         return None
     header = _header(path, text)
     sizes = _sizes(path, header, shapes)
-    return Export(path, header, sizes, sum(map(prod, shapes.values())))
+    counted = (shape for key, shape in shapes.items() if not key.endswith(_SCALE))
+    return Export(path, header, sizes, sum(map(prod, counted)))
+
+
+def packed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Matrices and kernels as int8, what each of their rows is multiplied by, and float16 vectors.
+
+    A number is at most half a 127th of the largest of its row from what it was.
+    """
+    made = {}
+    for key, value in tensors.items():
+        if value.ndim < 2 or "pos_embed" in key:
+            made[key] = value.half()
+            continue
+        scale = value.flatten(1).abs().amax(1).clamp_min(1e-30) / 127
+        made[key] = (value / _by_rows(scale, value)).round().to(torch.int8)
+        made[key + _SCALE] = scale
+    return made
+
+
+def decoded(tensors: Mapping[str, Any]) -> dict[str, Any]:
+    """What `packed` made, with float32 in place of int8; other tensors as they are."""
+    made = dict(tensors)
+    for key in [key for key in made if key.endswith(_SCALE)]:
+        scale, name = made.pop(key), key.removesuffix(_SCALE)
+        made[name] = made[name].float() * _by_rows(scale, made[name])
+    return made
+
+
+def _by_rows(scale: Tensor, value: Tensor) -> Tensor:
+    return scale.view(-1, *[1] * (value.ndim - 1))
 
 
 def read_card(path: Path | str) -> dict[str, Any]:
@@ -324,8 +370,11 @@ def _sizes(
 ) -> EncoderSizes | ClipSizes:
     """Width and depth follow from the shapes; the others must agree with them."""
     clip, steps = header.clip, 1
+    convolutions = (key for key in shapes if key.startswith("patch_embed.convolutions."))
+    halved = sum(key.endswith(".weight") for key in convolutions)
     try:
         width, _, *tubelet, patch, _ = shapes["patch_embed.proj.weight"]
+        patch <<= halved
         rotary = clip is not None and clip.rotary
         places = 0 if rotary else shapes["pos_embed"][1]
     except (KeyError, ValueError, IndexError) as error:
@@ -340,11 +389,17 @@ def _sizes(
         or places != (0 if rotary else steps * grid * grid + header.class_token)
         or header.input.size != header.image_size
         or width % header.heads
+        or bool(halved) != (header.stem is not None)
+        or shapes.get("projection.weight", [None])[0] != header.projection
     ):
         raise _damaged(path, ValueError("its header and the shapes in it contradict each other"))
     size, heads = header.image_size, header.heads
     if clip is None:
-        return EncoderSizes(size, patch, width, depth, heads, header.class_token)
+        stem: Stem = header.stem or "patches"
+        projection = header.projection or 0
+        return EncoderSizes(
+            *(size, patch, width, depth, heads, header.class_token, stem, projection)
+        )
     frames = clip.rule.frames
     return ClipSizes(size, frames, patch, clip.tubelet, width, depth, heads, clip.rotary)
 

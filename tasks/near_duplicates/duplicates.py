@@ -23,13 +23,17 @@ from tasks.near_duplicates.signatures import ORIENTATIONS, Signatures, Signature
 from tasks.samples.clips import still
 from tasks.samples.images import Image
 
-RADIUS = 14  # bits of 64 by which the hashes of a pair may differ to be looked at
-SAME_SCENE = 0.8  # least correlation of a pair that is reported
-NEAR_DUPLICATE = 0.9  # least correlation of one that is a copy rather than another frame
+LIKE = 0.78  # least correlation of two descriptors of a pair that is looked at
+SAME_SCENE = 0.925  # least correlation of a pair that is reported
+NEAR_DUPLICATE = 0.94  # least correlation of one that is a copy rather than another frame
 GRADES = ("identical", "near duplicate", "same scene")
 _ROWS = 64  # images that are compared with a reference at a time
 
+
 Advance = Callable[[int, int], None]
+_BACK = {"turned 90": "turned 270", "turned 270": "turned 90"}  # others undo themselves
+_Verdict = tuple[str, int, float, str]
+_Like = tuple[int, int, _Verdict]
 
 
 class DuplicatePair(NamedTuple):
@@ -41,11 +45,12 @@ class DuplicatePair(NamedTuple):
     """One of `GRADES`: equal pixels; a copy, however processed; a copy with much drawn over it or
     another frame of the same scene."""
     distance: int
-    """Bits of 64 that differ between the perceptual hashes, in the views that agree best."""
+    """Bits of 64 that differ between the perceptual hashes of the images without their borders."""
     correlation: float
     """Of the texture, after fitting."""
     flip: str
-    """How the second must be flipped to match the first: "", "horizontal" or "vertical"."""
+    """How the second must be flipped or turned to match the first, one of
+    `signatures.ORIENTATIONS`: "", "horizontal", "turned 90" (counterclockwise) ..."""
 
 
 def near_duplicates(
@@ -104,13 +109,9 @@ def find(
         for k, i in enumerate(images)
         for j in images[k + 1 :]
     ]
-    candidates, correlation = _compare(distinct, _together(numbers, members), advance)
-    for i, j, distance, comparison, value in zip(
-        *(column.tolist() for column in candidates), correlation.tolist(), strict=True
-    ):
-        verdict = _verdict(distance, comparison, value)
+    for i, j, verdict in _compare(distinct, _together(numbers, members), advance):
         pairs += [
-            DuplicatePair(min(one, two), max(one, two), *verdict)
+            _pair(one, two, verdict) if one < two else _pair(two, one, verdict, turn_back=True)
             for one in members[i]
             for two in members[j]
             if numbers[one] != numbers[two]
@@ -159,12 +160,12 @@ class Reference:
             for two in self._members[equal[one]]
         ]
         # As in the function `find`, the image whose digest is the smaller is the first of a pair.
-        ours, theirs = self._distinct.hashes, others.hashes
-        smaller = search.across(theirs, ours, RADIUS, lambda i, j: after[i] <= j)
-        greater = search.across(ours, theirs, RADIUS, lambda i, j: i < equal[j])
+        ours, theirs = self._comparer.descriptors, Comparer.of(others)
+        smaller = search.across(theirs.descriptors, ours, LIKE, lambda i, j: after[i] <= j)
+        greater = search.across(ours, theirs.descriptors, LIKE, lambda i, j: i < equal[j])
         # Only those of the N images that are in a pair are handed on, with the others behind.
         used = np.unique(np.concatenate([smaller.second, greater.first]))
-        comparer = self._comparer.take(used, Comparer.of(others))
+        comparer = self._comparer.take(used, theirs)
         some = search.joined(
             [
                 Candidates(
@@ -175,16 +176,20 @@ class Reference:
                 ),
             ]
         )
-        candidates, correlation = _like(comparer, some)
-        for i, j, distance, comparison, value in zip(
-            *(column.tolist() for column in candidates), correlation.tolist(), strict=True
-        ):
-            verdict = _verdict(distance, comparison, value)
+        for i, j, verdict in _like(comparer, some):
             pairs += [
-                DuplicatePair(max(i, j) - len(used), two, *verdict)
+                _pair(max(i, j) - len(used), two, verdict, turn_back=i < j)
                 for two in self._members[used[min(i, j)]]
             ]
         return pairs
+
+
+def _pair(first: int, second: int, verdict: _Verdict, turn_back: bool = False) -> DuplicatePair:
+    """A pair with its verdict, or with that on the second and the first."""
+    grade, distance, value, flip = verdict
+    if turn_back and flip in _BACK:
+        flip = _BACK[flip]
+    return DuplicatePair(first, second, grade, distance, value, flip)
 
 
 def _contents(signed: Signatures) -> tuple[Signatures, list[list[int]]]:
@@ -196,12 +201,6 @@ def _contents(signed: Signatures) -> tuple[Signatures, list[list[int]]]:
     return signed.take(np.array([images[0] for images in members], dtype=np.int64)), members
 
 
-def _verdict(distance: int, comparison: int, value: float) -> tuple[str, int, float, str]:
-    """What a pair says of two images of different pixels: grade, distance, correlation, flip."""
-    grade = GRADES[1] if value >= NEAR_DUPLICATE else GRADES[2]
-    return grade, distance, round(value, 4), ORIENTATIONS[COMPARISONS[comparison][2]]
-
-
 def _together(numbers: np.ndarray, members: list[list[int]]) -> np.ndarray:
     """The number of each content; one of its own (below 0) if its images have several."""
     found = [set(numbers[images].tolist()) for images in members]
@@ -210,29 +209,33 @@ def _together(numbers: np.ndarray, members: list[list[int]]) -> np.ndarray:
     )
 
 
-def _compare(
-    distinct: Signatures, together: np.ndarray, advance: Advance
-) -> tuple[Candidates, np.ndarray]:
-    """Pairs of images with different pixels, and their correlation."""
+def _compare(distinct: Signatures, together: np.ndarray, advance: Advance) -> list[_Like]:
+    """Pairs of images with different pixels, as `_like` gives them."""
 
-    def work(start: int) -> tuple[Candidates, np.ndarray]:
-        return _like(comparer, search.block(distinct.hashes, start, RADIUS, together))
+    def work(start: int) -> list[_Like]:
+        return _like(comparer, search.block(comparer.descriptors, start, LIKE, together))
 
     kept = []
     with _threads() as pool:
         comparer = Comparer.of(distinct)
-        for result in pool.map(work, range(0, len(distinct), search.ROWS)):
-            kept.append(result)
-            advance(min(len(kept) * search.ROWS, len(distinct)), len(distinct))
-    return search.joined([c for c, _ in kept]), np.concatenate([[], *(v for _, v in kept)])
+        starts = range(0, len(distinct), search.ROWS)
+        for done, result in enumerate(pool.map(work, starts), 1):
+            kept += result
+            advance(min(done * search.ROWS, len(distinct)), len(distinct))
+    return kept
 
 
-def _like(comparer: Comparer, found: Candidates) -> tuple[Candidates, np.ndarray]:
-    """Those of the pairs that show the same, and their correlation."""
-    candidates = comparer.sift(found)
+def _like(comparer: Comparer, candidates: Candidates) -> list[_Like]:
+    """Those of the pairs that show the same: first, second; grade, distance, correlation, flip."""
     correlation = comparer.correlations(candidates)
     like = correlation >= SAME_SCENE
-    return Candidates(*(column[like] for column in candidates)), correlation[like]
+    candidates = Candidates(*(column[like] for column in candidates))
+    correlation, distance = correlation[like], comparer.distances(candidates)
+    grades = [GRADES[1 if value >= NEAR_DUPLICATE else 2] for value in correlation]
+    flips = [ORIENTATIONS[COMPARISONS[which][2]][0] for which in candidates.comparison]
+    values = (round(value, 4) for value in correlation.tolist())
+    verdicts = zip(grades, distance.tolist(), values, flips, strict=True)
+    return list(zip(candidates.first.tolist(), candidates.second.tolist(), verdicts, strict=True))
 
 
 @contextmanager

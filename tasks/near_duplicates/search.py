@@ -1,9 +1,7 @@
-"""Exact search for perceptual hashes that are alike: every pair is looked at, none by an index.
+"""Exact search for textures that are alike: every pair is looked at, none by an index.
 
-Two images are compared as whole frames, as trimmed ones, and trimmed against inner (see
-`signatures`), each with the second one as it is, mirrored and upside down: twelve comparisons of
-64 bits. XOR and population count do one in a few nanoseconds (`benchmarks/audit.py` holds it
-against ±1 vectors through BLAS), and memory is bounded by the tile and the pairs found.
+The descriptors of two images (`textures.descriptors`) are correlated in each of `COMPARISONS`, by
+matrix products; memory is bounded by the tile and the pairs found.
 """
 
 from __future__ import annotations
@@ -12,53 +10,68 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import torch
 
 from tasks.near_duplicates.signatures import ORIENTATIONS
+from tasks.near_duplicates.textures import (
+    BRIGHT,
+    FREQUENCIES,
+    INNER,
+    LEFT,
+    RIGHT,
+    TRIMMED,
+    WHOLE,
+)
 
-WHOLE, TRIMMED, INNER = range(3)
 COMPARISONS = tuple(
     (a, b, orientation)
-    for a, b in ((WHOLE, WHOLE), (TRIMMED, TRIMMED), (TRIMMED, INNER), (INNER, TRIMMED))
-    for orientation in range(len(ORIENTATIONS))
+    for a, b, orientations in (
+        (TRIMMED, TRIMMED, 8),
+        (WHOLE, WHOLE, 8),
+        (INNER, TRIMMED, 1),
+        (TRIMMED, INNER, 1),
+        (LEFT, TRIMMED, 1),
+        (RIGHT, TRIMMED, 1),
+        (BRIGHT, BRIGHT, 1),
+    )
+    for orientation in range(orientations)
 )
 """View of the first image, view of the second, orientation of the second."""
 
-ROWS, _COLUMNS = 512, 256  # images a block; columns a tile, for the processor's cache
+ROWS, _COLUMNS = 512, 1024  # images a block; columns a tile, for the processor's cache
 
 
 class Candidates(NamedTuple):
-    """M pairs of images with like hashes."""
+    """M pairs of images with like textures."""
 
     first: np.ndarray
     """int64 [M]."""
     second: np.ndarray
     """int64 [M]."""
-    distance: np.ndarray
-    """uint8 [M]: bits that differ, the least over the comparisons."""
     comparison: np.ndarray
-    """uint8 [M]: the first of `COMPARISONS` that has this distance."""
+    """uint8 [M]: the one of `COMPARISONS` in which they are most alike."""
 
 
 Wanted = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
-def search(hashes: np.ndarray, radius: int, together: np.ndarray | None = None) -> Candidates:
-    """All pairs i < j whose hashes differ in at most `radius` bits.
+def search(descriptors: np.ndarray, least: float, together: np.ndarray | None = None) -> Candidates:
+    """All pairs i < j whose descriptors correlate enough in some comparison.
 
     Args:
-        hashes: uint64 [N, 3, 3], by view and orientation.
-        radius: 0 ... 64.
+        descriptors: float32 [N, 6, 64], by view.
+        least: correlation.
         together: int64 [N]: pairs of equal number are left out; None for all pairs.
     """
-    blocks = [block(hashes, start, radius, together) for start in range(0, len(hashes), ROWS)]
-    return joined(blocks)
+    starts = range(0, len(descriptors), ROWS)
+    return joined([block(descriptors, start, least, together) for start in starts])
 
 
 def block(
-    hashes: np.ndarray, start: int, radius: int, together: np.ndarray | None = None
+    descriptors: np.ndarray, start: int, least: float, together: np.ndarray | None = None
 ) -> Candidates:
     """The pairs of `search` with i in the `ROWS` images from `start`."""
-    rest = _by_view(hashes[start:])
+    rest = descriptors[start:]
 
     def wanted(i: np.ndarray, j: np.ndarray) -> np.ndarray:
         keep = i < j
@@ -66,27 +79,25 @@ def block(
             keep &= together[start + i] != together[start + j]
         return keep
 
-    found = _near(rest[:, :, :ROWS], rest, radius, wanted)
+    found = _near(rest[:ROWS], rest, least, wanted)
     return found._replace(first=start + found.first, second=start + found.second)
 
 
-def across(a: np.ndarray, b: np.ndarray, radius: int, wanted: Wanted) -> Candidates:
-    """All `wanted` pairs of an image i of `a` and j of `b` that differ in at most `radius` bits.
+def across(a: np.ndarray, b: np.ndarray, least: float, wanted: Wanted) -> Candidates:
+    """All `wanted` pairs of an image i of `a` and j of `b` whose descriptors correlate enough.
 
     Args:
-        a: uint64 [N, 3, 3], by view and orientation.
-        b: uint64 [M, 3, 3].
-        radius: 0 ... 64.
+        a: float32 [N, 6, 64], by view.
+        b: float32 [M, 6, 64].
+        least: correlation.
         wanted: tells of positions i and j [K] which pairs are, bool [K].
 
     Returns:
         `first` in `a`, `second` in `b`.
     """
-    columns = _by_view(b)
 
     def found(start: int) -> Candidates:
-        rows = _by_view(a[start : start + ROWS])
-        pairs = _near(rows, columns, radius, lambda i, j: wanted(start + i, j))
+        pairs = _near(a[start : start + ROWS], b, least, lambda i, j: wanted(start + i, j))
         return pairs._replace(first=start + pairs.first)
 
     return joined([found(start) for start in range(0, len(a), ROWS)])
@@ -94,43 +105,45 @@ def across(a: np.ndarray, b: np.ndarray, radius: int, wanted: Wanted) -> Candida
 
 def joined(parts: Sequence[Candidates]) -> Candidates:
     """Several lists of pairs as one; there may be none."""
-    none = Candidates(*(np.empty(0, kind) for kind in (np.int64, np.int64, np.uint8, np.uint8)))
+    none = Candidates(*(np.empty(0, kind) for kind in (np.int64, np.int64, np.uint8)))
     return Candidates(*map(np.concatenate, zip(none, *parts, strict=True)))
 
 
-def _by_view(hashes: np.ndarray) -> np.ndarray:
-    """[N, 3, 3] as [3, 3, N]."""
-    return np.ascontiguousarray(np.moveaxis(hashes, 0, -1))
-
-
-def _near(rows: np.ndarray, columns: np.ndarray, radius: int, wanted: Wanted) -> Candidates:
-    """The `wanted` pairs of [3, 3, R] and [3, 3, C] that differ in at most `radius` bits."""
+def _near(rows: np.ndarray, columns: np.ndarray, least: float, wanted: Wanted) -> Candidates:
+    """The `wanted` pairs of [R, 6, 64] and [C, 6, 64] that correlate enough."""
     parts = []
-    for left in range(0, columns.shape[-1], _COLUMNS):
-        some = columns[:, :, left : left + _COLUMNS]
-        least = _distances(rows, some, 0)
-        for comparison in range(1, len(COMPARISONS)):
-            np.minimum(least, _distances(rows, some, comparison), out=least)
-        i, j = np.nonzero(least <= radius)
+    turned = torch.stack([_oriented(rows[:, a], o) for a, _, o in COMPARISONS])
+    views = [b for _, b, _ in COMPARISONS]
+    for left in range(0, len(columns), _COLUMNS):
+        some = torch.from_numpy(columns[left : left + _COLUMNS]).transpose(0, 1).contiguous()
+        best = turned[0] @ some[TRIMMED].T
+        one = torch.empty_like(best)
+        for row, view in zip(turned[1:], views[1:], strict=True):
+            torch.maximum(best, torch.mm(row, some[view].T, out=one), out=best)
+        # Less is asked here, so that the last digit of a product of many decides nothing.
+        i, j = np.nonzero((best >= least - 1e-4).numpy())
         keep = wanted(i, left + j)
         i, j = i[keep], j[keep]
-        distance = least[i, j]
-        which = _which(rows[:, :, i], some[:, :, j], distance)
-        parts.append(Candidates(i, left + j, distance, which))
+        each = (turned[:, i] * some[:, j][views]).sum(2)
+        value, which = (one.numpy() for one in each.max(0))
+        keep = value >= least
+        parts.append(Candidates(i[keep], left + j[keep], which[keep].astype(np.uint8)))
     return joined(parts)
 
 
-def _distances(rows: np.ndarray, columns: np.ndarray, comparison: int) -> np.ndarray:
-    """Bits that differ, uint8 [R, C]."""
-    a, b, orientation = COMPARISONS[comparison]
-    return np.asarray(np.bitwise_count(rows[a, 0][:, None] ^ columns[b, orientation]))
+def _oriented(first: np.ndarray, orientation: int) -> torch.Tensor:
+    """Descriptors [R, 64] of first images as they match a second one that is not turned back.
 
-
-def _which(a: np.ndarray, b: np.ndarray, distance: np.ndarray) -> np.ndarray:
-    """The first comparison that has the given distance, uint8 [M]."""
-    which = np.zeros(len(distance), np.uint8)
-    for comparison in reversed(range(len(COMPARISONS))):
-        view_a, view_b, orientation = COMPARISONS[comparison]
-        bits = np.bitwise_count(a[view_a, 0] ^ b[view_b, orientation])
-        which[bits == distance] = comparison
-    return which
+    A flipped texture has the opposite sign in the odd frequencies, a transposed one its axes
+    swapped; the product with the second's is the same as if that were turned.
+    """
+    transposed, down, across = ORIENTATIONS[orientation][1:]
+    images = torch.from_numpy(first).reshape(-1, FREQUENCIES, FREQUENCIES)
+    signs = (-1.0) ** torch.arange(FREQUENCIES)
+    if down:
+        images = images * signs[:, None]
+    if across:
+        images = images * signs
+    if transposed:
+        images = images.transpose(1, 2)
+    return images.flatten(1)

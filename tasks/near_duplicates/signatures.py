@@ -2,9 +2,8 @@
 
 Pure functions of pixels, and the file in which signatures are kept by content.
 
-Three views of an image are hashed, so that a copy with other borders is met: the whole frame, the
-frame without its plain borders ("trimmed"), and that without a twentieth on each side ("inner",
-against copies that were cropped a little). Each is hashed as it is, mirrored and upside down.
+That is a small grey image without the plain borders, and where it lies in the whole; all else that
+is compared (`textures`, `align`) is made of these two.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 import PIL.Image
 import scipy.fft
@@ -25,14 +25,22 @@ from tasks.samples.images import Image
 from ultrabench_eval.core import hashing, parallel
 from ultrabench_eval.core.errors import UserError
 
-FORMAT = 1  # raised when signatures on disk must be made again
-VIEWS = ("whole", "trimmed", "inner")
-ORIENTATIONS = ("", "horizontal", "vertical")
-"""How the second image of a pair is flipped to match the first."""
-INNER = 0.05  # part of the trimmed height and width that "inner" leaves out on each side
+FORMAT = 2  # raised when signatures on disk must be made again
+ORIENTATIONS = (
+    ("", False, False, False),
+    ("horizontal", False, False, True),
+    ("vertical", False, True, False),
+    ("turned 180", False, True, True),
+    ("turned 90", True, True, False),
+    ("turned 270", True, False, True),
+    ("horizontal, turned 90", True, False, False),
+    ("horizontal, turned 270", True, True, True),
+)
+"""How the second image of a pair is flipped, then turned (counterclockwise) to match the first: as
+reports name it; and whether its axes are swapped, then its rows and its columns reversed."""
 THUMBNAIL = 64  # pixels a side
 
-_HASHED = 32  # pixels a side of what the hash is taken of; its 8 x 8 lowest frequencies are kept
+_MIDDLE = 128  # pixels a side of what borders are looked for in
 _PLAIN = 16  # grey levels by which a border may differ from its commonest level
 _BUSY = 0.05  # a line with more than this share of other pixels is not a border
 _LINES = 16  # looked at together: most borders are narrow
@@ -45,8 +53,6 @@ class Signature(NamedTuple):
 
     pixels: str
     """SHA-256 over height, width and RGB pixels: equal exactly for equal decoded images."""
-    hashes: np.ndarray
-    """uint64 [3, 3]: perceptual hashes by view and orientation."""
     box: np.ndarray
     """float32 [4]: left, top, right, bottom of the trimmed view in parts of width and height."""
     thumbnail: np.ndarray
@@ -67,13 +73,11 @@ class Signatures:
 
     Args:
         pixels: N digests.
-        hashes: uint64 [N, 3, 3].
         boxes: float32 [N, 4].
         thumbnails: uint8 [N, 64, 64].
     """
 
     pixels: tuple[str, ...]
-    hashes: np.ndarray
     boxes: np.ndarray
     thumbnails: np.ndarray
 
@@ -83,7 +87,6 @@ class Signatures:
         n = len(signatures)
         return cls(
             tuple(s.pixels for s in signatures),
-            np.array([s.hashes for s in signatures], np.uint64).reshape(n, 3, 3),
             np.array([s.box for s in signatures], np.float32).reshape(n, 4),
             np.array([s.thumbnail for s in signatures], np.uint8).reshape(n, THUMBNAIL, THUMBNAIL),
         )
@@ -101,19 +104,17 @@ class Signatures:
 
 def signature(pixels: np.ndarray) -> Signature:
     """The signature of an image, uint8 RGB [H, W, 3]."""
-    grey = PIL.Image.fromarray(pixels).convert("L")
-    width, height = grey.size
-    left, top, right, bottom = trimmed = trim(np.asarray(grey))
-    dx, dy = INNER * (right - left), INNER * (bottom - top)
-    inner = (left + dx, top + dy, right - dx, bottom - dy)
-    views = np.stack([_resized(grey, box) for box in ((0, 0, width, height), trimmed, inner)])
-    thumbnail = grey.resize((THUMBNAIL, THUMBNAIL), PIL.Image.Resampling.BOX, box=trimmed)
-    flipped = np.stack([views, views[:, :, ::-1], views[:, ::-1]], axis=1)
+    pixels = np.ascontiguousarray(pixels)
+    grey = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
+    middle = PIL.Image.fromarray(grey).resize((_MIDDLE, _MIDDLE), PIL.Image.Resampling.BOX)
+    small = np.asarray(middle)
+    left, top, right, bottom = box = trim(small)
     return Signature(
-        hashing.digest_parts([repr(pixels.shape).encode(), np.ascontiguousarray(pixels).data]),
-        phash(flipped),
-        np.array([left / width, top / height, right / width, bottom / height], np.float32),
-        np.asarray(thumbnail),
+        hashing.digest_parts([repr(pixels.shape).encode(), pixels.data]),
+        np.array(box, np.float32) / _MIDDLE,
+        cv2.resize(
+            small[top:bottom, left:right], (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA
+        ),
     )
 
 
@@ -146,6 +147,7 @@ def trim(grey: np.ndarray) -> tuple[int, int, int, int]:
         grey: uint8 [H, W].
     """
     height, width = grey.shape
+    grey = grey.astype(np.int16)
     left, top, right, bottom = 0, 0, width, height
     for _ in range(3):  # a white border around a black one
         inside = grey[top:bottom, left:right]
@@ -164,17 +166,13 @@ def trim(grey: np.ndarray) -> tuple[int, int, int, int]:
 
 def _border(lines: np.ndarray) -> int:
     """How many of the first lines are border; 0 if all are."""
-    level = np.median(lines[0])
+    level = np.sort(lines[0])[lines.shape[1] // 2]
     for start in range(0, len(lines), _LINES):
         some = lines[start : start + _LINES]
-        busy = (np.abs(some - level) > _PLAIN).mean(axis=1) > _BUSY
+        busy = (np.abs(some - level) > _PLAIN).sum(axis=1) > _BUSY * lines.shape[1]
         if busy.any():
             return start + int(busy.argmax())
     return 0
-
-
-def _resized(grey: PIL.Image.Image, box: tuple[float, float, float, float]) -> np.ndarray:
-    return np.asarray(grey.resize((_HASHED, _HASHED), PIL.Image.Resampling.LANCZOS, box=box))
 
 
 # ---- kept by content ----------------------------------------------------------------------------
@@ -233,7 +231,7 @@ class SignatureStore:
             with database:
                 database.execute(
                     "CREATE TABLE IF NOT EXISTS signatures (digest TEXT PRIMARY KEY, pixels TEXT, "
-                    "hashes BLOB, box BLOB, thumbnail BLOB) WITHOUT ROWID"
+                    "box BLOB, thumbnail BLOB) WITHOUT ROWID"
                 )
         except sqlite3.DatabaseError as error:
             raise self._damaged(error) from error
@@ -242,7 +240,7 @@ class SignatureStore:
     def _get(
         self, database: sqlite3.Connection, digests: Iterable[str]
     ) -> Iterator[tuple[str, Signature]]:
-        query = "SELECT pixels, hashes, box, thumbnail FROM signatures WHERE digest = ?"
+        query = "SELECT pixels, box, thumbnail FROM signatures WHERE digest = ?"
         try:
             for digest in digests:
                 row = database.execute(query, (digest,)).fetchone()
@@ -258,7 +256,7 @@ class SignatureStore:
             if not isinstance(one, UserError)
         ]
         with database:
-            database.executemany("INSERT OR REPLACE INTO signatures VALUES (?, ?, ?, ?, ?)", rows)
+            database.executemany("INSERT OR REPLACE INTO signatures VALUES (?, ?, ?, ?)", rows)
 
     def _damaged(self, error: Exception) -> UserError:
         return UserError(
@@ -285,10 +283,9 @@ def _attempt(wanted: tuple[str, Image]) -> Signature | UserError:
         return error
 
 
-def _unpack(pixels: str, hashes: bytes, box: bytes, thumbnail: bytes) -> Signature:
+def _unpack(pixels: str, box: bytes, thumbnail: bytes) -> Signature:
     return Signature(
         pixels,
-        np.frombuffer(hashes, "<u8").reshape(3, 3),
         np.frombuffer(box, "<f4").reshape(4),
         np.frombuffer(thumbnail, np.uint8).reshape(THUMBNAIL, THUMBNAIL),
     )

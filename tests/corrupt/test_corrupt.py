@@ -49,7 +49,7 @@ def cases(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
 
 
 @given(cases(), st.sampled_from(ALL), st.integers(0, 3), st.integers(0, 9))
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 def test_what_holds_for_any_image(
     case: tuple[np.ndarray, np.ndarray], name: str, severity: int, seed: int
 ) -> None:

@@ -32,7 +32,7 @@ def test_blur_is_the_printed_formula_at_a_short_side_of_224(severity: int) -> No
 
 
 @given(st.integers(0, 255), st.integers(1, 3), st.tuples(*[st.integers(1, 60)] * 2))
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_blur_leaves_constant_images(level: int, severity: int, shape: tuple[int, int]) -> None:
     image = flat(shape, level)
     assert np.array_equal(apply(image, "blur", severity), image)

@@ -25,7 +25,7 @@ def sectors(draw: st.DrawFn) -> dict[str, float]:
 
 
 @given(sectors())
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_the_apex_of_a_sector_is_found(drawn: dict[str, float]) -> None:
     apex = drawn["row"], drawn["column"]
     outer = drawn["inner"] + drawn["length"]
@@ -133,7 +133,7 @@ def test_specks_do_not_stretch_a_rectangle() -> None:
 
 
 @given(st.data())
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 def test_coordinates_of_any_mask_are_finite_and_in_range(data: st.DataObject) -> None:
     shape = data.draw(st.tuples(st.integers(1, 50), st.integers(1, 50)))
     seed, share = data.draw(st.integers(0, 999)), data.draw(st.floats(0, 1))

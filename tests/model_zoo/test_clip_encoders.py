@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from released_files import opened, same
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from test_every_model import picture
 from torch import Tensor, nn
 
@@ -256,8 +256,33 @@ def test_a_damaged_export_of_clips_is_refused(tmp_path: Path) -> None:
     path = write_export(tmp_path, tubelet=4)
     with pytest.raises(UserError, match="its header and the shapes in it contradict each other"):
         model_zoo.load("usjepa-clip", path, "cpu")
-    with pytest.raises(UserError, match="no weights for model 'vjepa-nano'"):
-        model_zoo.load("vjepa-nano", device="cpu")
+    with pytest.raises(UserError, match="no weights for model 'usjepa-clip'"):
+        model_zoo.load("usjepa-clip", device="cpu")
+
+
+@pytest.mark.parametrize("name", ["vjepa-nano", "vjepa-loc-nano"])
+def test_what_is_shipped_of_clips(name: str) -> None:
+    encoder = model_zoo.load(name, device="cpu", dtype="float32")
+    file = exports.SHIPPED / f"{name}.safetensors"
+    assert encoder.weights_file == file
+    assert file.stat().st_size < 5e6
+    assert (encoder.parameter_count, encoder.dim) == (encoder.card.parameters, encoder.card.dim)
+    assert encoder.card.saw == ("phantom-lv", "phantom-sliding", "pocus")
+    assert encoder.card.status == "trained by this project's trainer, nano"
+    assert ("localisation loss" in encoder.card.paper) == ("loc" in name)
+    start = exports.read_card(file)["config"]["model"]["start"]
+    assert start == "usjepa-clip=runs/videomae-nano"  # of no machine
+    random = model_zoo.load(name, "random", "cpu", "float32")
+    assert random.parameter_count == encoder.parameter_count
+    trained, fixed = load_file(file), set()
+    for key, value in random.network.state_dict().items():
+        if value.equal(trained[key].float()):
+            fixed.add(key)
+    assert fixed <= {"pos_embed"}
+    clips = torch.from_numpy(np.random.default_rng(0).random((2, 8, 3, 64, 64), np.float32))
+    features = encoder.encode(clips)
+    assert torch.isfinite(features).all()
+    assert not torch.equal(features, random.encode(clips))
 
 
 # ---- those of the zoo ---------------------------------------------------------------------------

@@ -265,7 +265,7 @@ def test_all_256_values_survive_the_way_to_float_and_back() -> None:
     assert np.array_equal(to_float(grid)[0].numpy().ravel(), (levels / 255).astype(np.float32))
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     height=st.integers(1, 40),
     width=st.integers(1, 40),

@@ -236,7 +236,9 @@ def test_random_is_the_nano_network() -> None:
 def test_a_shipped_name_is_there_with_its_file() -> None:
     assert [name for name in model_zoo.names() if name in NANO] == THERE
     files = {path.name for path in exports.SHIPPED.glob("*")}
-    assert files == {f"{name}.{kind}" for name in THERE for kind in ("safetensors", "json")}
+    shipped = (*THERE, "vjepa-nano", "vjepa-loc-nano")
+    assert files == {f"{name}.{kind}" for name in shipped for kind in ("safetensors", "json")}
+    assert sum(path.stat().st_size for path in exports.SHIPPED.glob("*")) < 40e6
 
 
 def test_how_a_file_is_shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -251,7 +253,8 @@ def test_how_a_file_is_shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         shipped = "us-jepa-nano"
 
     # Known without loading.
-    assert (Shipped.sizes, Shipped.poolings) == (SIZES, ("mean", "mean_prenorm", "last4"))
+    assert Shipped.sizes == SIZES
+    assert Shipped.poolings == ("mean", "mean_prenorm", "last4", "all+std")
     assert (Shipped.card.saw, Shipped.card.dim) == (("aul",), 24)
     assert Shipped.card.weights_from == "part of this package"
     assert Shipped.patch_size == 8

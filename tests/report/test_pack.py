@@ -35,7 +35,7 @@ def test_its_pages_are_those_of_the_folder(tmp_path: Path, pack: ModuleType) -> 
     with tarfile.open(tmp_path / "cells.tar.xz") as archive:
         archive.extractall(again, filter="data")
     write.write(Cells(run))
-    regenerate.regenerate(again, again)
+    regenerate.regenerate(Cells(again), again)
     names = [p.relative_to(run) for p in run.rglob("*.*") if "cells" not in p.parts]
     shown = [name for name in names if name.suffix in (".md", ".csv", ".tex")]
     assert Path("statistics.md") in shown

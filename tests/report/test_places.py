@@ -85,7 +85,7 @@ def test_a_fine_tuned_result_is_never_taken_for_a_frozen_one(cells: Cells) -> No
             assert one.models == ("alpha", "beta", "gamma")
         order = significance.ranking(comparisons)
         assert order is not None
-        best = "beta" if protocols.fine_tuned(probing) else "alpha"
+        best = "beta" if probing.fine_tuned else "alpha"
         assert order.models[int(order.scores.mean(1).argmax())] == best
     for board in boards(cells.gather(), evidence.letters()):
         assert board.rows[0].model == ("beta" if board.probing.probe == "finetune" else "alpha")

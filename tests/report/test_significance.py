@@ -261,7 +261,7 @@ def test_a_reference_is_compared_with_every_other_model_and_the_page_says_so(
 ) -> None:
     cells = Cells(tmp_path)
     results(cells)
-    regenerate.regenerate(tmp_path, tmp_path / "report", reference="good")
+    regenerate.regenerate(Cells(tmp_path), tmp_path / "report", reference="good")
     table = pd.read_csv(tmp_path / "report" / "pairs.csv")
     assert table.p.notna().all()
     assert ((table.model_a == "good") | (table.model_b == "good")).all()
@@ -269,7 +269,7 @@ def test_a_reference_is_compared_with_every_other_model_and_the_page_says_so(
     assert "Letter r: not significantly different from good" in page
     assert "from good" in (tmp_path / "report" / "leaderboard.tex").read_text()
     with pytest.raises(UserError, match=r"the reference 'goood' has no results in .*'good'"):
-        regenerate.regenerate(tmp_path, tmp_path / "report", reference="goood")
+        regenerate.regenerate(Cells(tmp_path), tmp_path / "report", reference="goood")
 
 
 def test_a_task_that_the_reference_lacks_is_not_compared(tmp_path: Path) -> None:
@@ -279,7 +279,7 @@ def test_a_task_that_the_reference_lacks_is_not_compared(tmp_path: Path) -> None
         put_test(cells, task, labels)
         for seed, model in enumerate(models):
             put(cells, model, task, guesses(labels, 0.9 - 0.3 * seed, seed), labels)
-    regenerate.regenerate(tmp_path, tmp_path / "report", reference="a")
+    regenerate.regenerate(Cells(tmp_path), tmp_path / "report", reference="a")
     table = pd.read_csv(tmp_path / "report" / "pairs.csv")
     assert set(table.task) == {"aul"}
     page = (tmp_path / "report" / "statistics.md").read_text()

@@ -125,6 +125,9 @@ def test_one_model_with_two_weights_is_said() -> None:
     other = made_of("other weights", "tmmotu", 1)
     page = write.markdown([cell("a", "aul", 0.5), cell("a", "mmotu", 0.5, identity=other)])
     assert "different weights" in page
+    at = Coordinates("a", "mmotu", "finetune-1", probe="finetune")
+    tuned = cell("a", "mmotu", 0.5, identity=other, coordinates=at)  # in another dtype
+    assert "different weights" not in write.markdown([cell("a", "aul", 0.5), tuned])
 
 
 def test_images_that_two_versions_of_a_corruption_made_are_said() -> None:

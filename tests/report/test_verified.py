@@ -67,7 +67,7 @@ def test_a_changed_cell_is_refused_and_shown_as_an_error(cells: Cells, change: s
     with pytest.raises(
         UserError, match=r"good/aul/.*json is damaged .*; run the same `ubench run`"
     ):
-        regenerate.gather(cells.out)
+        regenerate.read(cells)
     write.write(cells)  # what `run` does at its end: good cells survive
     page = (cells.out / "leaderboard.md").read_text()
     assert "error" in page
@@ -79,14 +79,14 @@ def test_a_changed_cell_is_refused_and_shown_as_an_error(cells: Cells, change: s
 def test_a_cell_that_is_no_cell_is_told(cells: Cells, content: bytes) -> None:
     (cells.out / PLACE).write_bytes(content)
     with pytest.raises(UserError, match="is damaged"):
-        regenerate.gather(cells.out)
+        regenerate.read(cells)
 
 
 def test_a_folder_with_the_name_of_a_cell_is_told(cells: Cells) -> None:
     (cells.out / PLACE).unlink()
     (cells.out / PLACE).mkdir()
     with pytest.raises(UserError, match="is damaged"):
-        regenerate.gather(cells.out)
+        regenerate.read(cells)
 
 
 def test_two_cells_that_were_swapped_are_told(cells: Cells) -> None:
@@ -95,7 +95,7 @@ def test_two_cells_that_were_swapped_are_told(cells: Cells) -> None:
     one.write_bytes(other.read_bytes())
     other.write_bytes(kept)
     with pytest.raises(UserError, match=r"holds another result, (fair|good)/aul"):
-        regenerate.gather(cells.out)
+        regenerate.read(cells)
     failed = [e for e in cells.gather() if isinstance(e, Failure)]
     assert {e.coordinates.model for e in failed} == {"good", "fair"}
 
@@ -108,7 +108,7 @@ def test_predictions_of_another_model_are_refused(cells: Cells) -> None:
     assert one.read_bytes() != other.read_bytes()
     shutil.copy(other, one)  # whole, and of the right shape
     with pytest.raises(UserError, match=r"good/aul/.*safetensors is damaged \(its digest"):
-        regenerate.gather(cells.out)
+        regenerate.read(cells)
 
 
 def copy_cell(source: Cells, target: Cells, place: str = PLACE) -> None:
@@ -200,7 +200,7 @@ def as_before(out: Path) -> None:
 def test_a_folder_of_the_version_before_is_shown_and_marked(cells: Cells) -> None:
     scores = [line.split("|")[2].strip(" *abc") for line in _rows(cells.out)]
     as_before(cells.out)
-    regenerate.regenerate(cells.out, cells.out)
+    regenerate.regenerate(cells, cells.out)
     marked = [line.split("|")[2].strip(" *abc") for line in _rows(cells.out)]
     assert marked == [f"{score} [not verified]" for score in scores]
     page = (cells.out / "leaderboard.md").read_text()
@@ -229,7 +229,7 @@ def test_changed_test_images_are_refused(
 ) -> None:
     edit(cells.out / "tasks" / "tmmotu.json", change)
     with pytest.raises(UserError, match=r"tmmotu.json is damaged .*run the same `ubench run`"):
-        regenerate.gather(cells.out)
+        regenerate.read(cells)
     (cells.out / ".report.json").unlink()
     write.write(cells)
     assert "tmmotu.json is damaged" in (cells.out / "statistics.md").read_text()
@@ -238,7 +238,7 @@ def test_changed_test_images_are_refused(
 def test_test_images_of_another_task_are_refused(cells: Cells) -> None:
     shutil.copy(cells.out / "tasks" / "taul.json", cells.out / "tasks" / "tmmotu.json")
     with pytest.raises(UserError, match=r"tmmotu\.json holds the test images of another task"):
-        regenerate.gather(cells.out)
+        regenerate.read(cells)
 
 
 def test_what_is_doubted_stays_doubted_when_it_is_merged(tmp_path: Path, cells: Cells) -> None:
@@ -295,3 +295,13 @@ def test_names_are_neither_markup_nor_formulas(tmp_path: Path) -> None:
     for name in ("leaderboard.csv", "ranks.csv", "pairs.csv"):
         for line in (tmp_path / name).read_text().splitlines():
             assert not any(cell.startswith(("=", '"=')) for cell in line.split(","))
+
+
+def test_what_was_written_after_it_was_read_is_on_the_pages(cells: Cells) -> None:
+    """`ubench report` reads, waits for its turn to write, and must not write what was."""
+    entries = regenerate.read(cells)
+    assert cells.as_gathered()
+    Cells(cells.out).fail(failure("new", "aul", "broken since"))
+    assert not cells.as_gathered()
+    regenerate.regenerate(cells, cells.out, entries=entries)
+    assert "broken since" in (cells.out / "leaderboard.md").read_text()

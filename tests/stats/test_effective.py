@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from made_predictions import resample
 
@@ -95,7 +95,6 @@ def test_one_cluster_tells_nothing() -> None:
 
 
 @given(st.lists(st.integers(1, 6), min_size=2, max_size=12), st.integers(0, 1000))
-@settings(deadline=None)
 def test_the_size_is_between_one_and_all_images(sizes: list[int], seed: int) -> None:
     predicted, labels, groups = draws(sizes, seed=seed)
     found = effective_size(predicted, labels, groups)

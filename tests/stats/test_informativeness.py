@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ultrabench_eval.stats.informativeness import (
@@ -59,7 +59,6 @@ def test_a_model_far_ahead_or_alone_has_no_optimism() -> None:
 
 
 @given(st.integers(0, 10_000), st.integers(1, 6))
-@settings(deadline=None)
 def test_optimism_is_never_negative(seed: int, models: int) -> None:
     generator = np.random.default_rng(seed)
     assert selection_optimism(generator.random(models), generator.random((models, 20))) >= 0

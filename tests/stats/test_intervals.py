@@ -140,7 +140,7 @@ def test_the_same_call_gives_the_same_interval() -> None:
 
 
 @given(st.integers(0, 10_000), st.integers(1, 5), st.integers(2, 30), st.integers(2, 4))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_an_interval_is_one(seed: int, seeds: int, count: int, classes: int) -> None:
     generator = np.random.default_rng(seed)
     labels = generator.integers(0, classes, count)

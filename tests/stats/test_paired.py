@@ -19,7 +19,7 @@ from ultrabench_eval.stats import paired, permutation
 
 
 @given(st.lists(st.sampled_from([0.0, 0.001, 0.01, 0.011, 0.04, 0.05, 0.3, 1.0]), max_size=12))
-@settings(deadline=None, max_examples=20)  # statsmodels takes its time
+@settings(max_examples=20)  # statsmodels takes its time
 def test_holm_equals_statsmodels(values: list[float]) -> None:
     p = np.array(values)
     expected = multipletests(p, method="holm")[1] if values else p
@@ -43,7 +43,6 @@ def differing(draw: st.DrawFn) -> np.ndarray:
 
 
 @given(differing())
-@settings(deadline=None)
 def test_models_share_a_letter_if_and_only_if_they_do_not_differ(different: np.ndarray) -> None:
     found = [tokens(text) for text in paired.letters(different, range(len(different)))]
     for a in range(len(different)):
@@ -53,7 +52,6 @@ def test_models_share_a_letter_if_and_only_if_they_do_not_differ(different: np.n
 
 
 @given(differing())
-@settings(deadline=None)
 def test_no_letter_lies_in_another_one(different: np.ndarray) -> None:
     found = [tokens(text) for text in paired.letters(different, range(len(different)))]
     members = [
@@ -224,7 +222,7 @@ def test_compare_equals_a_loop_over_pairs() -> None:
 
 
 @given(st.integers(0, 1000), st.floats(0, 1.5), st.sampled_from([0.8, 0.9, 0.95]))
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_p_and_the_interval_tell_the_same(seed: int, better: float, level: float) -> None:
     pairs = paired.compare([contest(*two_models(seed, better))], level=level)
     holds = pairs.low[0, 1] <= 0 <= pairs.high[0, 1]

@@ -107,7 +107,7 @@ def test_the_critical_difference_is_where_nemenyis_p_is_its_level(rounded: bool)
 
 
 @given(st.integers(0, 10_000), st.integers(1, 4), st.integers(1, 4))
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_first_share_equals_a_loop_over_resamples(seed: int, models: int, tasks: int) -> None:
     resampled = np.random.default_rng(seed).integers(0, 4, (models, tasks, 15)) / 4  # many ties
     on_task, by_rank, by_score = np.zeros((models, tasks)), np.zeros(models), np.zeros(models)
@@ -145,7 +145,7 @@ def test_a_clear_winner_is_always_first() -> None:
 
 
 @given(st.integers(0, 10_000), st.integers(2, 7))
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @pytest.mark.filterwarnings("ignore")  # scipy's, where all tie
 def test_kendall_equals_scipys(seed: int, models: int) -> None:
     a, b = np.random.default_rng(seed).integers(0, 4, (2, models, 6))

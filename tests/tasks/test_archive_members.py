@@ -82,7 +82,7 @@ def clashes(names: list[str]) -> bool:
     return len(folded) < len(every) or any(a.startswith(f"{b}/") for a in names for b in names)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(content=TREE, kind=st.sampled_from(sorted(KINDS)))
 def test_a_tree_packed_and_unpacked_is_the_same_tree(
     tmp_path_factory: pytest.TempPathFactory, content: dict[str, bytes], kind: str

@@ -137,7 +137,7 @@ VALUES = st.one_of(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     names=st.lists(st.text("abXYz", min_size=1, max_size=6), min_size=1, max_size=4, unique=True),
     data=st.data(),

@@ -268,6 +268,21 @@ def test_simulated_tasks_need_no_data(
     assert task.synthetic
 
 
+def test_a_shipped_encoder_of_clips_is_measured_without_any_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(SIZES, "small", Size("small", 0.5, 0.5))
+    board = pipeline.run(
+        *("vjepa-loc-nano", "phantom-lv"),
+        **{"seeds": 1, "out": tmp_path / "o", "cache": tmp_path / "c", "dtype": "float32"},
+    )
+    rows = [row for row in board.to_dict("records") if row["metric"] == "dice"]
+    # Also with the temporal controls that come with every task of videos.
+    assert [row["corruption"] for row in rows] == ["none", "repeated", "reversed", "shuffled"]
+    assert all(row["status"].startswith("ok") for row in rows)
+    assert 20 < rows[0]["mean"] < 100
+
+
 def test_all_leaves_simulated_tasks_out_of_a_root_without_them(
     phantom_root: Path, tmp_path: Path
 ) -> None:

@@ -371,7 +371,7 @@ def test_steatosis_in_percent(phantom_root: Path) -> None:
         assert ((np.asarray(split.targets) >= 5) == (label.splits[part].labels == 1)).all()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     x=st.floats(70, 130),
     y=st.floats(56, 104),

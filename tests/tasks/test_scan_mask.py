@@ -131,14 +131,14 @@ def test_real_pictures_are_of_the_kind_that_eyes_see(real_data: Path) -> None:
 pictures = st.sampled_from(CASES).map(lambda case: phantom(*case)[0])
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(pictures)
 def test_a_mirrored_picture_has_a_mirrored_mask(image: np.ndarray) -> None:
     mirrored = scan_mask.estimate(image[:, ::-1])[:, ::-1]
     assert iou(mirrored, scan_mask.estimate(image)) > 0.98
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(pictures, st.floats(0.7, 1.5))
 def test_scaling_scales_the_mask(image: np.ndarray, factor: float) -> None:
     size = round(image.shape[1] * factor), round(image.shape[0] * factor)
@@ -147,13 +147,13 @@ def test_scaling_scales_the_mask(image: np.ndarray, factor: float) -> None:
     assert iou(scan_mask.estimate(scaled), mask) > 0.96
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(pictures, st.integers(70, 95))
 def test_compression_changes_little(image: np.ndarray, quality: int) -> None:
     assert iou(scan_mask.estimate(jpeg(image, quality)), scan_mask.estimate(image)) > 0.95
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(pictures, st.floats(0.7, 1.4))
 def test_gain_changes_little(image: np.ndarray, gain: float) -> None:
     louder = np.clip(image * gain, 0, 255).astype(np.uint8)
@@ -166,7 +166,7 @@ def test_grey_and_colour_give_the_same_mask(task: str) -> None:
     assert (scan_mask.estimate(grey) == scan_mask.estimate(np.dstack([grey] * 3))).all()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.integers(32, 300),
     st.integers(32, 300),

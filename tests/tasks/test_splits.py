@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks import splits
@@ -17,7 +17,6 @@ from ultrabench_eval.core.errors import UserError
 
 fractions = st.sampled_from([0.1, 0.2, 0.3])
 seeds = st.integers(0, 2**31)
-unhurried = settings(deadline=None)  # a busy machine does not fail a test
 
 
 @st.composite
@@ -27,7 +26,6 @@ def label_arrays(draw: st.DrawFn) -> np.ndarray:
     return np.random.default_rng(draw(seeds)).permutation(labels)
 
 
-@unhurried
 @given(label_arrays(), fractions, seeds)
 def test_stratified_is_a_partition_with_the_classes_in_proportion(
     labels: np.ndarray, fraction: float, seed: int
@@ -44,7 +42,6 @@ def test_stratified_is_a_partition_with_the_classes_in_proportion(
     assert (held_out == again[1]).all()
 
 
-@unhurried
 @given(st.lists(st.integers(0, 30), min_size=2, max_size=200), fractions, seeds, seeds)
 def test_grouped_keeps_groups_whole_and_depends_only_on_which_there_are(
     groups: list[int], fraction: float, seed: int, shuffle: int
@@ -79,7 +76,6 @@ def test_numeric_groups_are_drawn_as_the_integers_they_are() -> None:
     assert set(as_text) != set(wanted)  # else this test shows nothing
 
 
-@unhurried
 @given(st.sets(st.text(min_size=1, max_size=5), min_size=5, max_size=40), seeds)
 def test_sides_of_groups_are_those_of_a_draw_over_their_images(groups: set[str], seed: int) -> None:
     rule = Rule("group", seed % 1000, validation=0.2, test=0.3)

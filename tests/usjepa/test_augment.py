@@ -63,7 +63,7 @@ def test_flips_turn_pixels_and_region_alike(name: str, axis: int) -> None:
     assert not plain.valid.all()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     height=st.integers(1, 90),
     width=st.integers(1, 90),

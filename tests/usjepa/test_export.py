@@ -314,7 +314,7 @@ def test_half_the_size_is_nearly_the_same_encoder(tmp_path: Path) -> None:
     made = settings()
     student = student_of(made)
     whole = export.export(student, made, tmp_path / "whole", HISTORY)
-    half = export.export(student, made, tmp_path / "half", HISTORY, half=True)
+    half = export.export(student, made, tmp_path / "half", HISTORY, stored="float16")
     assert half.stat().st_size < 0.6 * whole.stat().st_size
     encoders = [model_zoo.load("usjepa", path, "cpu", "float32") for path in (whole, half)]
     assert next(encoders[1].network.parameters()).dtype == torch.float32

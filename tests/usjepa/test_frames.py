@@ -376,7 +376,7 @@ def groups_of(sizes: list[int], seed: int = 0) -> np.ndarray:
     return generator.permutation(np.repeat(names, sizes))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(group_sizes, shares, st.integers(0, 5))
 def test_groups_are_held_out_whole(sizes: list[int], share: float, seed: int) -> None:
     groups = groups_of(sizes)
@@ -387,7 +387,7 @@ def test_groups_are_held_out_whole(sizes: list[int], share: float, seed: int) ->
     np.testing.assert_array_equal(out, sampling._held_out(groups, share, seed))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(group_sizes, shares, st.integers(0, 5))
 def test_the_share_is_near(sizes: list[int], share: float, seed: int) -> None:
     held = sampling._held_out(groups_of(sizes), share, seed).sum()

@@ -21,7 +21,7 @@ from usjepa.masks import Masks, MultiBlock, RandomPatches
 
 GRID = (14, 14)
 PADDED = Blocks(targets="pad", context="pad")
-quick = settings(max_examples=150, deadline=None)
+quick = settings(max_examples=150)
 
 
 def lists(index: Tensor, real: Tensor | None) -> list[list[int]]:
@@ -420,7 +420,7 @@ def test_masks_move_with_their_device() -> None:
     assert all(one is not None and one.device.type == "meta" for one in tensors)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(limit=st.integers(1, 250), conditioned=st.booleans(), step=st.integers(0, 1000))
 def test_a_limit_thins_contexts_at_random_and_no_further(
     limit: int, conditioned: bool, step: int

@@ -101,7 +101,7 @@ percentiles = st.tuples(st.floats(0, 100), st.floats(0, 100)).map(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(images, percentiles)
 def test_stretch_is_that_of_the_models(image: np.ndarray, pair: tuple[float, float]) -> None:
     np.testing.assert_array_equal(stretch(image, pair), _stretched(image, *pair))
@@ -109,7 +109,7 @@ def test_stretch_is_that_of_the_models(image: np.ndarray, pair: tuple[float, flo
     np.testing.assert_array_equal(stretch(image, pair), _stretched(image, *pair))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(images, st.integers(0, 10**6))
 def test_only_the_region_counts(image: np.ndarray, seed: int) -> None:
     region = np.random.default_rng(seed).random(image.shape) < 0.6

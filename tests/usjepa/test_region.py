@@ -21,7 +21,7 @@ def test_one_pixel_makes_a_patch_valid() -> None:
     assert not valid_patches(np.zeros((9, 9)), whole(np.zeros((9, 9))), 224, 16).any()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(5, 90), st.integers(5, 90), st.booleans(), st.booleans(), st.integers(0, 10**6))
 def test_follows_the_image_as_torchvision_moves_it(
     height: int, width: int, horizontal: bool, vertical: bool, seed: int

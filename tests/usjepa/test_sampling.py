@@ -6,7 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ultrabench_eval.core.errors import UserError
@@ -30,7 +30,6 @@ def test_frequencies_follow_the_capped_sizes() -> None:
     assert ((tenths - expected) ** 2 / expected).sum() < 27.9  # chi-square, 9 degrees, p 0.001
 
 
-@settings(deadline=None)
 @given(
     sizes=st.lists(st.integers(0, 30), min_size=1, max_size=5),
     cap=st.integers(1, 40),

@@ -202,8 +202,8 @@ def _markdown(audit: Audit, scores: Sequence[Rescored], notes: Sequence[str]) ->
     parts.append(_table(COUNT_HEADER, count_rows(audit)))
     parts.append(
         "\nidentical: equal pixels. near duplicate: a copy, however resized, compressed, cropped, "
-        f"flipped (texture correlates at least {duplicates.NEAR_DUPLICATE}). same scene: a copy "
-        "with much drawn over it, or another frame of the same view (at least "
+        f"flipped, turned (texture correlates at least {duplicates.NEAR_DUPLICATE}). same scene: a "
+        "copy with much drawn over it, or another frame of the same view (at least "
         f"{duplicates.SAME_SCENE}). Images of one known patient or video are expected to be alike: "
         "of them only equal ones are counted, apart. pairs.csv lists all pairs, gallery.html shows "
         "the gravest.\n"
@@ -238,7 +238,7 @@ def as_dict(audit: Audit, scores: Sequence[Rescored], notes: Sequence[str]) -> d
         },
         "pretraining_images": sum(entry.split == PRETRAINING for entry in audit.entries),
         "thresholds": {
-            "hash_distance": duplicates.RADIUS,
+            "descriptor": duplicates.LIKE,
             "same_scene": duplicates.SAME_SCENE,
             "near_duplicate": duplicates.NEAR_DUPLICATE,
         },

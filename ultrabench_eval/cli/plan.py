@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ultrabench_eval.cli import options, show
+from ultrabench_eval.core.errors import UserError
 from ultrabench_eval.request import Request
 
 if TYPE_CHECKING:
+    from ultrabench_eval.devices import Fleet
     from ultrabench_eval.plan import Forecast
 
 
@@ -19,6 +21,10 @@ def plan(
     timing: Annotated[
         bool, typer.Option("--timing/--no-timing", help="Encode a few images to estimate the time.")
     ] = True,
+    devices: Annotated[
+        str | None,
+        typer.Option(help="Estimate time and memory on other devices as well, e.g. 8xH100."),
+    ] = None,
     as_json: options.Json = False,
 ) -> None:
     """Show what `ubench run` would do with the same options: results, images, time, disk, licences.
@@ -27,10 +33,13 @@ def plan(
     fixes it is printed); 2: the options are wrong.
     """
     from ultrabench_eval.plan import forecast
+
+    if devices and not timing:
+        raise UserError("--devices needs the work of the networks; leave out --no-timing")
     from ultrabench_eval.progress import Progress
 
     with Progress() as progress:
-        found = forecast(request, timing=timing, report=progress)
+        found = forecast(request, timing=timing, on=devices, report=progress)
     if as_json:
         show.json(found.as_dict())
     else:
@@ -73,6 +82,8 @@ def _show(found: Forecast) -> None:
         )
     else:
         print("time: unknown, because not all encoders were timed")
+    if found.fleet:
+        _show_fleet(found.fleet)
     print(
         f"disk: {_size(found.total('feature_bytes'))} of features in {found.cache}, "
         f"{_size(found.total('result_bytes'))} in {found.out}"
@@ -92,6 +103,23 @@ def _show(found: Forecast) -> None:
     for share in found.shares:
         if share.problem and share.problem not in known:
             print(f"- {share.model} on {share.task} cannot run: {share.problem}")
+
+
+def _show_fleet(fleet: Fleet) -> None:
+    from ultrabench_eval.devices import ASSUMED
+
+    header = ("model", "GFLOP an input", "encoding", "reading meanwhile", "memory of a batch")
+    rows = [
+        (
+            *(one.model, f"{one.gigaflops:.2f}", _time(one.encoding), _time(one.reading)),
+            _size(round(1e9 * one.memory)) + ("" if one.fits else ", which does not fit"),
+        )
+        for one in fleet.models
+    ]
+    print(f"\nOn one {fleet.name}, estimated:")
+    show.table(header, rows)
+    print(f"on {fleet.number} x {fleet.name}: about {_time(fleet.seconds)}")
+    print(f"assumed: {ASSUMED}\n")
 
 
 def _time(seconds: float | None) -> str:

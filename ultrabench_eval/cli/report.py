@@ -131,10 +131,11 @@ def report(
     if against and not masks and paper.find(against) != source:
         raise UserError("--table and --against must name the same paper")
     figures = paper.load(source.name) if run or claims or published else None
-    if strip and run:
-        for task in Cells(run).strip():
+    cells = Cells(run) if run else None
+    if strip and cells:
+        for task in cells.strip():
             words.append(f"names of images and patients of {task} are taken out of {run}")
-    entries = regenerate.gather(run) if run else []
+    entries = regenerate.read(cells) if cells else []
     out = out or run or Path("runs/published" if published or claims else "runs/pictures")
     made: dict[str, bytes] = {}
     models = [name.strip() for name in add.split(",")] if add else []
@@ -143,8 +144,8 @@ def report(
             made |= datasets.pages(entries, figures)
         if figures and published:
             made |= paper.pages(figures)
-        if run and masks:
-            side = vjepa_localised.beside(Cells(run), entries)
+        if cells and masks:
+            side = vjepa_localised.beside(cells, entries)
             made |= vjepa_localised.pages(side)
             words.append(vjepa_localised.summary(side))
         elif figures and against:
@@ -161,17 +162,17 @@ def report(
             made |= drawn
             words += sentences
 
-        if run:
+        if cells:
             if figures and table:
                 rows.table(entries, figures, models)  # reports a mistyped model before anything
             if model_card:  # a mistyped model, too
                 cards.eval_results(entries, model_card)
-            regenerate.regenerate(run, out, root, reference, parquet)
+            regenerate.regenerate(cells, out, root, reference, parquet, entries)
             if model_card:
                 made |= cards.pages(entries, model_card, kept.told(out).letters)
             if figures and table:
                 pairs = regenerate.pairs(out)
-                made |= rows.pages(Cells(run), entries, figures, models, pairs)
+                made |= rows.pages(cells, entries, figures, models, pairs)
         written = regenerate.write_files(out, made)
     if as_json:
         pages = [*show.pages(out), *written] if run else written

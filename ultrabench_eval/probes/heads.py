@@ -298,7 +298,9 @@ class Scaler:
         return cls(mean, deviation.clamp(min=least))
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Features [N, D], standardised."""
+        """Features [N, D], standardised; the very same where nothing is to be done."""
+        if not self.mean.any() and (self.deviation == 1).all():
+            return x
         return (x - self.mean) / self.deviation
 
     def folded(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,23 +16,29 @@ from ultrabench_eval.report.results.entries import Entry
 from ultrabench_eval.report.sections import speeds
 
 
-def gather(run: Path, *, timed: bool = True) -> list[Entry]:
+def gather(run: Path) -> list[Entry]:
+    """The cells of a results folder; see `read`."""
+    return read(Cells(run))
+
+
+def read(cells: Cells, *, timed: bool = True) -> list[Entry]:
     """The cells of a run.
 
     Args:
-        run: a results folder.
+        cells: of a results folder.
         timed: whether the speeds of its encoders are to be verified as well.
 
     Raises:
         UserError: there are none, or a cell, its test images or the speeds are damaged.
     """
-    entries = whole(Cells(run)) if run.is_dir() else []
+    entries = whole(cells) if cells.out.is_dir() else []
     if not entries:
         raise UserError(
-            f"{run} holds no cells; name a folder that `ubench run --out` wrote (with cells/ in it)"
+            f"{cells.out} holds no cells; name a folder that `ubench run --out` wrote (with "
+            "cells/ in it)"
         )
     if timed:
-        speeds.read(run)
+        speeds.read(cells.out)
     return entries
 
 
@@ -53,24 +59,27 @@ def whole(cells: Cells) -> list[Entry]:
 
 
 def regenerate(
-    run: Path,
+    cells: Cells,
     out: Path,
     data: Path | None = None,
     reference: str | None = None,
     parquet: bool = False,
+    entries: Sequence[Entry] | None = None,
 ) -> None:
     """Write what the run wrote, byte for byte unless there is a reference.
 
     Args:
-        run: a results folder; nothing is written there unless it is `out`.
+        cells: of a results folder; nothing is written there unless it is `out`.
         out: where to.
         data: data root for small pictures of test images in leaderboard.html; None: without.
         reference: model that all others are compared with; None: all pairs.
         parquet: whether each CSV file gets one of Parquet beside it.
+        entries: what `read` gave; read again if anything was written meanwhile.
     """
     files.remove_orphans(out)
     with files.locked(out / "leaderboard"):
-        write.write(Cells(run), out, data, reference, parquet)
+        known = entries if cells.as_gathered() else None
+        write.write(cells, out, data, reference, parquet, known)
 
 
 def pairs(out: Path) -> list[dict[str, Any]]:

@@ -70,6 +70,7 @@ def write(
     pictures: Path | None = None,
     reference: str | None = None,
     parquet: bool = False,
+    entries: Sequence[Entry] | None = None,
 ) -> pd.DataFrame:
     """Write all pages, tables and figures of cells; return leaderboard.csv's frame.
 
@@ -83,12 +84,13 @@ def write(
         reference: model that all others are compared with; None: all pairs.
         parquet: whether each CSV file gets one of Parquet beside it. A later call without it
             removes them, so that none is older than its CSV file.
+        entries: what `cells.gather` has just read; None: it is read here.
 
     Raises:
         UserError: the reference has no results, or Parquet files need a package that is missing.
     """
     out = out or cells.out
-    entries = cells.gather()
+    entries = cells.gather() if entries is None else list(entries)
     timed, unsure = _speeds(cells.out)
     unsure = [*doubts(entries, cells.gone(entries)), *unsure]
     models = models_of(entries)

@@ -25,7 +25,7 @@ from ultrabench_eval.core.errors import UserError, did_you_mean
 
 THRESHOLDS = {
     "signatures": signatures.FORMAT,
-    "radius": duplicates.RADIUS,
+    "like": duplicates.LIKE,
     "sieve": align.SIEVE,
     "halfway": align.HALFWAY,
     "same scene": duplicates.SAME_SCENE,

@@ -120,6 +120,20 @@ def upside_down(image: Image, generator: np.random.Generator) -> Image:
     return PIL.ImageOps.flip(image)
 
 
+def turned(degrees: float) -> Change:
+    """Either way, at the same size, with black corners."""
+
+    def change(image: Image, generator: np.random.Generator) -> Image:
+        angle = degrees * generator.choice((-1, 1))
+        return image.rotate(angle, PIL.Image.Resampling.BICUBIC)
+
+    return change
+
+
+def transposed(method: PIL.Image.Transpose) -> Change:
+    return lambda image, generator: image.transpose(method)
+
+
 def gamma(exponent: float) -> Change:
     return mapped(lambda level: 255 * (level / 255) ** exponent)
 
@@ -171,4 +185,10 @@ CHANGES: dict[str, Change] = {
         mirrored, cropped(*[0.025] * 4), stored("JPEG", quality=80)
     ),
     "text, padded, JPEG 50": chain(overlaid, padded(0.1, 0), stored("JPEG", quality=50)),
+    "turned 2 degrees": turned(2),
+    "turned 5 degrees": turned(5),
+    "turned 10 degrees": turned(10),
+    "turned 90 degrees": transposed(PIL.Image.Transpose.ROTATE_90),
+    "turned 180 degrees": transposed(PIL.Image.Transpose.ROTATE_180),
+    "turned 270 degrees": transposed(PIL.Image.Transpose.ROTATE_270),
 }

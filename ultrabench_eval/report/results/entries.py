@@ -39,6 +39,11 @@ _USUAL = frozenset(probe for probe, _ in protocol.USUAL.values())
 _IN = " in "  # between a kind of task and its unit
 
 
+def is_fine_tuning(probe: str) -> bool:
+    """Whether a probe trains the network as well: finetune, finetune_masks ..."""
+    return probe.partition("_")[0] == "finetune"
+
+
 @dataclass(frozen=True)
 class Probing:
     """A probe, a protocol and a kind of task: numbers of different ones are never ranked together,
@@ -60,6 +65,11 @@ class Probing:
             *(self.type != CLASSES, self.type),
             *(self.probe not in _USUAL, self.probe, self.protocol),
         )
+
+    @property
+    def fine_tuned(self) -> bool:
+        """Whether the networks were trained as well."""
+        return is_fine_tuning(self.probe)
 
     @property
     def derived(self) -> bool:

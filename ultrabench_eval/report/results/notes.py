@@ -11,6 +11,7 @@ from ultrabench_eval.report.results.entries import (
     Probing,
     cells_of,
     condition,
+    is_fine_tuning,
     models_of,
     task_order,
 )
@@ -119,7 +120,9 @@ def mixtures(cells: Sequence[Cell]) -> list[str]:
                 f"the rows of task '{task}' ({', '.join(models_of(members))}) were measured on "
                 "different versions of its data; run all of them again"
             )
-    for model, members in sorted(by_key((c.coordinates.model, c) for c in cells).items()):
+    # A network that is fine-tuned computes in float32 wherever, frozen ones in less.
+    rows = by_key(((c.coordinates.model, is_fine_tuning(c.coordinates.probe)), c) for c in cells)
+    for (model, _), members in sorted(rows.items()):
         if len({(c.identity["model"], c.identity["dtype"]) for c in members}) > 1:
             found.append(
                 f"the columns of model '{model}' were measured with different weights, wrappers "
@@ -132,5 +135,5 @@ def mixtures(cells: Sequence[Cell]) -> list[str]:
                 "all of them again"
             )
     if len({c.identity["seeds"] for c in cells}) > 1:
-        found.append("cells differ in their number of seeds (see Details)")
+        found.append("results differ in their number of seeds (see Details)")
     return found

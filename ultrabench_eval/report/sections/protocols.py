@@ -107,13 +107,8 @@ def pairs_of_protocols(evidence: Evidence) -> list[tuple[Probing, Probing]]:
     return [
         (a, b)
         for a, b in combinations(evidence.main, 2)
-        if a.type == b.type and (a.probe == b.probe or fine_tuned(a) != fine_tuned(b))
+        if a.type == b.type and (a.probe == b.probe or a.fine_tuned != b.fine_tuned)
     ]
-
-
-def fine_tuned(probing: Probing) -> bool:
-    """Whether the networks were trained as well: the probe is finetune, finetune_masks ..."""
-    return probing.probe.partition("_")[0] == "finetune"
 
 
 def words(a: Probing, probe: str, protocol: str) -> str:
