@@ -92,7 +92,8 @@ JOBS: dict[str, Words] = {
         *("--cache", out / "cache"),
     ],
     "index": lambda folder, n, out: [
-        *("usjepa", "index", folder, "--out", out / "index", "--unguarded", "--size", "64"),
+        *("usjepa", "index", *(folder / f"{part:04}" for part in range(-(-n // IN_FOLDER)))),
+        *("--out", out / "index", "--unguarded", "--size", "64"),
     ],
 }
 
@@ -137,8 +138,8 @@ def main() -> None:
         for name in options.only.split(","):
             key = f"{name} {size}"
             if key not in known:
-                if name not in ("run again",):
-                    shutil.rmtree(out / {"run": "run"}.get(name, "none"), ignore_errors=True)
+                if name == "run":
+                    shutil.rmtree(out / "run", ignore_errors=True)
                 out.mkdir(exist_ok=True)
                 known[key] = cost(JOBS[name](folder, size, out), out / "log")
                 known_path.write_text(json.dumps(known, indent=1))
