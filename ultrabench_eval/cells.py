@@ -78,6 +78,7 @@ class Coordinates:
 
 
 _COORDINATES = TypeAdapter(Coordinates)
+_ENDS = (".json", ".error.json")  # of a result, and of why there is none
 
 
 class MetricFacts(Sealed):
@@ -374,14 +375,22 @@ class Cells:
         return self._ledger.as_marked()
 
     def gone(self, entries: Iterable[Cell | Failure]) -> list[str]:
-        """Places of cells that were written here and are no longer there, sorted."""
+        """Places of cells that were written here and are no longer there, sorted.
+
+        Not of cells that a run wrote after `entries` were read.
+        """
         there = {_place(entry.coordinates) for entry in entries}
-        return sorted(place for place in self._ledger.places() if place not in there)
+        return sorted(
+            place
+            for place in self._ledger.places()
+            if place not in there
+            and not any((self.out / f"cells/{place}{end}").exists() for end in _ENDS)
+        )
 
     def _gathered(self, path: Path) -> Cell | Failure | None:
         """What a file holds; None for one that is not at any cell's place."""
-        failed = path.name.endswith(".error.json")
-        suffix = ".error.json" if failed else ".json"
+        failed = path.name.endswith(_ENDS[1])
+        suffix = _ENDS[failed]
         place = path.relative_to(self.out / "cells").as_posix().removesuffix(suffix)
         at = self._at(place)
         try:

@@ -159,6 +159,13 @@ def test_a_cell_that_is_gone_is_told(cells: Cells) -> None:
     assert "good/aul/linear-paper-1-100-none-0.json" in page
 
 
+def test_what_a_run_writes_while_pages_are_made_is_not_missing(cells: Cells) -> None:
+    entries = cells.gather()
+    put(cells, "late", "aul", np.tile(np.arange(60) % 2, (3, 1)), np.arange(60) % 2)
+    cells.fail(failure("later", "aul"))
+    assert cells.gone(entries) == []
+
+
 def test_a_cell_that_is_gone_is_told_of_a_merged_folder(tmp_path: Path, cells: Cells) -> None:
     for suffix in (".json", ".safetensors"):
         (cells.out / PLACE).with_suffix(suffix).unlink()
