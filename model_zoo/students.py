@@ -46,6 +46,8 @@ class Student(ViTEncoder):
     """Name of the export in `exports.SHIPPED` that is meant without `weights`."""
     chosen: ClassVar[str | None] = None
     """The pooling that validation images chose, which a bare name stands for; None: the first."""
+    earlier: ClassVar[str] = ""
+    """SHA-256 of the file that was shipped under this name before, which its card names."""
     heads = ()  # an export holds its network and nothing else
     input_rule = InputRule(224, grey=True, stretch=(2, 98))
     card = Card(
@@ -80,11 +82,12 @@ class Student(ViTEncoder):
     def _card(cls, export: Export, *, checked: bool = True) -> Card:
         """The export's card, with the width of the pooling that the bare name stands for."""
         card = export.card(checked)
+        if cls.earlier and export.path.parent == exports.SHIPPED:
+            told = f"until 2026-11-30 this name was a network of 192 x 8, SHA-256 {cls.earlier}"
+            card = replace(card, note=f"{card.note}; {told}")
         if cls.chosen == "projected" and export.header.projection:
             return replace(card, dim=export.header.projection)
-        if cls.chosen != "last4":
-            return card
-        return replace(card, dim=export.sizes.width * min(4, export.sizes.depth))
+        return card
 
     def make(self) -> nn.Module:
         """The network, untrained."""
@@ -220,27 +223,29 @@ class VJEPALocNano(ClipStudent):
 
 
 class USJEPANano(Student):
-    """US-JEPA scaled down: ViT 192 wide and 8 deep, trained here on public frames."""
+    """US-JEPA scaled down: ViT 256 wide and 4 deep after convolutions, trained here."""
 
     shipped = "us-jepa-nano"
-    chosen = "last4"
+    chosen = "projected"
+    earlier = "908bf8121e51362db4208979972d0008a0b6dfbfbc19898d6a235ef5a232283f"
 
 
 class USrcJEPANano(Student):
     """USrc-JEPA scaled down: as `USJEPANano`, masks inside the scanned region."""
 
     shipped = "usrc-jepa-nano"
-    chosen = "last4"
+    chosen = "projected"
+    earlier = "69bc744ee078ecba2b493939af9a1162766960bbbb3f7e11d8b0d9d1f6441a0f"
 
 
 class IJEPANano(Student):
-    """I-JEPA of the same size on the same frames: the teacher is an average of the student."""
+    """I-JEPA scaled down, ViT 192 wide and 8 deep: the teacher is an average of the student."""
 
     shipped = "ijepa-nano"
 
 
 class MAENano(Student):
-    """A masked autoencoder's encoder of the same size on the same frames."""
+    """A masked autoencoder's encoder of I-JEPA nano's size, on the same frames."""
 
     shipped = "mae-nano"
 

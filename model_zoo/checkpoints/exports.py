@@ -53,8 +53,9 @@ STATUS: dict[bool, Status] = {  # by whether it is nano
 TRAINED = f"a training of one's own: `usjepa train --out DIR` leaves DIR/{FILE}"
 THEIR_TERMS = "that of the data sets it was trained on, and of its teacher"
 OUR_TERMS = (
-    "research only, as the data sets it was trained on: POCUS is in part CC BY-NC, MMOTU and DDTI "
-    "state no terms, BUS-BRA and AUL ask to be cited"
+    "research only, as the data sets it was trained on: POCUS is in part CC BY-NC, CAMUS is "
+    "CC BY-NC-SA as far as is known, MMOTU, DDTI and BUSI state no terms, the others ask for a "
+    "citation"
 )
 OUR_TERMS_OF_CLIPS = "research only, as POCUS, which it was trained on: in part CC BY-NC"
 _Count = Annotated[int, Field(ge=1)]

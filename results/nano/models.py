@@ -116,10 +116,11 @@ class Projected(SaltTargets):
 
 
 class Trained(Student):
-    """A network of `study.sh`: `--weights NAME=RUN`."""
+    """A network of `study.sh` that is not part of the package: `--weights NAME=RUN`."""
 
     chosen = "projected"
 
 
-for name in ("usrc-long", "distillation-nano", "usrc-quarter", "us-quarter", "mae-equal"):
+SEEDS = [f"{kind}-study-{seed}" for kind in ("usrc", "us") for seed in range(5)]
+for name in ("distillation-nano", "mae-equal", "untrained-nano", *SEEDS):
     model_zoo.register(name)(Trained)

@@ -3,8 +3,11 @@
 # run at a time if you have cores.
 #   sh results/nano/study.sh DATA WORK index
 #   sh results/nano/study.sh DATA WORK trial NAME       # a row of trials.csv, trained and judged
-#   sh results/nano/study.sh DATA WORK long NAME        # usrc-long, distillation-nano,
-#                                                       # usrc-quarter, us-quarter, mae-equal
+#   sh results/nano/study.sh DATA WORK long NAME        # usrc-jepa-nano, us-jepa-nano,
+#                                                       # distillation-nano, mae-equal, untrained-nano
+#   sh results/nano/study.sh DATA WORK seed N           # usrc-study-N and us-study-N, 2 epochs each
+#   sh results/nano/study.sh DATA WORK curve POINT      # frames-0.1, frames-0.333, epochs-1 ... epochs-8,
+#                                                       # width-128, depth-8; judged on validation
 # DATA holds the original releases, WORK is for all that is made. One processor is enough.
 set -eu
 data=$1 work=$2 step=$3
@@ -44,18 +47,35 @@ END
 long)
     # Epochs of equal cost, by CPU seconds of an image.
     case $4 in
-    usrc-long) train "$4" "$here/recipe.yaml" index 16 ;;
-    distillation-nano) train "$4" "$here/recipe.yaml" index 19 predictor.hidden_weight=0 ;;
-    usrc-quarter) train "$4" "$here/recipe.yaml" index 16 predictor.hidden_weight=0.25 ;;
-    us-quarter)
-        train "$4" "$here/recipe.yaml" index 16 predictor.hidden_weight=0.25 \
-            region_conditioning=false
-        ;;
+    usrc-jepa-nano) train "$4" usrc_jepa_nano index 16 ;;
+    us-jepa-nano) train "$4" us_jepa_nano index 16 ;;
+    distillation-nano) train "$4" usrc_jepa_nano index 19 predictor.hidden_weight=0 ;;
     mae-equal)
         train "$4" mae_nano index 40 model.width=256 model.depth=4 model.heads=4 \
             projection.width=512 projection.whitening=0.5 train.warmup_epochs=2
         ;;
+    untrained-nano)  # the projection alone: no step is taken
+        train "$4" usrc_jepa_nano index 1 train.learning_rate=1e-30 \
+            train.start_learning_rate=0 train.final_learning_rate=0 train.warmup_epochs=0
+        ;;
     esac
     usjepa export "$work/runs/$4" --out "$work/exports/$4" --int8
+    ;;
+seed)
+    for kind in usrc us; do
+        train "$kind-study-$4" "${kind}_jepa_nano" index 2 "seed=$4" train.warmup_epochs=0.25
+    done
+    ;;
+curve)
+    # Frames at as many steps as four epochs of all have; steps; sizes at four epochs.
+    case $4 in
+    frames-0.1) train "$4" usrc_jepa_nano index-0.1 40 train.warmup_epochs=2.5 ;;
+    frames-0.333) train "$4" usrc_jepa_nano index-0.333 12 train.warmup_epochs=0.75 ;;
+    epochs-*) train "$4" usrc_jepa_nano index "${4#epochs-}" train.warmup_epochs=0.25 ;;
+    width-128) train "$4" usrc_jepa_nano index 4 train.warmup_epochs=0.25 model.width=128 model.heads=2 ;;
+    depth-8) train "$4" usrc_jepa_nano index 4 train.warmup_epochs=0.25 model.depth=8 ;;
+    esac
+    python "$here/validation.py" --data "$data" --log "$work/curve.csv" \
+        "usjepa/all+std=$work/runs/$4"
     ;;
 esac

@@ -283,16 +283,22 @@ def test_how_a_file_is_shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.parametrize("name", THERE)
 def test_a_bare_name_has_the_pooling_that_validation_chose(name: str) -> None:
-    chosen = "last4" if name in ("us-jepa-nano", "usrc-jepa-nano") else "mean"
+    ours = name in ("us-jepa-nano", "usrc-jepa-nano")
+    chosen = "projected" if ours else "mean"
     bare = model_zoo.load(name, device="cpu", dtype="float32")
     assert bare.pooling == chosen == model_zoo.describe(name)["poolings"][0]
     assert bare.fingerprint == model_zoo.load(f"{name}/{chosen}", device="cpu").fingerprint
-    prints = {}
-    for pooling in ("mean", "mean_prenorm", "last4"):
+    width = 256 if ours else 192
+    dims = {"mean": width, "mean_prenorm": width, "last4": 4 * width}
+    if ours:
+        assert f"192 x 8, SHA-256 {type(bare).earlier}" in bare.card.note
+        dims |= {"all+std": 2 * 4 * width, "projected": 512}
+    prints = set()
+    for pooling, dim in dims.items():
         one = model_zoo.load(f"{name}/{pooling}", device="cpu", dtype="float32")
-        assert (one.pooling, one.dim) == (pooling, 768 if pooling == "last4" else 192)
-        prints[pooling] = one.fingerprint
-    assert len(set(prints.values())) == 3
+        assert (one.pooling, one.dim) == (pooling, dim)
+        prints.add(one.fingerprint)
+    assert len(prints) == len(dims)
 
 
 @pytest.mark.parametrize("name", THERE)
@@ -321,6 +327,6 @@ def test_what_is_shipped(name: str) -> None:
     assert random.random_weights
     assert random.parameter_count == encoder.parameter_count
     assert random.fingerprint != encoder.fingerprint
-    trained = load_file(file)
+    trained = exports.decoded(load_file(file))
     fixed = {key for key, value in random.network.state_dict().items() if value.equal(trained[key])}
     assert fixed <= {"pos_embed"}
