@@ -52,8 +52,10 @@ def main() -> None:
         maps = []
         for image in split.images:
             pixels = torch.from_numpy(image.read().copy()).permute(2, 0, 1)[None].float() / 255
-            (one,) = encoder.maps(pixels)
-            maps.append(one.half().float())
+            first, *more = encoder.maps(pixels)
+            grid = first.shape[2:]
+            coarse = [interpolate(one, grid, mode="bilinear") for one in more]
+            maps.append(torch.cat([first, *coarse], 1).half().float())
         x[name] = torch.cat(maps)
         masks[name] = [mask.read() for mask in split.masks]
         size = x[name].shape[:1:-1]
@@ -68,6 +70,8 @@ def main() -> None:
         y[name] = torch.cat([1 - inside.sum(1, keepdim=True), inside], 1)
     mean = x["train"].mean((0, 2, 3), keepdim=True)
     deviation = x["train"].std((0, 2, 3), keepdim=True, correction=0)
+    # A channel that never changes is left at 0, as the probes do.
+    deviation = deviation.clamp(min=0.01 * deviation.square().mean().sqrt().item())
     x = {name: (one - mean) / deviation for name, one in x.items()}
 
     scores = []
