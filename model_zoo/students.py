@@ -25,6 +25,7 @@ from model_zoo.vjepa import ClipViTEncoder
 from ultrabench_eval.core.errors import UserError
 
 _PROJECTION = 512  # of an untrained network
+_EARLIER = "until 2026-11-30 this name was a network of 192 x 8, SHA-256 "
 _WITHOUT_CLASS_TOKEN = ("mean", "mean_prenorm", "last4", "all+std")
 
 
@@ -47,7 +48,7 @@ class Student(ViTEncoder):
     chosen: ClassVar[str | None] = None
     """The pooling that validation images chose, which a bare name stands for; None: the first."""
     earlier: ClassVar[str] = ""
-    """SHA-256 of the file that was shipped under this name before, which its card names."""
+    """What this name stood for before, for its card."""
     heads = ()  # an export holds its network and nothing else
     input_rule = InputRule(224, grey=True, stretch=(2, 98))
     card = Card(
@@ -83,8 +84,7 @@ class Student(ViTEncoder):
         """The export's card, with the width of the pooling that the bare name stands for."""
         card = export.card(checked)
         if cls.earlier and export.path.parent == exports.SHIPPED:
-            told = f"until 2026-11-30 this name was a network of 192 x 8, SHA-256 {cls.earlier}"
-            card = replace(card, note=f"{card.note}; {told}")
+            card = replace(card, note=f"{card.note}; {cls.earlier}")
         if cls.chosen == "projected" and export.header.projection:
             return replace(card, dim=export.header.projection)
         return card
@@ -227,7 +227,7 @@ class USJEPANano(Student):
 
     shipped = "us-jepa-nano"
     chosen = "projected"
-    earlier = "908bf8121e51362db4208979972d0008a0b6dfbfbc19898d6a235ef5a232283f"
+    earlier = _EARLIER + "908bf8121e51362db4208979972d0008a0b6dfbfbc19898d6a235ef5a232283f"
 
 
 class USrcJEPANano(Student):
@@ -235,7 +235,7 @@ class USrcJEPANano(Student):
 
     shipped = "usrc-jepa-nano"
     chosen = "projected"
-    earlier = "69bc744ee078ecba2b493939af9a1162766960bbbb3f7e11d8b0d9d1f6441a0f"
+    earlier = _EARLIER + "69bc744ee078ecba2b493939af9a1162766960bbbb3f7e11d8b0d9d1f6441a0f"
 
 
 class IJEPANano(Student):

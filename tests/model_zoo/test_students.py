@@ -291,7 +291,8 @@ def test_a_bare_name_has_the_pooling_that_validation_chose(name: str) -> None:
     width = 256 if ours else 192
     dims = {"mean": width, "mean_prenorm": width, "last4": 4 * width}
     if ours:
-        assert f"192 x 8, SHA-256 {type(bare).earlier}" in bare.card.note
+        assert bare.card.note.endswith(type(bare).earlier)
+        assert "network of 192 x 8, SHA-256 " in bare.card.note
         dims |= {"all+std": 2 * 4 * width, "projected": 512}
     prints = set()
     for pooling, dim in dims.items():
