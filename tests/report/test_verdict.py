@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
 from made_cells import cell, guesses, put, put_test, results
 from test_cli import ubench
 
@@ -82,11 +81,13 @@ def test_beside_a_reference_only_what_was_compared_is_told(tmp_path: Path) -> No
     assert "leads" not in " ".join(told)
 
 
-@pytest.mark.parametrize("models", [{}, {"a": 0.9}])
-def test_nothing_is_said_where_nothing_was_compared(
-    tmp_path: Path, models: dict[str, float]
-) -> None:
-    assert verdict(folder(tmp_path, models)) == []
+def test_nothing_is_said_of_nothing(tmp_path: Path) -> None:
+    assert verdict(folder(tmp_path, {})) == []
+
+
+def test_a_model_by_itself_is_told_to_add_controls(tmp_path: Path) -> None:
+    (told,) = verdict(folder(tmp_path, {"a": 0.9}))
+    assert told.startswith("No control was measured beside this model: add `--model ...,")
 
 
 def test_synthetic_tasks_are_named(tmp_path: Path) -> None:

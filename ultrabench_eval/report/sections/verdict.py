@@ -96,7 +96,7 @@ class Standings:
 
 
 def verdict(evidence: Evidence, sections: Mapping[str, Section]) -> list[str]:
-    """Sentences, the paper's probe first; empty if no two models were compared.
+    """Sentences, the paper's probe first; of a model by itself, which controls to add.
 
     Args:
         evidence: of the results folder.
@@ -120,7 +120,8 @@ def verdict(evidence: Evidence, sections: Mapping[str, Section]) -> list[str]:
     some = [one for _, one in evidence.comparisons]
     if not found and any(len(one.models) > 1 for one in some):
         told.append(f"no two models can be compared: no test set has {enough(some)}")
-    told += _controls(sections["informativeness.csv"], evidence) if found else []
+    else:
+        told += _controls(sections["informativeness.csv"], evidence)
     if evidence.labels.synthetic:
         names = ", ".join(sorted(evidence.labels.synthetic))
         told.append(f"SYNTHETIC, so without meaning for real ultrasound: {names}")
@@ -191,7 +192,8 @@ def _without(kind: str, evidence: Evidence) -> str:
     if models <= evidence.labels.controls:
         return f"all models{where} are controls or have random weights: add an encoder"
     controls = mine[0][0].controls
-    return f"no control was measured beside these models{where}: add `--model ...,{controls}`"
+    these = "these models" if len(models) > 1 else "this model"
+    return f"no control was measured beside {these}{where}: add `--model ...,{controls}`"
 
 
 def _listed(names: Sequence[str]) -> str:
