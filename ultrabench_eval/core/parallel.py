@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
-THREADS = 4  # for decoding and resizing; more do not help on common machines
+THREADS = min(4, max(2, os.cpu_count() or 1))
+"""For decoding and resizing. More do not help on common machines, and more than there are cores
+cost much where images are small: threads then mostly wait for one another."""
 
 T = TypeVar("T")
 R = TypeVar("R")
