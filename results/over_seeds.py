@@ -8,8 +8,10 @@ seed. `--single` compares with one model in place of a recipe (an untrained netw
 A score of a model is the mean over its probes. The difference A less B is the mean over seeds; its
 variance is that of seeds (the scatter of the differences over their number) plus that of patients
 (2,000 resamples of whole patients, the same ones for all models), and the interval is Student's
-with Satterthwaite's degrees of freedom. Every score is made again from what is stored of each image
-and must be the stored one. Regression errors (MAE) are better when lower.
+with Satterthwaite's degrees of freedom. `--mean aul,mmotu` adds rows for the mean of some tasks, whose
+patients differ. "detectable" is the smallest true difference that 80 % of such studies would show.
+Every score is made again from what is stored of each image and must be the stored one. Regression
+errors (MAE) are better when lower.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ import math
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -36,9 +38,10 @@ def main() -> None:
     words.add_argument("a", help="the recipe, the name without -0 ...")
     words.add_argument("b", help="what it is compared with")
     words.add_argument("--single", action="store_true", help="B is one model")
+    words.add_argument("--mean", default="", help="tasks whose mean is shown as well")
     asked = words.parse_args()
     results, tests = read(asked.archive)
-    rows = []
+    found: dict[tuple[str, ...], dict[str, Compared]] = {}
     for key in sorted({key[1:] for key in results}):
         seeds = sorted(
             int(name.rpartition("-")[2])
@@ -54,41 +57,67 @@ def main() -> None:
             if (other, *key) in results
         ]
         if pairs:
-            rows.append((key, *compare(pairs, tests)))
-    for key, a, b, low, high, n, groups in rows:
-        task, probe, protocol, fraction, corruption, severity = key
-        probe = f"{probe}, {protocol.rpartition('-')[0]}"
-        shown = f"{corruption} {severity}" if corruption != "none" else ""
-        print(
-            f"{task:16} {probe:29} {fraction:>4} % {shown:11} {a:6.1f} {b:6.1f} "
-            f"{a - b:+6.1f} ({low:+.1f} to {high:+.1f})  {n} seeds, {groups} patients"
-        )
+            found.setdefault(key[1:], {})[key[0]] = compare(pairs, tests)
+            show(key, *shown([found[key[1:]][key[0]]]))
+    averaged = asked.mean.split(",") if asked.mean else []
+    for rest, by_task in found.items():
+        if averaged and by_task.keys() >= set(averaged):
+            some = [by_task[task] for task in averaged]
+            show((f"mean of {len(some)}", *rest), *shown(some))
+
+
+def show(key: tuple[str, ...], text: str, detectable: float, n: int, groups: int) -> None:
+    """Print a row."""
+    task, probe, protocol, fraction, corruption, severity = key
+    probe = f"{probe}, {protocol.rpartition('-')[0]}"
+    changed = f"{corruption} {severity}" if corruption != "none" else ""
+    print(
+        f"{task:16} {probe:29} {fraction:>4} % {changed:11} {text}  {n} seeds, {groups} patients, "
+        f"detectable {detectable:.1f}"
+    )
+
+
+class Compared(NamedTuple):
+    """A and B on one task."""
+
+    scores: np.ndarray
+    """[S, 2]: of each seed."""
+    from_patients: float
+    """Variance of the mean difference over resamples of patients."""
+    groups: int
 
 
 def compare(
     pairs: list[tuple[dict[str, Any], dict[str, Any]]], tests: dict[str, dict[str, Any]]
-) -> tuple[float, float, float, float, int, int]:
-    """Means of A and B, ends of the interval of A - B, number of seeds, number of patients."""
+) -> Compared:
+    """A and B by their results, a pair for each seed."""
     test = tests[pairs[0][0]["identity"]["task"]]
     weights = resampled(test)
     count = len(set(test["groups"] or test["names"]))
     scores = np.array(
         [[score(result, test, weights) for result in pair] for pair in pairs]
     )  # [S, 2, R + 1]
-    differences = scores[:, 0] - scores[:, 1]
-    by_seed = differences[:, 0]
-    n = len(pairs)
-    from_patients = float(np.var(differences.mean(0)[1:], ddof=1))
-    from_seeds = float(np.var(by_seed, ddof=1)) / n if n > 1 else 0.0
-    whole = from_seeds + from_patients
-    freedom = whole**2 / max(
-        1e-300,
-        (from_seeds**2 / (n - 1) if n > 1 else 0.0) + from_patients**2 / max(1, count - 1),
-    )
-    half = student(freedom) * math.sqrt(whole)
+    mean = (scores[:, 0] - scores[:, 1]).mean(0)
+    return Compared(scores[:, :, 0], float(np.var(mean[1:], ddof=1)), count)
+
+
+def shown(tasks: list[Compared]) -> tuple[str, float, int, int]:
+    """Of the mean over tasks: A, B, A - B and its interval; what is detectable; seeds; patients."""
+    scores = np.mean([one.scores for one in tasks], axis=0)
+    by_seed = scores[:, 0] - scores[:, 1]
+    n = len(by_seed)
+    # Variances that add up, each with its degrees of freedom.
+    parts = [(one.from_patients / len(tasks) ** 2, max(1, one.groups - 1)) for one in tasks]
+    if n > 1:
+        parts.append((float(np.var(by_seed, ddof=1)) / n, n - 1))
+    whole = sum(variance for variance, _ in parts)
+    freedom = whole**2 / max(1e-300, sum(variance**2 / own for variance, own in parts))
+    error = math.sqrt(whole)
+    half = student(freedom, 0.975) * error
+    a, b = scores.mean(0)
     middle = float(by_seed.mean())
-    means = scores[:, :, 0].mean(0)
-    return float(means[0]), float(means[1]), middle - half, middle + half, n, count
+    text = f"{a:6.1f} {b:6.1f} {middle:+6.1f} ({middle - half:+.1f} to {middle + half:+.1f})"
+    return text, half + student(freedom, 0.8) * error, n, sum(one.groups for one in tasks)
 
 
 def resampled(test: dict[str, Any]) -> np.ndarray:
@@ -134,16 +163,16 @@ def _macro_f1(codes: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> np.
     return np.asarray(np.mean(made, axis=0))
 
 
-def student(freedom: float) -> float:
-    """The 97.5 % point of Student's t, by summing its density."""
+def student(freedom: float, probability: float) -> float:
+    """A point of Student's t that has so much below it, by summing its density."""
     if freedom > 1e4:
-        return 1.959964
+        return {0.8: 0.841621, 0.975: 1.959964}[probability]
     at = np.linspace(0, 200, 2_000_001)
     log = math.lgamma((freedom + 1) / 2) - math.lgamma(freedom / 2)
     density = np.exp(log) / math.sqrt(freedom * math.pi)
     density = density * (1 + at * at / freedom) ** (-(freedom + 1) / 2)
     reached = np.cumsum((density[1:] + density[:-1]) / 2) * (at[1] - at[0])
-    return float(at[1 + int(np.searchsorted(reached, 0.475))])
+    return float(at[1 + int(np.searchsorted(reached, probability - 0.5))])
 
 
 def read(archive: Path) -> tuple[dict[tuple[Any, ...], dict[str, Any]], dict[str, dict[str, Any]]]:
