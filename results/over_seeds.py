@@ -8,10 +8,10 @@ seed. `--single` compares with one model in place of a recipe (an untrained netw
 A score of a model is the mean over its probes. The difference A less B is the mean over seeds; its
 variance is that of seeds (the scatter of the differences over their number) plus that of patients
 (2,000 resamples of whole patients, the same ones for all models), and the interval is Student's
-with Satterthwaite's degrees of freedom. `--mean aul,mmotu` adds rows for the mean of some tasks, whose
-patients differ. "detectable" is the smallest true difference that 80 % of such studies would show.
-Every score is made again from what is stored of each image and must be the stored one. Regression
-errors (MAE) are better when lower.
+with Satterthwaite's degrees of freedom. `--mean aul,mmotu` adds rows for the mean of some tasks,
+whose patients differ. "detectable" is the smallest true difference that 80 % of such studies would
+show. Every score is made again from what is stored of each image and must be the stored one.
+Regression errors (MAE) are better when lower.
 """
 
 from __future__ import annotations
