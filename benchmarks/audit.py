@@ -3,12 +3,15 @@
     python benchmarks/audit.py speed --data DATA
     python benchmarks/audit.py accuracy --data DATA [--folder MORE ...]
     python benchmarks/audit.py peer --data DATA [--folder MORE ...]
+    python benchmarks/audit.py index --data DATA [--folder MORE ...]
 
 `speed` compares 60,000 images (real ones and parts of them, and noise) and holds the search for
 like textures against naive NumPy, in turns. `accuracy` plants changed copies of real images and
 prints which part of them is found; it wrote results/audit/accuracy.csv. `peer` does so with
 imagehash too (a hash of each image, all pairs within a radius), and compares the CPU seconds that
-both take for 5,000 images, decoding included, in turns.
+both take for 5,000 images, decoding included, in turns. `index` plants them too and prints how
+many of the copies that a search of all pairs finds are found by the index, which is meant for
+more images than any of these sets has.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from unittest import mock
 
 import imagehash
 import numpy as np
@@ -170,6 +174,17 @@ def accuracy(asked: argparse.Namespace) -> None:
                 writer.writerows((change, s, n, f, c) for s, (c, f, n) in by_set.items())
 
 
+def index(asked: argparse.Namespace) -> None:
+    every, missed = 0, Counter[str]()
+    for _, change, originals, copies in planted(asked):
+        exact = found(originals, copies)
+        with mock.patch.object(search, "ALL_PAIRS", 0):
+            some = found(originals, copies)
+        every += len(exact)
+        missed[change] += len(exact) - len(some)
+    print(f"of {every} copies that are found, the index misses {missed.total()}:", dict(+missed))
+
+
 # ---- peer ---------------------------------------------------------------------------------------
 
 
@@ -233,14 +248,15 @@ def within(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=("speed", "accuracy", "peer"))
+    parser.add_argument("what", choices=("speed", "accuracy", "index", "peer"))
     parser.add_argument("--data", type=Path, required=True, help="data root with real releases")
     parser.add_argument("--sets", default=",".join(tasks.OF_THE_PAPER), help="of the data root")
     parser.add_argument("--folder", type=Path, action="append", default=[], help="more images")
     parser.add_argument("--sample", type=int, default=100, help="images per set to change")
     parser.add_argument("--out", type=Path, help="CSV file for accuracy")
     asked = parser.parse_args()
-    {"speed": speed, "accuracy": accuracy, "peer": peer}[asked.what](asked)
+    what = {"speed": speed, "accuracy": accuracy, "index": index, "peer": peer}
+    what[asked.what](asked)
 
 
 if __name__ == "__main__":

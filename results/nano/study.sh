@@ -6,8 +6,9 @@
 #   sh results/nano/study.sh DATA WORK long NAME        # usrc-jepa-nano, us-jepa-nano,
 #                                                       # distillation-nano, mae-equal, untrained-nano
 #   sh results/nano/study.sh DATA WORK seed N           # usrc-study-N and us-study-N, 2 epochs each
-#   sh results/nano/study.sh DATA WORK curve POINT      # frames-0.1, frames-0.333, epochs-1 ... epochs-8,
-#                                                       # width-128, depth-8; judged on validation
+#   sh results/nano/study.sh DATA WORK curve POINT      # base (seed 0, 2 epochs), frames-0.1, frames-0.333,
+#                                                       # epochs-1, epochs-4 ..., width-128, depth-8;
+#                                                       # judged on validation
 # DATA holds the original releases, WORK is for all that is made. One processor is enough.
 set -eu
 data=$1 work=$2 step=$3
@@ -67,13 +68,14 @@ seed)
     done
     ;;
 curve)
-    # Frames at as many steps as four epochs of all have; steps; sizes at four epochs.
+    # Frames at as many steps as two epochs of all have; steps; sizes at two epochs.
     case $4 in
-    frames-0.1) train "$4" usrc_jepa_nano index-0.1 40 train.warmup_epochs=2.5 ;;
-    frames-0.333) train "$4" usrc_jepa_nano index-0.333 12 train.warmup_epochs=0.75 ;;
+    base) test -d "$work/runs/base" || cp -r "$work/runs/usrc-study-0" "$work/runs/base" ;;
+    frames-0.1) train "$4" usrc_jepa_nano index-0.1 20 train.warmup_epochs=2.5 ;;
+    frames-0.333) train "$4" usrc_jepa_nano index-0.333 6 train.warmup_epochs=0.75 ;;
     epochs-*) train "$4" usrc_jepa_nano index "${4#epochs-}" train.warmup_epochs=0.25 ;;
-    width-128) train "$4" usrc_jepa_nano index 4 train.warmup_epochs=0.25 model.width=128 model.heads=2 ;;
-    depth-8) train "$4" usrc_jepa_nano index 4 train.warmup_epochs=0.25 model.depth=8 ;;
+    width-128) train "$4" usrc_jepa_nano index 2 train.warmup_epochs=0.25 model.width=128 model.heads=2 ;;
+    depth-8) train "$4" usrc_jepa_nano index 2 train.warmup_epochs=0.25 model.depth=8 ;;
     esac
     python "$here/validation.py" --data "$data" --log "$work/curve.csv" \
         "usjepa/all+std=$work/runs/$4"

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -92,7 +93,8 @@ def find(
     """Pairs of N images that show the same, sorted by position; `first` < `second`.
 
     Images of equal pixels are compared with others once. The verdict on a pair depends on these
-    two images alone, whatever their order and company.
+    two images alone, whatever their order and company. Of more than `search.ALL_PAIRS` different
+    images not all pairs are looked at: `search.RECALL` says how many are.
 
     Args:
         signed: signatures of the N images.
@@ -211,17 +213,21 @@ def _together(numbers: np.ndarray, members: list[list[int]]) -> np.ndarray:
 
 def _compare(distinct: Signatures, together: np.ndarray, advance: Advance) -> list[_Like]:
     """Pairs of images with different pixels, as `_like` gives them."""
-
-    def work(start: int) -> list[_Like]:
-        return _like(comparer, search.block(comparer.descriptors, start, LIKE, together))
-
     kept = []
     with _threads() as pool:
         comparer = Comparer.of(distinct)
-        starts = range(0, len(distinct), search.ROWS)
-        for done, result in enumerate(pool.map(work, starts), 1):
+        block: search.Block = partial(search.block, comparer.descriptors)
+        rows = search.ROWS
+        if len(distinct) > search.ALL_PAIRS:
+            index = search.Index(comparer.descriptors)
+            block, rows = index.block, index.rows
+
+        def work(start: int) -> list[_Like]:
+            return _like(comparer, block(start, LIKE, together))
+
+        for done, result in enumerate(pool.map(work, range(0, len(distinct), rows)), 1):
             kept += result
-            advance(min(done * search.ROWS, len(distinct)), len(distinct))
+            advance(min(done * rows, len(distinct)), len(distinct))
     return kept
 
 

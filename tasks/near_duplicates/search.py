@@ -1,12 +1,15 @@
-"""Exact search for textures that are alike: every pair is looked at, none by an index.
+"""Search for textures that are alike.
 
 The descriptors of two images (`textures.descriptors`) are correlated in each of `COMPARISONS`, by
-matrix products; memory is bounded by the tile and the pairs found.
+matrix products; memory is bounded by the tile and the pairs found. Up to `ALL_PAIRS` images every
+pair is looked at (`block`), beyond them those near the same directions (`Index`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -37,8 +40,13 @@ COMPARISONS = tuple(
     for orientation in range(orientations)
 )
 """View of the first image, view of the second, orientation of the second."""
+_SECOND = [b for _, b, _ in COMPARISONS]
 
 ROWS, _COLUMNS = 512, 1024  # images a block; columns a tile, for the processor's cache
+ALL_PAIRS = 100_000  # images up to which every pair is looked at
+RECALL = 0.999
+"""At least this part of the changed copies that a search of all pairs finds, `Index` finds too: all
+but 2 of 8,967 on four data sets, by `benchmarks/audit.py index`."""
 
 
 class Candidates(NamedTuple):
@@ -53,6 +61,17 @@ class Candidates(NamedTuple):
 
 
 Wanted = Callable[[np.ndarray, np.ndarray], np.ndarray]
+Block = Callable[[int, float, np.ndarray | None], Candidates]
+
+
+def not_all_pairs(count: int) -> list[str]:
+    """What to tell of a search of so many images, if not every pair is looked at."""
+    if count <= ALL_PAIRS:
+        return []
+    return [
+        f"{count:,} images are too many to compare all pairs, so an index was searched: it finds "
+        f"at least {100 * RECALL:g} % of the copies that would be found otherwise"
+    ]
 
 
 def search(descriptors: np.ndarray, least: float, together: np.ndarray | None = None) -> Candidates:
@@ -103,6 +122,100 @@ def across(a: np.ndarray, b: np.ndarray, least: float, wanted: Wanted) -> Candid
     return joined([found(start) for start in range(0, len(a), ROWS)])
 
 
+class Index:
+    """N images by the directions in which their descriptors lie: looks at a twentieth of all pairs.
+
+    A pair is looked at if, in some comparison, the direction that is nearest to the second image is
+    among the `_PROBED` nearest ones of the first. Directions are drawn once and for all, so this
+    depends on the two images alone. Memory: 12 numbers for each one of the descriptors.
+
+    Args:
+        descriptors: float32 [N, 6, 64], by view.
+    """
+
+    rows = 8192
+    """Images a block."""
+
+    def __init__(self, descriptors: np.ndarray) -> None:
+        self._descriptors = descriptors
+        self._views = [_Cells.of(descriptors[:, view]) for view in range(descriptors.shape[1])]
+
+    def block(self, start: int, least: float, together: np.ndarray | None = None) -> Candidates:
+        """As the function `block`, with i in the `rows` images from `start`."""
+        turned, count = (
+            _turned(self._descriptors[start : start + self.rows]),
+            len(self._descriptors),
+        )
+        keys = [np.empty(0, np.int64)]
+        for queries, view in zip(turned, _SECOND, strict=True):
+            for rows, members, vectors in self._views[view].near(queries, start):
+                some = (queries[rows] @ vectors.T >= least - 1e-4).numpy()
+                i, j = np.nonzero(some)
+                keys.append(rows.numpy()[i] * count + members[j])
+        i, j = np.divmod(np.unique(np.concatenate(keys)), count)
+        keep = start + i < j
+        if together is not None:
+            keep &= together[start + i] != together[j]
+        i, j = i[keep], j[keep]
+        parts = []
+        for at in range(0, len(i), ROWS):
+            first, second = i[at : at + ROWS], j[at : at + ROWS]
+            views = torch.from_numpy(self._descriptors[second]).transpose(0, 1)
+            value, which = _most_alike(turned[:, first], views)
+            keep = value >= least
+            parts.append(Candidates(start + first[keep], second[keep], which[keep]))
+        return joined(parts)
+
+
+_PROBED = 48
+
+
+class _Cells(NamedTuple):
+    """One view of N images, sorted by the direction that is nearest, then by position."""
+
+    members: np.ndarray
+    """int64 [N]: their positions."""
+    starts: np.ndarray
+    """int64 [directions + 1]: where the images of a direction begin."""
+    vectors: torch.Tensor
+    """[N, 64]: their descriptors."""
+
+    @classmethod
+    def of(cls, descriptors: np.ndarray) -> _Cells:
+        directions = _directions()
+        cells = np.concatenate(
+            [
+                (torch.from_numpy(some) @ directions.T).argmax(1).numpy()
+                for some in np.array_split(descriptors, len(descriptors) // Index.rows + 1)
+            ]
+        )
+        members = np.argsort(cells, kind="stable")
+        starts = np.searchsorted(cells[members], np.arange(len(directions) + 1))
+        return cls(members, starts, torch.from_numpy(descriptors[members]))
+
+    def near(
+        self, queries: torch.Tensor, start: int
+    ) -> Iterator[tuple[torch.Tensor, np.ndarray, torch.Tensor]]:
+        """Rows of queries [R, 64], and positions from `start` on and descriptors of the images that
+        they are to be compared with."""
+        probed = (queries @ _directions().T).topk(_PROBED, dim=1, sorted=False).indices
+        cells, order = probed.flatten().sort(stable=True)
+        bounds = torch.searchsorted(cells, torch.arange(len(self.starts))).tolist()
+        for cell, (low, high) in enumerate(pairwise(bounds)):
+            begin, end = self.starts[cell : cell + 2].tolist()
+            begin += int(np.searchsorted(self.members[begin:end], start))
+            if low < high and begin < end:
+                rows = order[low:high] // _PROBED
+                yield rows, self.members[begin:end], self.vectors[begin:end]
+
+
+@cache
+def _directions() -> torch.Tensor:
+    """1,024 of them, drawn evenly; NumPy will never change what this generator gives."""
+    drawn = np.random.RandomState(0).standard_normal((1024, FREQUENCIES**2))
+    return torch.nn.functional.normalize(torch.from_numpy(drawn), dim=1).float()
+
+
 def joined(parts: Sequence[Candidates]) -> Candidates:
     """Several lists of pairs as one; there may be none."""
     none = Candidates(*(np.empty(0, kind) for kind in (np.int64, np.int64, np.uint8)))
@@ -112,23 +225,38 @@ def joined(parts: Sequence[Candidates]) -> Candidates:
 def _near(rows: np.ndarray, columns: np.ndarray, least: float, wanted: Wanted) -> Candidates:
     """The `wanted` pairs of [R, 6, 64] and [C, 6, 64] that correlate enough."""
     parts = []
-    turned = torch.stack([_oriented(rows[:, a], o) for a, _, o in COMPARISONS])
-    views = [b for _, b, _ in COMPARISONS]
+    turned = _turned(rows)
     for left in range(0, len(columns), _COLUMNS):
         some = torch.from_numpy(columns[left : left + _COLUMNS]).transpose(0, 1).contiguous()
         best = turned[0] @ some[TRIMMED].T
         one = torch.empty_like(best)
-        for row, view in zip(turned[1:], views[1:], strict=True):
+        for row, view in zip(turned[1:], _SECOND[1:], strict=True):
             torch.maximum(best, torch.mm(row, some[view].T, out=one), out=best)
         # Less is asked here, so that the last digit of a product of many decides nothing.
         i, j = np.nonzero((best >= least - 1e-4).numpy())
         keep = wanted(i, left + j)
         i, j = i[keep], j[keep]
-        each = (turned[:, i] * some[:, j][views]).sum(2)
-        value, which = (one.numpy() for one in each.max(0))
+        value, which = _most_alike(turned[:, i], some[:, j])
         keep = value >= least
-        parts.append(Candidates(i[keep], left + j[keep], which[keep].astype(np.uint8)))
+        parts.append(Candidates(i[keep], left + j[keep], which[keep]))
     return joined(parts)
+
+
+def _turned(rows: np.ndarray) -> torch.Tensor:
+    """Descriptors [R, 6, 64] of first images for each of `COMPARISONS`, [C, R, 64]."""
+    return torch.stack([_oriented(rows[:, a], o) for a, _, o in COMPARISONS])
+
+
+def _most_alike(turned: torch.Tensor, second: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Of M pairs the highest correlation, and the comparison that it is of: [M] each.
+
+    Args:
+        turned: of the first images, [C, M, 64].
+        second: descriptors of the second ones by view, [6, M, 64].
+    """
+    each = (turned * second[_SECOND]).sum(2)
+    value, which = (one.numpy() for one in each.max(0))
+    return value, which.astype(np.uint8)
 
 
 def _oriented(first: np.ndarray, orientation: int) -> torch.Tensor:

@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 import tasks
 import ultrabench_eval
 from tasks import split_files
+from tasks.near_duplicates import search
 from tasks.samples.images import ImageArray
 from tasks.task import Item, Split, Task, TaskCard
 from ultrabench_eval.audit import audit as audits
@@ -77,6 +78,17 @@ def test_places_labels_and_groups(leaky: Path, tmp_path: Path) -> None:
     assert found.seen == {"leaky": {"copy of a.png", "copy of b.jpg", "copy of d.png"}}
     assert found.findings[0].pair.grade in ("near duplicate", "same scene")
     assert not found.unreadable
+
+
+def test_an_audit_by_an_index_says_so(
+    leaky: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = audit(str(leaky), cache=tmp_path)
+    monkeypatch.setattr(search, "ALL_PAIRS", 3)
+    found = audit(str(leaky), cache=tmp_path)
+    assert places(found) == places(whole)
+    (told,) = set(found.notes) - set(whole.notes)
+    assert "at least 99.9 % of the copies" in told
 
 
 def test_pretraining_images_are_compared_with_ours_alone(leaky: Path, tmp_path: Path) -> None:

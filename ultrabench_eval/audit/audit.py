@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 import tasks as task_zoo
-from tasks.near_duplicates import duplicates, signatures
+from tasks.near_duplicates import duplicates, search, signatures
 from tasks.near_duplicates.duplicates import DuplicatePair
 from tasks.near_duplicates.signatures import Signatures, Signed
 from tasks.own_data.reading import Reading, unused
@@ -165,8 +165,14 @@ def audit(
     looked = signatures.store(cache).look(
         [entry.image for entry in entries], progress("reading images")
     )
+    digests = [known.digest if isinstance(known, Signed) else "" for known in looked]
+    unreadable = [
+        (e, str(k)) for e, k in zip(entries, looked, strict=True) if isinstance(k, UserError)
+    ]
     readable = [row for row, known in enumerate(looked) if isinstance(known, Signed)]
     signed = Signatures.of([k.signature for k in looked if isinstance(k, Signed)])
+    del looked  # of a million images some gigabytes
+    notes += search.not_all_pairs(len(signed))
     alike = together([entries[row] for row in readable])
     pairs = [
         pair._replace(first=readable[pair.first], second=readable[pair.second])
@@ -181,10 +187,10 @@ def audit(
     return Audit(
         loaded,
         entries,
-        [known.digest if isinstance(known, Signed) else "" for known in looked],
+        digests,
         sorted(findings, key=_gravity),
         duplicates.components(pairs, len(entries)),
-        [(e, str(k)) for e, k in zip(entries, looked, strict=True) if isinstance(k, UserError)],
+        unreadable,
         notes,
     )
 

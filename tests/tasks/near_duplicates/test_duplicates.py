@@ -12,7 +12,7 @@ from changes import CHANGES, cropped, stored
 from scenes import scene
 
 import tasks
-from tasks.near_duplicates import duplicates, signatures
+from tasks.near_duplicates import duplicates, search, signatures
 from tasks.near_duplicates.duplicates import DuplicatePair, Reference, find, near_duplicates
 from tasks.near_duplicates.signatures import Signature, Signatures, signature
 from tasks.samples.images import ImageArray, ImageFile
@@ -82,6 +82,23 @@ def test_a_verdict_does_not_depend_on_the_company(originals: list[np.ndarray]) -
     among = near_duplicates([ImageArray(image, "") for image in [*pair, *originals[1:]]])
     assert alone == among
     assert len(alone) == 1
+
+
+def test_many_images_are_searched_by_an_index(
+    originals: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = np.random.default_rng(0)
+    images = originals + [
+        np.asarray(change(PIL.Image.fromarray(image), generator))
+        for image, change in zip(originals * 3, [*CHANGES.values()] * 3, strict=False)
+    ]
+    signed = Signatures.of([signature(image) for image in images])
+    exact, told = find(signed), []
+    monkeypatch.setattr(search, "ALL_PAIRS", 10)
+    by_index = find(signed, advance=lambda done, total: told.append((done, total)))
+    assert set(by_index) <= set(exact)
+    assert len(by_index) >= len(exact) - 1 > 20
+    assert told[-1][0] == told[-1][1] > 10
 
 
 def test_across_two_sequences(originals: list[np.ndarray]) -> None:
