@@ -223,8 +223,8 @@ def test_every_array_of_the_full_vectors(
         )
 
 
-# Six are left out for their time: "ijepa-vitb16", "ultrasam" and "usf-mae" run the same code as five
-# of them, and `ubench verify fetalclip` replays the sixth's.
+# Six are left out for their time: "ijepa-vitb16", "ultrasam" and "usf-mae" run the same code as
+# five of them, and `ubench verify fetalclip` replays the sixth's.
 LEFT_OUT = ("ijepa", "us-jepa", "usrc-jepa", "sam", "fetalclip", "ultrafedfm")
 TWICE = [name for name in RELEASED if name not in LEFT_OUT]
 
