@@ -95,10 +95,15 @@ def plain_loss(salt: SALT, images: Tensor, drawn: Masks) -> Tensor:
             target = drawn.targets[row, block]
             if drawn.targets_real is not None:
                 target = target[:, drawn.targets_real[row, block][0]]
-            predicted, seen = salt.predictor.everywhere(tokens, context, target[:, None])
+            if salt.context_map is None:
+                predicted, seen = salt.predictor.everywhere(tokens, context, target[:, None])
+            else:
+                predicted = salt.predictor(tokens, context, target[:, None])
+                seen = salt.context_map(tokens)[:, None]
             losses.append(smooth_l1_loss(predicted[:, 0], taken(wanted[row], target)))
             visible.append(smooth_l1_loss(seen[:, 0], taken(wanted[row], context)))
-    return torch.stack(losses).mean() + salt.context_weight * torch.stack(visible).mean()
+    hidden, seen = torch.stack(losses).mean(), torch.stack(visible).mean()
+    return salt.hidden_weight * hidden + salt.context_weight * seen
 
 
 def taken(tokens: Tensor, index: Tensor) -> Tensor:
