@@ -117,9 +117,11 @@ def look(task: Task, progress: Callable[[int, int], None] = lambda done, total: 
         signed.append(signature)
         inputs.append(prepared)
         progress(len(signed), len(listed))
+    pictures = Signatures.of(signed)
+    del signed  # of many images some gigabytes
     return Worth(
         tuple(few_patients(task)),
-        tuple(_same_pictures(task, signed)),
+        tuple(_same_pictures(task, pictures)),
         tuple(_scores(task, encoders, sampled, [one for one in inputs if one]) if clues else ()),
     )
 
@@ -149,10 +151,10 @@ def few_patients(task: Task) -> list[str]:
     return sentences
 
 
-def _same_pictures(task: Task, signed: Sequence[Signature]) -> list[str]:
+def _same_pictures(task: Task, pictures: Signatures) -> list[str]:
     """A sentence for each two parts of which images show the same."""
     entries = [entry for entry in collection.of_task(task) if entry.split in SPLITS]
-    pairs = duplicates.find(Signatures.of(signed), together=together(entries))
+    pairs = duplicates.find(pictures, together=together(entries))
     alike = (SamePicture(entries[pair.first], entries[pair.second], pair) for pair in pairs)
     by_place = by_key((one.place, one) for one in alike)
     return [

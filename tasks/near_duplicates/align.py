@@ -54,7 +54,7 @@ class Comparer:
     @classmethod
     def of(cls, signatures: Signatures) -> Comparer:
         """What compares N images."""
-        parts = []
+        parts: list[list[np.ndarray]] = [[] for _ in range(4)]
         for start in range(0, max(len(signatures), 1), _BATCH):  # none is a batch too
             some = slice(start, start + _BATCH)
             half = textures.halved(signatures.thumbnails[some])
@@ -70,8 +70,11 @@ class Comparer:
                 for mask in (inside, bright)
             )
             numbers = textures.descriptors(coarse, brighter, signatures.boxes[some])
-            parts.append((tissue, fine.half().numpy(), coarse.half().numpy(), numbers))
-        columns = [np.concatenate(column, axis=0) for column in zip(*parts, strict=True)]
+            made = (tissue, fine.half().numpy(), coarse.half().numpy(), numbers)
+            for column, part in zip(parts, made, strict=True):
+                column.append(part)
+        # One after the other, so that of many images no more than one is in memory twice.
+        columns = [np.concatenate(parts.pop(0)) for _ in range(4)]
         return cls(signatures.boxes, signatures.thumbnails, *columns)
 
     def take(self, rows: np.ndarray, others: Comparer) -> Comparer:

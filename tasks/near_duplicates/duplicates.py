@@ -102,8 +102,9 @@ def find(
             alike and are a pair only if their pixels are equal; None to compare all.
         advance: called with the number of distinct images done and in all.
     """
-    distinct, members = _contents(signed)
     numbers = np.arange(len(signed)) if together is None else together
+    distinct, members = _contents(signed)
+    del signed  # some gigabytes, of a million images
 
     pairs = [
         DuplicatePair(i, j, GRADES[0], 0, 1.0, "")
