@@ -10,10 +10,13 @@ import PIL.Image
 import PIL.ImageDraw
 import pytest
 from test_cli import ubench
+from typer.testing import CliRunner
 
 import tasks
+from tasks.near_duplicates import search
 from tasks.task import Task
 from ultrabench_eval import worth
+from ultrabench_eval.cli import app
 
 Spoil = Callable[[int, int, np.ndarray], np.ndarray]
 
@@ -98,6 +101,24 @@ def test_test_images_that_training_shows_are_told(tmp_path: Path) -> None:
     found = worth.look(tasks.load(str(path)))
     assert [one for one in found.problems if "across train and test show the same picture" in one]
     assert "0_0.png and 8_0.png" in " ".join(found.same)
+
+
+def test_pictures_searched_by_an_index_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path, lambda patient, label, scan: scan)
+    PIL.Image.open(tmp_path / "0_0.png").save(tmp_path / "8_0.png")  # 59 different pictures
+    whole = worth.look(tasks.load(str(path)))
+    monkeypatch.setattr(search, "ALL_PAIRS", 59)
+    assert worth.look(tasks.load(str(path))) == whole
+    monkeypatch.setattr(search, "ALL_PAIRS", 58)
+    found = worth.look(tasks.load(str(path)))
+    assert found.same == whole.same != ()
+    assert whole.notes == ()
+    (note,) = found.notes
+    assert note.startswith("59 images are too many to compare all pairs")
+    result = CliRunner().invoke(app, ["data", "check", str(path)])
+    assert f"note: {note}" in result.stderr
 
 
 def test_the_check_of_own_data_tells_it(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 import model_zoo
 from model_zoo.encoder import Encoder
-from tasks.near_duplicates import duplicates, signatures
+from tasks.near_duplicates import duplicates, search, signatures
 from tasks.near_duplicates.signatures import Signature, Signatures
 from tasks.own_data.draw import FEW
 from tasks.samples.clips import still
@@ -80,6 +80,8 @@ class Worth:
     same: tuple[str, ...]
     """A sentence for each two parts that show the same picture."""
     scores: tuple[ClueScore, ...]
+    notes: tuple[str, ...]
+    """What to know of how it was looked for, a sentence each."""
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -123,6 +125,7 @@ def look(task: Task, progress: Callable[[int, int], None] = lambda done, total: 
         tuple(few_patients(task)),
         tuple(_same_pictures(task, pictures)),
         tuple(_scores(task, encoders, sampled, [one for one in inputs if one]) if clues else ()),
+        tuple(search.not_all_pairs(pictures)),
     )
 
 

@@ -172,7 +172,7 @@ def audit(
     readable = [row for row, known in enumerate(looked) if isinstance(known, Signed)]
     signed = Signatures.of([k.signature for k in looked if isinstance(k, Signed)])
     del looked  # of a million images some gigabytes
-    notes += search.not_all_pairs(len(signed))
+    notes += search.not_all_pairs(signed)
     alike = together([entries[row] for row in readable])
     pairs = [
         pair._replace(first=readable[pair.first], second=readable[pair.second])

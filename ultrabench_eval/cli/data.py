@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -236,6 +237,8 @@ def check(
             with progress_bar(f"looking at {name}") as progress:
                 own = worth.look(loaded, progress)
             failed |= bool(own.problems)
+            for note in own.notes:
+                print(f"note: {note}", file=sys.stderr)
         if as_json:
             checked.append({**show.check_data(report), "worth": own and show.worth_data(own)})
             continue
